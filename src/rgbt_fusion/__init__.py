@@ -1,0 +1,3 @@
+"""Fusion layers for RGB-thermal tracking."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Sequences, training pairs and the synthetic world."""

@@ -1,0 +1,1 @@
+"""Fusion layers: one paper idea a file."""

@@ -1,0 +1,1 @@
+"""Losses for distillation and for localisation."""

@@ -1,0 +1,1 @@
+"""Networks: a pair of template and search images in, maps and boxes out."""

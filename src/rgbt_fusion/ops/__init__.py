@@ -1,0 +1,1 @@
+"""Functions on tensors: the selective scan and the causal convolution, each with its backends."""

@@ -1,0 +1,1 @@
+"""From frames to boxes: the crop and the tracker."""
