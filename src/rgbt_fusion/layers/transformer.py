@@ -1,0 +1,408 @@
+"""The ViT pieces that every tracker here stands on: patches, attention, attention with scores, the encoder block."""
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rgbt_fusion.checks import (
+    ShapeError,
+    check_choice,
+    check_divisible,
+    check_finite_number,
+    check_positive_int,
+    check_shape,
+)
+
+__all__ = [
+    "MLP",
+    "Attention",
+    "AttentionKind",
+    "AttentionWithScores",
+    "DropPath",
+    "EncoderBlock",
+    "PatchEmbed",
+    "ScoredTokens",
+    "attend",
+    "merge_heads",
+    "split_heads",
+]
+
+AttentionKind = Literal["fused", "explicit"]
+
+
+class ScoredTokens(NamedTuple):
+    """What :class:`AttentionWithScores` returns: ``tokens`` (B, L, C) and ``scores`` (B, S), float32 or float64."""
+
+    tokens: Tensor
+    scores: Tensor
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """View ``(B, L, C)`` as ``(B, num_heads, L, C / num_heads)``."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """Undo :func:`split_heads`: ``(B, H, L, D)`` to ``(B, L, H * D)``."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, *, attention: AttentionKind = "fused", dropout: float = 0.0
+) -> Tensor:
+    """Return ``softmax(query key^T / sqrt(D)) value`` for heads ``(B, H, L, D)``.
+
+    ``"fused"`` never holds the attention matrix (memory linear in L); ``"explicit"`` writes it out, as the trackers'
+    released code does, for comparisons. ``dropout`` is the probability applied to the matrix.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.layers.transformer import attend
+        >>> q, k, v = torch.randn(3, 1, 2, 5, 4)
+        >>> torch.allclose(attend(q, k, v), attend(q, k, v, attention="explicit"), atol=1e-6)
+        True
+    """
+    if attention == "fused":
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+    weights = ((query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)).softmax(-1)
+    return F.dropout(weights, dropout) @ value
+
+
+def _initialise(linear: nn.Linear) -> nn.Linear:
+    # MAE's start, scaled by the fans: timm's fixed 0.02 is far too small at the widths of the tiny trackers.
+    nn.init.xavier_uniform_(linear.weight)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
+    return linear
+
+
+class PatchEmbed(nn.Module):
+    r"""Cut an image into patches and project each to one token.
+
+    A convolution whose kernel and stride are the patch; the tokens follow in raster order.
+
+    .. math::
+        x_{l} = W\, \mathrm{vec}(\mathrm{patch}_{l}) + b, \qquad l = i \cdot W / P + j
+
+    Where the paper is silent: no norm follows and the position table is the encoder's, as in OSTrack.
+
+    Args:
+        patch_size: side ``P`` of a patch, pixels.
+        in_channels: channels of the image.
+        dim: channels ``C`` of a token.
+
+    Shape:
+        image ``(B, in_channels, H, W)``, ``H`` and ``W`` multiples of ``P``; tokens ``(B, H / P * W / P, C)``.
+
+    Raises:
+        ShapeError: the image has another number of axes or channels, or sides that ``P`` does not divide.
+        ValueError, TypeError: an argument is not a positive whole number.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.layers.transformer import PatchEmbed
+        >>> PatchEmbed(dim=32)(torch.zeros(1, 3, 128, 128)).shape
+        torch.Size([1, 64, 32])
+
+    Source:
+        Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, eq. 1; parameter names of timm.
+    """
+
+    def __init__(self, *, patch_size: int = 16, in_channels: int = 3, dim: int = 768) -> None:
+        super().__init__()
+        self.patch_size = check_positive_int(patch_size, name="patch_size")
+        self.in_channels = check_positive_int(in_channels, name="in_channels")
+        self.dim = check_positive_int(dim, name="dim")
+        self.proj = nn.Conv2d(in_channels, dim, patch_size, patch_size)
+        nn.init.xavier_uniform_(self.proj.weight.view(dim, -1))
+        nn.init.zeros_(self.proj.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, image: Tensor) -> Tensor:
+        check_shape(image, "B C H W", C=self.in_channels, name="image")
+        if image.shape[-2] % self.patch_size or image.shape[-1] % self.patch_size:
+            raise ShapeError(
+                f"image must have sides divisible by patch_size = {self.patch_size}, got {tuple(image.shape)}"
+            )
+        return self.proj(image).flatten(2).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    r"""Let every token read from all tokens of its sample: multi-head self-attention.
+
+    One linear layer makes queries, keys and values, torch's fused kernel attends, one linear layer projects back.
+
+    .. math::
+        \mathrm{Attention}(x) = \mathrm{softmax}\!\left(\frac{Q K^T}{\sqrt{D}}\right) V\, W_o,
+        \qquad [Q, K, V] = x W_{qkv} + b
+
+    Where the paper is silent: ``attention="explicit"`` writes the (L, L) matrix out, as OSTrack's released code does;
+    the result is the same to rounding.
+
+    Args:
+        dim: channels ``C``.
+        num_heads: heads; must divide ``dim``.
+        qkv_bias: whether queries, keys and values have a bias.
+        attention: ``"fused"`` or ``"explicit"``.
+
+    Shape:
+        tokens ``(B, L, C)`` in and out.
+
+    Raises:
+        ShapeError: the tokens have another number of axes or channels.
+        ValueError, TypeError: ``num_heads`` does not divide ``dim``; an unknown ``attention``; not a whole number.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.layers.transformer import Attention
+        >>> Attention(32, 4)(torch.zeros(1, 20, 32)).shape
+        torch.Size([1, 20, 32])
+
+    Source:
+        Vaswani et al., "Attention Is All You Need", NeurIPS 2017, eq. 1; parameter names of timm.
+    """
+
+    def __init__(
+        self, dim: int = 768, num_heads: int = 12, *, qkv_bias: bool = True, attention: AttentionKind = "fused"
+    ) -> None:
+        super().__init__()
+        check_divisible(
+            check_positive_int(dim, name="dim"),
+            check_positive_int(num_heads, name="num_heads"),
+            name="dim",
+            divisor_name="num_heads",
+        )
+        check_choice(attention, ("fused", "explicit"), name="attention")
+        self.dim = dim
+        self.num_heads = num_heads
+        self.attention: AttentionKind = attention
+        self.qkv = _initialise(nn.Linear(dim, 3 * dim, bias=qkv_bias))
+        self.proj = _initialise(nn.Linear(dim, dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        check_shape(tokens, "B L C", C=self.dim, name="tokens")
+        query, key, value = self._heads(tokens)
+        return self.proj(merge_heads(attend(query, key, value, attention=self.attention)))
+
+    def _heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = (split_heads(part, self.num_heads) for part in self.qkv(tokens).chunk(3, dim=-1))
+        return query, key, value
+
+
+class AttentionWithScores(Attention):
+    r"""Self-attention that also says how much the template looks at each search token.
+
+    Candidate elimination needs the rows of the attention matrix that belong to template queries and nothing else. Only
+    those rows are written out (and give their own tokens); all other queries go through torch's fused kernel.
+
+    .. math::
+        \mathrm{score}_s = \frac{1}{H |M|} \sum_{h} \sum_{t \in M}
+        \mathrm{softmax}_{\text{all keys}}\!\left(\frac{q_{h,t} K_h^T}{\sqrt{D}}\right)_s
+
+    Where the paper is silent: the scores are float32 at least, whatever the dtype of the tokens, so that ties are not
+    made by rounding; a sample whose mask is empty scores 0 everywhere. With ``attention="explicit"`` the whole matrix
+    is written out, as OSTrack does.
+
+    Args:
+        dim: channels ``C``.
+        num_heads: heads; must divide ``dim``.
+        qkv_bias: whether queries, keys and values have a bias.
+        attention: ``"fused"`` or ``"explicit"``, for the queries that are not the template's.
+        streams: equal parts ``[template; search]`` that the tokens consist of: 1, or 2 for the one-stream student's
+            ``[template_rgb, search_rgb, template_tir, search_tir]``.
+
+    Shape:
+        tokens ``(B, L, C)`` with ``L = streams * (template_length + S)``; ``mask`` bool ``(template_length,)`` or
+        ``(B, template_length)``, true where a template token counts (of every stream), all by default. Returns
+        ``ScoredTokens(tokens (B, L, C), scores (B, streams * S))``, the search tokens of the streams one after another.
+
+    Raises:
+        ShapeError: tokens or mask of another shape, ``L`` not divisible by ``streams``, ``template_length`` not below
+            ``L / streams``.
+        TypeError: the mask is not boolean.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.layers.transformer import AttentionWithScores
+        >>> out = AttentionWithScores(32, 4)(torch.randn(1, 20, 32), template_length=4)
+        >>> out.tokens.shape, out.scores.shape
+        (torch.Size([1, 20, 32]), torch.Size([1, 16]))
+
+    Source:
+        Ye et al., "Joint Feature Learning and Relation Modeling for Tracking" (OSTrack), ECCV 2022, section 3.3; the
+        notes on token spatial filtering, equation of A_{t,s}.
+    """
+
+    def __init__(
+        self,
+        dim: int = 768,
+        num_heads: int = 12,
+        *,
+        qkv_bias: bool = True,
+        attention: AttentionKind = "fused",
+        streams: int = 1,
+    ) -> None:
+        super().__init__(dim, num_heads, qkv_bias=qkv_bias, attention=attention)
+        self.streams = check_positive_int(streams, name="streams")
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, tokens: Tensor, template_length: int, mask: Tensor | None = None
+    ) -> ScoredTokens:
+        check_shape(tokens, "B L C", C=self.dim, name="tokens")
+        _check_template(tokens, template_length, mask, self.streams)
+        query, key, value = self._heads(tokens)
+        template_query, search_query = self._by_stream(query, template_length)
+        logits = (template_query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        rows = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        search = attend(search_query, key, value, attention=self.attention)
+        attended = self._in_order(rows.to(value.dtype) @ value, search)
+        return ScoredTokens(self.proj(merge_heads(attended)), self._scores(rows, template_length, mask))
+
+    def _by_stream(self, x: Tensor, template_length: int) -> tuple[Tensor, Tensor]:
+        # (B, H, L, D) -> the template tokens of all streams, the search tokens of all streams
+        streams = x.unflatten(2, (self.streams, -1))
+        return streams[:, :, :, :template_length].flatten(2, 3), streams[:, :, :, template_length:].flatten(2, 3)
+
+    def _in_order(self, template: Tensor, search: Tensor) -> Tensor:
+        parts = (template.unflatten(2, (self.streams, -1)), search.unflatten(2, (self.streams, -1)))
+        return torch.cat(parts, dim=3).flatten(2, 3)
+
+    def _scores(self, rows: Tensor, template_length: int, mask: Tensor | None) -> Tensor:
+        rows = rows.mean(dim=1)
+        if mask is None:
+            scores = rows.mean(dim=1)
+        else:
+            weights = mask.to(rows.dtype).expand(len(rows), template_length)
+            weights = weights / (self.streams * weights.sum(dim=1, keepdim=True)).clamp(min=1)
+            scores = (rows * weights.repeat(1, self.streams).unsqueeze(-1)).sum(dim=1)
+        return scores.unflatten(1, (self.streams, -1))[:, :, template_length:].flatten(1)
+
+
+def _check_template(tokens: Tensor, template_length: int, mask: Tensor | None, streams: int) -> None:
+    length = tokens.shape[1]
+    if length % streams:
+        raise ShapeError(f"tokens must have L divisible by streams = {streams}, got {tuple(tokens.shape)}")
+    if not 1 <= template_length < length // streams:
+        raise ShapeError(
+            f"template_length must be at least 1 and below L / streams = {length // streams}, got {template_length}"
+        )
+    if mask is None:
+        return
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask must be boolean, got {mask.dtype}")
+    if mask.shape not in ((template_length,), (len(tokens), template_length)):
+        raise ShapeError(
+            f"mask must have shape ({template_length},) or ({len(tokens)}, {template_length}), got {tuple(mask.shape)}"
+        )
+
+
+class MLP(nn.Module):
+    """The ViT's feed-forward half, ``fc2(gelu(fc1(x)))`` with the exact GELU, on ``(..., dim)``.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.layers.transformer import MLP
+        >>> MLP(32, 128)(torch.zeros(1, 20, 32)).shape
+        torch.Size([1, 20, 32])
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = _initialise(nn.Linear(dim, hidden))
+        self.fc2 = _initialise(nn.Linear(hidden, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class DropPath(nn.Module):
+    """Drop a whole residual branch of a sample with ``probability`` while training; scale the kept ones up.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.layers.transformer import DropPath
+        >>> sorted(set(DropPath(0.5)(torch.ones(100, 1)).flatten().tolist()))
+        [0.0, 2.0]
+    """
+
+    def __init__(self, probability: float = 0.0) -> None:
+        super().__init__()
+        self.probability = check_finite_number(probability, name="drop_path", low=0.0, high=1.0)
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if self.probability == 0.0 or not self.training:
+            return branch
+        # dropout on a tensor of ones also scales, and is right at probability 1
+        keep = F.dropout(branch.new_ones((len(branch),) + (1,) * (branch.dim() - 1)), self.probability)
+        return branch * keep
+
+    def extra_repr(self) -> str:
+        return f"probability={self.probability}"
+
+
+class EncoderBlock(nn.Module):
+    r"""One pre-norm ViT block: attention and a feed-forward layer, each on a residual branch.
+
+    ``forward`` is ``transform(attend(tokens))``; a tracker that eliminates tokens calls the halves itself and cuts in
+    between, so that the feed-forward layer never sees the tokens that leave.
+
+    .. math::
+        y = x + \mathrm{Attention}(\mathrm{LN}(x)), \qquad x' = y + \mathrm{MLP}(\mathrm{LN}(y))
+
+    Where the paper is silent: LayerNorm eps 1e-6 and the exact GELU, as in timm and OSTrack.
+
+    Args:
+        dim: channels ``C``.
+        num_heads: heads; must divide ``dim``.
+        mlp_ratio: hidden channels of the feed-forward layer over ``dim``.
+        qkv_bias: whether queries, keys and values have a bias.
+        drop_path: probability of dropping a residual branch of a sample while training.
+        attention: ``"fused"`` or ``"explicit"``.
+
+    Shape:
+        tokens ``(B, L, C)`` in and out.
+
+    Raises:
+        ShapeError: the tokens have another number of axes or channels.
+        ValueError, TypeError: see :class:`Attention`; ``drop_path`` outside [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.layers.transformer import EncoderBlock
+        >>> EncoderBlock(32, 4)(torch.zeros(1, 20, 32)).shape
+        torch.Size([1, 20, 32])
+
+    Source:
+        Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, eq. 2-3; parameter names of timm.
+    """
+
+    def __init__(
+        self,
+        dim: int = 768,
+        num_heads: int = 12,
+        *,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path: float = 0.0,
+        attention: AttentionKind = "fused",
+    ) -> None:
+        super().__init__()
+        self.dim = check_positive_int(dim, name="dim")
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, num_heads, qkv_bias=qkv_bias, attention=attention)
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = MLP(dim, int(dim * mlp_ratio))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.transform(self.attend(tokens))
+
+    def attend(self, tokens: Tensor) -> Tensor:
+        """Return the tokens after the attention branch, ``(B, L, C)``."""
+        check_shape(tokens, "B L C", C=self.dim, name="tokens")
+        return tokens + self.drop_path(self.attn(self.norm1(tokens)))
+
+    def transform(self, tokens: Tensor) -> Tensor:
+        """Return the tokens after the feed-forward branch, ``(B, L, C)``."""
+        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
