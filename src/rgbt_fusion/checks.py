@@ -102,7 +102,7 @@ def check_positive_int(value: Any, *, name: str) -> int:
 
 
 def check_finite_number(value: Any, *, name: str, low: float = float("-inf"), high: float = float("inf")) -> float:
-    """Check that ``value`` is a finite number in ``[low, high]`` and return it; raise ``TypeError`` or ``ValueError``."""
+    """Check that ``value`` is a finite number in ``[low, high]``, return it; raise ``TypeError`` or ``ValueError``."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not (abs(value) < float("inf") and low <= value <= high):

@@ -1,8 +1,9 @@
 """What every backend is handed: one canonical, token-major view of the arguments, and where to write the results.
 
 The public functions check and reshape; a backend only computes. Notation: ``R`` directions, ``B`` batch, ``L`` tokens,
-``D`` channels, ``G`` groups, ``N`` state, ``K`` segments, ``W`` taps. A leading size written ``R?`` (or ``B?``) is either
-that number or 1, which means shared by all directions (or samples); the gradient has the same leading size, summed.
+``D`` channels, ``G`` groups, ``N`` state, ``K`` segments, ``W`` taps. A leading size written ``R?`` (or ``B?``) is
+either that number or 1, which means shared by all directions (or samples); the gradient has the same leading size,
+summed.
 Tensors are views with arbitrary strides: a ``(B, D, L)`` caller's memory is reached through its strides, never copied.
 """
 
@@ -36,8 +37,8 @@ class ScanInputs(NamedTuple):
     delta_bias: Tensor | None
     """``(R?, D)`` contiguous"""
     order: Tensor | None
-    """``(R?, B?, K)`` int64 contiguous, each row a permutation of ``0..K-1``; ``K`` divides ``L``. Step ``s * (L / K) + i`` of the scan reads
-    and writes row ``order[r, b, s] * (L / K) + i``."""
+    """``(R?, B?, K)`` int64 contiguous, each row a permutation of ``0..K-1``; ``K`` divides ``L``. Step
+    ``s * (L / K) + i`` of the scan reads and writes row ``order[r, b, s] * (L / K) + i``."""
     initial_state: Tensor | None
     """``(R?, B, D, N)`` contiguous"""
     delta_softplus: bool
@@ -84,7 +85,7 @@ class ConvInputs(NamedTuple):
     x: Tensor
     """``(R?, B, L, D)``"""
     weight: Tensor
-    """``(R?, D, W)`` contiguous, W taps, the last one on the current token; same dtype rules as the scan's parameters."""
+    """``(R?, D, W)`` contiguous, W taps, the last one on the current token; dtype as the scan's parameters."""
     bias: Tensor | None
     """``(R?, D)`` contiguous"""
     order: Tensor | None
