@@ -81,7 +81,7 @@ def test_explicit_attention_is_the_same_function() -> None:
 @pytest.mark.parametrize("streams", [1, 2])
 @pytest.mark.parametrize("masked", ["all", "shared", "per sample"])
 def test_scores_are_the_mean_of_the_template_rows_of_the_softmax(streams: int, masked: str) -> None:
-    layer = double(AttentionWithScores(12, 3, streams=streams))
+    layer = double(AttentionWithScores(12, 3))
     plain = Attention(12, 3).double()
     plain.load_state_dict(layer.state_dict())
     template, search = 4, 6
@@ -91,7 +91,7 @@ def test_scores_are_the_mean_of_the_template_rows_of_the_softmax(streams: int, m
         "shared": torch.tensor([False, True, False, True]),
         "per sample": torch.tensor([[True, False, False, False], [False, True, True, True]]),
     }[masked]
-    out = layer(tokens, template, mask)
+    out = layer(tokens, template, mask, streams=streams)
 
     torch.testing.assert_close(out.tokens, plain(tokens))
     part = torch.cat((torch.zeros(template, dtype=torch.bool), torch.ones(search, dtype=torch.bool))).repeat(streams)
@@ -123,9 +123,9 @@ def test_gradients(layer: nn.Module) -> None:
 
 
 def test_gradients_of_tokens_and_scores() -> None:
-    layer = double(AttentionWithScores(8, 2, streams=2))
+    layer = double(AttentionWithScores(8, 2))
     tokens = torch.randn(2, 10, 8, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: tuple(layer(x, 2, torch.tensor([True, False]))), (tokens,))
+    assert torch.autograd.gradcheck(lambda x: tuple(layer(x, 2, torch.tensor([True, False]), streams=2)), (tokens,))
 
 
 def test_drop_path_drops_whole_samples_and_only_while_training() -> None:
@@ -139,11 +139,13 @@ def test_drop_path_drops_whole_samples_and_only_while_training() -> None:
 
 
 def test_compiled_and_exported_scores_equal_eager() -> None:
-    layer = AttentionWithScores(12, 3, streams=2).eval()
+    layer = AttentionWithScores(12, 3).eval()
     inputs = (torch.randn(2, 20, 12), 4, torch.tensor([False, True, False, True]))
-    expected = layer(*inputs)
-    torch.testing.assert_close(torch.compile(layer, fullgraph=True, backend="aot_eager")(*inputs), expected)
-    torch.testing.assert_close(torch.export.export(layer, inputs).module()(*inputs), expected)
+    expected = layer(*inputs, streams=2)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*inputs, streams=2), expected)
+    exported = torch.export.export(layer, inputs, {"streams": 2}).module()
+    torch.testing.assert_close(exported(*inputs, streams=2), expected)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_compiled_and_exported_scores_equal_eager() -> None:
         (lambda: EncoderBlock(8, 2)(torch.zeros(1, 5, 9)), ShapeError, r"tokens must have .*C = 8, got \(1, 5, 9\)"),
         (lambda: EncoderBlock(8, 2, drop_path=1.5), ValueError, r"drop_path must be .*\[0, 1\], got 1.5"),
         (lambda: AttentionWithScores(8, 2)(torch.zeros(1, 5, 8), 5), ShapeError, "below L / streams = 5, got 5"),
-        (lambda: AttentionWithScores(8, 2, streams=2)(torch.zeros(1, 5, 8), 1), ShapeError, "divisible by streams = 2"),
+        (lambda: AttentionWithScores(8, 2)(torch.zeros(1, 5, 8), 1, streams=2), ShapeError, "divisible by streams = 2"),
         (
             lambda: AttentionWithScores(8, 2)(torch.zeros(1, 5, 8), 2, torch.ones(2)),
             TypeError,

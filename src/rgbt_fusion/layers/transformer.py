@@ -1,6 +1,6 @@
 """The ViT pieces that every tracker here stands on: patches, attention, attention with scores, the encoder block."""
 
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -209,13 +209,13 @@ class AttentionWithScores(Attention):
         num_heads: heads; must divide ``dim``.
         qkv_bias: whether queries, keys and values have a bias.
         attention: ``"fused"`` or ``"explicit"``, for the queries that are not the template's.
-        streams: equal parts ``[template; search]`` that the tokens consist of: 1, or 2 for the one-stream student's
-            ``[template_rgb, search_rgb, template_tir, search_tir]``.
 
     Shape:
-        tokens ``(B, L, C)`` with ``L = streams * (template_length + S)``; ``mask`` bool ``(template_length,)`` or
-        ``(B, template_length)``, true where a template token counts (of every stream), all by default. Returns
-        ``ScoredTokens(tokens (B, L, C), scores (B, streams * S))``, the search tokens of the streams one after another.
+        tokens ``(B, L, C)`` made of ``streams`` equal parts ``[template; search]`` of ``template_length`` and ``S``
+        tokens: one part by default, two for the student's ``[template_rgb, search_rgb, template_tir, search_tir]``.
+        ``mask`` bool ``(template_length,)`` or ``(B, template_length)``, true where a template token counts (in every
+        part), all by default. Returns ``ScoredTokens(tokens (B, L, C), scores (B, streams * S))``, the search tokens of
+        the parts one after another.
 
     Raises:
         ShapeError: tokens or mask of another shape, ``L`` not divisible by ``streams``, ``template_length`` not below
@@ -234,54 +234,39 @@ class AttentionWithScores(Attention):
         notes on token spatial filtering, equation of A_{t,s}.
     """
 
-    def __init__(
-        self,
-        dim: int = 768,
-        num_heads: int = 12,
-        *,
-        qkv_bias: bool = True,
-        attention: AttentionKind = "fused",
-        streams: int = 1,
-    ) -> None:
-        super().__init__(dim, num_heads, qkv_bias=qkv_bias, attention=attention)
-        self.streams = check_positive_int(streams, name="streams")
-
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, tokens: Tensor, template_length: int, mask: Tensor | None = None
+        self, tokens: Tensor, template_length: int, mask: Tensor | None = None, *, streams: int = 1
     ) -> ScoredTokens:
         check_shape(tokens, "B L C", C=self.dim, name="tokens")
-        _check_template(tokens, template_length, mask, self.streams)
+        _check_template(tokens, template_length, mask, streams)
         query, key, value = self._heads(tokens)
-        template_query, search_query = self._by_stream(query, template_length)
+        # (B, H, L, D) -> (B, H, streams, L / streams, D): the template leads every stream
+        template_query, search_query = _split_template(query.unflatten(2, (streams, -1)), template_length)
         logits = (template_query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         rows = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
         search = attend(search_query, key, value, attention=self.attention)
-        attended = self._in_order(rows.to(value.dtype) @ value, search)
-        return ScoredTokens(self.proj(merge_heads(attended)), self._scores(rows, template_length, mask))
+        template = (rows.to(value.dtype) @ value).unflatten(2, (streams, -1))
+        attended = torch.cat((template, search.unflatten(2, (streams, -1))), dim=3).flatten(2, 3)
+        scores = _mean_row(rows.mean(dim=1), mask, streams).unflatten(1, (streams, -1))[:, :, template_length:]
+        return ScoredTokens(self.proj(merge_heads(attended)), scores.flatten(1))
 
-    def _by_stream(self, x: Tensor, template_length: int) -> tuple[Tensor, Tensor]:
-        # (B, H, L, D) -> the template tokens of all streams, the search tokens of all streams
-        streams = x.unflatten(2, (self.streams, -1))
-        return streams[:, :, :, :template_length].flatten(2, 3), streams[:, :, :, template_length:].flatten(2, 3)
 
-    def _in_order(self, template: Tensor, search: Tensor) -> Tensor:
-        parts = (template.unflatten(2, (self.streams, -1)), search.unflatten(2, (self.streams, -1)))
-        return torch.cat(parts, dim=3).flatten(2, 3)
+def _split_template(parts: Tensor, template_length: int) -> tuple[Tensor, Tensor]:
+    return parts[:, :, :, :template_length].flatten(2, 3), parts[:, :, :, template_length:].flatten(2, 3)
 
-    def _scores(self, rows: Tensor, template_length: int, mask: Tensor | None) -> Tensor:
-        rows = rows.mean(dim=1)
-        if mask is None:
-            scores = rows.mean(dim=1)
-        else:
-            weights = mask.to(rows.dtype).expand(len(rows), template_length)
-            weights = weights / (self.streams * weights.sum(dim=1, keepdim=True)).clamp(min=1)
-            scores = (rows * weights.repeat(1, self.streams).unsqueeze(-1)).sum(dim=1)
-        return scores.unflatten(1, (self.streams, -1))[:, :, template_length:].flatten(1)
+
+def _mean_row(rows: Tensor, mask: Tensor | None, streams: int) -> Tensor:
+    """Average the rows (B, streams * T, L) that the mask (T,) or (B, T) counts."""
+    if mask is None:
+        return rows.mean(dim=1)
+    counted = mask.to(rows.dtype).expand(len(rows), -1).repeat(1, streams)
+    weights = counted / counted.sum(dim=1, keepdim=True).clamp(min=1)
+    return (rows * weights.unsqueeze(-1)).sum(dim=1)
 
 
 def _check_template(tokens: Tensor, template_length: int, mask: Tensor | None, streams: int) -> None:
     length = tokens.shape[1]
-    if length % streams:
+    if check_positive_int(streams, name="streams") and length % streams:
         raise ShapeError(f"tokens must have L divisible by streams = {streams}, got {tuple(tokens.shape)}")
     if not 1 <= template_length < length // streams:
         raise ShapeError(
@@ -377,6 +362,8 @@ class EncoderBlock(nn.Module):
         Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, eq. 2-3; parameter names of timm.
     """
 
+    attention_type: ClassVar[type[Attention]] = Attention
+
     def __init__(
         self,
         dim: int = 768,
@@ -390,7 +377,7 @@ class EncoderBlock(nn.Module):
         super().__init__()
         self.dim = check_positive_int(dim, name="dim")
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim, num_heads, qkv_bias=qkv_bias, attention=attention)
+        self.attn = self.attention_type(dim, num_heads, qkv_bias=qkv_bias, attention=attention)
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
