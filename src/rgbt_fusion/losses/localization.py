@@ -1,0 +1,208 @@
+"""Localisation losses of the OSTrack family: focal heat-map, GIoU and L1, with the Gaussian label they aim at."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rgbt_fusion.boxes import box_giou, cxcywh_to_xyxy
+from rgbt_fusion.checks import (
+    ShapeError,
+    check_finite_number,
+    check_floating,
+    check_positive_int,
+    check_same_shape,
+    check_shape,
+)
+
+__all__ = ["LocalizationLoss", "LocalizationTerms", "focal_heatmap_loss", "gaussian_label", "gaussian_radius"]
+
+
+class LocalizationTerms(NamedTuple):
+    """The weighted ``total`` and the unweighted terms it is made of, scalars."""
+
+    total: Tensor
+    focal: Tensor
+    giou: Tensor
+    l1: Tensor
+
+
+def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
+    """Return the radius in whole cells of the Gaussian for boxes of ``size`` ``(..., 2)``, width and height in cells.
+
+    CornerNet's formulas without their normalisation by ``2 a``, the form that OSTrack trains with: the smallest of the
+    three roots, the third decides.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.losses.localization import gaussian_radius
+        >>> gaussian_radius(torch.tensor([[2.0, 2.0], [4.0, 4.0], [8.0, 8.0]])).tolist()
+        [0, 1, 2]
+    """
+    area, around = size[..., 0] * size[..., 1], size.sum(-1)
+    r1 = (around + (around**2 - 4 * area * (1 - overlap) / (1 + overlap)).sqrt()) / 2
+    r2 = (2 * around + (4 * around**2 - 16 * (1 - overlap) * area).sqrt()) / 2
+    r3 = (-2 * overlap * around + (4 * overlap**2 * around**2 + 16 * overlap * (1 - overlap) * area).sqrt()) / 2
+    return torch.minimum(torch.minimum(r1, r2), r3).clamp(min=0).long()
+
+
+def gaussian_label(box_cxcywh_unit: Tensor, grid: int, *, overlap: float = 0.7) -> Tensor:
+    r"""Draw the score map that a perfect head would give: a Gaussian in a square window around the centre's cell.
+
+    .. math::
+        Y_{ij} = \exp\!\left(-\frac{(i - r_y)^2 + (j - r_x)^2}{2 \sigma^2}\right)
+        \text{ for } |i - r_y|, |j - r_x| \le R,
+        \qquad r = \mathrm{round}(S c), \quad \sigma = \frac{2 R + 1}{6}
+
+    Where the paper is silent: OSTrack's code. Halves are rounded to the even cell; a centre outside the map leaves only
+    the part of its window that lies inside, so that a label may have no positive (cell of value 1) at all.
+
+    Args:
+        box_cxcywh_unit: boxes as fractions of the search crop.
+        grid: cells ``S`` along a side of the map.
+        overlap: the IoU ``t`` that a corner inside the radius still reaches, see :func:`gaussian_radius`.
+
+    Shape:
+        ``(B, 4)``, or ``(B, N, 4)`` for N targets merged by the maximum; returns ``(B, 1, S, S)`` of the same dtype.
+
+    Raises:
+        ShapeError, TypeError: the boxes have another shape or are not floating point.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.losses.localization import gaussian_label
+        >>> label = gaussian_label(torch.tensor([[0.5, 0.25, 0.25, 0.25]]), 16)
+        >>> (label == 1).nonzero().tolist()  # row 4, column 8
+        [[0, 0, 4, 8]]
+
+    Source:
+        Law and Deng, "CornerNet", ECCV 2018, section 3.2; Ye et al., "OSTrack", ECCV 2022, section 3.4 and its code.
+    """
+    boxes = box_cxcywh_unit.unsqueeze(1) if box_cxcywh_unit.dim() == 2 else box_cxcywh_unit
+    check_shape(boxes, "B N 4", name="box_cxcywh_unit")
+    check_floating(boxes, name="box_cxcywh_unit")
+    check_positive_int(grid, name="grid")
+    centre, size = (boxes * grid).split(2, dim=-1)
+    radius = gaussian_radius(size, overlap)[..., None, None]
+    cell = torch.arange(grid, device=boxes.device)
+    column, row = (cell - centre.round().unsqueeze(-1)).unbind(2)
+    far = torch.maximum(row.abs().unsqueeze(-1), column.abs().unsqueeze(-2))
+    sigma = (2 * radius + 1) / 6
+    bell = torch.exp(-(row.square().unsqueeze(-1) + column.square().unsqueeze(-2)) / (2 * sigma**2))
+    return torch.where(far <= radius, bell, 0.0).amax(dim=1, keepdim=True).to(boxes.dtype)
+
+
+def focal_heatmap_loss(
+    score: Tensor, label: Tensor, *, alpha: float = 2.0, beta: float = 4.0, num_positives: Tensor | None = None
+) -> Tensor:
+    r"""Return the focal loss of a score map against a Gaussian label.
+
+    .. math::
+        \mathcal{L} = \frac{-1}{\max(1, N)} \sum_{ij}
+        \begin{cases} (1 - p)^\alpha \log p & Y = 1 \\ (1 - Y)^\beta p^\alpha \log(1 - p) & Y < 1 \end{cases}
+
+    Where the paper is silent: N counts the positives of the whole batch; the logarithms are kept finite by a floor of
+    1e-12. Low-precision maps are raised to float32.
+
+    Args:
+        score: probabilities ``p``.
+        label: target ``Y``, see :func:`gaussian_label`.
+        alpha: how much easy cells are discounted.
+        beta: how much cells near a centre are discounted.
+        num_positives: N when it is not this batch's, such as the mean over the ranks of a distributed training.
+
+    Shape:
+        ``score`` and ``label`` of one shape; returns a scalar.
+
+    Raises:
+        ShapeError, TypeError: ``score`` and ``label`` differ in shape, or are not tensors.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.losses.localization import focal_heatmap_loss
+        >>> round(focal_heatmap_loss(torch.tensor([0.5, 0.1]), torch.tensor([1.0, 0.0])).item(), 4)
+        0.1743
+
+    Source:
+        Law and Deng, "CornerNet", ECCV 2018, eq. 1; Ye et al., "OSTrack", ECCV 2022, eq. 7.
+    """
+    check_same_shape(label, score, name="label", like_name="score")
+    score, label = _at_least_float32(score), _at_least_float32(label)
+    positive = label == 1
+    hit = (1 - score) ** alpha * score.clamp(min=1e-12).log()
+    miss = (1 - label) ** beta * score**alpha * (1 - score).clamp(min=1e-12).log()
+    count = positive.sum() if num_positives is None else num_positives
+    return -torch.where(positive, hit, miss).sum() / count.clamp(min=1)
+
+
+class LocalizationLoss(nn.Module):
+    r"""Train a centre head: focal loss on its score map, GIoU and L1 on its box.
+
+    .. math::
+        \mathcal{L} = \lambda_{focal} \mathcal{L}_{focal} + \lambda_{giou} (1 - \mathrm{GIoU})
+        + \lambda_{1} \mathcal{L}_{1}
+
+    Where the paper is silent: boxes are compared as normalised corners, the target's clipped to the crop (the label's
+    is not), the predicted one read at the arg-max of the predicted map; means over the batch and the coordinates.
+
+    Args:
+        focal_weight: weight of the heat-map loss.
+        giou_weight: weight of the GIoU loss.
+        l1_weight: weight of the L1 loss.
+
+    Shape:
+        ``score_map`` ``(B, 1, S, S)`` probabilities; ``box_cxcywh_unit`` and ``target_cxcywh_unit`` ``(B, 4)`` as
+        fractions of the crop; ``num_positives`` see :func:`focal_heatmap_loss`. Returns ``LocalizationTerms`` of
+        scalars, float32 or float64.
+
+    Raises:
+        ShapeError, TypeError: a tensor of another shape, a map that is not square, boxes that are not floating point.
+        ValueError: a weight that is negative or not finite.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.losses.localization import LocalizationLoss, gaussian_label
+        >>> target = torch.tensor([[0.5, 0.5, 0.25, 0.25]])
+        >>> terms = LocalizationLoss()(gaussian_label(target, 16).clamp(1e-4, 1 - 1e-4), target, target)
+        >>> terms.giou.item(), terms.l1.item()
+        (0.0, 0.0)
+
+    Source:
+        Ye et al., "OSTrack", ECCV 2022, eq. 8; Luo et al., "From Two-Stream to One-Stream", eq. 20.
+    """
+
+    def __init__(self, *, focal_weight: float = 1.0, giou_weight: float = 2.0, l1_weight: float = 5.0) -> None:
+        super().__init__()
+        self.focal_weight = check_finite_number(focal_weight, name="focal_weight", low=0.0)
+        self.giou_weight = check_finite_number(giou_weight, name="giou_weight", low=0.0)
+        self.l1_weight = check_finite_number(l1_weight, name="l1_weight", low=0.0)
+
+    def forward(
+        self,
+        score_map: Tensor,
+        box_cxcywh_unit: Tensor,
+        target_cxcywh_unit: Tensor,
+        *,
+        num_positives: Tensor | None = None,
+    ) -> LocalizationTerms:
+        sizes = check_shape(score_map, "B 1 H W", name="score_map")
+        if sizes["H"] != sizes["W"]:
+            raise ShapeError(f"score_map must be square, (B, 1, S, S), got {tuple(score_map.shape)}")
+        check_shape(box_cxcywh_unit, "B 4", B=sizes["B"], name="box_cxcywh_unit")
+        check_same_shape(target_cxcywh_unit, box_cxcywh_unit, name="target_cxcywh_unit", like_name="box_cxcywh_unit")
+        target_cxcywh = _at_least_float32(target_cxcywh_unit)
+        predicted = cxcywh_to_xyxy(_at_least_float32(box_cxcywh_unit))
+        target = cxcywh_to_xyxy(target_cxcywh).clamp(0, 1)
+        label = gaussian_label(target_cxcywh, sizes["H"])
+        focal = focal_heatmap_loss(score_map, label, num_positives=num_positives)
+        giou = (1 - box_giou(predicted, target)).mean()
+        l1 = (predicted - target).abs().mean()
+        total = self.focal_weight * focal + self.giou_weight * giou + self.l1_weight * l1
+        return LocalizationTerms(total, focal, giou, l1)
+
+    def extra_repr(self) -> str:
+        return f"focal_weight={self.focal_weight}, giou_weight={self.giou_weight}, l1_weight={self.l1_weight}"
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
