@@ -6,13 +6,33 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rgbt_fusion.checks import BackendUnavailableError, ShapeError
-    from rgbt_fusion.layers.difference_fusion_mamba import DFM, DifferenceFusionMamba
-    from rgbt_fusion.layers.mamba import MambaBlock
-    from rgbt_fusion.layers.order_dynamic_fusion_mamba import OFM, OrderDynamicFusionMamba
-    from rgbt_fusion.ops._dispatch import backend_report
-    from rgbt_fusion.ops.causal_conv1d import causal_conv1d, ordered_causal_conv1d
-    from rgbt_fusion.ops.selective_scan import OrderedScan, ordered_selective_scan, selective_scan
+    from rgbt_fusion.checks import BackendUnavailableError as BackendUnavailableError
+    from rgbt_fusion.checks import ShapeError as ShapeError
+    from rgbt_fusion.layers.difference_fusion_mamba import DFM as DFM
+    from rgbt_fusion.layers.difference_fusion_mamba import DifferenceFusionMamba as DifferenceFusionMamba
+    from rgbt_fusion.layers.mamba import MambaBlock as MambaBlock
+    from rgbt_fusion.layers.order_dynamic_fusion_mamba import (
+        OFM as OFM,
+    )
+    from rgbt_fusion.layers.order_dynamic_fusion_mamba import (
+        OrderDynamicFusionMamba as OrderDynamicFusionMamba,
+    )
+    from rgbt_fusion.ops._dispatch import backend_report as backend_report
+    from rgbt_fusion.ops.causal_conv1d import (
+        causal_conv1d as causal_conv1d,
+    )
+    from rgbt_fusion.ops.causal_conv1d import (
+        ordered_causal_conv1d as ordered_causal_conv1d,
+    )
+    from rgbt_fusion.ops.selective_scan import (
+        OrderedScan as OrderedScan,
+    )
+    from rgbt_fusion.ops.selective_scan import (
+        ordered_selective_scan as ordered_selective_scan,
+    )
+    from rgbt_fusion.ops.selective_scan import (
+        selective_scan as selective_scan,
+    )
 
 _HOME = {
     "BackendUnavailableError": "checks",

@@ -1,0 +1,92 @@
+"""Predicting an order of layers, and the gradient that trains the prediction."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ORDER_PREDICTORS", "PooledOrderPredictor", "ReleasedOrderPredictor", "straight_through_order"]
+
+
+class PooledOrderPredictor(nn.Module):
+    r"""Predict one logit a layer from its mean token; the layers are visited by ascending logit.
+
+    .. math:: s_k = w_2^\top \mathrm{GELU}(W_1 \bar x_k + b_1) + p_k
+
+    The position :math:`p_k` starts evenly spaced and :math:`w_2` at zero, so that training starts from the natural
+    order and from logits that differ, where a soft sort has a gradient.
+    """
+
+    def __init__(self, dim: int, num_layers: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.num_layers = num_layers
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, 1, bias=False))
+        self.position = nn.Parameter(torch.linspace(-1.0, 1.0, num_layers))
+        nn.init.zeros_(self.mlp[2].weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map normalised tokens ``(B, K L, C)`` to logits ``(B, K)``."""
+        pooled = tokens.unflatten(1, (self.num_layers, -1)).mean(2)
+        return self.mlp(pooled).squeeze(-1) + self.position
+
+
+class ReleasedOrderPredictor(nn.Module):
+    """AINet's released predictor: pool the tokens to 2,048, an MLP over tokens, one logit a layer.
+
+    Without a straight-through gradient it is never trained, as in the released code.
+    """
+
+    def __init__(self, dim: int, num_layers: int, length: int = 2048) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool1d(length)
+        self.mlp = nn.Sequential(nn.Linear(length, 512), nn.GELU(), nn.Linear(512, 256), nn.GELU(), nn.Linear(256, 128))
+        self.fc = nn.Linear(dim * 128, num_layers)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map normalised tokens ``(B, K L, C)`` to logits ``(B, K)``."""
+        return self.fc(self.mlp(self.pool(tokens.mT)).flatten(1))
+
+
+ORDER_PREDICTORS = {"pooled": PooledOrderPredictor, "released": ReleasedOrderPredictor}
+
+
+def soft_permutation(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    r"""Return SoftSort's relaxation of the ascending sort, ``(B, K, K)``: row s says which layer comes at step s.
+
+    .. math:: P = \mathrm{softmax}(-|\mathrm{sort}(s) \mathbf{1}^\top - \mathbf{1} s^\top| / \tau)
+
+    Source:
+        Prillo and Eisenschlos, "SoftSort: A Continuous Relaxation for the argsort Operator", ICML 2020, eq. 2.
+    """
+    ascending = logits.sort(dim=-1, stable=True).values
+    return torch.softmax(-(ascending[:, :, None] - logits[:, None, :]).abs() / temperature, dim=-1)
+
+
+def straight_through_order(x: Tensor, logits: Tensor, orders: Tensor) -> Tensor:
+    """Return ``x (B, K L, D)`` once a direction, ``(R, B, K L, D)``, with a gradient of the last direction's order.
+
+    Forward, the values are those of ``x``: the scan reads them by index. Backward, the last direction's gradient also
+    flows into ``logits`` as if the scan had read ``P @ layers`` with the soft permutation P: its part is the K x K
+    matrix of inner products between the gradient at each step and the block of each layer, so it costs next to nothing.
+    """
+    return _StraightThrough.apply(x, soft_permutation(logits), orders)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor, permutation: Tensor, orders: Tensor) -> Tensor:
+        return x.expand(orders.shape[0], *x.shape)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], inputs[2])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # pyright: ignore
+        x, orders = ctx.saved_tensors
+        layers = orders.shape[-1]
+        blocks = x.unflatten(1, (layers, -1)).flatten(2)
+        # The gradient lies at the rows the values came from; step s of the last direction read block orders[-1, :, s].
+        steps = gradient[-1].unflatten(1, (layers, -1)).flatten(2)
+        steps = torch.take_along_dim(steps, orders[-1, :, :, None], dim=1)
+        return gradient.sum(0), torch.bmm(steps, blocks.mT), None

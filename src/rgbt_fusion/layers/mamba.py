@@ -1,0 +1,190 @@
+"""The Mamba block, on the ops of this library, with the parameters of ``mamba_ssm.Mamba``."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int, check_shape
+from rgbt_fusion.ops.causal_conv1d import ordered_causal_conv1d
+from rgbt_fusion.ops.selective_scan import ordered_selective_scan
+
+__all__ = ["MambaBlock"]
+
+
+class MambaBlock(nn.Module):
+    r"""Mix a token sequence with a selective state space: ``mamba_ssm.Mamba`` that runs on any machine.
+
+    One projection opens the input into a sequence and a gate; the sequence passes a short causal convolution with SiLU
+    and a selective scan whose step, input and read-out depend on the token; the gated result is projected back. Tokens
+    stay ``(B, L, C)`` throughout: nothing is transposed. Constructor arguments, parameter names, shapes and initial
+    values are those of ``mamba_ssm.Mamba``, so a ``state_dict`` loads either way.
+
+    .. math::
+        [x, z] = h W_{in}, \quad x \leftarrow \mathrm{silu}(\mathrm{conv}(x)), \quad
+        [\delta, B, C] = x W_x, \quad \Delta = \mathrm{softplus}(\delta W_\Delta + b_\Delta), \quad
+        \text{out} = \big(\mathrm{SSM}_{A,D}(x; \Delta, B, C) \odot \mathrm{silu}(z)\big) W_{out}
+
+    Where the paper is silent: the initial step sizes are drawn log-uniformly from ``[dt_min, dt_max]`` and stored in
+    ``dt_proj.bias`` through the inverse softplus. A parent module that initialises every ``nn.Linear`` anew destroys
+    them; call :meth:`reset_scan_parameters` afterwards, or leave these layers out, as every module of this library
+    does.
+
+    Args:
+        d_model: channels of the tokens.
+        d_state: size of the state of one channel.
+        d_conv: taps of the convolution.
+        expand: inner width over ``d_model``; may be a fraction.
+        dt_rank: rank of the step-size projection; ``"auto"`` is ``ceil(d_model / 16)``.
+        dt_min: smallest initial step.
+        dt_max: largest initial step.
+        dt_init: how ``dt_proj.weight`` starts, ``"random"`` or ``"constant"``.
+        dt_scale: scale of that start.
+        dt_init_floor: no initial step is below this.
+        conv_bias: give the convolution a bias.
+        bias: give the two projections a bias.
+        use_fast_path: accepted for compatibility; there is one path.
+        layer_idx: accepted for compatibility, kept as an attribute.
+        device: where to create the parameters.
+        dtype: in which dtype to create them.
+        backend: which implementation of the ops must run; ``"auto"`` takes the best that can.
+
+    Shape:
+        - hidden_states: ``(B, L, C)`` with C = ``d_model``, floating point
+        - returns ``(B, L, C)``
+
+    Raises:
+        ValueError: an argument is out of range.
+        TypeError: an argument has the wrong type.
+        ShapeError: the input has not the shape above.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion import MambaBlock
+        >>> MambaBlock(32)(torch.randn(2, 10, 32)).shape
+        torch.Size([2, 10, 32])
+
+    Source:
+        Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, fig. 3 and algorithm 2.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: float = 2,
+        dt_rank: int | str = "auto",
+        dt_min: float = 0.001,
+        dt_max: float = 0.1,
+        dt_init: str = "random",
+        dt_scale: float = 1.0,
+        dt_init_floor: float = 1e-4,
+        conv_bias: bool = True,
+        bias: bool = False,
+        use_fast_path: bool = True,
+        layer_idx: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.d_model = check_positive_int(d_model, name="d_model")
+        self.d_state = check_positive_int(d_state, name="d_state")
+        self.d_conv = check_positive_int(d_conv, name="d_conv")
+        self.d_inner = inner_width(d_model, expand)
+        self.dt_rank = step_rank(d_model, dt_rank)
+        check_choice(dt_init, ("random", "constant"), name="dt_init")
+        self.layer_idx = layer_idx
+        self.backend = backend
+        self._start: dict[str, Any] = {
+            "dt_min": check_finite_number(dt_min, name="dt_min", low=1e-12),
+            "dt_max": check_finite_number(dt_max, name="dt_max", low=dt_min),
+            "dt_scale": check_finite_number(dt_scale, name="dt_scale"),
+            "dt_init": dt_init,
+            "dt_init_floor": check_finite_number(dt_init_floor, name="dt_init_floor", low=0.0),
+        }
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        inner = self.d_inner
+        self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias, **place)
+        self.conv1d = nn.Conv1d(inner, inner, d_conv, groups=inner, padding=d_conv - 1, bias=conv_bias, **place)
+        self.x_proj = nn.Linear(inner, self.dt_rank + 2 * d_state, bias=False, **place)
+        self.dt_proj = nn.Linear(self.dt_rank, inner, bias=True, **place)
+        # The state space is kept in float32 whatever the dtype of the projections, as in mamba-ssm.
+        self.A_log = nn.Parameter(torch.empty(inner, d_state, device=device, dtype=torch.float32))
+        self.D = nn.Parameter(torch.empty(inner, device=device, dtype=torch.float32))
+        self.out_proj = nn.Linear(inner, d_model, bias=bias, **place)
+        self.reset_scan_parameters()
+
+    def reset_scan_parameters(self) -> None:
+        """Give ``dt_proj``, ``A_log`` and ``D`` Mamba's own initial values."""
+        initialise_scan_(self.dt_proj.weight, self.dt_proj.bias, self.A_log, self.D, **self._start)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Mix the tokens; see the class."""
+        check_shape(hidden_states, "B L C", C=self.d_model, name="hidden_states")
+        x, z = self.in_proj(hidden_states).chunk(2, dim=-1)
+        x = ordered_causal_conv1d(x, self.conv1d.weight[:, 0], self.conv1d.bias, "silu", backend=self.backend)
+        delta, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        y, _ = ordered_selective_scan(
+            x,
+            F.linear(delta, self.dt_proj.weight),
+            -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log),
+            B,
+            C,
+            self.D,
+            z,
+            self.dt_proj.bias,
+            delta_softplus=True,
+            backend=self.backend,
+        )
+        return self.out_proj(y)
+
+    def extra_repr(self) -> str:
+        """Name what the sub-modules do not show."""
+        return f"d_state={self.d_state}, dt_rank={self.dt_rank}, backend={self.backend!r}"
+
+
+def inner_width(dim: int, expand: float) -> int:
+    """Return the inner width ``int(expand * dim)``; raise ``ValueError`` if nothing is left of it."""
+    check_finite_number(expand, name="expand", low=0.0)
+    # 48 / 768 times 768 must be 48 again, whatever the rounding of the fraction.
+    inner = int(expand * dim + 1e-6)
+    if inner < 1:
+        raise ValueError(f"expand must leave an inner width of at least 1, got {expand} of {dim} channels")
+    return inner
+
+
+def step_rank(dim: int, dt_rank: int | str) -> int:
+    """Return the rank of the step-size projection; ``"auto"`` is ``ceil(dim / 16)``."""
+    return math.ceil(dim / 16) if dt_rank == "auto" else check_positive_int(dt_rank, name="dt_rank")
+
+
+@torch.no_grad()
+def initialise_scan_(
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A_log: Tensor,
+    D: Tensor,
+    *,
+    dt_min: float = 0.001,
+    dt_max: float = 0.1,
+    dt_init: str = "random",
+    dt_scale: float = 1.0,
+    dt_init_floor: float = 1e-4,
+) -> None:
+    """Fill the parameters of one scan, or of several stacked along leading axes, with Mamba's initial values."""
+    spread = dt_weight.shape[-1] ** -0.5 * dt_scale
+    if dt_init == "random":
+        dt_weight.uniform_(-spread, spread)
+    else:
+        dt_weight.fill_(spread)
+    share = torch.rand(dt_bias.shape, device=dt_bias.device, dtype=torch.float32)
+    step = torch.exp(share * (math.log(dt_max) - math.log(dt_min)) + math.log(dt_min)).clamp(min=dt_init_floor)
+    # inverse of the softplus that the scan applies
+    dt_bias.copy_(step + torch.log(-torch.expm1(-step)))
+    A_log.copy_(torch.arange(1, A_log.shape[-1] + 1, device=A_log.device, dtype=torch.float32).log().expand_as(A_log))
+    D.fill_(1.0)
