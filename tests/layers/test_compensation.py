@@ -129,6 +129,15 @@ def test_both_ways_read_the_streams_as_they_came_in(gated: bool, shared: bool) -
 
 
 @pytest.mark.parametrize("gated", [False, True])
+def test_autocast_stays_close(gated: bool) -> None:
+    layer = TwoWayCompensation(DIM, HEADS, gated=gated).eval()
+    rgb, tir = (x.float() for x in streams())
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(rgb, tir)
+    torch.testing.assert_close(out, layer(rgb, tir), rtol=0.02, atol=0.03)
+
+
+@pytest.mark.parametrize("gated", [False, True])
 def test_gradients(gated: bool) -> None:
     layer = randomised(TwoWayCompensation(DIM, HEADS, gated=gated, mlp_ratio=1.0, dropout=0.0, max_len=4))
     inputs = tuple(x.requires_grad_() for x in streams(length=3))

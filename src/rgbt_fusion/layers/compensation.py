@@ -162,7 +162,7 @@ class GatedCrossModalCompensation(nn.Module):
             raise ShapeError(f"rgb must have at most max_len = {self.max_len} tokens, got {tuple(rgb.shape)}")
         attended = self._attend(rgb, tir)
         gate = torch.sigmoid(self.gate(torch.cat((rgb, attended), dim=-1)))
-        gated = self.gated_norm(torch.lerp(attended, rgb, gate))
+        gated = self.gated_norm(attended + gate * (rgb - attended))
         return self.norm(rgb + self.feed_forward(gated))
 
     def _attend(self, rgb: Tensor, tir: Tensor) -> Tensor:
