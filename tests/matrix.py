@@ -1,0 +1,88 @@
+"""Run the tests where something is missing: optional packages, a compiler, or threads.
+
+    python tests/matrix.py ops    the op tests in each situation (part of `make test`)
+    python tests/matrix.py all    the whole suite in each situation (`make test-matrix`)
+
+It also builds a wheel, installs it outside the source tree and checks which backend "auto" takes there.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+OPS = ["tests/ops", "tests/layers/test_mamba.py", "tests/layers/test_difference_fusion_mamba.py"]
+BLOCKED = "triton,mamba_ssm,causal_conv1d,mambapy,selective_scan_cuda"
+
+CHOSEN = """
+import pathlib, torch, rgbt_fusion
+from rgbt_fusion import backend_report, selective_scan
+home = pathlib.Path(rgbt_fusion.__file__).resolve()
+if pathlib.Path({root!r}) in home.parents:
+    raise SystemExit(f"the source tree was imported, not the wheel: {{home}}")
+chosen = {{op: report["chosen"] for op, report in backend_report().items()}}
+if set(chosen.values()) != {{{expected!r}}}:
+    raise SystemExit(f"auto must take {expected}, takes {{chosen}}; reasons: {{backend_report()}}")
+A, B = -torch.rand(8, 4), torch.randn(2, 4, 5)
+selective_scan(torch.randn(2, 8, 5), torch.rand(2, 8, 5), A, B, B, backend={expected!r})
+print(f"installed wheel: auto takes {{chosen}}")
+"""
+
+
+def build_and_install(site: Path, *, compiler: bool) -> Path:
+    """Build a wheel with or without a compiler, unpack it into ``site`` and return the wheel's path."""
+    wheels = site.parent / f"{site.name}-wheel"
+    environment = {**os.environ}
+    if not compiler:
+        environment["CC"] = str(ROOT / "no-such-compiler")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(wheels)]
+    subprocess.run([*command, str(ROOT)], check=True, env=environment, cwd=site.parent)
+    (wheel,) = wheels.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(site)
+    return wheel
+
+
+def check_wheel(site: Path, expected: str) -> None:
+    """Check in a process outside the source tree which backend the unpacked wheel chooses."""
+    script = CHOSEN.format(root=str(ROOT), expected=expected)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        check=True,
+        cwd=site,
+        env={**os.environ, "PYTHONPATH": str(site)},
+    )
+
+
+def run_tests(title: str, selection: list[str], **environment: str) -> None:
+    """Run pytest in a changed environment; stop everything on a failure."""
+    print(f"\n== {title} ==", flush=True)
+    command = [sys.executable, "-m", "pytest", "-q", "--strict-skips", "-m", "not slow", *selection]
+    subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, **environment})
+
+
+def main(selection: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        pure = Path(folder) / "pure"
+        wheel = build_and_install(pure, compiler=False)
+        if not wheel.name.endswith("-py3-none-any.whl"):
+            raise SystemExit(f"without a compiler the wheel must be pure Python, got {wheel.name}")
+        check_wheel(pure, "vectorised")
+        if shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang"):
+            compiled = Path(folder) / "compiled"
+            build_and_install(compiled, compiler=True)
+            check_wheel(compiled, "native")
+        else:
+            print("no compiler on this machine: the native wheel is not checked")
+        run_tests("optional packages blocked", selection, RGBT_FUSION_BLOCKED=BLOCKED)
+        run_tests("no compiled kernel", selection, PYTHONPATH=str(pure), RGBT_FUSION_EXPECT_NO_NATIVE="1")
+        run_tests("one thread", selection, OMP_NUM_THREADS="1")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] not in (["ops"], ["all"]):
+        raise SystemExit(__doc__)
+    main(OPS if sys.argv[1] == "ops" else ["tests"])
