@@ -395,3 +395,15 @@ def test_bad_masks_are_named():
 def test_bad_arguments_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("layer_type", [TMR, CMI, MAF, TPI])
+def test_runs_under_autocast_and_on_the_meta_device(layer_type):
+    layer = layer_type(CHANNELS)
+    rgb, tir = pair(2, CHANNELS, 4, 4, dtype=torch.float32)
+    first = layer(rgb, tir)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = layer(rgb, tir)
+    torch.testing.assert_close(mixed, first, rtol=0, atol=0.1)
+    shapes = layer.to("meta")(rgb.to("meta"), tir.to("meta"))
+    assert (shapes if isinstance(shapes, Tensor) else shapes[0]).shape == rgb.shape

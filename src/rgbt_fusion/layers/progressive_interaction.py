@@ -428,7 +428,7 @@ def _check_maps(rgb: Tensor, other: Tensor, name: str, channels: int, weight: Te
     check_same_device(other, rgb, name=name, like_name="rgb")
     check_floating(rgb, name="rgb")
     check_same_dtype(other, rgb, name=name, like_name="rgb")
-    if not torch.is_autocast_enabled(rgb.device.type):
+    if rgb.dtype != weight.dtype and not torch.is_autocast_enabled(rgb.device.type):
         check_same_dtype(rgb, weight, name="rgb", like_name="the layer's parameters")
 
 
