@@ -1,0 +1,455 @@
+/* The selective scan, forward and backward: lanes are channels, time is sequential, NB states at a time in registers.
+ *
+ *     h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t,    y_t = sum_n readout C_t h_t + D u_t,    out = y silu(z)
+ *
+ * A piece walks time in tiles of BLOCK steps. In each tile B and C become fp32 once for all channels of the piece; then
+ * every V channels go through prologue (softplus, dt u), recurrence (exp in base 2, log2 e folded into A), epilogue. */
+#include "_cpu_tiles.h"
+
+#define NB 4 /* states in registers; the tiles of B and C are V wide, a multiple of it */
+#define LOG2E 1.4426950408889634f
+#define LN2 0.6931471805599453f
+
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* (D, N) weights of the piece's channels as [V channels][n][lane], times `scale`; zeros in lanes past the last channel. */
+static void load_states(float *to, const float *from, int64_t width, int64_t states, float scale) {
+    for (int64_t c = 0; c < width; c += V, to += states * V)
+        for (int64_t n = 0; n < states; n++)
+            for (int64_t i = 0; i < V; i++) {
+                float x = from && c + i < width ? from[(c + i) * states + n] * scale : 0.0f;
+                to[n * V + i] = x == x ? x : NAN;
+            }
+}
+
+static void store_states(float *to, const float *from, int64_t width, int64_t states, int add) {
+    for (int64_t c = 0; c < width; c++)
+        for (int64_t n = 0; n < states; n++) {
+            float x = from[(c / V * states + n) * V + c % V];
+            to[c * states + n] = add ? to[c * states + n] + x : x;
+        }
+}
+
+static void load_channels(float *to, const float *from, int64_t width) {
+    for (int64_t c = 0; c < (width + V - 1) / V * V; c++) to[c] = from && c < width ? from[c] : 0.0f;
+}
+
+static void store_channels(float *to, const float *from, int64_t width, int add) {
+    for (int64_t c = 0; c < width; c++) to[c] = add ? to[c] + from[c] : from[c];
+}
+
+/* The rows of B or C (or of their gradients) as tiles [n / V][step][n % V]. */
+INLINE int64_t tiles_of(int64_t states) { return (states + V - 1) / V; }
+INLINE const float *state_in(const float *tiles, int64_t n) { return tiles + n / V * BLOCK * V + n % V; }
+
+static void load_group(float *tiles, Rows x, const int32_t *rows, int steps, int64_t states, int ahead) {
+    for (int64_t n = 0; n < states; n += V) {
+        Rows part = {x.data + n * x.d * size_of(x.dtype), x.l, x.d, x.dtype};
+        load_tile(tiles + n * BLOCK, part, rows, steps, least(V, states - n), ahead);
+    }
+}
+
+static void put_group(Rows x, float *tiles, const int32_t *rows, int steps, int64_t states, int add) {
+    for (int64_t n = 0; n < states; n += V) {
+        Rows part = {x.data + n * x.d * size_of(x.dtype), x.l, x.d, x.dtype};
+        put_tile(part, tiles + n * BLOCK, rows, steps, least(V, states - n), add);
+    }
+}
+
+/* Checkpoints (R, B, S, N, D): the address of channel c before block `block`. */
+INLINE float *checkpoint(const Scan *s, int64_t r, int64_t b, int64_t block, int64_t c) {
+    int64_t blocks = (s->seq.length + BLOCK - 1) / BLOCK;
+    return s->checkpoints + ((r * s->seq.batch + b) * blocks + block) * s->states * s->seq.channels + c;
+}
+
+INLINE float *weights(Weights w, int64_t r, int64_t offset) { return w.data ? w.data + r * w.r + offset : NULL; }
+INLINE int adds(int64_t r, int64_t stride) { return r > 0 && stride == 0; }
+
+
+/* In place: delta -> dt and u -> dt u; `slope`, where wanted, d dt / d delta. Returns whether exp2_fast must be ready for
+ * any argument, for decays of at most `bound` a unit of time. */
+INLINE int prepare_steps(float *delta, float *u, float *slope, int steps, vf bias, int softplus_on, float bound) {
+    vf largest = {0}, strange = {0};
+    for (int t = 0; t < steps * V; t += V) {
+        vf x = load(delta + t) + bias;
+        vf dt = softplus_on ? softplus(x) : x;
+        if (slope) store(slope + t, softplus_on ? softplus_gradient(x) : splat(1.0f));
+        largest = larger(largest, absolute(dt));
+        strange += dt * 0.0f;
+        store(delta + t, dt);
+        store(u + t, dt * load(u + t));
+    }
+    if (V == 16) return 0;
+    int wide = 0;
+    for (int i = 0; i < V; i++) wide |= !(largest[i] * bound < 120.0f) || strange[i] != 0.0f;
+    if (wide)
+        for (int t = 0; t < steps * V; t += V) store(delta + t, canonical_nan(load(delta + t)));
+    return wide;
+}
+
+/* For each group of V channels the largest |A| log2 e; NaN counts as infinite. */
+static void bounds_of(float *bound, const float *A, int64_t width, int64_t states) {
+    for (int64_t k = 0; k < (width + V - 1) / V; k++) {
+        bound[k] = 0.0f;
+        for (int64_t i = 0; i < states * V; i++) {
+            float x = fabsf(A[k * states * V + i]);
+            if (!(x <= bound[k])) bound[k] = x == x ? x : INFINITY;
+        }
+    }
+}
+
+/* ---- forward ---- */
+
+/* `nb` states over one tile: y += sum_n C h. Everything that shapes the loop is a constant at each call. */
+INLINE void recur(int nb, int wide, int with_readout, int steps, const float *dt, const float *dtu, float *y,
+                  const float *B, const float *C, const float *A, const float *readout, float *state) {
+    vf h[NB], decay[NB], read[NB];
+    UNROLL for (int k = 0; k < nb; k++) {
+        h[k] = load(state + k * V), decay[k] = load(A + k * V);
+        if (with_readout) read[k] = load(readout + k * V);
+    }
+    for (int t = 0; t < steps * V; t += V) {
+        vf step = load(dt + t), input = load(dtu + t), sum = load(y + t);
+        UNROLL for (int k = 0; k < nb; k++) {
+            h[k] = exp2_fast(step * decay[k], wide) * h[k] + splat(B[t + k]) * input;
+            sum += splat(C[t + k]) * (with_readout ? read[k] * h[k] : h[k]);
+        }
+        store(y + t, sum);
+    }
+    UNROLL for (int k = 0; k < nb; k++) store(state + k * V, h[k]);
+}
+
+#define PER_READOUT(F, NB_, WIDE, R, ...) \
+    do { if (R) F(NB_, WIDE, 1, __VA_ARGS__); else F(NB_, WIDE, 0, __VA_ARGS__); } while (0)
+#define PER_RANGE(F, NB_, WIDE, R, ...) \
+    do { if (WIDE) PER_READOUT(F, NB_, 1, R, __VA_ARGS__); else PER_READOUT(F, NB_, 0, R, __VA_ARGS__); } while (0)
+/* F with the number of states, the range of exp2 and the readout as constants. */
+#define SPECIALISE(F, LEFT, WIDE, R, ...) \
+    do { \
+        if ((LEFT) >= 4) PER_RANGE(F, 4, WIDE, R, __VA_ARGS__); \
+        else if ((LEFT) == 3) PER_RANGE(F, 3, WIDE, R, __VA_ARGS__); \
+        else if ((LEFT) == 2) PER_RANGE(F, 2, WIDE, R, __VA_ARGS__); \
+        else PER_RANGE(F, 1, WIDE, R, __VA_ARGS__); \
+    } while (0)
+
+static void gate(float *y, const float *z, int steps) {
+    for (int t = 0; t < steps * V; t += V) {
+        vf x = load(z + t);
+        store(y + t, load(y + t) * x * sigmoid(x));
+    }
+}
+
+typedef struct {
+    int32_t *rows;
+    float *A, *readout, *D, *bias, *bound, *state, *B, *C, *dt, *dtu, *y;
+    Sum out;
+} Forward;
+
+static size_t lay_out_forward(Forward *f, const Scan *s, const Plan *plan, Piece piece, void *base) {
+    Arena arena = {base, 0};
+    int64_t channels = padded(plan->chunk), states = channels * s->states, tile = BLOCK * V;
+    f->rows = (int32_t *)take(&arena, s->seq.length + V);
+    f->A = take(&arena, states), f->state = take(&arena, states);
+    f->readout = s->readout.data ? take(&arena, states) : NULL;
+    f->D = take(&arena, channels), f->bias = take(&arena, channels), f->bound = take(&arena, channels);
+    f->B = take(&arena, tiles_of(s->states) * tile), f->C = take(&arena, tiles_of(s->states) * tile);
+    f->dt = take(&arena, tile), f->dtu = take(&arena, tile), f->y = take(&arena, tile);
+    f->out = sum_into(&arena, &s->seq, s->out, piece, plan->chunk);
+    return arena.used * sizeof(float);
+}
+
+static size_t scan_forward_bytes(const Scan *s, const Plan *plan) {
+    Forward f;
+    return lay_out_forward(&f, s, plan, (Piece){0}, NULL);
+}
+
+/* Up to V channels over one tile. */
+static void forward_tile(const Scan *s, const Forward *f, Piece piece, int64_t r, int64_t t0, int steps, int64_t c) {
+    const int32_t *rows = f->rows + t0;
+    const int64_t b = piece.b, at = piece.c + c, dtype = s->seq.dtype;
+    const int width = least(V, piece.width - c);
+    const float *A = f->A + c * s->states, *readout = f->readout ? f->readout + c * s->states : NULL;
+    float *state = f->state + c * s->states;
+    if (s->checkpoints)
+        for (int64_t n = 0; n < s->states; n++)
+            store_some((char *)(checkpoint(s, r, b, t0 / BLOCK, at) + n * s->seq.channels), 1, load(state + n * V), width, FP32);
+    load_tile(f->dt, rows_of(s->delta, r, b, at, dtype), rows, steps, width, BLOCK);
+    load_tile(f->dtu, rows_of(s->u, r, b, at, dtype), rows, steps, width, BLOCK);
+    vf skip = load(f->D + c);
+    for (int t = 0; t < steps * V; t += V) store(f->y + t, skip * load(f->dtu + t));
+    int wide = prepare_steps(f->dt, f->dtu, NULL, steps, load(f->bias + c), s->softplus, f->bound[c / V]);
+    for (int64_t n = 0; n < s->states; n += NB)
+        SPECIALISE(recur, s->states - n, wide, readout, steps, f->dt, f->dtu, f->y, state_in(f->B, n), state_in(f->C, n),
+                   A + n * V, readout + n * V, state + n * V);
+    if (s->z.data) {
+        load_tile(f->dt, rows_of(s->z, r, b, at, dtype), rows, steps, width, BLOCK);
+        gate(f->y, f->dt, steps);
+    }
+    put_tile(sum_rows(&f->out, r, c), f->y, rows, steps, width, adds(r, s->out.r));
+}
+
+static void scan_forward(const Scan *s, const Plan *plan, Piece piece, void *scratch) {
+    Forward f;
+    lay_out_forward(&f, s, plan, piece, scratch);
+    const int64_t length = s->seq.length, states = s->states, width = piece.width, at = piece.b * s->seq.channels + piece.c;
+    for (int64_t r = 0; r < s->seq.directions; r++) {
+        fill_rows(f.rows, &s->seq, r, piece.b);
+        load_states(f.A, weights(s->A, r, piece.c * states), width, states, LOG2E);
+        bounds_of(f.bound, f.A, width, states);
+        if (f.readout) load_states(f.readout, weights(s->readout, r, piece.c * states), width, states, 1.0f);
+        load_channels(f.D, weights(s->D, r, piece.c), width);
+        load_channels(f.bias, weights(s->bias, r, piece.c), width);
+        load_states(f.state, weights(s->start, r, at * states), width, states, 1.0f);
+        for (int64_t t0 = 0; t0 < length; t0 += BLOCK) {
+            int steps = least(BLOCK, length - t0);
+            load_group(f.B, rows_of_group(s->B, r, piece.b, piece.group, 0, s->seq.dtype), f.rows + t0, steps, states, BLOCK);
+            load_group(f.C, rows_of_group(s->C, r, piece.b, piece.group, 0, s->seq.dtype), f.rows + t0, steps, states, BLOCK);
+            for (int64_t c = 0; c < width; c += V) forward_tile(s, &f, piece, r, t0, steps, c);
+        }
+        store_states(s->last + (r * s->seq.batch * s->seq.channels + at) * states, f.state, width, states, 0);
+    }
+    finish_sum(&f.out, length, width);
+}
+
+/* ---- backward ---- */
+
+/* Steps of one block for `nb` states once more, keeping each decay and each state before its step for `adjoin`;
+ * y += sum_n C h, dC += sum over lanes of h dy, dreadout += sum over steps of C h dy. */
+INLINE void recompute(int nb, int wide, int with_readout, int steps, const float *dt, const float *dtu, const float *dy,
+                      float *y, const float *B, const float *C, const float *A, const float *readout, const float *start,
+                      float *decays, float *states, float *dC, float *dreadout) {
+    vf h[NB], decay[NB], read[NB], dread[NB], zero = {0};
+    UNROLL for (int k = 0; k < nb; k++) {
+        h[k] = load(start + k * V), decay[k] = load(A + k * V);
+        if (with_readout) read[k] = load(readout + k * V), dread[k] = zero;
+    }
+    for (int t = 0; t < steps * V; t += V) {
+        vf step = load(dt + t), input = load(dtu + t), grad = load(dy + t), sum = load(y + t), part[4] = {zero, zero, zero, zero};
+        UNROLL for (int k = 0; k < nb; k++) {
+            vf a = exp2_fast(step * decay[k], wide), c = splat(C[t + k]);
+            store(decays + t * NB + k * V, a);
+            store(states + t * NB + k * V, h[k]);
+            h[k] = a * h[k] + splat(B[t + k]) * input;
+            vf seen = with_readout ? read[k] * h[k] : h[k];
+            sum += c * seen;
+            part[k] = seen * grad;
+            if (with_readout) dread[k] += c * (h[k] * grad);
+        }
+        store(y + t, sum);
+        *(v4 *)(dC + t) += sum_lanes(part[0], part[1], part[2], part[3]);
+    }
+    if (with_readout)
+        UNROLL for (int k = 0; k < nb; k++) store(dreadout + k * V, load(dreadout + k * V) + dread[k]);
+}
+
+/* The adjoint recurrence g_{t-1} = exp(dt_t A) (g_t + readout C_t dy_t) from the last step of a block to its first, with
+ * v = g_t + readout C_t dy_t: dB_t += sum over lanes of v dt u; d(dt u) += sum_n v B; with w = v exp(dt A) h_{t-1},
+ * d dt += sum_n w A (here times log2 e) and dA += sum_t w dt. */
+INLINE void adjoin(int nb, int wide, int with_readout, int steps, const float *dt, const float *dtu, const float *dy,
+                   float *dinput, float *ddt, const float *B, const float *C, const float *A, const float *readout,
+                   const float *decays, const float *states, float *dstate, float *dB, float *dA) {
+    (void)wide;
+    vf g[NB], dlog[NB], read[NB], zero = {0};
+    UNROLL for (int k = 0; k < nb; k++) {
+        g[k] = load(dstate + k * V), dlog[k] = zero;
+        if (with_readout) read[k] = load(readout + k * V);
+    }
+    for (int t = (steps - 1) * V; t >= 0; t -= V) {
+        vf step = load(dt + t), input = load(dtu + t), grad = load(dy + t), part[4] = {zero, zero, zero, zero};
+        vf to_input = load(dinput + t), to_step = load(ddt + t);
+        UNROLL for (int k = 0; k < nb; k++) {
+            vf v = g[k] + splat(C[t + k]) * (with_readout ? read[k] * grad : grad);
+            to_input += v * splat(B[t + k]);
+            part[k] = v * input;
+            g[k] = v * load(decays + t * NB + k * V);
+            vf w = g[k] * load(states + t * NB + k * V);
+            dlog[k] += w * step;
+            to_step += w * load(A + k * V);
+        }
+        store(dinput + t, to_input);
+        store(ddt + t, to_step);
+        *(v4 *)(dB + t) += sum_lanes(part[0], part[1], part[2], part[3]);
+    }
+    UNROLL for (int k = 0; k < nb; k++) {
+        store(dstate + k * V, g[k]);
+        store(dA + k * V, load(dA + k * V) + dlog[k]);
+    }
+}
+
+typedef struct {
+    int32_t *rows;
+    float *A, *readout, *D, *bias, *bound, *start, *dstate, *dA, *dreadout, *dD, *dbias;
+    float *B, *C, *dB, *dC, *u, *dt, *dtu, *slope, *y, *dy, *dz, *dinput, *ddt, *decays, *states;
+    Sum du, ddelta, dz_sum;
+} Backward;
+
+static size_t lay_out_backward(Backward *f, const Scan *s, const Plan *plan, Piece piece, void *base) {
+    Arena arena = {base, 0};
+    int64_t channels = padded(plan->chunk), states = channels * s->states, tile = BLOCK * V, group = tiles_of(s->states) * tile;
+    f->rows = (int32_t *)take(&arena, s->seq.length + V);
+    f->A = take(&arena, states), f->dA = take(&arena, states), f->dstate = take(&arena, states);
+    f->start = take(&arena, s->states * V);
+    f->readout = s->readout.data ? take(&arena, states) : NULL;
+    f->dreadout = s->readout.data ? take(&arena, states) : NULL;
+    f->D = take(&arena, channels), f->bias = take(&arena, channels), f->bound = take(&arena, channels);
+    f->dD = take(&arena, channels), f->dbias = take(&arena, channels);
+    f->B = take(&arena, group), f->C = take(&arena, group), f->dB = take(&arena, group), f->dC = take(&arena, group);
+    float **tiles[] = {&f->u, &f->dt, &f->dtu, &f->slope, &f->y, &f->dy, &f->dz, &f->dinput, &f->ddt};
+    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) *tiles[i] = take(&arena, tile);
+    f->decays = take(&arena, NB * tile), f->states = take(&arena, NB * tile);
+    f->du = sum_into(&arena, &s->seq, s->du, piece, plan->chunk);
+    f->ddelta = sum_into(&arena, &s->seq, s->ddelta, piece, plan->chunk);
+    f->dz_sum = sum_into(&arena, &s->seq, s->dz, piece, plan->chunk);
+    return arena.used * sizeof(float);
+}
+
+static size_t scan_backward_bytes(const Scan *s, const Plan *plan) {
+    Backward f;
+    return lay_out_backward(&f, s, plan, (Piece){0}, NULL);
+}
+
+/* With out = y z sigmoid(z): dy in place of d out, and d out times the derivative of the gate in place of z. */
+static void ungate(float *dout, float *z, int steps) {
+    for (int t = 0; t < steps * V; t += V) {
+        vf x = load(z + t), d = load(dout + t), s = sigmoid(x);
+        store(dout + t, d * x * s);
+        store(z + t, d * s * (1.0f + x * (1.0f - s)));
+    }
+}
+
+/* Up to V channels over one tile, last step first. */
+static void backward_tile(const Scan *s, const Backward *f, Piece piece, int64_t r, int64_t t0, int steps, int64_t c) {
+    const int32_t *rows = f->rows + t0;
+    const int64_t b = piece.b, at = piece.c + c, dtype = s->seq.dtype, n0 = c * s->states;
+    const int width = least(V, piece.width - c);
+    load_tile(f->u, rows_of(s->u, r, b, at, dtype), rows, steps, width, -BLOCK);
+    load_tile(f->dt, rows_of(s->delta, r, b, at, dtype), rows, steps, width, -BLOCK);
+    load_tile(f->dy, rows_of(s->dout, r, b, at, dtype), rows, steps, width, -BLOCK);
+    if (s->z.data) {
+        load_tile(f->dz, rows_of(s->z, r, b, at, dtype), rows, steps, width, -BLOCK);
+        ungate(f->dy, f->dz, steps);
+    }
+    vf skip = load(f->D + c), zero = {0};
+    for (int t = 0; t < steps * V; t += V) {
+        store(f->dtu + t, load(f->u + t));
+        store(f->y + t, skip * load(f->u + t));
+        store(f->dinput + t, zero);
+        store(f->ddt + t, zero);
+    }
+    int wide = prepare_steps(f->dt, f->dtu, f->slope, steps, load(f->bias + c), s->softplus, f->bound[c / V]);
+    for (int64_t n = 0; n < s->states; n++) {
+        const char *start = (const char *)(checkpoint(s, r, b, t0 / BLOCK, at) + n * s->seq.channels);
+        store(f->start + n * V, width == V ? load((const float *)start) : load_some(start, 1, width, FP32));
+    }
+    for (int64_t n = 0; n < s->states; n += NB) {
+        const float *B = state_in(f->B, n), *C = state_in(f->C, n), *A = f->A + n0 + n * V, *readout = f->readout + n0 + n * V;
+        SPECIALISE(recompute, s->states - n, wide, f->readout, steps, f->dt, f->dtu, f->dy, f->y, B, C, A, readout,
+                   f->start + n * V, f->decays, f->states, (float *)state_in(f->dC, n), f->dreadout + n0 + n * V);
+        SPECIALISE(adjoin, s->states - n, 0, f->readout, steps, f->dt, f->dtu, f->dy, f->dinput, f->ddt, B, C, A, readout,
+                   f->decays, f->states, f->dstate + n0 + n * V, (float *)state_in(f->dB, n), f->dA + n0 + n * V);
+    }
+    vf dskip = load(f->dD + c), dbias = load(f->dbias + c);
+    for (int t = 0; t < steps * V; t += V) {
+        vf u = load(f->u + t), dy = load(f->dy + t), dinput = load(f->dinput + t);
+        vf ddelta = (load(f->ddt + t) * LN2 + dinput * u) * load(f->slope + t);
+        dskip += dy * u;
+        dbias += ddelta;
+        store(f->u + t, dinput * load(f->dt + t) + skip * dy);
+        store(f->ddt + t, ddelta);
+        store(f->dz + t, load(f->dz + t) * load(f->y + t));
+    }
+    store(f->dD + c, dskip);
+    store(f->dbias + c, dbias);
+    put_tile(sum_rows(&f->du, r, c), f->u, rows, steps, width, adds(r, s->du.r));
+    put_tile(sum_rows(&f->ddelta, r, c), f->ddt, rows, steps, width, adds(r, s->ddelta.r));
+    if (s->dz.data) put_tile(sum_rows(&f->dz_sum, r, c), f->dz, rows, steps, width, adds(r, s->dz.r));
+}
+
+/* Where the piece leaves its part of dB or dC: (R?, B, chunks, L, G, N). */
+static Rows partial_group(const Scan *s, const Plan *plan, float *sums, Groups of, int64_t r, Piece piece) {
+    int64_t row = s->groups * s->states, sample = (of.r ? r : 0) * s->seq.batch + piece.b;
+    float *p = sums + (sample * plan->chunks + piece.chunk) * s->seq.length * row + piece.group * s->states;
+    return (Rows){(char *)p, row, 1, FP32};
+}
+
+/* Where the piece leaves its part of a weight's gradient: (R?, B, D, each). */
+INLINE float *partial_weights(const Scan *s, float *sums, Weights of, int64_t r, Piece piece, int64_t each) {
+    return sums + (((of.r ? r : 0) * s->seq.batch + piece.b) * s->seq.channels + piece.c) * each;
+}
+
+static void store_weight_gradients(const Scan *s, const Plan *plan, const Backward *f, Piece piece, int64_t r) {
+    const int64_t width = piece.width, states = s->states;
+    store_states(partial_weights(s, plan->dA, s->dA, r, piece, states), f->dA, width, states, adds(r, s->dA.r));
+    if (f->readout)
+        store_states(partial_weights(s, plan->dreadout, s->dreadout, r, piece, states), f->dreadout, width, states,
+                     adds(r, s->dreadout.r));
+    if (s->dD.data) store_channels(partial_weights(s, plan->dD, s->dD, r, piece, 1), f->dD, width, adds(r, s->dD.r));
+    if (s->dbias.data)
+        store_channels(partial_weights(s, plan->dbias, s->dbias, r, piece, 1), f->dbias, width, adds(r, s->dbias.r));
+    if (s->dstart.data)
+        store_states(weights(s->dstart, r, (piece.b * s->seq.channels + piece.c) * states), f->dstate, width, states,
+                     adds(r, s->dstart.r));
+}
+
+static void scan_backward(const Scan *s, const Plan *plan, Piece piece, void *scratch) {
+    Backward f;
+    lay_out_backward(&f, s, plan, piece, scratch);
+    const int64_t length = s->seq.length, states = s->states, width = piece.width, b = piece.b, dtype = s->seq.dtype;
+    const size_t channels = padded(width) * sizeof(float), group = tiles_of(states) * BLOCK * V * sizeof(float);
+    for (int64_t r = 0; r < s->seq.directions; r++) {
+        fill_rows(f.rows, &s->seq, r, b);
+        load_states(f.A, weights(s->A, r, piece.c * states), width, states, LOG2E);
+        bounds_of(f.bound, f.A, width, states);
+        load_channels(f.D, weights(s->D, r, piece.c), width);
+        load_channels(f.bias, weights(s->bias, r, piece.c), width);
+        const float *dlast = s->dlast ? s->dlast + ((r * s->seq.batch + b) * s->seq.channels + piece.c) * states : NULL;
+        load_states(f.dstate, dlast, width, states, 1.0f);
+        memset(f.dA, 0, channels * states);
+        memset(f.dD, 0, channels);
+        memset(f.dbias, 0, channels);
+        if (f.readout) {
+            load_states(f.readout, weights(s->readout, r, piece.c * states), width, states, 1.0f);
+            memset(f.dreadout, 0, channels * states);
+        }
+        for (int64_t t0 = (length - 1) / BLOCK * BLOCK; t0 >= 0; t0 -= BLOCK) {
+            const int32_t *rows = f.rows + t0;
+            int steps = least(BLOCK, length - t0);
+            load_group(f.B, rows_of_group(s->B, r, b, piece.group, 0, dtype), rows, steps, states, -BLOCK);
+            load_group(f.C, rows_of_group(s->C, r, b, piece.group, 0, dtype), rows, steps, states, -BLOCK);
+            memset(f.dB, 0, group);
+            memset(f.dC, 0, group);
+            for (int64_t c = 0; c < width; c += V) backward_tile(s, &f, piece, r, t0, steps, c);
+            put_group(partial_group(s, plan, plan->dB, s->dB, r, piece), f.dB, rows, steps, states, adds(r, s->dB.r));
+            put_group(partial_group(s, plan, plan->dC, s->dC, r, piece), f.dC, rows, steps, states, adds(r, s->dC.r));
+        }
+        store_weight_gradients(s, plan, &f, piece, r);
+    }
+    finish_sum(&f.du, length, width);
+    finish_sum(&f.ddelta, length, width);
+    finish_sum(&f.dz_sum, length, width);
+}
+
+/* dB and dC of one block of rows: the pieces' parts in the order of their channels, rounded once. */
+static void sum_pieces(const Scan *s, const Plan *plan, int64_t r, int64_t b, int64_t group, int64_t t0) {
+    const Groups *to[] = {&s->dB, &s->dC};
+    float *const parts[] = {plan->dB, plan->dC};
+    float tile[BLOCK * V];
+    int32_t rows[BLOCK];
+    int steps = least(BLOCK, s->seq.length - t0);
+    for (int i = 0; i < steps; i++) rows[i] = t0 + i;
+    for (int which = 0; which < 2; which++) {
+        if (r > 0 && to[which]->r == 0) continue;
+        for (int64_t n = 0; n < s->states; n += V) {
+            int width = least(V, s->states - n);
+            memset(tile, 0, sizeof tile);
+            for (int64_t k = 0; k < plan->chunks; k++) {
+                Rows part = partial_group(s, plan, parts[which], *to[which], r, (Piece){.b = b, .group = group, .chunk = k});
+                float more[BLOCK * V];
+                part.data += n * sizeof(float);
+                load_tile(more, part, rows, steps, width, 0);
+                for (int i = 0; i < steps * V; i += V) store(tile + i, load(tile + i) + load(more + i));
+            }
+            store_tile(rows_of_group(*to[which], r, b, group, n, s->seq.dtype), tile, rows, steps, width);
+        }
+    }
+}
