@@ -8,48 +8,107 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from rgbt_fusion.checks import BackendUnavailableError as BackendUnavailableError
     from rgbt_fusion.checks import ShapeError as ShapeError
+    from rgbt_fusion.layers.attention_fusion import AllLayerSelfAttention as AllLayerSelfAttention
+    from rgbt_fusion.layers.attention_fusion import CrossAttentionFusion as CrossAttentionFusion
+    from rgbt_fusion.layers.candidate_elimination import CandidateElimination as CandidateElimination
+    from rgbt_fusion.layers.candidate_elimination import EliminatedStreams as EliminatedStreams
+    from rgbt_fusion.layers.candidate_elimination import EliminatedTokens as EliminatedTokens
+    from rgbt_fusion.layers.candidate_elimination import EliminationBlock as EliminationBlock
+    from rgbt_fusion.layers.candidate_elimination import JointCandidateElimination as JointCandidateElimination
+    from rgbt_fusion.layers.candidate_elimination import restore_tokens as restore_tokens
+    from rgbt_fusion.layers.candidate_elimination import scheduled_keep_ratio as scheduled_keep_ratio
+    from rgbt_fusion.layers.candidate_elimination import template_mask as template_mask
+    from rgbt_fusion.layers.compensation import CompensatedStreams as CompensatedStreams
+    from rgbt_fusion.layers.compensation import CrossModalCompensation as CrossModalCompensation
+    from rgbt_fusion.layers.compensation import GatedCrossModalCompensation as GatedCrossModalCompensation
+    from rgbt_fusion.layers.compensation import TwoWayCompensation as TwoWayCompensation
     from rgbt_fusion.layers.difference_fusion_mamba import DFM as DFM
     from rgbt_fusion.layers.difference_fusion_mamba import DifferenceFusionMamba as DifferenceFusionMamba
+    from rgbt_fusion.layers.difference_fusion_mamba import FusedStreams as FusedStreams
+    from rgbt_fusion.layers.efficient_multiscale_attention import (
+        EfficientMultiscaleAttention as EfficientMultiscaleAttention,
+    )
     from rgbt_fusion.layers.mamba import MambaBlock as MambaBlock
-    from rgbt_fusion.layers.order_dynamic_fusion_mamba import (
-        OFM as OFM,
-    )
-    from rgbt_fusion.layers.order_dynamic_fusion_mamba import (
-        OrderDynamicFusionMamba as OrderDynamicFusionMamba,
-    )
+    from rgbt_fusion.layers.mutual_prompter import MutualPrompter as MutualPrompter
+    from rgbt_fusion.layers.mutual_prompter import MutualPrompts as MutualPrompts
+    from rgbt_fusion.layers.order_dynamic_fusion_mamba import OFM as OFM
+    from rgbt_fusion.layers.order_dynamic_fusion_mamba import OrderDynamicFusionMamba as OrderDynamicFusionMamba
+    from rgbt_fusion.layers.progressive_interaction import CMI as CMI
+    from rgbt_fusion.layers.progressive_interaction import MAF as MAF
+    from rgbt_fusion.layers.progressive_interaction import TMR as TMR
+    from rgbt_fusion.layers.progressive_interaction import TPI as TPI
+    from rgbt_fusion.layers.progressive_interaction import CrossModalityInteraction as CrossModalityInteraction
+    from rgbt_fusion.layers.progressive_interaction import ModalityAwareFusion as ModalityAwareFusion
+    from rgbt_fusion.layers.progressive_interaction import ProgressiveInteraction as ProgressiveInteraction
+    from rgbt_fusion.layers.progressive_interaction import ProgressiveInteractionOutput as ProgressiveInteractionOutput
+    from rgbt_fusion.layers.progressive_interaction import ReweightedStreams as ReweightedStreams
+    from rgbt_fusion.layers.progressive_interaction import TemporalModalityReweighting as TemporalModalityReweighting
+    from rgbt_fusion.layers.progressive_interaction import TMRState as TMRState
+    from rgbt_fusion.layers.transformer import Attention as Attention
+    from rgbt_fusion.layers.transformer import AttentionWithScores as AttentionWithScores
+    from rgbt_fusion.layers.transformer import EncoderBlock as EncoderBlock
+    from rgbt_fusion.layers.transformer import PatchEmbed as PatchEmbed
+    from rgbt_fusion.layers.transformer import ScoredTokens as ScoredTokens
+    from rgbt_fusion.losses.distillation import FeatureDistillationLoss as FeatureDistillationLoss
+    from rgbt_fusion.losses.distillation import HierarchicalDistillationLoss as HierarchicalDistillationLoss
+    from rgbt_fusion.losses.distillation import ResponseDistillationLoss as ResponseDistillationLoss
+    from rgbt_fusion.losses.localization import LocalizationLoss as LocalizationLoss
+    from rgbt_fusion.losses.localization import focal_heatmap_loss as focal_heatmap_loss
+    from rgbt_fusion.losses.localization import gaussian_label as gaussian_label
     from rgbt_fusion.ops._dispatch import backend_report as backend_report
-    from rgbt_fusion.ops.causal_conv1d import (
-        causal_conv1d as causal_conv1d,
-    )
-    from rgbt_fusion.ops.causal_conv1d import (
-        ordered_causal_conv1d as ordered_causal_conv1d,
-    )
-    from rgbt_fusion.ops.selective_scan import (
-        OrderedScan as OrderedScan,
-    )
-    from rgbt_fusion.ops.selective_scan import (
-        ordered_selective_scan as ordered_selective_scan,
-    )
-    from rgbt_fusion.ops.selective_scan import (
-        selective_scan as selective_scan,
-    )
+    from rgbt_fusion.ops.causal_conv1d import causal_conv1d as causal_conv1d
+    from rgbt_fusion.ops.causal_conv1d import ordered_causal_conv1d as ordered_causal_conv1d
+    from rgbt_fusion.ops.selective_scan import OrderedScan as OrderedScan
+    from rgbt_fusion.ops.selective_scan import ordered_selective_scan as ordered_selective_scan
+    from rgbt_fusion.ops.selective_scan import selective_scan as selective_scan
 
-_HOME = {
-    "BackendUnavailableError": "checks",
-    "ShapeError": "checks",
-    "OrderedScan": "ops.selective_scan",
-    "backend_report": "ops._dispatch",
-    "causal_conv1d": "ops.causal_conv1d",
-    "ordered_causal_conv1d": "ops.causal_conv1d",
-    "ordered_selective_scan": "ops.selective_scan",
-    "selective_scan": "ops.selective_scan",
-    "MambaBlock": "layers.mamba",
-    "DFM": "layers.difference_fusion_mamba",
-    "DifferenceFusionMamba": "layers.difference_fusion_mamba",
-    "OFM": "layers.order_dynamic_fusion_mamba",
-    "OrderDynamicFusionMamba": "layers.order_dynamic_fusion_mamba",
+_MODULES = {
+    "checks": ("BackendUnavailableError", "ShapeError"),
+    "ops._dispatch": ("backend_report",),
+    "ops.causal_conv1d": ("causal_conv1d", "ordered_causal_conv1d"),
+    "ops.selective_scan": ("OrderedScan", "ordered_selective_scan", "selective_scan"),
+    "layers.transformer": ("Attention", "AttentionWithScores", "EncoderBlock", "PatchEmbed", "ScoredTokens"),
+    "layers.mamba": ("MambaBlock",),
+    "layers.difference_fusion_mamba": ("DFM", "DifferenceFusionMamba", "FusedStreams"),
+    "layers.order_dynamic_fusion_mamba": ("OFM", "OrderDynamicFusionMamba"),
+    "layers.efficient_multiscale_attention": ("EfficientMultiscaleAttention",),
+    "layers.progressive_interaction": (
+        "CMI",
+        "CrossModalityInteraction",
+        "MAF",
+        "ModalityAwareFusion",
+        "ProgressiveInteraction",
+        "ProgressiveInteractionOutput",
+        "ReweightedStreams",
+        "TMR",
+        "TMRState",
+        "TPI",
+        "TemporalModalityReweighting",
+    ),
+    "layers.mutual_prompter": ("MutualPrompter", "MutualPrompts"),
+    "layers.candidate_elimination": (
+        "CandidateElimination",
+        "EliminatedStreams",
+        "EliminatedTokens",
+        "EliminationBlock",
+        "JointCandidateElimination",
+        "restore_tokens",
+        "scheduled_keep_ratio",
+        "template_mask",
+    ),
+    "layers.compensation": (
+        "CompensatedStreams",
+        "CrossModalCompensation",
+        "GatedCrossModalCompensation",
+        "TwoWayCompensation",
+    ),
+    "layers.attention_fusion": ("AllLayerSelfAttention", "CrossAttentionFusion"),
+    "losses.distillation": ("FeatureDistillationLoss", "HierarchicalDistillationLoss", "ResponseDistillationLoss"),
+    "losses.localization": ("LocalizationLoss", "focal_heatmap_loss", "gaussian_label"),
 }
-"""Where each public name lives; it is imported when it is first asked for."""
+"""Where the public names live; a module is imported when one of its names is first asked for."""
+
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 

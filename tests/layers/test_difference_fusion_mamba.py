@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from shared_material import shared
 
 from rgbt_fusion import DFM, DifferenceFusionMamba, ShapeError
+from shared_material import shared
 
 
 def test_acronym_is_the_class():

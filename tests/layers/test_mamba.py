@@ -61,7 +61,7 @@ def test_starts_with_mambas_own_step_sizes_and_decay_rates():
     torch.manual_seed(0)
     block = MambaBlock(64)
     step = F.softplus(block.dt_proj.bias)
-    assert 1e-3 * 0.99 <= step.min() and step.max() <= 1e-1 * 1.01
+    assert step.min() >= 1e-3 * 0.99 and step.max() <= 1e-1 * 1.01
     assert step.log().std() > 1.0, "log-uniform over two decades"
     torch.testing.assert_close(block.A_log.exp(), torch.arange(1.0, 17.0).expand(128, 16))
     assert torch.all(block.D == 1)

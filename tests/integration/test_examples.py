@@ -1,0 +1,65 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared_material import shared
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(name: str, *arguments: str) -> str:
+    command = [sys.executable, "-W", "ignore", str(ROOT / "examples" / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_short_and_tested():
+    names = {path.name for path in (ROOT / "examples").glob("*.py")}
+    tests = Path(__file__).read_text()
+    assert names
+    assert all(name in tests for name in names)
+    assert all(len((ROOT / "examples" / name).read_text().splitlines()) <= 80 for name in names)
+
+
+@pytest.fixture(params=["made", "real"])
+def pair(request, tmp_path):
+    """A pair of image files: one made here, one real."""
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+    if request.param == "real":
+        rgb = sorted(shared("data/llvip/rgb").iterdir())[0]
+        tir = sorted(shared("data/llvip/tir").iterdir())[0]
+        return str(rgb), str(tir)
+    rng = np.random.default_rng(0)
+    paths = []
+    for name in ("rgb.png", "tir.png"):
+        image = rng.integers(0, 80, (200, 300, 3), dtype=np.uint8)
+        cv2.circle(image, (150, 100), 40, (255, 255, 255), -1)
+        paths.append(str(tmp_path / name))
+        cv2.imwrite(paths[-1], image)
+    return tuple(paths)
+
+
+def test_01_writes_a_picture(pair, tmp_path):
+    import cv2
+
+    out = tmp_path / "fused.png"
+    printed = run("01_fuse_two_streams.py", *pair, "--out", str(out), "--steps", "12")
+    errors = [float(line.split()[-1]) for line in printed.splitlines() if line.startswith("step")]
+    assert errors[-1] < errors[0]
+    picture = cv2.imread(str(out))
+    assert picture.shape == (256, 5 * 256, 3)
+    assert all(panel.std() > 5 for panel in np.split(picture.astype(float), 5, axis=1))
+
+
+def test_02_fuses_inside_a_backbone():
+    assert "fused tokens (2, 256, 192)" in run("02_dfm_in_your_backbone.py")
+
+
+def test_03_swaps_the_import():
+    printed = run("03_swap_the_mamba_import.py")
+    assert "(2, 320, 192) gradient" in printed
+    assert "last state (2, 384, 16)" in printed
