@@ -13,7 +13,7 @@ class PooledOrderPredictor(nn.Module):
 
     .. math:: s_k = w_2^\top \mathrm{GELU}(W_1 \bar x_k + b_1) + p_k
 
-    The position :math:`p_k` starts evenly spaced and :math:`w_2` at zero, so that training starts from the natural
+    The position :math:`p_k` starts evenly spaced and :math:`w_2` near zero, so that training starts from the natural
     order and from logits that differ, where a soft sort has a gradient.
     """
 
@@ -22,7 +22,7 @@ class PooledOrderPredictor(nn.Module):
         self.num_layers = num_layers
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, 1, bias=False))
         self.position = nn.Parameter(torch.linspace(-1.0, 1.0, num_layers))
-        nn.init.zeros_(self.mlp[2].weight)
+        nn.init.normal_(self.mlp[2].weight, std=1e-3)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map normalised tokens ``(B, K L, C)`` to logits ``(B, K)``."""

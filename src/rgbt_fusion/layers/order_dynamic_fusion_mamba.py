@@ -117,6 +117,8 @@ class OrderDynamicFusionMamba(nn.Module):
         if isinstance(features, Tensor):
             check_shape(features, "B K L C", K=self.num_layers, C=self.dim, name="features")
             return features.flatten(1, 2)
+        if not isinstance(features, Sequence):
+            raise TypeError(f"features must be a tensor or a sequence of tensors, got {type(features).__name__}")
         if len(features) != self.num_layers:
             raise ShapeError(f"features must hold num_layers = {self.num_layers} tensors, got {len(features)}")
         sizes = check_shape(features[0], "B L C", C=self.dim, name="features[0]")

@@ -148,6 +148,8 @@ class FeatureDistillationLoss(nn.Module):
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         for features, name in ((student, "student"), (teacher, "teacher")):
+            if not isinstance(features, Sequence):
+                raise TypeError(f"{name} must be a sequence of tensors, got {type(features).__name__}")
             if len(features) != len(self.layer_numbers):
                 expected = f"one tensor for each of the layers {self.layer_numbers}"
                 raise ValueError(f"{name} must hold {expected}, got {len(features)}")
@@ -211,6 +213,7 @@ class ResponseDistillationLoss(nn.Module):
         self.form = form
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor, *, normalizer: Tensor | None = None) -> Tensor:
+        check_shape(student_logits, "B 1 H W", name="student_logits")
         check_same_shape(teacher_logits, student_logits, name="teacher_logits", like_name="student_logits")
         precise = torch.promote_types(student_logits.dtype, torch.float32)
         student, teacher = student_logits.to(precise), teacher_logits.detach().to(precise)

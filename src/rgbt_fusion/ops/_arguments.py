@@ -45,7 +45,7 @@ def with_direction_axis(tensors: dict[str, Tensor | None], ranks: dict[str, int]
         if x.dim() > ranks[name]:
             directed[name] = x.shape[0]
         result[name] = x if name in directed else x[None]
-    directions = max(directed.values(), default=1)
+    directions = max([1, *directed.values()])
     for name, size in directed.items():
         if size not in (1, directions):
             raise ShapeError(f"{name} must have {directions} directions as its first axis, or 1, got {size}")
