@@ -1,7 +1,7 @@
-import contracts
 import pytest
 import torch
 
+import contracts
 from rgbt_fusion.benchmarking.cases import CASES
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -213,7 +213,8 @@ class ResponseDistillationLoss(nn.Module):
         self.form = form
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor, *, normalizer: Tensor | None = None) -> Tensor:
-        check_shape(student_logits, "B 1 H W", name="student_logits")
+        if not isinstance(student_logits, Tensor):
+            raise TypeError(f"student_logits must be a tensor, got {type(student_logits).__name__}")
         check_same_shape(teacher_logits, student_logits, name="teacher_logits", like_name="student_logits")
         precise = torch.promote_types(student_logits.dtype, torch.float32)
         student, teacher = student_logits.to(precise), teacher_logits.detach().to(precise)
