@@ -1,0 +1,279 @@
+"""The ViT of every tracker here: template and search tokens in one sequence, candidates eliminated on the way."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rgbt_fusion.checks import check_choice, check_divisible, check_finite_number, check_positive_int, check_shape
+from rgbt_fusion.layers.candidate_elimination import (
+    EliminationBlock,
+    kept_length,
+    restore_tokens,
+    select_tokens,
+    template_mask,
+)
+from rgbt_fusion.layers.transformer import AttentionKind, EncoderBlock, PatchEmbed
+
+__all__ = ["ConvolutionalStem", "Encoder", "EncoderSettings", "rescale_layers", "sine_positions"]
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """Size and habits of a tracker's encoder and head; the defaults are ViT-B/16 at 256 / 128.
+
+    ``keep_ratio`` is the share of the search tokens that stays at each elimination, 1 for none; they happen in blocks
+    3, 6 and 9 of 12, and at the same depths of other encoders. ``stem`` is ``"patch"`` (the ViT's) or
+    ``"convolution"``, for small networks trained from scratch. ``search_factor`` says how large a search crop the
+    network was trained on, for the tracker to cut.
+    """
+
+    dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    template_size: int = 128
+    search_size: int = 256
+    stem: Literal["patch", "convolution"] = "patch"
+    head_channels: int = 256
+    drop_path: float = 0.1
+    keep_ratio: float = 1.0
+    attention: AttentionKind = "fused"
+    search_factor: float = 4.0
+
+    patch_size = 16
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "depth", "num_heads", "template_size", "search_size", "head_channels"):
+            check_positive_int(getattr(self, name), name=name)
+        check_divisible(self.dim, self.num_heads, name="dim", divisor_name="num_heads")
+        for name in ("template_size", "search_size"):
+            check_divisible(getattr(self, name), self.patch_size, name=name, divisor_name="patch_size")
+        check_choice(self.stem, ("patch", "convolution"), name="stem")
+        check_choice(self.attention, ("fused", "explicit"), name="attention")
+        check_finite_number(self.drop_path, name="drop_path", low=0.0, high=1.0)
+        check_finite_number(self.keep_ratio, name="keep_ratio", low=1e-3, high=1.0)
+        check_finite_number(self.search_factor, name="search_factor", low=1.0)
+
+    @property
+    def template_grid(self) -> int:
+        """Tokens along a side of the template."""
+        return self.template_size // self.patch_size
+
+    @property
+    def search_grid(self) -> int:
+        """Tokens along a side of the search crop, and cells along a side of the head's maps."""
+        return self.search_size // self.patch_size
+
+
+class Encoder(nn.Module):
+    r"""Let template and search tokens attend to each other in one ViT, dropping candidates that the template ignores.
+
+    A model walks the blocks itself, so that its fusion can stand between them: ``embed``, then ``block`` for each
+    number, then ``restore``. Two streams are one batch of ``2 B`` rows, RGB first: one matrix product does both. They
+    keep the same candidates, by the larger of their two scores.
+
+    .. math::
+        H^0 = [Z W + p_z;\ X W + p_x], \qquad H^l = \mathrm{Block}_l(H^{l-1})
+
+    Where the paper is silent: the position tables start as the 2-D sines and cosines of MAE and are learned. A ViT's
+    class token and its own position table are kept beside the patch stem, unread and without gradient, so that an
+    OSTrack file fills the encoder key for key. The template token whose attention counts is the middle one, as in
+    OSTrack's released configuration.
+
+    Args:
+        settings: sizes, see :class:`EncoderSettings`.
+
+    Shape:
+        ``embed_template`` and ``embed_search``: images ``(B, 3, H, W)`` to tokens ``(B, T, C)`` and ``(B, S, C)``;
+        ``block``: tokens ``(B, T + K, C)`` with ``indices`` ``(B, K)`` to the same with fewer K; ``restore``:
+        ``(B, K, C)`` and ``indices`` to ``(B, S, C)``.
+
+    Raises:
+        ShapeError: images of another size, tokens of another width.
+        ValueError, TypeError: settings out of range.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.models.encoder import Encoder, EncoderSettings
+        >>> encoder = Encoder(EncoderSettings(dim=32, depth=4, num_heads=2, keep_ratio=0.5))
+        >>> tokens = torch.cat((encoder.embed_template(torch.rand(1, 3, 128, 128)),
+        ...                     encoder.embed_search(torch.rand(1, 3, 256, 256))), dim=1)
+        >>> indices = encoder.all_indices(tokens)
+        >>> for number in range(4):
+        ...     tokens, indices = encoder.block(number, tokens, indices)
+        >>> tokens.shape, indices.shape
+        (torch.Size([1, 96, 32]), torch.Size([1, 32]))
+
+    Source:
+        Ye et al., "Joint Feature Learning and Relation Modeling for Tracking" (OSTrack), ECCV 2022, section 3.
+    """
+
+    template_mask: Tensor
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        dim = settings.dim
+        self.template_length, self.search_length = settings.template_grid**2, settings.search_grid**2
+        if settings.stem == "patch":
+            self.patch_embed = PatchEmbed(patch_size=settings.patch_size, dim=dim)
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, dim), requires_grad=False)
+            self.pos_embed = nn.Parameter(torch.zeros(1, 197, dim), requires_grad=False)
+        else:
+            self.patch_embed = ConvolutionalStem(dim)
+        self.pos_embed_z = nn.Parameter(sine_positions(dim, settings.template_grid))
+        self.pos_embed_x = nn.Parameter(sine_positions(dim, settings.search_grid))
+        self.elimination_layers = rescale_layers((3, 6, 9), settings.depth, of=12)
+        self.blocks = nn.ModuleList(self._make_block(number) for number in range(settings.depth))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.register_buffer("template_mask", template_mask("centre_point", settings.template_grid), persistent=False)
+
+    def _make_block(self, number: int) -> EncoderBlock:
+        settings = self.settings
+        # either kind holds the same parameters, so that a keep ratio can be given later
+        kind = EliminationBlock if number in self.elimination_layers else EncoderBlock
+        drop_path = settings.drop_path * number / max(1, settings.depth - 1)
+        return kind(settings.dim, settings.num_heads, drop_path=drop_path, attention=settings.attention)
+
+    def embed_template(self, images: Tensor) -> Tensor:
+        """Return the template's tokens with their positions, ``(B, T, C)``."""
+        return self.patch_embed(images) + self.pos_embed_z
+
+    def embed_search(self, images: Tensor) -> Tensor:
+        """Return the search crop's tokens with their positions, ``(B, S, C)``."""
+        return self.patch_embed(images) + self.pos_embed_x
+
+    def all_indices(self, tokens: Tensor) -> Tensor:
+        """Return the places of the search tokens while none is eliminated, ``(B, S)``."""
+        return torch.arange(self.search_length, device=tokens.device).expand(tokens.shape[0], -1)
+
+    def eliminates(self, number: int, keep_ratio: float | None = None) -> bool:
+        """Say whether block ``number`` drops candidates; ``keep_ratio`` takes the place of the settings'."""
+        return number in self.elimination_layers and self._ratio(keep_ratio) < 1
+
+    def block(
+        self, number: int, tokens: Tensor, indices: Tensor, *, streams: int = 1, keep_ratio: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run one block on ``streams * B`` rows, stream by stream; ``indices`` ``(B, K)`` are shared by the streams."""
+        block = cast(EncoderBlock, self.blocks[number])
+        if not isinstance(block, EliminationBlock) or not self.eliminates(number, keep_ratio):
+            return block.transform(block.attend(tokens)), indices
+        tokens, scores = block.score(tokens, self.template_length, self.template_mask)
+        joint = scores.unflatten(0, (streams, -1)).amax(0)
+        left = block.eliminate(
+            tokens, joint.repeat(streams, 1), indices.repeat(streams, 1), keep_ratio=self._ratio(keep_ratio)
+        )
+        return block.transform(left.tokens), left.indices[: len(indices)]
+
+    def block_side_by_side(
+        self, number: int, tokens: Tensor, indices: Tensor, *, keep_ratio: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run one block on ``(B, 2 (T + K), C)``: both streams in one sequence, the same candidates of both dropped."""
+        block = cast(EncoderBlock, self.blocks[number])
+        if not isinstance(block, EliminationBlock) or not self.eliminates(number, keep_ratio):
+            return block.transform(block.attend(tokens)), indices
+        tokens, scores = block.score(tokens, self.template_length, self.template_mask, streams=2)
+        joint = scores.unflatten(1, (2, -1)).amax(1).repeat_interleave(2, dim=0)
+        left = block.eliminate(
+            tokens.unflatten(1, (2, -1)).flatten(0, 1),
+            joint,
+            indices.repeat_interleave(2, dim=0),
+            keep_ratio=self._ratio(keep_ratio),
+        )
+        side_by_side = left.tokens.unflatten(0, (-1, 2)).flatten(1, 2)
+        return block.transform(side_by_side), left.indices[::2]
+
+    def survivors(self, tokens: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """Return the search tokens at places ``after`` of those at ``before``, and whatever stands in front of them."""
+        if before.shape[1] == after.shape[1]:
+            return tokens
+        in_front = tokens.shape[1] - before.shape[1]
+        # both are ascending, so a place's position is the number of places before it
+        positions = (before[:, None, :] < after[:, :, None]).sum(-1)
+        return torch.cat((tokens[:, :in_front], select_tokens(tokens[:, in_front:], positions)), dim=1)
+
+    def restore(self, search: Tensor, indices: Tensor) -> Tensor:
+        """Return the search tokens at their places in the whole grid, ``(B, S, C)``, zeros where one was dropped."""
+        if search.shape[1] == self.search_length:
+            return search
+        return restore_tokens(search, indices, self.search_length)
+
+    def kept_lengths(self, keep_ratio: float | None = None) -> list[int]:
+        """Return how many search tokens leave each block."""
+        lengths, left = [], self.search_length
+        for number in range(self.settings.depth):
+            if self.eliminates(number, keep_ratio):
+                left = kept_length(self._ratio(keep_ratio), left)
+            lengths.append(left)
+        return lengths
+
+    def _ratio(self, keep_ratio: float | None) -> float:
+        return self.settings.keep_ratio if keep_ratio is None else keep_ratio
+
+
+class ConvolutionalStem(nn.Module):
+    """Turn an image into tokens by four 3x3 convolutions of stride 2, for small networks trained from scratch.
+
+    The widths are C/8, C/4, C/2 and C, with a LayerNorm over channels and GELU between. Nothing depends on the size of
+    the image or on the rest of the batch, so template and search pass alike.
+
+    Shape:
+        images ``(B, 3, H, W)``, sides divisible by 16, to tokens ``(B, H / 16 * W / 16, C)``.
+
+    Raises:
+        ShapeError: another number of axes or channels.
+        ValueError: ``dim`` not divisible by 8.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.models.encoder import ConvolutionalStem
+        >>> ConvolutionalStem(64)(torch.zeros(1, 3, 64, 64)).shape
+        torch.Size([1, 16, 64])
+
+    Source:
+        Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021, section 4.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        check_divisible(dim, 8, name="dim", divisor_name="the stem's narrowing")
+        widths = (3, dim // 8, dim // 4, dim // 2, dim)
+        convolutions = [nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in pairwise(widths)]
+        for convolution in convolutions:
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            nn.init.zeros_(cast(Tensor, convolution.bias))
+        self.convolutions = nn.ModuleList(convolutions)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths[1:-1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the tokens; see the class."""
+        check_shape(images, "B C H W", C=3, name="images")
+        # channels last, so that the norms need no permuted copy
+        x = images.contiguous(memory_format=torch.channels_last)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=False):
+            x = F.gelu(norm(convolution(x).movedim(1, -1))).movedim(-1, 1)
+        return self.convolutions[-1](x).flatten(2).transpose(1, 2)
+
+
+def rescale_layers(layers: tuple[int, ...], depth: int, *, of: int) -> tuple[int, ...]:
+    """Return the blocks of an encoder of ``depth`` that lie where ``layers`` lie in one of depth ``of``.
+
+    Example:
+        >>> from rgbt_fusion.models.encoder import rescale_layers
+        >>> rescale_layers((3, 6, 9), 4, of=12), rescale_layers((3, 6, 9), 24, of=12)
+        ((1, 2, 3), (6, 12, 18))
+    """
+    return tuple(sorted({layer * depth // of for layer in layers}))
+
+
+def sine_positions(dim: int, grid: int) -> Tensor:
+    """Return MAE's 2-D table of positions ``(1, grid * grid, dim)``: half the channels for columns, half for rows."""
+    quarter = -(-dim // 4)
+    frequency = 10000 ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
+    phase = torch.arange(grid, dtype=torch.float64)[:, None] * frequency
+    axis = torch.cat((phase.sin(), phase.cos()), dim=1)
+    columns, rows = axis.repeat(grid, 1), axis.repeat_interleave(grid, dim=0)
+    return torch.cat((columns, rows), dim=1)[None, :, :dim].float()
