@@ -1,0 +1,159 @@
+"""A check of a dataset on disk: counts, missing and unreadable images, sizes, boxes."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rgbt_fusion.data.annotations import DataError
+from rgbt_fusion.data.images import image_size, read_rgb, read_thermal
+from rgbt_fusion.data.layouts import get_layout
+from rgbt_fusion.data.sequences import Sequence, open_dataset
+
+__all__ = ["DatasetCheck", "Problem", "check_dataset"]
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong, or odd."""
+
+    sequence: str
+    kind: str
+    """``"sequence"`` (cannot be used), ``"image"``, ``"size"``, ``"box"`` or ``"notice"`` (odd, but usable)."""
+    message: str
+
+
+@dataclass(frozen=True)
+class DatasetCheck:
+    """What a dataset on disk holds and what is wrong with it."""
+
+    root: Path
+    layout: str
+    sequences: int
+    """The sequences that can be used."""
+    frames: int
+    boxes: int
+    absent: int
+    """The annotations without a target."""
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is nothing wrong; notices do not count."""
+        return all(problem.kind == "notice" for problem in self.problems)
+
+    def summary(self) -> str:
+        """Return the findings as text, one line a problem."""
+        wrong = sum(problem.kind != "notice" for problem in self.problems)
+        head = (
+            f"{get_layout(self.layout).title}: {self.sequences} sequences, {self.frames} frames, {self.boxes} boxes, "
+            f"{self.absent} without target, {wrong} problems"
+        )
+        return "\n".join([head, *(f"{one.sequence}: {one.kind}: {one.message}" for one in self.problems)])
+
+
+def check_dataset(
+    root: str | Path,
+    layout: str,
+    *,
+    names: str | Path | Iterable[str] | None = None,
+    images: str = "decode",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> DatasetCheck:
+    """Check a dataset: every sequence, image and box of it.
+
+    Args:
+        root: the dataset's folder.
+        layout: a key of ``LAYOUTS``.
+        names: only these, in this order: names, or a file that lists them.
+        images: ``"decode"`` reads every image, ``"size"`` the headers alone (a hundred times faster), ``"none"`` no
+            image.
+        progress: called before each sequence with its name, its number and the number of all.
+
+    Raises:
+        DataError: ``root`` holds no sequence of the layout, or lacks one of ``names``.
+        ValueError: ``layout`` or ``images`` is unknown.
+        ModuleNotFoundError: images are to be decoded and OpenCV is not installed.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from rgbt_fusion.data.dataset_check import check_dataset
+        >>> root = pathlib.Path(tempfile.mkdtemp())
+        >>> (root / "car" / "visible").mkdir(parents=True)
+        >>> check_dataset(root, "lasher").ok
+        False
+    """
+    if images not in ("decode", "size", "none"):
+        raise ValueError(f"images must be 'decode', 'size' or 'none', got {images!r}")
+    dataset = open_dataset(root, layout, names=names)
+    problems = [Problem(name, "sequence", reason) for name, reason in dataset.refused.items()]
+    frames = boxes = absent = 0
+    for number, sequence in enumerate(dataset.sequences, 1):
+        if progress is not None:
+            progress(sequence.name, number, len(dataset.sequences))
+        frames += len(sequence)
+        problems += [Problem(sequence.name, "notice", notice) for notice in sequence.notices]
+        size = None if images == "none" else _check_images(sequence, images == "decode", problems)
+        if sequence.truth is not None:
+            boxes += len(sequence.truth.rgb)
+            absent += int((~_has_size(sequence.truth.rgb)).sum())
+            _check_boxes(sequence, size, problems)
+    return DatasetCheck(Path(root), layout, len(dataset.sequences), frames, boxes, absent, tuple(problems))
+
+
+def _check_images(sequence: Sequence, decode: bool, problems: list[Problem]) -> tuple[int, int] | None:
+    """Check each image of both modalities; return the size of the colour images."""
+    sizes = []
+    for paths, read in ((sequence.rgb, read_rgb), (sequence.tir, read_thermal)):
+        found: dict[tuple[int, int], list[Path]] = {}
+        for path in paths:
+            try:
+                shape = read(path).shape if decode else image_size(path)[::-1]
+            except DataError as error:
+                problems.append(Problem(sequence.name, "image", str(error)))
+                continue
+            found.setdefault((shape[1], shape[0]), []).append(path)
+        usual = max(found, key=lambda size: len(found[size]), default=None)
+        sizes.append(usual)
+        for size, odd in found.items():
+            if usual is not None and size != usual:
+                message = f"{odd[0]} is {size[0]}x{size[1]}, most are {usual[0]}x{usual[1]} ({len(odd)} differ)"
+                problems.append(Problem(sequence.name, "size", message))
+    rgb, tir = sizes
+    if rgb and tir and rgb != tir:
+        message = f"colour images are {rgb[0]}x{rgb[1]}, those of the second modality {tir[0]}x{tir[1]}"
+        problems.append(Problem(sequence.name, "notice", message))
+    return rgb
+
+
+def _check_boxes(sequence: Sequence, size: tuple[int, int] | None, problems: list[Problem]) -> None:
+    truth = sequence.truth
+    if truth is None:
+        return
+    tracks = {"": truth.rgb} if truth.tir is truth.rgb else {" (colour)": truth.rgb, " (second modality)": truth.tir}
+    for which, track in tracks.items():
+        sized = _has_size(track)
+        if not sized[0]:
+            problems.append(Problem(sequence.name, "box", f"the first box{which} has no size: {track[0].tolist()}"))
+        if not sized.all():
+            message = f"{_frames(~sized, truth.frames)} without size{which}: the target counts as absent"
+            problems.append(Problem(sequence.name, "notice", message))
+        if size is None:
+            continue
+        ends = track[:, :2] + track[:, 2:]
+        outside = sized & ((ends <= 0).any(axis=1) | (track[:, :2] >= size).any(axis=1))
+        if outside.any():
+            message = f"{_frames(outside, truth.frames)} outside the image of {size[0]}x{size[1]}{which}"
+            problems.append(Problem(sequence.name, "box", message))
+
+
+def _has_size(track: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.all(track[:, 2:] > 0, axis=1) & np.all(np.isfinite(track), axis=1)
+
+
+def _frames(chosen: NDArray[np.bool_], frames: NDArray[np.int64]) -> str:
+    positions = frames[chosen]
+    listed = ", ".join(str(int(position) + 1) for position in positions[:5])
+    return f"{len(positions)} boxes (frames {listed}{', ...' if len(positions) > 5 else ''})"

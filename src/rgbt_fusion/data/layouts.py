@@ -1,0 +1,142 @@
+"""Where each dataset keeps its images, boxes and labels: one row a dataset.
+
+To read another dataset, add a row. Folders and files are alternatives in order of preference, because copies of the
+same dataset differ; nothing has to be renamed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rgbt_fusion.checks import check_choice
+
+__all__ = ["LAYOUTS", "Layout", "get_layout"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How one dataset lays out a sequence."""
+
+    title: str
+    rgb: tuple[str, ...]
+    """The folder of colour images; ``"."`` is the sequence's own."""
+    tir: tuple[str, ...] = ()
+    """The folder of the second modality; none for RGB datasets."""
+    kind: str = "thermal"
+    """What the second modality is: ``"thermal"``, ``"depth"`` or ``"event"``."""
+    truth: tuple[str, ...] = ("groundtruth.txt",)
+    """The boxes in the colour images."""
+    truth_tir: tuple[str, ...] = ()
+    """The boxes in the second modality, where they are annotated apart."""
+    box_format: str = "xywh"
+    annotated_every: int = 1
+    """One box in this many frames."""
+    present: tuple[str, ...] = ()
+    """A file with a number above 0 for every frame in which the target is there."""
+    starts_present: bool = False
+    """Whether a sequence begins with the first frame in which the target is there."""
+    several_targets: bool = False
+    """Whether ``truth`` may be numbered, one file a target: ``groundtruth_rect.1.txt``."""
+    first_image: Mapping[str, int] = field(default_factory=dict)
+    """The sequences whose first images are not annotated, and how many those are."""
+    attributes: tuple[str, ...] = ()
+    attribute_folder: str = ""
+    """Beside the sequences: one file a sequence (a flag an attribute), or ``<ATTRIBUTE>.txt`` with
+    ``SequencesName.txt``."""
+
+
+_RGBT234_ATTRIBUTES = ("BC", "CM", "DEF", "FM", "HO", "LI", "LR", "MB", "NO", "TC", "PO", "SC")
+
+_VTUAV = Layout(
+    title="VTUAV short-term",
+    rgb=("rgb",),
+    tir=("ir", "ir_gray"),
+    truth=("rgb.txt",),
+    truth_tir=("ir.txt",),
+    annotated_every=10,
+)
+
+LAYOUTS: dict[str, Layout] = {
+    "gtot": Layout(
+        title="GTOT",
+        rgb=("v",),
+        tir=("i",),
+        truth=("groundTruth_v.txt",),
+        truth_tir=("groundTruth_i.txt",),
+        box_format="xyxy",
+        attributes=("OCC", "LSV", "FM", "LI", "TC", "SO", "DEF"),
+        attribute_folder="attr_txt",
+    ),
+    "rgbt210": Layout(
+        title="RGBT210",
+        rgb=("visible",),
+        tir=("infrared",),
+        truth=("init.txt",),
+        attributes=_RGBT234_ATTRIBUTES,
+        attribute_folder="attr_txt",
+    ),
+    "rgbt234": Layout(
+        title="RGBT234",
+        rgb=("visible",),
+        tir=("infrared",),
+        truth=("visible.txt",),
+        truth_tir=("infrared.txt",),
+        attributes=_RGBT234_ATTRIBUTES,
+        attribute_folder="attr_txt",
+    ),
+    "lasher": Layout(
+        title="LasHeR",
+        rgb=("visible",),
+        tir=("infrared",),
+        truth=("init.txt", "visible.txt", "infrared.txt"),
+        attributes=(
+            *("NO", "PO", "TO", "HO", "MB", "LI", "HI", "AIV", "LR", "DEF"),
+            *("BC", "SA", "CM", "TC", "FL", "OV", "FM", "SV", "ARC"),
+        ),
+        attribute_folder="AttriSeqsTxt",
+    ),
+    "vtuav_st": _VTUAV,
+    "vtuav_lt": _VTUAV,
+    "depthtrack": Layout(title="DepthTrack", rgb=("color",), tir=("depth",), kind="depth"),
+    "visevent": Layout(
+        title="VisEvent",
+        rgb=("vis_imgs",),
+        tir=("event_imgs",),
+        kind="event",
+        present=("absent_label.txt",),
+        starts_present=True,
+        attributes=(
+            *("CM", "ROT", "DEF", "FOC", "LI", "OV", "POC", "VC", "SV"),
+            *("BC", "MB", "ARC", "FM", "NMO", "IV", "OE", "BOM"),
+        ),
+        attribute_folder="att",
+    ),
+    "got10k": Layout(title="GOT-10k", rgb=(".",), present=("cover.label",)),
+    "otb100": Layout(
+        title="OTB-100",
+        rgb=("img",),
+        truth=("groundtruth_rect.txt",),
+        several_targets=True,
+        first_image={"David": 299},
+    ),
+    "folder": Layout(
+        title="plain folder",
+        rgb=("rgb", "visible", "color", "v", "vis_imgs", "img"),
+        tir=("tir", "thermal", "infrared", "ir", "i", "depth", "event_imgs"),
+        truth=("groundtruth.txt", "init.txt", "boxes.txt", "rgb.txt", "visible.txt"),
+    ),
+}
+
+
+def get_layout(layout: str) -> Layout:
+    """Return a row of ``LAYOUTS``.
+
+    Raises:
+        ValueError: there is no such row.
+
+    Example:
+        >>> from rgbt_fusion.data.layouts import get_layout
+        >>> get_layout("gtot").rgb
+        ('v',)
+    """
+    check_choice(layout, LAYOUTS, name="layout")
+    return LAYOUTS[layout]

@@ -1,0 +1,28 @@
+"""The table of layouts says what the code that reads it expects."""
+
+import pytest
+
+from rgbt_fusion.data.layouts import LAYOUTS, get_layout
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_rows_are_well_formed(layout):
+    assert layout.rgb
+    assert layout.truth
+    assert layout.kind in ("thermal", "depth", "event")
+    assert layout.box_format in ("xywh", "xyxy")
+    assert layout.annotated_every >= 1
+    assert bool(layout.attributes) == bool(layout.attribute_folder)
+    assert len(set(layout.attributes)) == len(layout.attributes)
+    names = (*layout.rgb, *layout.tir, *layout.truth, *layout.truth_tir, *layout.present)
+    assert not any("/" in name or ".." in name for name in names)
+
+
+def test_attribute_counts():
+    counts = {"gtot": 7, "rgbt210": 12, "rgbt234": 12, "lasher": 19, "visevent": 17}
+    assert {name: len(row.attributes) for name, row in LAYOUTS.items() if row.attributes} == counts
+
+
+def test_an_unknown_layout():
+    with pytest.raises(ValueError, match=r"layout must be one of 'gtot', .*, got 'lasot'"):
+        get_layout("lasot")

@@ -1,0 +1,202 @@
+"""Sequences in every layout, real ones among them, and counts that do not fit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rgbt_fusion.data.annotations import DataError
+from rgbt_fusion.data.layouts import LAYOUTS
+from rgbt_fusion.data.sequences import open_dataset, open_sequence, read_sizes
+from shared_material import shared
+
+cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+
+
+def images(folder: Path, names: list[str], *, deep: bool = False) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, name in enumerate(names):
+        plane = np.full((24, 32), 100 * k if deep else k, dtype=np.uint16 if deep else np.uint8)
+        cv2.imwrite(str(folder / name), plane)
+
+
+def boxes(path: Path, count: int) -> None:
+    np.savetxt(path, np.tile([3.0, 4, 5, 6], (count, 1)), delimiter=",")
+
+
+def build(root: Path, layout: str, count: int = 12, name: str = "car") -> Path:
+    """Write a sequence in a layout."""
+    row, folder = LAYOUTS[layout], root / name
+    images(folder / row.rgb[0], [f"{k}.png" for k in range(count)])
+    if row.tir:
+        images(folder / row.tir[0], [f"t{k:04d}.png" for k in range(count)], deep=row.kind == "depth")
+    annotated = (count + row.annotated_every - 1) // row.annotated_every
+    for file in (row.truth[0], *row.truth_tir[:1]):
+        boxes(folder / file, annotated)
+    return folder
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout(tmp_path, layout):
+    folder = build(tmp_path, layout)
+    sequence = open_sequence(folder, layout)
+    assert (sequence.name, len(sequence), sequence.size) == ("car", 12, (32, 24))
+    # images are sorted naturally: 2 before 10
+    assert [frame.rgb[0, 0, 0] for frame in sequence] == list(range(12))
+    if LAYOUTS[layout].tir:
+        tir = sequence[11].tir
+        assert tir is not None
+        assert tir.shape == ((24, 32, 3) if LAYOUTS[layout].kind == "depth" else (24, 32))
+    assert sequence.truth is not None
+    found = open_dataset(tmp_path, layout)
+    assert [one.name for one in found.sequences] == ["car"]
+    assert read_sizes(tmp_path, layout, ["car"]) == {"car": (32, 24)}
+
+
+def test_sixteen_bits_stay(tmp_path):
+    folder = build(tmp_path, "lasher")
+    images(folder / "infrared", [f"t{k:04d}.png" for k in range(12)], deep=True)
+    tir = open_sequence(folder, "lasher")[11].tir
+    assert tir is not None
+    assert (tir.dtype, tir.max()) == (np.uint16, 1100)
+
+
+def test_names_need_not_agree_between_modalities(tmp_path):
+    folder = tmp_path / "car"
+    images(folder / "visible", ["v1.png", "v2.png", "v10.png"])
+    images(folder / "infrared", ["i000.png", "i5.png", "i0007.png"])
+    boxes(folder / "init.txt", 3)
+    sequence = open_sequence(folder, "lasher")
+    assert [path.name for path in sequence.rgb] == ["v1.png", "v2.png", "v10.png"]
+    assert [path.name for path in sequence.tir] == ["i000.png", "i5.png", "i0007.png"]
+
+
+def test_files_that_are_no_images_are_ignored(tmp_path):
+    folder = build(tmp_path, "lasher")
+    for name in ("Thumbs.db", ".DS_Store", "._3.png", "list.txt"):
+        (folder / "visible" / name).write_bytes(b"x")
+    assert len(open_sequence(folder, "lasher")) == 12
+
+
+def test_images_beyond_the_annotation_are_left_out_with_a_notice(tmp_path):
+    folder = build(tmp_path, "rgbt210")
+    boxes(folder / "init.txt", 10)
+    sequence = open_sequence(folder, "rgbt210")
+    assert len(sequence) == 10
+    assert sequence.notices[0] == "2 images of visible beyond the last annotated one are left out"
+
+
+@pytest.mark.parametrize("folder", ["visible", "infrared"])
+def test_too_few_images_are_refused(tmp_path, folder):
+    (next((build(tmp_path, "lasher") / folder).glob("*3.png"))).unlink()
+    with pytest.raises(DataError, match=f"{folder} must hold an image for each of 12 annotations, got 11"):
+        open_sequence(tmp_path / "car", "lasher")
+
+
+def test_a_broken_sequence_is_reported_and_the_rest_goes_on(tmp_path):
+    for name in ("a", "b", "c", "d"):
+        build(tmp_path, "lasher", name=name)
+    (tmp_path / "b" / "init.txt").write_text("1,2,3\n")
+    for path in (tmp_path / "c" / "infrared").iterdir():
+        path.unlink()
+    reported: list[str] = []
+    found = open_dataset(tmp_path, "lasher", on_refusal=lambda name, _: reported.append(name))
+    assert [sequence.name for sequence in found.sequences] == ["a", "d"]
+    assert reported == ["b", "c"]
+    assert "init.txt, line 1: must have 4 or 8 numbers, got 3" in found.refused["b"]
+    assert "infrared must hold images, but is empty" in found.refused["c"]
+
+
+def test_a_damaged_image_is_met_when_it_is_read(tmp_path):
+    folder = build(tmp_path, "lasher")
+    (folder / "visible" / "5.png").write_bytes(b"damaged")
+    sequence = open_sequence(folder, "lasher")
+    assert sequence[4].rgb.shape == (24, 32, 3)
+    with pytest.raises(DataError, match=r"5.png cannot be decoded"):
+        sequence[5]
+
+
+def test_plain_folders_with_and_without_boxes(tmp_path):
+    images(tmp_path / "mine" / "rgb", ["1.png", "2.png"])
+    images(tmp_path / "mine" / "thermal", ["a.png", "b.png"])
+    sequence = open_sequence(tmp_path / "mine")
+    assert (len(sequence), sequence.truth, sequence.kind) == (2, None, "thermal")
+    boxes(tmp_path / "mine" / "init.txt", 2)
+    assert open_sequence(tmp_path / "mine").truth is not None
+    images(tmp_path / "only" / "rgb", ["1.png"])
+    assert open_sequence(tmp_path / "only")[0].tir is None
+    images(tmp_path / "odd" / "rgb", ["1.png"])
+    images(tmp_path / "odd" / "depth", ["1.png", "2.png"])
+    with pytest.raises(DataError, match="as many images of both modalities, got 1 and 2"):
+        open_sequence(tmp_path / "odd")
+
+
+def test_a_plain_folder_of_depth_is_painted(tmp_path):
+    images(tmp_path / "mine" / "rgb", ["1.png"])
+    images(tmp_path / "mine" / "depth", ["1.png"], deep=True)
+    tir = open_sequence(tmp_path / "mine")[0].tir
+    assert tir is not None
+    assert (tir.dtype, tir.shape) == (np.uint8, (24, 32, 3))
+
+
+def vtuav(root: Path, numbers: list[int], annotated: int) -> Path:
+    folder = root / "test_ST_001" / "bus"
+    for name in ("rgb", "ir"):
+        images(folder / name, [f"{number:06d}.png" for number in numbers])
+        boxes(folder / f"{name}.txt", annotated)
+    return folder
+
+
+def test_vtuav_without_its_table_starts_at_the_first_image_and_says_so(tmp_path):
+    vtuav(tmp_path, list(range(3, 28)), 3)
+    (sequence,) = open_dataset(tmp_path, "vtuav_st").sequences
+    assert sequence.truth is not None
+    assert sequence.truth.frames.tolist() == [0, 10, 20]
+    assert "init_frame.npy is not there" in sequence.notices[0]
+    assert len(sequence) == 25
+
+
+def test_vtuav_with_its_table_starts_where_that_says(tmp_path):
+    np.save(tmp_path / "init_frame.npy", np.array({"bus": 4}, dtype=object), allow_pickle=True)
+    vtuav(tmp_path, list(range(25)), 3)
+    (sequence,) = open_dataset(tmp_path, "vtuav_st").sequences
+    assert sequence.truth is not None
+    assert sequence.truth.frames.tolist() == [4, 14, 24]
+    assert sequence.notices == ()
+
+
+def test_vtuav_with_an_annotated_image_missing(tmp_path):
+    vtuav(tmp_path, [number for number in range(25) if number != 10], 3)
+    assert "the annotated image number 10 is missing (1 are)" in open_dataset(tmp_path, "vtuav_st").refused["bus"]
+
+
+def test_visevent_leaves_out_what_comes_before_the_target(tmp_path):
+    folder = build(tmp_path, "visevent")
+    (folder / "absent_label.txt").write_text("0\n0\n" + "1\n" * 10)
+    sequence = open_sequence(folder, "visevent")
+    assert len(sequence) == 10
+    assert sequence[0].rgb[0, 0, 0] == 2
+
+
+def test_real_sequences():
+    dataset = open_dataset(shared("data/sequences"), "rgbt234")
+    assert {one.name: len(one) for one in dataset.sequences} == {
+        "pan_cyclist": 60,
+        "paste_ped_dark": 60,
+        "tno_nato_a": 10,
+        "tno_tree": 8,
+    }
+    assert not dataset.refused
+    for sequence in dataset.sequences:
+        frame = sequence[0]
+        assert frame.tir is not None
+        assert frame.rgb.shape[:2] == frame.tir.shape[:2] == sequence.size[::-1]
+        assert sequence.truth is not None
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(DataError, match="folder must be that of a sequence"):
+        open_sequence(tmp_path / "gone")
+    (tmp_path / "car").mkdir()
+    with pytest.raises(DataError, match=r"must hold sequences in the layout of LasHeR"):
+        open_sequence(tmp_path / "car", "lasher")
