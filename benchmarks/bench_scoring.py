@@ -1,0 +1,62 @@
+"""Time the scoring of LasHeR's test set against the PyPI package ``rgbt``, in one process on one thread.
+
+Both get the same boxes, already read; both compute precision, normalised precision and success of 245 sequences.
+
+    python benchmarks/bench_scoring.py
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from rgbt_fusion.evaluation.evaluate import load_benchmark, score
+from rgbt_fusion.evaluation.results import read_results
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Return the process CPU time of one call."""
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def main() -> None:
+    """Print the medians of interleaved runs, their ratio, and the largest difference of the scores."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    runs = parser.parse_args().runs
+    from rgbt import LasHeR
+
+    benchmark = load_benchmark("lasher")
+    generator = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, truth in benchmark.truth.items():
+            boxes = np.maximum(truth.rgb + generator.normal(0, 8, truth.rgb.shape), 1).round()
+            np.savetxt(Path(folder) / f"{name}.txt", boxes, delimiter=",", fmt="%d")
+        results = read_results(folder, benchmark.truth)
+        other = LasHeR()
+        other("noise", f"{folder}/")
+
+    def theirs() -> dict[str, float]:
+        return {name: float(getattr(other, name)("noise")[0]) for name in ("PR", "NPR", "SR")}
+
+    times: dict[str, list[float]] = {"rgbt_fusion": [], "rgbt": []}
+    for _ in range(runs):
+        times["rgbt_fusion"].append(seconds(lambda: score(results, benchmark)))
+        times["rgbt"].append(seconds(theirs))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    ours, expected = score(results, benchmark, protocol="rgbt").metrics, theirs()
+    frames = sum(len(truth.rgb) for truth in benchmark.truth.values())
+    for name, median in medians.items():
+        print(f"{name:12s} {median:7.3f} s for {frames:,} frames (of {runs} runs: {min(times[name]):.3f} s at best)")
+    print(f"ratio        {medians['rgbt'] / medians['rgbt_fusion']:7.1f}")
+    print(f"difference   {max(abs(ours[name] - expected[name]) for name in expected):.1e} (protocol 'rgbt')")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The report is one file, shows pictures, and lets nothing from a file name into its HTML."""
+
+import re
+
+import numpy as np
+import pytest
+
+from rgbt_fusion.data.ground_truth import GroundTruth
+from rgbt_fusion.data.sequences import open_dataset
+from rgbt_fusion.evaluation.evaluate import BenchmarkTruth, score
+from rgbt_fusion.evaluation.report import write_report
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+
+BOXES = np.tile([30.0, 20, 20, 20], (6, 1))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Two sequences in RGBT234's layout, one with 16-bit thermal images and one with a damaged image."""
+    for name in ("deep", "damaged"):
+        for folder in ("visible", "infrared"):
+            (tmp_path / name / folder).mkdir(parents=True)
+            for k in range(6):
+                image = np.full((80, 100, 3), 10 * k, dtype=np.uint8)
+                if folder == "infrared" and name == "deep":
+                    image = np.arange(8000, dtype=np.uint16).reshape(80, 100)
+                cv2.imwrite(str(tmp_path / name / folder / f"{k}.png"), image)
+        for file in ("visible.txt", "infrared.txt"):
+            np.savetxt(tmp_path / name / file, BOXES, delimiter=",")
+    (tmp_path / "damaged" / "visible" / "5.png").write_bytes(b"no image")
+    return tmp_path
+
+
+def test_one_file_with_everything(dataset, tmp_path):
+    truth = {name: GroundTruth(BOXES, BOXES, np.arange(6)) for name in ("deep", "damaged")}
+    benchmark = BenchmarkTruth("rgbt234", truth, dict.fromkeys(("TC", "LI", "FM"), ("deep",)))
+    trackers = [score(dict.fromkeys(truth, BOXES + shift), benchmark, tracker=f"shifted {shift}") for shift in (1, 900)]
+    images = {sequence.name: sequence for sequence in open_dataset(dataset, "rgbt234").sequences}
+    page = write_report(trackers, tmp_path / "report.html", truth=truth, images=images).read_text()
+    assert len(re.findall("data:image/svg", page)) == 4
+    assert len(re.findall("data:image/jpeg", page)) >= 3
+    assert "5.png cannot be decoded" in page
+    # nothing is fetched from anywhere
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
+    assert page.count("<table>") == 4
+
+
+def test_names_are_text_not_markup(tmp_path):
+    name = "<script>alert(1)</script>"
+    truth = {name: GroundTruth(BOXES, BOXES, np.arange(6))}
+    scores = score({name: BOXES}, BenchmarkTruth("lasher", truth, {}), tracker="<b>mine</b>")
+    page = write_report([scores], tmp_path / "report.html", truth=truth).read_text()
+    assert "<script>" not in page
+    assert "<b>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_boxes_that_cannot_be_drawn_are_left_out(tmp_path):
+    truth = {"a": GroundTruth(BOXES, BOXES, np.arange(6))}
+    boxes = BOXES.copy()
+    boxes[3:] = np.nan
+    boxes[2] = [1e12, -1e12, 1e30, 5]
+    scores = score({"a": boxes}, BenchmarkTruth("rgbt234", truth, {}))
+    assert "a, frame 1" in write_report([scores], tmp_path / "report.html", truth=truth).read_text()
+
+
+def test_bad_settings(tmp_path):
+    scores = score({"a": BOXES}, BenchmarkTruth("lasher", {"a": GroundTruth(BOXES, BOXES, np.arange(6))}, {}))
+    with pytest.raises(ValueError, match="worst must be at least 1, got 0"):
+        write_report([scores], tmp_path / "report.html", worst=0)
+    with pytest.raises(ValueError, match="scores must hold at least one tracker"):
+        write_report([], tmp_path / "report.html")

@@ -1,0 +1,84 @@
+"""Tables as data and as text."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from rgbt_fusion.data.ground_truth import GroundTruth
+from rgbt_fusion.evaluation.evaluate import BenchmarkTruth, score
+from rgbt_fusion.evaluation.scores import Scores
+from rgbt_fusion.evaluation.tables import (
+    Table,
+    attribute_table,
+    score_table,
+    sequence_table,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
+
+BOXES = np.tile([100.0, 100, 20, 20], (10, 1))
+
+
+def scored(tracker: str, shift: float, **options: str) -> Scores:
+    truth = BenchmarkTruth(
+        "lasher",
+        {name: GroundTruth(BOXES, BOXES, np.arange(10)) for name in ("a", "b")},
+        {"TC": ("a",), "LI": ("a", "b")},
+    )
+    results = {"a": BOXES + np.array([shift, 0, 0, 0])}
+    if not options:
+        results["b"] = BOXES
+    return score(results, truth, tracker=tracker, **options)
+
+
+def test_trackers_are_ranked():
+    table = score_table([scored("far", 19), scored("near", 1)])
+    assert table.header == ("tracker", "PR", "NPR", "SR")
+    assert [row[0] for row in table.rows] == ["near", "far"]
+
+
+def test_what_is_left_out_is_counted():
+    table = score_table([scored("half", 0, incomplete="skip")])
+    assert table.header[-1] == "left out"
+    assert table.rows[0][-1] == 1
+
+
+def test_attributes_end_with_all():
+    table = attribute_table([scored("near", 1), scored("half", 0, incomplete="skip")], metric="PR")
+    assert table.header == ("PR", "sequences", "near", "half")
+    assert [row[:2] for row in table.rows] == [("TC", 1), ("LI", 2), ("all", 2)]
+
+
+def test_sequences_are_ranked_worst_first_and_reasons_last():
+    rows = sequence_table(scored("near", 5)).rows
+    assert [row[0] for row in rows] == ["a", "b"]
+    assert sequence_table(scored("half", 0, incomplete="skip")).rows[-1] == ("b", None, None, None, "missing")
+
+
+ODD = Table(("tracker", "SR"), (("a_b & 50%|x", 1 / 3), ('c\\d, "e"', None)))
+
+
+def test_markdown_escapes_bars():
+    assert to_markdown(ODD).splitlines()[2] == r"| a_b & 50%\|x | 0.333 |"
+
+
+def test_latex_escapes_its_own_characters():
+    text = to_latex(ODD, digits=2)
+    assert r"a\_b \& 50\%|x & 0.33 \\" in text
+    assert r"c\textbackslash{}d" in text
+    assert text.startswith("\\begin{tabular}{lr}\n\\toprule")
+
+
+def test_csv_reads_back_in_full_precision():
+    header, first, second = csv.reader(io.StringIO(to_csv(ODD)))
+    assert header == ["tracker", "SR"]
+    assert float(first[1]) == 1 / 3
+    assert second == ['c\\d, "e"', ""]
+
+
+def test_no_scores():
+    with pytest.raises(ValueError, match="scores must hold at least one tracker, got none"):
+        score_table([])
