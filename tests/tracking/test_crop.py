@@ -50,12 +50,12 @@ def grey_levels(crop: torch.Tensor) -> np.ndarray:
 def test_both_modalities_are_cropped_as_ostrack_does(box, factor, size):
     rgb, tir = frame(), frame()[:, :, ::-1].copy()
     crop = crop_pair(rgb, tir, box, factor=factor, size=size)
-    for image, found in ((rgb, crop.rgb), (tir, crop.tir)):
+    for image, found in ((rgb, crop.images.rgb), (tir, crop.images.tir)):
         expected = ostrack_crop(image, box, factor, size).astype(float)
         # OpenCV and torch round the last bit of an 8-bit weight differently
         assert np.abs(grey_levels(found) - expected).max() <= 1.3
-    assert crop.rgb.shape == (1, 3, size, size)
-    assert crop.rgb.dtype == torch.float32
+    assert crop.images.rgb.shape == (1, 3, size, size)
+    assert crop.images.rgb.dtype == torch.float32
 
 
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
@@ -64,8 +64,8 @@ def test_one_thermal_channel_equals_three(box):
     plane = crop_pair(rgb, grey[:, :, 0], box)
     column = crop_pair(rgb, grey, box)
     three = crop_pair(rgb, np.repeat(grey, 3, axis=2), box)
-    assert torch.equal(plane.tir, column.tir)
-    assert np.abs(grey_levels(plane.tir) - grey_levels(three.tir)).max() <= 1.3
+    assert torch.equal(plane.images.tir, column.images.tir)
+    assert np.abs(grey_levels(plane.images.tir) - grey_levels(three.images.tir)).max() <= 1.3
 
 
 def test_sixteen_bits_are_scaled_by_the_range_given():
@@ -73,22 +73,27 @@ def test_sixteen_bits_are_scaled_by_the_range_given():
     low, high = thermal_range(deep)
     crop = crop_pair(rgb, deep, BOXES["inside"], tir_range=(low, high))
     shallow = scale_thermal(deep, (low, high)).round().astype(np.uint8)
-    assert np.abs(grey_levels(crop.tir) - grey_levels(crop_pair(rgb, shallow, BOXES["inside"]).tir)).max() <= 1.0
-    assert torch.equal(crop.tir, crop_pair(rgb, deep, BOXES["inside"]).tir)  # the frame's own percentiles by default
+    assert (
+        np.abs(grey_levels(crop.images.tir) - grey_levels(crop_pair(rgb, shallow, BOXES["inside"]).images.tir)).max()
+        <= 1.0
+    )
+    assert torch.equal(
+        crop.images.tir, crop_pair(rgb, deep, BOXES["inside"]).images.tir
+    )  # the frame's own percentiles by default
     darker = crop_pair(rgb, deep, BOXES["inside"], tir_range=(low, 2 * high))
-    assert darker.tir.mean() < crop.tir.mean()
+    assert darker.images.tir.mean() < crop.images.tir.mean()
 
 
 def test_a_constant_thermal_frame_is_black_and_finite():
     crop = crop_pair(None, np.full((50, 60), 7000, dtype=np.uint16), (10, 10, 20, 20))
-    assert np.abs(grey_levels(crop.tir)).max() < 1e-3
+    assert np.abs(grey_levels(crop.images.tir)).max() < 1e-3
 
 
 @pytest.mark.parametrize("missing", ["rgb", "tir"])
 def test_a_missing_modality_gives_the_mean_image(missing):
     frames = {"rgb": frame(), "tir": frame()} | {missing: None}
     crop = crop_pair(frames["rgb"], frames["tir"], BOXES["inside"])
-    assert not getattr(crop, missing).any()
+    assert not getattr(crop.images, missing).any()
     assert crop.image_size == (480, 640)
 
 
@@ -96,7 +101,7 @@ def test_an_offset_moves_the_thermal_crop_alone():
     rgb = frame()
     moved = np.roll(rgb, (7, -12), axis=(0, 1))
     crop = crop_pair(rgb, moved, BOXES["inside"], tir_from_rgb=(-12, 7))
-    assert torch.equal(crop.tir, crop.rgb)
+    assert torch.equal(crop.images.tir, crop.images.rgb)
 
 
 def test_a_homography_samples_the_thermal_frame_where_it_says():
@@ -106,19 +111,19 @@ def test_a_homography_samples_the_thermal_frame_where_it_says():
     tir = cv2.warpPerspective(rgb.astype(np.float32), matrix, (340, 280)).round().astype(np.uint8)
     crop = crop_pair(rgb, tir, (200, 150, 90, 90), size=128, tir_from_rgb=matrix)
     # the thermal frame is half as fine, so it is a blurred version that comes back
-    assert np.abs(grey_levels(crop.tir) - grey_levels(crop.rgb)).max() < 12
+    assert np.abs(grey_levels(crop.images.tir) - grey_levels(crop.images.rgb)).max() < 12
 
 
 def test_the_identity_homography_changes_nothing():
     crop = crop_pair(frame(), frame(), (-10.0, 380.0, 80.0, 90.0), tir_from_rgb=np.eye(3))
     inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))  # resizing repeats the crop's own border
-    assert np.abs(grey_levels(crop.tir[inner]) - grey_levels(crop.rgb[inner])).max() <= 1.0
+    assert np.abs(grey_levels(crop.images.tir[inner]) - grey_levels(crop.images.rgb[inner])).max() <= 1.0
 
 
 def test_a_square_far_larger_than_the_frame_needs_no_memory_for_it():
     crop = crop_pair(frame(), frame(), (-1e5, -1e5, 2e5, 2e5), size=64)
     assert crop.side_px == 800_000
-    assert torch.isfinite(crop.rgb).all()
+    assert torch.isfinite(crop.images.rgb).all()
 
 
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
@@ -159,8 +164,8 @@ def test_a_view_of_a_frame_is_cropped_like_its_copy():
     view, flipped = wide[:, :640], frame()[:, ::-1]
     view.flags.writeable = False
     crop = crop_pair(view, flipped, BOXES["inside"])
-    assert torch.equal(crop.rgb, crop_pair(frame(), None, BOXES["inside"]).rgb)
-    assert torch.equal(crop.tir, crop_pair(None, flipped.copy(), BOXES["inside"]).tir)
+    assert torch.equal(crop.images.rgb, crop_pair(frame(), None, BOXES["inside"]).images.rgb)
+    assert torch.equal(crop.images.tir, crop_pair(None, flipped.copy(), BOXES["inside"]).images.tir)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +13,7 @@ from torch.nn.functional import grid_sample, interpolate
 
 from rgbt_fusion.boxes import clip_xywh
 from rgbt_fusion.checks import ShapeError, check_finite_number, check_positive_int
-
-if TYPE_CHECKING:
-    from rgbt_fusion.models.interface import ImagePair
+from rgbt_fusion.models.interface import ImagePair
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "CropPair", "crop_pair", "scale_thermal", "thermal_range"]
 
@@ -29,23 +27,14 @@ Frame = NDArray[np.uint8 | np.uint16]
 class CropPair:
     """A crop of both modalities, and where it lies in the image."""
 
-    rgb: Tensor
-    """``(1, 3, size, size)`` float32, normalised."""
-    tir: Tensor
-    """``(1, 3, size, size)`` float32, normalised alike."""
+    images: ImagePair
+    """Two crops ``(1, 3, size, size)``, float32, normalised alike: what a model takes."""
     centre_px: tuple[float, float]
     """The centre of the box that was cropped around."""
     side_px: int
     """The side of the square in the image."""
     image_size: tuple[int, int]
     """Height and width of the image."""
-
-    @property
-    def images(self) -> "ImagePair":
-        """The two crops as what a model takes."""
-        from rgbt_fusion.models.interface import ImagePair
-
-        return ImagePair(self.rgb, self.tir)
 
     def to_image(self, box_cxcywh_unit: Tensor, *, margin_px: float = 10.0) -> Tensor:
         r"""Map boxes from the crop to the image and clip them there.
@@ -129,7 +118,7 @@ def crop_pair(
         >>> from rgbt_fusion.tracking.crop import crop_pair
         >>> frame = np.zeros((1080, 1920, 3), dtype=np.uint8)
         >>> crop = crop_pair(frame, frame[:, :, 0], (900, 500, 40, 90))
-        >>> crop.rgb.shape, crop.side_px
+        >>> crop.images.rgb.shape, crop.side_px
         (torch.Size([1, 3, 256, 256]), 240)
 
     Source:
@@ -155,7 +144,8 @@ def crop_pair(
     limits = None
     if tir is not None and tir.dtype == np.uint16:
         limits = thermal_range(tir) if tir_range is None else tir_range
-    return CropPair(_normalise(colour, size), _normalise(thermal, size, limits), centre, side, image_size)
+    images = ImagePair(_normalise(colour, size), _normalise(thermal, size, limits))
+    return CropPair(images, centre, side, image_size)
 
 
 def thermal_range(tir: Frame) -> tuple[float, float]:
