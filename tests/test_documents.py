@@ -1,0 +1,49 @@
+"""What the pages say is run: their code, the docstrings' examples, the generated tables, the links."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import rgbt_fusion
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"])
+SOURCE = Path(rgbt_fusion.__file__).parent
+MODULES = sorted(
+    ".".join(("rgbt_fusion", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+    for path in SOURCE.rglob("*.py")
+    if not path.name.startswith("_triton") and path.name != "__main__.py"
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    namespace: dict[str, object] = {"__name__": "page"}
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_run(name):
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", sorted(set(rgbt_fusion.__all__) - {"__version__"}))
+def test_a_public_name_is_documented(name):
+    documentation = getattr(rgbt_fusion, name).__doc__
+    assert documentation
+    assert not documentation.startswith(f"{name}("), "a NamedTuple's own signature is no documentation"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith(("http://", "https://", "mailto:")):
+            assert (page.parent / target).exists(), target
