@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from typing import Any
 
-import torch
 from torch import Tensor
 
 __all__ = [
@@ -94,11 +93,11 @@ def check_same_device(x: Tensor, like: Tensor, *, name: str, like_name: str) -> 
 
 def check_positive_int(value: Any, *, name: str) -> int:
     """Check that ``value`` is a whole number above zero and return it; raise ``TypeError`` or ``ValueError``."""
-    if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
+    if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
-    return int(value) if isinstance(value, int) else value
+    return value
 
 
 def check_finite_number(value: Any, *, name: str, low: float = float("-inf"), high: float = float("inf")) -> float:

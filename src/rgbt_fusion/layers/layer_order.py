@@ -20,9 +20,10 @@ class PooledOrderPredictor(nn.Module):
     def __init__(self, dim: int, num_layers: int, hidden: int = 64) -> None:
         super().__init__()
         self.num_layers = num_layers
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, 1, bias=False))
+        last = nn.Linear(hidden, 1, bias=False)
+        nn.init.normal_(last.weight, std=1e-3)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), last)
         self.position = nn.Parameter(torch.linspace(-1.0, 1.0, num_layers))
-        nn.init.normal_(self.mlp[2].weight, std=1e-3)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map normalised tokens ``(B, K L, C)`` to logits ``(B, K)``."""

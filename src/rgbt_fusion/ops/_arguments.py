@@ -1,6 +1,7 @@
 """Checks and casts of arguments that the two ops share."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from rgbt_fusion.checks import ShapeError, check_divisible, check_same_device, check_same_dtype
 
 
-def lower_to_autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+def lower_to_autocast(*tensors: Any) -> tuple[Any, ...]:
     """Cast what varies over tokens to the autocast dtype of its device; outside autocast return it as it is."""
     device = next((x.device.type for x in tensors if isinstance(x, Tensor)), "cpu")
     if not torch.is_autocast_enabled(device):

@@ -26,7 +26,7 @@ def _scan_import_error() -> str:
 @functools.cache
 def _conv_import_error() -> str:
     try:
-        from causal_conv1d import causal_conv1d_fn  # noqa: F401
+        from causal_conv1d import causal_conv1d_fn  # noqa: F401  # pyright: ignore
     except Exception as error:  # as above
         return f"causal-conv1d does not import ({error}); pip install rgbt-fusion[cuda]"
     return ""
@@ -85,7 +85,7 @@ def selective_scan(
 
 def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
     """Call causal-conv1d on ``x (B, D, L)``, which may be a view of token-major memory."""
-    from causal_conv1d import causal_conv1d_fn
+    from causal_conv1d import causal_conv1d_fn  # pyright: ignore
 
     return causal_conv1d_fn(
         x=x, weight=weight.to(x.dtype), bias=None if bias is None else bias.to(x.dtype), activation=activation

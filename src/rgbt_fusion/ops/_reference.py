@@ -1,6 +1,7 @@
 """The recurrence as a plain loop, forward and backward: the oracle of every other backend, in few lines."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -97,7 +98,7 @@ def scan_backward(
     inputs: ScanInputs, checkpoints: Tensor, grad_out: Tensor, grad_last_state: Tensor | None, grads: ScanGradients
 ) -> None:
     """Run the adjoint recurrence g_{t-1} = exp(dt_t A) (g_t + readout C_t dy_t) from the last step to the first."""
-    total = [None if g is None else torch.zeros_like(g, dtype=inputs.A.dtype) for g in grads]
+    total: list[Any] = [None if g is None else torch.zeros_like(g, dtype=inputs.A.dtype) for g in grads]
     for r in range(inputs.directions):
         for b in range(inputs.u.shape[1]):
             last = None if grad_last_state is None else grad_last_state[r, b]
@@ -153,7 +154,7 @@ def _taps(inputs: ConvInputs, r: int, b: int) -> tuple[Tensor, Tensor, Tensor]:
     weight, bias = inputs.weight[r % len(inputs.weight)], _pick(inputs.bias, r)
     rows = rows_in_scan_order(inputs.order, r, b, inputs.x.shape[2], inputs.x.device)
     x = F.pad(inputs.x[r % len(inputs.x), b][rows].to(weight.dtype), (0, 0, weight.shape[1] - 1, 0))
-    y = sum(x[w : w + len(rows)] * weight[:, w] for w in range(weight.shape[1]))
+    y = torch.stack([x[w : w + len(rows)] * weight[:, w] for w in range(weight.shape[1])]).sum(0)
     return rows, x, y if bias is None else y + bias
 
 

@@ -69,9 +69,9 @@ def causal_conv1d(
     check_choice(activation, ACTIVATIONS, name="activation")
     sizes = check_shape(x, "B D L", name="x")
     weight, bias = _check_parameters(x, weight, bias, "D W", "D", sizes["D"])
-    arguments = [x[None], weight[None], None if bias is None else bias[None], None]
+    arguments = (x[None], weight[None], None if bias is None else bias[None], None)
     if x.is_cuda and not torch.compiler.is_compiling():
-        inputs = ConvInputs(token_major(arguments[0], True), *arguments[1:], activation is not None)
+        inputs = _canonical(*arguments, activation is not None, True)
         if choose("conv", backend, inputs).name == "mamba-ssm":
             return load_mamba_ssm().causal_conv1d(x, weight, bias, activation)
     return torch.ops.rgbt_fusion.causal_conv1d(*arguments, activation is not None, True, False, backend)[0]
@@ -190,8 +190,8 @@ def _allocate_gradients(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple
     return x.new_empty(x.shape), weight.new_empty(weight.shape), weight.new_empty(0 if bias is None else bias.shape)
 
 
-def _forward(*arguments: Any) -> Tensor:
-    *arguments, check_order, backend = arguments
+def _forward(*values: Any) -> Tensor:
+    *arguments, check_order, backend = values
     channels_first = arguments[5]
     inputs = _canonical(*arguments)
     if check_order and inputs.order is not None:
@@ -208,8 +208,8 @@ def _forward_fake(*arguments: Any) -> Tensor:
     return _allocate_out(_canonical(*arguments[:6]), arguments[5])
 
 
-def _backward(grad_out: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *arguments, backend = arguments
+def _backward(grad_out: Tensor, *values: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *arguments, backend = values
     channels_first = arguments[5]
     inputs = _canonical(*arguments)
     d_x, d_weight, d_bias = _allocate_gradients(*arguments[:3])

@@ -1,5 +1,6 @@
 """The selective scan: mamba-ssm's op on ``(B, D, L)`` and the ordered, token-major form beside it."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -351,10 +352,10 @@ _DIFFERENTIABLE = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10)
 
 def _canonical(*arguments: Any, channels_first: bool) -> ScanInputs:
     """View the op's arguments as every backend takes them; parameters, which are small, are made contiguous."""
-    tensors = [x if x is None else x.contiguous() for x in arguments[:11]]
+    tensors: list[Any] = [x if x is None else x.contiguous() for x in arguments[:11]]
     for i in (0, 1, 3, 4, 7):
         tensors[i] = arguments[i] if arguments[i] is None else token_major(arguments[i], channels_first)
-    return ScanInputs(*tensors, *arguments[11:13])
+    return ScanInputs(*tensors, delta_softplus=arguments[11], merge=arguments[12])
 
 
 def _allocate_results(inputs: ScanInputs, channels_first: bool, keep_states: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -367,35 +368,37 @@ def _allocate_results(inputs: ScanInputs, channels_first: bool, keep_states: boo
     return out, last_state, inputs.A.new_empty(inputs.directions, batch, kept, states, channels)
 
 
-def _allocate_gradients(arguments: tuple[Any, ...]) -> list[Tensor]:
+def _allocate_gradients(arguments: Sequence[Any]) -> list[Tensor]:
     absent = arguments[0].new_empty
     return [absent(0) if arguments[i] is None else arguments[i].new_empty(arguments[i].shape) for i in _DIFFERENTIABLE]
 
 
-def _forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *arguments, channels_first, check_order, keep_states, backend = arguments
+def _forward(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *arguments, channels_first, check_order, keep_states, backend = values
     inputs = _canonical(*arguments, channels_first=channels_first)
     if check_order and inputs.order is not None:
         check_permutation(inputs.order)
     out, last_state, checkpoints = _allocate_results(inputs, channels_first, keep_states)
     results = ScanResults(token_major(out, channels_first), last_state, checkpoints)
     if out.numel() == 0:
-        last_state.copy_(0 if inputs.initial_state is None else inputs.initial_state)
+        last_state.zero_()
+        if inputs.initial_state is not None:
+            last_state.copy_(inputs.initial_state)
         return out, last_state, checkpoints
     with without_autocast(inputs.u):
         choose("scan", backend, inputs, BACKENDS[1:]).load().scan_forward(inputs, results)
     return out, last_state, checkpoints
 
 
-def _forward_fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *arguments, channels_first, _, keep_states, _ = arguments
+def _forward_fake(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *arguments, channels_first, _, keep_states, _ = values
     return _allocate_results(_canonical(*arguments, channels_first=channels_first), channels_first, keep_states)
 
 
 def _backward(
-    grad_out: Tensor | None, grad_last_state: Tensor | None, checkpoints: Tensor, *arguments: Any
+    grad_out: Tensor | None, grad_last_state: Tensor | None, checkpoints: Tensor, *values: Any
 ) -> tuple[Tensor, ...]:
-    *arguments, channels_first, backend = arguments
+    *arguments, channels_first, backend = values
     inputs = _canonical(*arguments, channels_first=channels_first)
     results = _allocate_gradients(arguments)
     if inputs.u.numel() == 0:
@@ -408,7 +411,7 @@ def _backward(
         grad_out = inputs.u.new_zeros(()).expand(1 if inputs.merge else inputs.directions, *inputs.u.shape[1:])
     else:
         grad_out = token_major(grad_out, channels_first)
-    views = [
+    views: list[Any] = [
         None if arguments[i] is None else token_major(x, channels_first) if i in (0, 1, 3, 4, 7) else x
         for x, i in zip(results, _DIFFERENTIABLE, strict=True)
     ]
