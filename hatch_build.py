@@ -1,7 +1,7 @@
 """Compile the native CPU kernels: a build hook of hatchling, and `python hatch_build.py` for a working tree.
 
-The library links nothing but libc and is loaded through ctypes, so one wheel serves every Python and torch version of its
-platform. Without a working C compiler the package is built all the same, as a pure wheel that runs on PyTorch alone.
+The library links nothing but libc and is loaded through ctypes, so one wheel serves every Python and torch version of
+its platform. Without a working C compiler the package is built all the same, as a pure wheel that runs on PyTorch alone.
 """
 
 import os
@@ -90,11 +90,15 @@ def compile_library(target: Path) -> None:
 class CustomBuildHook(BuildHookInterface):
     """Adds the compiled library to the wheel; on any failure leaves a pure wheel behind and says so."""
 
+    folder: Path | None = None
+
     def initialize(self, version: str, build_data: dict) -> None:
-        """Compile beside the sources for an editable install, into the build folder for a wheel."""
+        """Compile beside the sources for an editable install, into a folder of its own for a wheel."""
         if self.target_name != "wheel":
             return
-        target = SOURCES / LIBRARY if version == "editable" else Path(self.directory) / ".native" / LIBRARY
+        if version != "editable":
+            self.folder = Path(tempfile.mkdtemp(prefix="rgbt-fusion-"))
+        target = (self.folder or SOURCES) / LIBRARY
         try:
             compile_library(target)
         except CannotCompileError as error:
@@ -102,8 +106,13 @@ class CustomBuildHook(BuildHookInterface):
             return
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
-        if version != "editable":
+        if self.folder:
             build_data["force_include"][str(target)] = f"rgbt_fusion/ops/{LIBRARY}"
+
+    def finalize(self, version: str, build_data: dict, artifact_path: str) -> None:
+        """Remove the folder; the wheel has its copy."""
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

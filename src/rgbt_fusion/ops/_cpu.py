@@ -1,4 +1,4 @@
-"""The native CPU backend: hands pointers and strides to the C kernels of ``_cpu.c``, which see no Python and no torch."""
+"""The native CPU backend: hands pointers and strides to the C kernels of ``_cpu.c``, which know no Python, no torch."""
 
 import ctypes
 import functools
@@ -154,7 +154,8 @@ def _loaded() -> _Library:
     return library
 
 
-_BACKWARD_FIELDS = 4 * 5 + 1 + 2 * 6 + 5 * 2
+_SCAN_BACKWARD_FIELDS = 4 * 5 + 1 + 2 * 6 + 5 * 2
+_CONV_BACKWARD_FIELDS = 2 * 5 + 2 * 2
 
 
 def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
@@ -163,7 +164,7 @@ def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
     checkpoints = results.checkpoints.data_ptr() if results.checkpoints.shape[2] else 0
     fields = _scan(library, inputs)
     fields += (*_view(results.out, 5), results.last_state.data_ptr(), checkpoints)
-    _call(library, "scan_forward", fields + [0] * _BACKWARD_FIELDS)
+    _call(library, "scan_forward", fields + [0] * _SCAN_BACKWARD_FIELDS)
 
 
 def scan_backward(
@@ -188,7 +189,9 @@ def _conv(library: _Library, inputs: ConvInputs) -> list[int]:
 def conv_forward(inputs: ConvInputs, out: Tensor) -> None:
     """Correlate each channel with its taps over tiles of steps, in parallel."""
     library = _loaded()
-    _call(library, "conv_forward", [*_conv(library, inputs), *_view(out, 5), *_view(None, 5), *_view(None, 5), 0, 0, 0, 0])
+    _call(
+        library, "conv_forward", [*_conv(library, inputs), *_view(out, 5), *_view(None, 5), *_view(None, 5), 0, 0, 0, 0]
+    )
 
 
 def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) -> None:

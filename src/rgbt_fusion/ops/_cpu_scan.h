@@ -3,7 +3,8 @@
  *     h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t,    y_t = sum_n readout C_t h_t + D u_t,    out = y silu(z)
  *
  * A piece walks time in tiles of BLOCK steps. In each tile B and C become fp32 once for all channels of the piece; then
- * every V channels go through prologue (softplus, dt u), recurrence (exp in base 2, log2 e folded into A), epilogue. */
+ * every V channels go through prologue (softplus, dt u), decays (exp in base 2, log2 e folded into A), recurrence, epilogue.
+ * Decays and recurrence are loops of their own: one loop of both waits for the long chain of the exponential. */
 #include "_cpu_tiles.h"
 
 #define NB 4 /* states in registers; the tiles of B and C are V wide, a multiple of it */
@@ -98,39 +99,63 @@ static void bounds_of(float *bound, const float *A, int64_t width, int64_t state
     }
 }
 
+/* `nb` states of V channels over one tile: what the inner loops read and write. B, C, dB, dC point at [step][V] tiles from
+ * the first of these states on, decays and states are [state][step][V], the others [step][V] or [state][V]. */
+typedef struct {
+    int steps;
+    const float *dt, *dtu, *dy, *B, *C, *A, *readout;
+    float *y, *decays, *states, *state, *dstate, *dinput, *ddt, *dB, *dC, *dA, *dreadout;
+} Strip;
+
+#define TILE (BLOCK * V)
+
+/* One function for each number of states and without or with a readout, so that the compiler sees constants. */
+#define VARIANTS(F) \
+    APART void F##_1(const Strip *s) { F(1, 0, s); } \
+    APART void F##_2(const Strip *s) { F(2, 0, s); } \
+    APART void F##_3(const Strip *s) { F(3, 0, s); } \
+    APART void F##_4(const Strip *s) { F(4, 0, s); } \
+    APART void F##_1_readout(const Strip *s) { F(1, 1, s); } \
+    APART void F##_2_readout(const Strip *s) { F(2, 1, s); } \
+    APART void F##_3_readout(const Strip *s) { F(3, 1, s); } \
+    APART void F##_4_readout(const Strip *s) { F(4, 1, s); } \
+    static void (*const F##_variants[2][NB])(const Strip *) = { \
+        {F##_1, F##_2, F##_3, F##_4}, {F##_1_readout, F##_2_readout, F##_3_readout, F##_4_readout}};
+
+INLINE void decay_tile(int wide, int steps, const float *dt, vf A, float *decays) {
+    for (int t = 0; t < steps * V; t += V) store(decays + t, exp2_fast(load(dt + t) * A, wide));
+}
+
+/* exp(dt A) of the strip's states. */
+APART void find_decays(const Strip *s, int nb, int wide) {
+    for (int k = 0; k < nb; k++) {
+        if (wide) decay_tile(1, s->steps, s->dt, load(s->A + k * V), s->decays + k * TILE);
+        else decay_tile(0, s->steps, s->dt, load(s->A + k * V), s->decays + k * TILE);
+    }
+}
+
 /* ---- forward ---- */
 
-/* `nb` states over one tile: y += sum_n C h. Everything that shapes the loop is a constant at each call. */
-INLINE void recur(int nb, int wide, int with_readout, int steps, const float *dt, const float *dtu, float *y,
-                  const float *B, const float *C, const float *A, const float *readout, float *state) {
-    vf h[NB], decay[NB], read[NB];
+/* h = decay h + B dt u; y += sum_n readout C h. */
+INLINE void recur(int nb, int with_readout, const Strip *s) {
+    const float *dtu = s->dtu, *B = s->B, *C = s->C, *decays = s->decays;
+    float *y = s->y;
+    vf h[NB], read[NB];
     UNROLL for (int k = 0; k < nb; k++) {
-        h[k] = load(state + k * V), decay[k] = load(A + k * V);
-        if (with_readout) read[k] = load(readout + k * V);
+        h[k] = load(s->state + k * V);
+        if (with_readout) read[k] = load(s->readout + k * V);
     }
-    for (int t = 0; t < steps * V; t += V) {
-        vf step = load(dt + t), input = load(dtu + t), sum = load(y + t);
+    for (int t = 0; t < s->steps * V; t += V) {
+        vf input = load(dtu + t), sum = load(y + t);
         UNROLL for (int k = 0; k < nb; k++) {
-            h[k] = exp2_fast(step * decay[k], wide) * h[k] + splat(B[t + k]) * input;
+            h[k] = load(decays + k * TILE + t) * h[k] + splat(B[t + k]) * input;
             sum += splat(C[t + k]) * (with_readout ? read[k] * h[k] : h[k]);
         }
         store(y + t, sum);
     }
-    UNROLL for (int k = 0; k < nb; k++) store(state + k * V, h[k]);
+    UNROLL for (int k = 0; k < nb; k++) store(s->state + k * V, h[k]);
 }
-
-#define PER_READOUT(F, NB_, WIDE, R, ...) \
-    do { if (R) F(NB_, WIDE, 1, __VA_ARGS__); else F(NB_, WIDE, 0, __VA_ARGS__); } while (0)
-#define PER_RANGE(F, NB_, WIDE, R, ...) \
-    do { if (WIDE) PER_READOUT(F, NB_, 1, R, __VA_ARGS__); else PER_READOUT(F, NB_, 0, R, __VA_ARGS__); } while (0)
-/* F with the number of states, the range of exp2 and the readout as constants. */
-#define SPECIALISE(F, LEFT, WIDE, R, ...) \
-    do { \
-        if ((LEFT) >= 4) PER_RANGE(F, 4, WIDE, R, __VA_ARGS__); \
-        else if ((LEFT) == 3) PER_RANGE(F, 3, WIDE, R, __VA_ARGS__); \
-        else if ((LEFT) == 2) PER_RANGE(F, 2, WIDE, R, __VA_ARGS__); \
-        else PER_RANGE(F, 1, WIDE, R, __VA_ARGS__); \
-    } while (0)
+VARIANTS(recur)
 
 static void gate(float *y, const float *z, int steps) {
     for (int t = 0; t < steps * V; t += V) {
@@ -141,19 +166,19 @@ static void gate(float *y, const float *z, int steps) {
 
 typedef struct {
     int32_t *rows;
-    float *A, *readout, *D, *bias, *bound, *state, *B, *C, *dt, *dtu, *y;
+    float *A, *readout, *D, *bias, *bound, *state, *B, *C, *dt, *dtu, *y, *decays;
     Sum out;
 } Forward;
 
 static size_t lay_out_forward(Forward *f, const Scan *s, const Plan *plan, Piece piece, void *base) {
     Arena arena = {base, 0};
-    int64_t channels = padded(plan->chunk), states = channels * s->states, tile = BLOCK * V;
+    int64_t channels = padded(plan->chunk), states = channels * s->states, tile = TILE;
     f->rows = (int32_t *)take(&arena, s->seq.length + V);
     f->A = take(&arena, states), f->state = take(&arena, states);
     f->readout = s->readout.data ? take(&arena, states) : NULL;
     f->D = take(&arena, channels), f->bias = take(&arena, channels), f->bound = take(&arena, channels);
     f->B = take(&arena, tiles_of(s->states) * tile), f->C = take(&arena, tiles_of(s->states) * tile);
-    f->dt = take(&arena, tile), f->dtu = take(&arena, tile), f->y = take(&arena, tile);
+    f->dt = take(&arena, tile), f->dtu = take(&arena, tile), f->y = take(&arena, tile), f->decays = take(&arena, NB * tile);
     f->out = sum_into(&arena, &s->seq, s->out, piece, plan->chunk);
     return arena.used * sizeof(float);
 }
@@ -178,9 +203,13 @@ static void forward_tile(const Scan *s, const Forward *f, Piece piece, int64_t r
     vf skip = load(f->D + c);
     for (int t = 0; t < steps * V; t += V) store(f->y + t, skip * load(f->dtu + t));
     int wide = prepare_steps(f->dt, f->dtu, NULL, steps, load(f->bias + c), s->softplus, f->bound[c / V]);
-    for (int64_t n = 0; n < s->states; n += NB)
-        SPECIALISE(recur, s->states - n, wide, readout, steps, f->dt, f->dtu, f->y, state_in(f->B, n), state_in(f->C, n),
-                   A + n * V, readout + n * V, state + n * V);
+    for (int64_t n = 0; n < s->states; n += NB) {
+        int nb = least(NB, s->states - n);
+        Strip strip = {.steps = steps, .dt = f->dt, .dtu = f->dtu, .y = f->y, .decays = f->decays, .A = A + n * V,
+                       .B = state_in(f->B, n), .C = state_in(f->C, n), .state = state + n * V, .readout = readout + n * V};
+        find_decays(&strip, nb, wide);
+        recur_variants[readout != NULL][nb - 1](&strip);
+    }
     if (s->z.data) {
         load_tile(f->dt, rows_of(s->z, r, b, at, dtype), rows, steps, width, BLOCK);
         gate(f->y, f->dt, steps);
@@ -213,23 +242,22 @@ static void scan_forward(const Scan *s, const Plan *plan, Piece piece, void *scr
 
 /* ---- backward ---- */
 
-/* Steps of one block for `nb` states once more, keeping each decay and each state before its step for `adjoin`;
- * y += sum_n C h, dC += sum over lanes of h dy, dreadout += sum over steps of C h dy. */
-INLINE void recompute(int nb, int wide, int with_readout, int steps, const float *dt, const float *dtu, const float *dy,
-                      float *y, const float *B, const float *C, const float *A, const float *readout, const float *start,
-                      float *decays, float *states, float *dC, float *dreadout) {
-    vf h[NB], decay[NB], read[NB], dread[NB], zero = {0};
+/* Steps of one block once more, keeping each state before its step for `adjoin`: y += sum_n readout C h,
+ * dC += sum over lanes of readout h dy, dreadout += sum over steps of C h dy. */
+INLINE void recompute(int nb, int with_readout, const Strip *s) {
+    const float *dtu = s->dtu, *dy = s->dy, *B = s->B, *C = s->C, *decays = s->decays;
+    float *y = s->y, *states = s->states, *dC = s->dC;
+    vf h[NB], read[NB], dread[NB], zero = {0};
     UNROLL for (int k = 0; k < nb; k++) {
-        h[k] = load(start + k * V), decay[k] = load(A + k * V);
-        if (with_readout) read[k] = load(readout + k * V), dread[k] = zero;
+        h[k] = load(s->state + k * V);
+        if (with_readout) read[k] = load(s->readout + k * V), dread[k] = zero;
     }
-    for (int t = 0; t < steps * V; t += V) {
-        vf step = load(dt + t), input = load(dtu + t), grad = load(dy + t), sum = load(y + t), part[4] = {zero, zero, zero, zero};
+    for (int t = 0; t < s->steps * V; t += V) {
+        vf input = load(dtu + t), grad = load(dy + t), sum = load(y + t), part[4] = {zero, zero, zero, zero};
         UNROLL for (int k = 0; k < nb; k++) {
-            vf a = exp2_fast(step * decay[k], wide), c = splat(C[t + k]);
-            store(decays + t * NB + k * V, a);
-            store(states + t * NB + k * V, h[k]);
-            h[k] = a * h[k] + splat(B[t + k]) * input;
+            vf c = splat(C[t + k]);
+            store(states + k * TILE + t, h[k]);
+            h[k] = load(decays + k * TILE + t) * h[k] + splat(B[t + k]) * input;
             vf seen = with_readout ? read[k] * h[k] : h[k];
             sum += c * seen;
             part[k] = seen * grad;
@@ -239,30 +267,31 @@ INLINE void recompute(int nb, int wide, int with_readout, int steps, const float
         *(v4 *)(dC + t) += sum_lanes(part[0], part[1], part[2], part[3]);
     }
     if (with_readout)
-        UNROLL for (int k = 0; k < nb; k++) store(dreadout + k * V, load(dreadout + k * V) + dread[k]);
+        UNROLL for (int k = 0; k < nb; k++) store(s->dreadout + k * V, load(s->dreadout + k * V) + dread[k]);
 }
+VARIANTS(recompute)
 
 /* The adjoint recurrence g_{t-1} = exp(dt_t A) (g_t + readout C_t dy_t) from the last step of a block to its first, with
  * v = g_t + readout C_t dy_t: dB_t += sum over lanes of v dt u; d(dt u) += sum_n v B; with w = v exp(dt A) h_{t-1},
  * d dt += sum_n w A (here times log2 e) and dA += sum_t w dt. */
-INLINE void adjoin(int nb, int wide, int with_readout, int steps, const float *dt, const float *dtu, const float *dy,
-                   float *dinput, float *ddt, const float *B, const float *C, const float *A, const float *readout,
-                   const float *decays, const float *states, float *dstate, float *dB, float *dA) {
-    (void)wide;
+INLINE void adjoin(int nb, int with_readout, const Strip *s) {
+    const float *dt = s->dt, *dtu = s->dtu, *dy = s->dy, *B = s->B, *C = s->C, *A = s->A;
+    const float *decays = s->decays, *states = s->states;
+    float *dinput = s->dinput, *ddt = s->ddt, *dB = s->dB;
     vf g[NB], dlog[NB], read[NB], zero = {0};
     UNROLL for (int k = 0; k < nb; k++) {
-        g[k] = load(dstate + k * V), dlog[k] = zero;
-        if (with_readout) read[k] = load(readout + k * V);
+        g[k] = load(s->dstate + k * V), dlog[k] = zero;
+        if (with_readout) read[k] = load(s->readout + k * V);
     }
-    for (int t = (steps - 1) * V; t >= 0; t -= V) {
+    for (int t = (s->steps - 1) * V; t >= 0; t -= V) {
         vf step = load(dt + t), input = load(dtu + t), grad = load(dy + t), part[4] = {zero, zero, zero, zero};
         vf to_input = load(dinput + t), to_step = load(ddt + t);
         UNROLL for (int k = 0; k < nb; k++) {
             vf v = g[k] + splat(C[t + k]) * (with_readout ? read[k] * grad : grad);
             to_input += v * splat(B[t + k]);
             part[k] = v * input;
-            g[k] = v * load(decays + t * NB + k * V);
-            vf w = g[k] * load(states + t * NB + k * V);
+            g[k] = v * load(decays + k * TILE + t);
+            vf w = g[k] * load(states + k * TILE + t);
             dlog[k] += w * step;
             to_step += w * load(A + k * V);
         }
@@ -271,10 +300,11 @@ INLINE void adjoin(int nb, int wide, int with_readout, int steps, const float *d
         *(v4 *)(dB + t) += sum_lanes(part[0], part[1], part[2], part[3]);
     }
     UNROLL for (int k = 0; k < nb; k++) {
-        store(dstate + k * V, g[k]);
-        store(dA + k * V, load(dA + k * V) + dlog[k]);
+        store(s->dstate + k * V, g[k]);
+        store(s->dA + k * V, load(s->dA + k * V) + dlog[k]);
     }
 }
+VARIANTS(adjoin)
 
 typedef struct {
     int32_t *rows;
@@ -285,7 +315,7 @@ typedef struct {
 
 static size_t lay_out_backward(Backward *f, const Scan *s, const Plan *plan, Piece piece, void *base) {
     Arena arena = {base, 0};
-    int64_t channels = padded(plan->chunk), states = channels * s->states, tile = BLOCK * V, group = tiles_of(s->states) * tile;
+    int64_t channels = padded(plan->chunk), states = channels * s->states, tile = TILE, group = tiles_of(s->states) * tile;
     f->rows = (int32_t *)take(&arena, s->seq.length + V);
     f->A = take(&arena, states), f->dA = take(&arena, states), f->dstate = take(&arena, states);
     f->start = take(&arena, s->states * V);
@@ -320,7 +350,7 @@ static void ungate(float *dout, float *z, int steps) {
 /* Up to V channels over one tile, last step first. */
 static void backward_tile(const Scan *s, const Backward *f, Piece piece, int64_t r, int64_t t0, int steps, int64_t c) {
     const int32_t *rows = f->rows + t0;
-    const int64_t b = piece.b, at = piece.c + c, dtype = s->seq.dtype, n0 = c * s->states;
+    const int64_t b = piece.b, at = piece.c + c, dtype = s->seq.dtype;
     const int width = least(V, piece.width - c);
     load_tile(f->u, rows_of(s->u, r, b, at, dtype), rows, steps, width, -BLOCK);
     load_tile(f->dt, rows_of(s->delta, r, b, at, dtype), rows, steps, width, -BLOCK);
@@ -342,11 +372,15 @@ static void backward_tile(const Scan *s, const Backward *f, Piece piece, int64_t
         store(f->start + n * V, width == V ? load((const float *)start) : load_some(start, 1, width, FP32));
     }
     for (int64_t n = 0; n < s->states; n += NB) {
-        const float *B = state_in(f->B, n), *C = state_in(f->C, n), *A = f->A + n0 + n * V, *readout = f->readout + n0 + n * V;
-        SPECIALISE(recompute, s->states - n, wide, f->readout, steps, f->dt, f->dtu, f->dy, f->y, B, C, A, readout,
-                   f->start + n * V, f->decays, f->states, (float *)state_in(f->dC, n), f->dreadout + n0 + n * V);
-        SPECIALISE(adjoin, s->states - n, 0, f->readout, steps, f->dt, f->dtu, f->dy, f->dinput, f->ddt, B, C, A, readout,
-                   f->decays, f->states, f->dstate + n0 + n * V, (float *)state_in(f->dB, n), f->dA + n0 + n * V);
+        int nb = least(NB, s->states - n);
+        int64_t at_n = (c / V * s->states * V) + n * V, in_group = n / V * TILE + n % V;
+        Strip strip = {.steps = steps, .dt = f->dt, .dtu = f->dtu, .dy = f->dy, .y = f->y, .dinput = f->dinput, .ddt = f->ddt,
+                       .decays = f->decays, .states = f->states, .state = f->start + n * V, .dstate = f->dstate + at_n,
+                       .A = f->A + at_n, .dA = f->dA + at_n, .readout = f->readout + at_n, .dreadout = f->dreadout + at_n,
+                       .B = f->B + in_group, .C = f->C + in_group, .dB = f->dB + in_group, .dC = f->dC + in_group};
+        find_decays(&strip, nb, wide);
+        recompute_variants[f->readout != NULL][nb - 1](&strip);
+        adjoin_variants[f->readout != NULL][nb - 1](&strip);
     }
     vf dskip = load(f->dD + c), dbias = load(f->dbias + c);
     for (int t = 0; t < steps * V; t += V) {

@@ -29,6 +29,7 @@ typedef float v4 __attribute__((vector_size(16), may_alias));
 typedef float vf_unaligned __attribute__((vector_size(4 * V), aligned(4), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
+#define APART static __attribute__((noinline))
 #define UNROLL _Pragma("GCC unroll 16")
 
 INLINE vf load(const float *p) { return *(const vf_unaligned *)p; }

@@ -1,0 +1,113 @@
+"""What the build hook makes of a source tree: a wheel with the compiled kernels, or a pure one that still installs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPILED = shutil.ignore_patterns("*.so", "*.dylib", "__pycache__")
+SOURCES = ("pyproject.toml", "hatch_build.py", "LICENSE", "README.md")
+
+HAS_COMPILER = os.name == "posix" and any(shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang"))
+
+RUN_A_SCAN = """
+import pathlib, sys, torch
+from rgbt_fusion.ops import _cpu
+from rgbt_fusion.ops._inputs import ScanInputs, ScanResults
+home = pathlib.Path(_cpu.__file__).resolve()
+if not home.is_relative_to(pathlib.Path(sys.argv[1]).resolve()):
+    raise SystemExit(f"imported {home}, not the unpacked wheel")
+if _cpu.why_missing():
+    raise SystemExit(_cpu.why_missing())
+ones = torch.ones(1, 1, 3, 2)
+group = ones[..., None, :1]
+inputs = ScanInputs(ones, ones, -torch.ones(1, 2, 1), group, group, *[None] * 6, False, False)
+results = ScanResults(torch.empty(1, 1, 3, 2), torch.empty(1, 1, 2, 1), torch.empty(1, 1, 0, 1, 2))
+_cpu.scan_forward(inputs, results)
+print(results.out[0, 0, :, 0].tolist())
+"""
+
+
+@pytest.fixture(scope="module")
+def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy what a wheel is made of, so that a build touches nothing of the working tree."""
+    if not (ROOT / "hatch_build.py").exists():
+        pytest.skip("the tests run outside the source tree")
+    tree = tmp_path_factory.mktemp("source")
+    for name in SOURCES:
+        shutil.copy(ROOT / name, tree / name)
+    shutil.copytree(ROOT / "src", tree / "src", ignore=COMPILED)
+    return tree
+
+
+def build(tree: Path, target: Path, **environment: str) -> tuple[zipfile.ZipFile, str]:
+    """Build a wheel with hatchling; return it and what the build said."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)]
+    done = subprocess.run(command, cwd=tree, env=os.environ | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = target.glob("*.whl")
+    return zipfile.ZipFile(wheel), done.stdout + done.stderr
+
+
+def libraries(wheel: zipfile.ZipFile) -> list[str]:
+    return [name for name in wheel.namelist() if name.endswith((".so", ".dylib"))]
+
+
+@pytest.mark.skipif(not HAS_COMPILER, reason="no C compiler")
+def test_a_compiler_makes_one_wheel_for_every_python(source_tree: Path, tmp_path: Path) -> None:
+    wheel, said = build(source_tree, tmp_path)
+    name = str(wheel.filename)
+    assert re.search(r"-py3-none-(linux|macosx)_\w+\.whl$", name), f"{name}: {said}"
+    assert len(libraries(wheel)) == 1
+    assert not list(source_tree.rglob("*.so")), "a wheel build must leave the sources alone"
+    wheel.extractall(tmp_path / "site")
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_A_SCAN, str(tmp_path / "site")],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    # h_1 = 1, h_2 = 1/e + 1, h_3 = 1/e^2 + 1/e + 1
+    assert eval(done.stdout) == pytest.approx([1.0, 1.3678794, 1.5032147], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("environment", "complaint"),
+    [
+        ({"PATH": "", "CC": ""}, "no C compiler is on the PATH"),
+        ({"CC": "no-such-compiler"}, "no-such-compiler"),
+        ({"CC": "false"}, "failed"),
+    ],
+    ids=["no compiler", "missing compiler", "failing compiler"],
+)
+def test_without_a_compiler_the_wheel_is_pure(
+    source_tree: Path, tmp_path: Path, environment: dict[str, str], complaint: str
+) -> None:
+    wheel, said = build(source_tree, tmp_path, **environment)
+    assert str(wheel.filename).endswith("-py3-none-any.whl")
+    assert libraries(wheel) == []
+    assert "no compiled CPU kernels" in said
+    assert complaint in said
+
+
+def test_without_a_library_the_backend_says_how_to_get_it(tmp_path: Path) -> None:
+    """A copy of the package without the library names the command; nothing else about it fails."""
+    shutil.copytree(ROOT / "src" / "rgbt_fusion", tmp_path / "rgbt_fusion", ignore=COMPILED)
+    script = "from rgbt_fusion.ops import _cpu; print(_cpu.why_missing())"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert "pip install --force-reinstall --no-cache-dir rgbt-fusion" in done.stdout, done.stderr
+    assert done.stdout.count("\n") == 1
