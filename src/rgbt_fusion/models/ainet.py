@@ -40,8 +40,8 @@ class AINet(TrackingNetwork):
 
     Args:
         settings: sizes of encoder and head, keep ratio.
-        fusion_layers: after which blocks to fuse: numbers in ascending order, or 1, 3, 6, 12 for the paper's AINet-n;
-            all by default.
+        fusion_layers: after which blocks to fuse: ascending numbers, the last block's among them, or 1, 3, 6, 12 for
+            the paper's AINet-n; all by default.
         dfm: ``"mamba"``, ``"attention"`` (the transformer variant of Fig. 5), or None.
         ofm: the same.
         order_predictor: ``"pooled"``, ``"released"``, or None for the paper's two fixed scans.
@@ -102,6 +102,10 @@ class AINet(TrackingNetwork):
         self.skipped = min(templates[ofm_tokens], self.backbone.template_length)
         self.dfm = self._make_dfm(dfm, inner_width)
         self.ofm = self._make_ofm(ofm, inner_width, order_predictor, order_gradient)
+        if self.dfm is not None and self.ofm is None:
+            for layer in list(self.dfm)[:-1]:
+                # no one reads what they join
+                layer.get_submodule("fuse").requires_grad_(False)
         neither = dfm is None and ofm is None
         self.summed_streams = 2 if neither else 1
         self.backbone.norm.requires_grad_(neither)
@@ -156,7 +160,8 @@ class AINet(TrackingNetwork):
             tokens, indices = self.backbone.block(number, tokens, indices, streams=2, keep_ratio=keep_ratio)
             if number in self.fusion_layers:
                 tokens, feature = self._fuse(self.fusion_layers.index(number), tokens)
-                fused.append((feature, indices))
+                if feature is not None:
+                    fused.append((feature, indices))
             if number in layers:
                 kept.append(layer_tokens(tokens, indices, streams=2))
         features = [self.backbone.survivors(feature, places, indices) for feature, places in fused]
@@ -167,22 +172,28 @@ class AINet(TrackingNetwork):
         found = found[:, found.shape[1] - indices.shape[1] :]
         return Encoding(self.backbone.restore(found, indices), tuple(kept), indices, None, order, state)
 
-    def _fuse(self, position: int, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the enhanced streams as one batch, and the fused feature of the tokens that the OFM reads."""
+    def _fuse(self, position: int, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the enhanced streams as one batch, and the fused feature of the tokens that are read of this layer."""
         rgb, tir = tokens.chunk(2)
+        read = self.ofm is not None or position == len(self.fusion_layers) - 1
         if self.dfm is None:
-            if self.ofm is None:
-                # nothing would normalise the sum: it is the two-stream baseline's
-                rgb, tir = self.backbone.norm(rgb), self.backbone.norm(tir)
-            return tokens, (rgb + tir)[:, self.skipped :]
+            return tokens, self._sum(rgb, tir)[:, self.skipped :] if read else None
         dfm = self.dfm[position]
+        feature = None
         if isinstance(dfm, DifferenceFusionMamba):
             rgb, tir = dfm.enhance(rgb, tir)
-            feature = dfm.join(rgb[:, self.skipped :], tir[:, self.skipped :])
+            if read:
+                feature = dfm.join(rgb[:, self.skipped :], tir[:, self.skipped :])
         else:
-            rgb, tir, feature = cast(CrossAttentionFusion, dfm)(rgb, tir)
-            feature = feature[:, self.skipped :]
+            rgb, tir, joined = cast(CrossAttentionFusion, dfm)(rgb, tir)
+            feature = joined[:, self.skipped :] if read else None
         return torch.cat((rgb, tir)), feature
+
+    def _sum(self, rgb: Tensor, tir: Tensor) -> Tensor:
+        if self.ofm is None:
+            # nothing would normalise it: this is the two-stream baseline
+            return self.backbone.norm(rgb) + self.backbone.norm(tir)
+        return rgb + tir
 
 
 def fusion_blocks(fusion_layers: Sequence[int] | int | None, depth: int) -> tuple[int, ...]:
@@ -199,6 +210,7 @@ def fusion_blocks(fusion_layers: Sequence[int] | int | None, depth: int) -> tupl
         check_choice(fusion_layers, FUSION_LAYERS, name="fusion_layers")
         return rescale_layers(FUSION_LAYERS[fusion_layers], depth, of=12)
     blocks = tuple(fusion_layers)
-    if not blocks or list(blocks) != sorted(set(blocks)) or not 0 <= blocks[0] <= blocks[-1] < depth:
-        raise ValueError(f"fusion_layers must be ascending block numbers in [0, {depth - 1}], got {fusion_layers!r}")
+    # what the last blocks find would never reach the head without a fusion behind them
+    if not blocks or list(blocks) != sorted(set(blocks)) or blocks[0] < 0 or blocks[-1] != depth - 1:
+        raise ValueError(f"fusion_layers must be ascending block numbers, the last {depth - 1}, got {fusion_layers!r}")
     return blocks
