@@ -75,7 +75,7 @@ def _lengths() -> Iterable[ScanCase]:
 def _sizes() -> Iterable[ScanCase]:
     for state in (1, 5, 16, 64):
         yield ScanCase(f"state {state}", state=state)
-    yield ScanCase("channels 1", channels=1)
+    yield ScanCase("channels 1", channels=1, batch=3)
     yield ScanCase("channels 768", channels=768, state=16, batch=1)
     yield ScanCase("channels 768, one state", channels=768, state=1, length=63, batch=1)
     yield ScanCase("groups of 8 channels", channels=24, groups=3)
@@ -290,7 +290,7 @@ def _poisoned(shape: Iterable[int], like: Tensor) -> Tensor:
 def _upstream(result: Tensor, seed: int) -> Tensor:
     """Return a gradient for a result, in its layout; every dtype holds the values exactly."""
     random = torch.Generator().manual_seed(seed)
-    return torch.empty_like(result).copy_(torch.randn(result.shape, generator=random).bfloat16())
+    return torch.empty_like(result).copy_(torch.randn(result.shape, generator=random, dtype=torch.bfloat16))
 
 
 def run_scan(backend: ModuleType, inputs: ScanInputs, grads: bool = True, seed: int = 0) -> dict[str, Tensor]:
