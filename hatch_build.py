@@ -1,7 +1,7 @@
 """Compile the native CPU kernels: a build hook of hatchling, and `python hatch_build.py` for a working tree.
 
 The library links nothing but libc and is loaded through ctypes, so one wheel serves every Python and torch version of
-its platform. Without a working C compiler the package is built all the same, as a pure wheel that runs on PyTorch alone.
+its platform. Without a working C compiler the package is built all the same, as a pure wheel that needs PyTorch alone.
 """
 
 import os

@@ -67,14 +67,17 @@ INLINE float *weights(Weights w, int64_t r, int64_t offset) { return w.data ? w.
 INLINE int adds(int64_t r, int64_t stride) { return r > 0 && stride == 0; }
 
 
-/* In place: delta -> dt and u -> dt u; `slope`, where wanted, d dt / d delta. Returns whether exp2_fast must be ready for
- * any argument, for decays of at most `bound` a unit of time. */
-INLINE int prepare_steps(float *delta, float *u, float *slope, int steps, vf bias, int softplus_on, float bound) {
+/* In place: delta -> dt and u -> dt u; `slope` is scratch space or becomes d dt / d delta. Returns whether exp2_fast must
+ * be ready for any argument, for decays of at most `bound` a unit of time. */
+INLINE int prepare_steps(float *delta, float *u, float *slope, int want_slope, int steps, vf bias, int softplus_on,
+                         float bound) {
     vf largest = {0}, strange = {0};
-    for (int t = 0; t < steps * V; t += V) {
-        vf x = load(delta + t) + bias;
-        vf dt = softplus_on ? softplus(x) : x;
-        if (slope) store(slope + t, softplus_on ? softplus_gradient(x) : splat(1.0f));
+    if (softplus_on)
+        OVERLAP for (int t = 0; t < steps * V; t += V) store(slope + t, exponential(-absolute(load(delta + t) + bias)));
+    OVERLAP for (int t = 0; t < steps * V; t += V) {
+        vf x = load(delta + t) + bias, e = load(slope + t);
+        vf dt = softplus_on ? softplus(x, e) : x;
+        if (want_slope) store(slope + t, softplus_on ? softplus_slope(x, e) : splat(1.0f));
         largest = larger(largest, absolute(dt));
         strange += dt * 0.0f;
         store(delta + t, dt);
@@ -100,7 +103,7 @@ static void bounds_of(float *bound, const float *A, int64_t width, int64_t state
 }
 
 /* `nb` states of V channels over one tile: what the inner loops read and write. B, C, dB, dC point at [step][V] tiles from
- * the first of these states on, decays and states are [state][step][V], the others [step][V] or [state][V]. */
+ * the first of these states on, decays and states are [step][state][V], the others [step][V] or [state][V]. */
 typedef struct {
     int steps;
     const float *dt, *dtu, *dy, *B, *C, *A, *readout;
@@ -123,14 +126,14 @@ typedef struct {
         {F##_1, F##_2, F##_3, F##_4}, {F##_1_readout, F##_2_readout, F##_3_readout, F##_4_readout}};
 
 INLINE void decay_tile(int wide, int steps, const float *dt, vf A, float *decays) {
-    for (int t = 0; t < steps * V; t += V) store(decays + t, exp2_fast(load(dt + t) * A, wide));
+    OVERLAP for (int t = 0; t < steps * V; t += V) store(decays + t * NB, exp2_fast(load(dt + t) * A, wide));
 }
 
 /* exp(dt A) of the strip's states. */
 APART void find_decays(const Strip *s, int nb, int wide) {
     for (int k = 0; k < nb; k++) {
-        if (wide) decay_tile(1, s->steps, s->dt, load(s->A + k * V), s->decays + k * TILE);
-        else decay_tile(0, s->steps, s->dt, load(s->A + k * V), s->decays + k * TILE);
+        if (wide) decay_tile(1, s->steps, s->dt, load(s->A + k * V), s->decays + k * V);
+        else decay_tile(0, s->steps, s->dt, load(s->A + k * V), s->decays + k * V);
     }
 }
 
@@ -148,7 +151,7 @@ INLINE void recur(int nb, int with_readout, const Strip *s) {
     for (int t = 0; t < s->steps * V; t += V) {
         vf input = load(dtu + t), sum = load(y + t);
         UNROLL for (int k = 0; k < nb; k++) {
-            h[k] = load(decays + k * TILE + t) * h[k] + splat(B[t + k]) * input;
+            h[k] = load(decays + t * NB + k * V) * h[k] + splat(B[t + k]) * input;
             sum += splat(C[t + k]) * (with_readout ? read[k] * h[k] : h[k]);
         }
         store(y + t, sum);
@@ -158,7 +161,7 @@ INLINE void recur(int nb, int with_readout, const Strip *s) {
 VARIANTS(recur)
 
 static void gate(float *y, const float *z, int steps) {
-    for (int t = 0; t < steps * V; t += V) {
+    OVERLAP for (int t = 0; t < steps * V; t += V) {
         vf x = load(z + t);
         store(y + t, load(y + t) * x * sigmoid(x));
     }
@@ -202,7 +205,7 @@ static void forward_tile(const Scan *s, const Forward *f, Piece piece, int64_t r
     load_tile(f->dtu, rows_of(s->u, r, b, at, dtype), rows, steps, width, BLOCK);
     vf skip = load(f->D + c);
     for (int t = 0; t < steps * V; t += V) store(f->y + t, skip * load(f->dtu + t));
-    int wide = prepare_steps(f->dt, f->dtu, NULL, steps, load(f->bias + c), s->softplus, f->bound[c / V]);
+    int wide = prepare_steps(f->dt, f->dtu, f->decays, 0, steps, load(f->bias + c), s->softplus, f->bound[c / V]);
     for (int64_t n = 0; n < s->states; n += NB) {
         int nb = least(NB, s->states - n);
         Strip strip = {.steps = steps, .dt = f->dt, .dtu = f->dtu, .y = f->y, .decays = f->decays, .A = A + n * V,
@@ -256,8 +259,8 @@ INLINE void recompute(int nb, int with_readout, const Strip *s) {
         vf input = load(dtu + t), grad = load(dy + t), sum = load(y + t), part[4] = {zero, zero, zero, zero};
         UNROLL for (int k = 0; k < nb; k++) {
             vf c = splat(C[t + k]);
-            store(states + k * TILE + t, h[k]);
-            h[k] = load(decays + k * TILE + t) * h[k] + splat(B[t + k]) * input;
+            store(states + t * NB + k * V, h[k]);
+            h[k] = load(decays + t * NB + k * V) * h[k] + splat(B[t + k]) * input;
             vf seen = with_readout ? read[k] * h[k] : h[k];
             sum += c * seen;
             part[k] = seen * grad;
@@ -290,8 +293,8 @@ INLINE void adjoin(int nb, int with_readout, const Strip *s) {
             vf v = g[k] + splat(C[t + k]) * (with_readout ? read[k] * grad : grad);
             to_input += v * splat(B[t + k]);
             part[k] = v * input;
-            g[k] = v * load(decays + k * TILE + t);
-            vf w = g[k] * load(states + k * TILE + t);
+            g[k] = v * load(decays + t * NB + k * V);
+            vf w = g[k] * load(states + t * NB + k * V);
             dlog[k] += w * step;
             to_step += w * load(A + k * V);
         }
@@ -340,7 +343,7 @@ static size_t scan_backward_bytes(const Scan *s, const Plan *plan) {
 
 /* With out = y z sigmoid(z): dy in place of d out, and d out times the derivative of the gate in place of z. */
 static void ungate(float *dout, float *z, int steps) {
-    for (int t = 0; t < steps * V; t += V) {
+    OVERLAP for (int t = 0; t < steps * V; t += V) {
         vf x = load(z + t), d = load(dout + t), s = sigmoid(x);
         store(dout + t, d * x * s);
         store(z + t, d * s * (1.0f + x * (1.0f - s)));
@@ -366,7 +369,7 @@ static void backward_tile(const Scan *s, const Backward *f, Piece piece, int64_t
         store(f->dinput + t, zero);
         store(f->ddt + t, zero);
     }
-    int wide = prepare_steps(f->dt, f->dtu, f->slope, steps, load(f->bias + c), s->softplus, f->bound[c / V]);
+    int wide = prepare_steps(f->dt, f->dtu, f->slope, 1, steps, load(f->bias + c), s->softplus, f->bound[c / V]);
     for (int64_t n = 0; n < s->states; n++) {
         const char *start = (const char *)(checkpoint(s, r, b, t0 / BLOCK, at) + n * s->seq.channels);
         store(f->start + n * V, width == V ? load((const float *)start) : load_some(start, 1, width, FP32));

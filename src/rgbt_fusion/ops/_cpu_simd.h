@@ -31,6 +31,7 @@ typedef float vf_unaligned __attribute__((vector_size(4 * V), aligned(4), may_al
 #define INLINE static inline __attribute__((always_inline))
 #define APART static __attribute__((noinline))
 #define UNROLL _Pragma("GCC unroll 16")
+#define OVERLAP _Pragma("GCC unroll 4") /* independent steps side by side: hides the latency of long chains */
 
 INLINE vf load(const float *p) { return *(const vf_unaligned *)p; }
 INLINE void store(float *p, vf x) { *(vf_unaligned *)p = x; }
@@ -104,22 +105,15 @@ INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + exponential(-x)); }
 
 /* log(1 + e) for e in [0, 1] as e times a polynomial: relative error 3e-8 also at the smallest e. */
 INLINE vf log1p_unit(vf e) {
-    vf p = 0.005364824552088976f * e - 0.03006579354405403f;
-    p = p * e + 0.07920453697443008f;
-    p = p * e - 0.13753803074359894f;
-    p = p * e + 0.191536545753479f;
-    p = p * e - 0.24857163429260254f;
-    p = p * e + 0.3332132399082184f;
-    p = p * e - 0.49999648332595825f;
-    return e + e * e * p;
+    vf e2 = e * e, e4 = e2 * e2;
+    vf low = (0.3332132399082184f * e - 0.49999648332595825f) + e2 * (0.191536545753479f * e - 0.24857163429260254f);
+    vf high = (0.07920453697443008f * e - 0.13753803074359894f) + e2 * (0.005364824552088976f * e - 0.03006579354405403f);
+    return e + e2 * (low + e4 * high);
 }
 
-/* softplus(x) = max(x, 0) + log(1 + e^-|x|) and its derivative, the sigmoid. */
-INLINE vf softplus(vf x) { return larger(splat(0.0f), x) + log1p_unit(exponential(-absolute(x))); }
-INLINE vf softplus_gradient(vf x) {
-    vf e = exponential(-absolute(x));
-    return choose(x > 0.0f, splat(1.0f), e) / (1.0f + e);
-}
+/* With e = exp(-|x|): softplus(x) = log(1 + e^x) and its derivative, the sigmoid. */
+INLINE vf softplus(vf x, vf e) { return larger(splat(0.0f), x) + log1p_unit(e); }
+INLINE vf softplus_slope(vf x, vf e) { return choose(x > 0.0f, splat(1.0f), e) / (1.0f + e); }
 
 /* ---- 16-bit floats ---- */
 
