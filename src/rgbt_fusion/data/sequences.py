@@ -20,10 +20,10 @@ __all__ = ["LAYOUTS", "Dataset", "Frame", "Sequence", "list_images", "open_datas
 class Frame(NamedTuple):
     """The images of one moment."""
 
-    rgb: NDArray[np.uint8]
-    """``(H, W, 3)``, red first."""
+    rgb: NDArray[np.uint8] | None
+    """``(H, W, 3)``, red first; None where it is missing."""
     tir: NDArray[np.uint8] | NDArray[np.uint16] | None
-    """``(H, W)`` or ``(H, W, 3)``, as stored; depth is painted. None for RGB datasets."""
+    """``(H, W)`` or ``(H, W, 3)``, as stored; depth is painted. None where it is missing, and for RGB datasets."""
 
 
 @dataclass(frozen=True)
