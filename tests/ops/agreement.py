@@ -287,8 +287,11 @@ def _poisoned(shape: Iterable[int], like: Tensor) -> Tensor:
     return result.movedim(2, -1).contiguous().movedim(-1, 2) if channel_major else result
 
 
-def _upstream(result: Tensor, seed: int) -> Tensor:
-    """Return a gradient for a result, in its layout; every dtype holds the values exactly."""
+def upstream(result: Tensor, seed: int) -> Tensor:
+    """Return a gradient for a result, in its layout; every dtype holds the values exactly.
+
+    The seed of ``out`` is one above that of the inputs, that of ``last_state`` two.
+    """
     random = torch.Generator().manual_seed(seed)
     return torch.empty_like(result).copy_(torch.randn(result.shape, generator=random, dtype=torch.bfloat16))
 
@@ -307,7 +310,7 @@ def run_scan(backend: ModuleType, inputs: ScanInputs, grads: bool = True, seed: 
     backend.scan_forward(inputs, results)
     if not grads:
         return results._asdict()
-    grad_out, grad_last = _upstream(results.out, seed + 1), _upstream(results.last_state, seed + 2)
+    grad_out, grad_last = upstream(results.out, seed + 1), upstream(results.last_state, seed + 2)
     gradients = ScanGradients._make(_poisoned_gradients(inputs, ScanGradients._fields))
     backend.scan_backward(inputs, results.checkpoints, grad_out, grad_last, gradients)
     return results._asdict() | _by_name(gradients)
@@ -321,7 +324,7 @@ def run_conv(backend: ModuleType, inputs: ConvInputs, grads: bool = True, seed: 
     if not grads:
         return {"out": out}
     gradients = ConvGradients._make(_poisoned_gradients(inputs, ConvGradients._fields))
-    backend.conv_backward(inputs, _upstream(out, seed + 1), gradients)
+    backend.conv_backward(inputs, upstream(out, seed + 1), gradients)
     return {"out": out} | _by_name(gradients)
 
 
