@@ -266,10 +266,10 @@ def _draw(planes: Tensor, actor: _Placed, x: Axis, y: Axis, density: float) -> N
         layers, u, v = actor.picture.half, u / 2, v / 2
     else:
         layers = actor.picture.layers
-    drawn = _sampled(layers[actor.phase : actor.phase + 1], u[columns], v[rows])
-    opacity = drawn[4]
-    part[:3] += opacity * (drawn[:3] * 255 - part[:3])
-    part[3] += opacity * actor.opacity_tir * (drawn[3] * 255 - part[3])
+    drawn = _sampled(layers[actor.phase : actor.phase + 1].float(), u[columns], v[rows])
+    opacity = drawn[4] / 255
+    part[:3] += opacity * (drawn[:3] - part[:3])
+    part[3] += opacity * actor.opacity_tir * (drawn[3] - part[3])
 
 
 def _spot(x: Axis, y: Axis, cx: float, cy: float, radius: float) -> Tensor:

@@ -29,9 +29,9 @@ class Sprite(NamedTuple):
     """One object in every phase of its motion."""
 
     layers: Tensor
-    """``(P, 5, H, W)`` float32 in [0, 1]: red, green, blue, heat, opacity."""
+    """``(P, 5, H, W)`` uint8: red, green, blue, heat, opacity; a few hundred sprites stay in memory."""
     half: Tensor
-    """``(P, 5, H/2, W/2)``, the same at half the size, to draw it small without flicker."""
+    """``(P, 5, H/2, W/2)`` uint8, the same at half the size, to draw it small without flicker."""
     extents: NDArray[np.float64]
     """``(P, 4)``: left, top, right, bottom of what is opaque, in pixels of the sprite."""
     height: float
@@ -106,9 +106,10 @@ def occluder(number: int) -> Sprite:
 
 
 def _sprite(layers: NDArray[np.float32]) -> Sprite:
+    full = torch.from_numpy(layers * 255)
     extents = np.array([_opaque(opacity) for opacity in layers[:, 4]], dtype=np.float64)
-    full = torch.from_numpy(layers)
-    return Sprite(full, avg_pool2d(full, 2), extents, float(extents[0, 3] - extents[0, 1]))
+    height = float(extents[0, 3] - extents[0, 1])
+    return Sprite(full.round().to(torch.uint8), avg_pool2d(full, 2).round().to(torch.uint8), extents, height)
 
 
 def _opaque(opacity: Plane) -> tuple[float, float, float, float]:

@@ -240,7 +240,7 @@ def _obstacles(generator: np.random.Generator, frames: int, target: Actor, view:
         world = view.to_world((target.x.at(moment), foot), moment)
         things.append(Obstacle(int(generator.integers(_OBSTACLES)), world, tall * view.zoom.at(moment)))
     # a tracker must see what it is to follow, at the start and most of the time
-    moments = range(0, frames, 4)
+    moments = range(0, frames, max(1, frames // 16))
     return tuple(
         thing
         for thing in things

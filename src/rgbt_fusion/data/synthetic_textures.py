@@ -4,6 +4,7 @@ A background is painted once from a number and kept. Every surface has a colour 
 edges are at the same places in both modalities and contrasts are not.
 """
 
+from copy import copy
 from functools import lru_cache
 
 import numpy as np
@@ -26,7 +27,9 @@ def smooth_noise(generator: np.random.Generator, height: int, width: int, *, cel
         spot = max(cells / 2**octave, 1.0)
         grid = generator.random((int(height / spot) + 2, int(width / spot) + 2), dtype=np.float32)
         coarse = torch.from_numpy(grid)[None, None]
-        total += interpolate(coarse, (height, width), mode="bicubic", align_corners=False) * 0.5**octave
+        # the edges of linear interpolation show in large spots alone
+        mode = "bicubic" if spot > 12 else "bilinear"
+        total += interpolate(coarse, (height, width), mode=mode, align_corners=False) * 0.5**octave
     low, high = total.min(), total.max()
     return ((total - low) / (high - low).clamp(min=1e-6))[0, 0].numpy()
 
@@ -87,6 +90,16 @@ class _Place:
         for plane, value in zip(self.layers[:, part], (*(channel * shade for channel in colour), warmth), strict=True):
             plane += opacity * (value - plane)
 
+    def within(self, x0: float, y0: float, x1: float, y1: float) -> "_Place":
+        """Return a part of the place, to paint small things without computing the whole; painting it paints the
+        place."""
+        columns, rows = (slice(max(int(low), 0), max(int(high) + 1, 0)) for low, high in ((x0, x1), (y0, y1)))
+        part = copy(self)
+        for name in ("x", "y", "coarse", "medium", "fine", "grain"):
+            setattr(part, name, getattr(self, name)[rows, columns])
+        part.layers = self.layers[:, rows, columns]
+        return part
+
     def box(self, x0: float, y0: float, x1: float, y1: float) -> NDArray[np.bool_]:
         """Return the mask of a rectangle."""
         return (self.x >= x0) & (self.x < x1) & (self.y >= y0) & (self.y < y1)
@@ -115,11 +128,13 @@ def _tree(place: _Place, generator: np.random.Generator, x: float, foot: float, 
     for _ in range(6):
         cx, cy = x + generator.normal(0, size * 0.18), foot - size * generator.uniform(0.55, 0.95)
         radius = size * generator.uniform(0.16, 0.28)
-        away = np.hypot(place.x - cx, place.y - cy) / radius + 0.7 * (place.fine - 0.5)
-        place.fill(away < 1, green * generator.uniform(0.7, 1.2), generator.uniform(0.28, 0.42), rough=0.7)
+        part = place.within(cx - 1.5 * radius, cy - 1.5 * radius, cx + 1.5 * radius, cy + 1.5 * radius)
+        away = np.hypot(part.x - cx, part.y - cy) / radius + 0.7 * (part.fine - 0.5)
+        part.fill(away < 1, green * generator.uniform(0.7, 1.2), generator.uniform(0.28, 0.42), rough=0.7)
 
 
 def _house(place: _Place, generator: np.random.Generator, x0: float, x1: float, top: float, foot: float) -> None:
+    place = place.within(x0, top, x1, foot)
     wall, warm = _colour(generator, (0.55, 0.5, 0.45), 0.15), generator.uniform(0.35, 0.55)
     front = place.box(x0, top, x1, foot)
     place.fill(front, wall, warm, rough=0.25)
@@ -215,7 +230,8 @@ def _hall(place: _Place, generator: np.random.Generator) -> None:
         x, y = generator.uniform(0, WIDTH), generator.uniform(10, floor - 40)
         w, h = generator.uniform(20, 110), generator.uniform(25, 130)
         heat = float(np.clip(warm + generator.uniform(-0.25, 0.4), 0.1, 0.95))
-        place.fill(place.box(x, y, x + w, min(y + h, floor)), generator.random(3), heat, rough=0.4)
+        part = place.within(x, y, x + w, min(y + h, floor))
+        part.fill(np.ones_like(part.x), generator.random(3), heat, rough=0.4)
     place.fill(place.y >= floor, _colour(generator, (0.45, 0.38, 0.32), 0.12), generator.uniform(0.35, 0.5), rough=0.3)
     depth = np.clip((place.y - floor) / (HEIGHT - floor), 0, 1)
     board = ((place.x - WIDTH / 2) / (0.3 + depth)) % generator.uniform(30, 70) < 2
@@ -227,8 +243,9 @@ def _clutter(place: _Place, generator: np.random.Generator) -> None:
     place.fill(np.ones_like(place.x), generator.random(3), generator.uniform(0.3, 0.6), rough=0.6)
     for _ in range(generator.integers(15, 45)):
         x, y, radius = generator.uniform(0, WIDTH), generator.uniform(0, HEIGHT), generator.uniform(8, 70)
-        away = np.hypot((place.x - x) * generator.uniform(0.5, 2), place.y - y) / radius + (place.medium - 0.5)
-        place.fill(away < 0.8, generator.random(3), generator.uniform(0.1, 0.85), rough=0.5)
+        part = place.within(x - 2.6 * radius, y - 1.3 * radius, x + 2.6 * radius, y + 1.3 * radius)
+        away = np.hypot((part.x - x) * generator.uniform(0.5, 2), part.y - y) / radius + (part.medium - 0.5)
+        part.fill(away < 0.8, generator.random(3), generator.uniform(0.1, 0.85), rough=0.5)
 
 
 _SCENES = (_street, _field, _street, _yard, _hall, _field, _street, _clutter)
