@@ -1,22 +1,45 @@
-"""What the kernels are measured against computes the same scan."""
-
 import pytest
 import torch
-from torch import Tensor
 
-from ops.agreement import ALL_OPTIONS, ScanCase, make_scan_inputs, run_scan
+from rgbt_fusion import ordered_selective_scan
+from rgbt_fusion.benchmarking import pure_pytorch_loop
 from rgbt_fusion.benchmarking.pure_pytorch_loop import chunked_loop, mamba_ssm_loop, whole_sequence_loop
-from rgbt_fusion.ops import _reference
 
 
-@pytest.mark.parametrize("options", [frozenset(), ALL_OPTIONS], ids=["no option", "all options"])
-def test_loops_compute_what_the_reference_computes(options: frozenset[str]) -> None:
-    inputs = make_scan_inputs(ScanCase("", length=127, options=options), torch.float64)
-    arguments = {k: v[0] for k, v in inputs._asdict().items() if isinstance(v, Tensor)}
-    arguments |= {"B": arguments["B"].squeeze(2), "C": arguments["C"].squeeze(2)}
-    turned = {k: v.mT if k in ("u", "delta", "B", "C", "z") else v for k, v in arguments.items()}
-    want = run_scan(_reference, inputs, grads=False)["out"][0]
-    softplus = inputs.delta_softplus
-    torch.testing.assert_close(mamba_ssm_loop(**turned, delta_softplus=softplus).mT, want)
-    torch.testing.assert_close(whole_sequence_loop(**arguments, delta_softplus=softplus), want)
-    torch.testing.assert_close(chunked_loop(**arguments, delta_softplus=softplus), want)
+def arguments(batch=2, length=70, channels=6, states=3):
+    torch.manual_seed(0)
+    u, delta, z = torch.randn(3, batch, length, channels, dtype=torch.float64)
+    B, C = torch.randn(2, batch, length, states, dtype=torch.float64)
+    A, D = -torch.rand(channels, states, dtype=torch.float64), torch.randn(channels, dtype=torch.float64)
+    return [x.clone().requires_grad_() for x in (u, delta, A, B, C, D, z, torch.randn_like(D))]
+
+
+def turned(x):
+    return x.mT if x.dim() == 3 else x
+
+
+LOOPS = {
+    "mamba-ssm": lambda *x: mamba_ssm_loop(*map(turned, x), delta_softplus=True).mT,
+    "whole sequence": lambda *x: whole_sequence_loop(*x, delta_softplus=True),
+    "chunked": lambda *x: chunked_loop(*x, delta_softplus=True),
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
+def test_a_loop_computes_the_scan_and_its_gradients(loop, monkeypatch):
+    monkeypatch.setattr(pure_pytorch_loop, "CHUNK_ELEMENTS", 800)  # several chunks, the last one shorter
+    given = arguments()
+    upstream = torch.randn(2, 70, 6, dtype=torch.float64)
+    out = loop(*given)
+    expected = ordered_selective_scan(*given, delta_softplus=True, backend="reference").out
+    torch.testing.assert_close(out, expected)
+    found = torch.autograd.grad(out, given, upstream)
+    for x, y in zip(found, torch.autograd.grad(expected, given, upstream), strict=True):
+        torch.testing.assert_close(x, y)
+
+
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
+def test_everything_optional_may_be_absent(loop):
+    u, delta, A, B, C, *_ = (x.detach() for x in arguments())
+    expected = ordered_selective_scan(u, delta, A, B, C, delta_softplus=True, backend="reference").out
+    torch.testing.assert_close(loop(u, delta, A, B, C), expected)

@@ -1,8 +1,8 @@
 """What one runs without a kernel: three differentiable selective scans in plain PyTorch, fixed so that figures compare.
 
-They are comparison partners, never used by the package. All take what :func:`rgbt_fusion.selective_scan` takes, for one
-group: ``mamba_ssm_loop`` on ``(B, D, L)`` tensors, the other two token-major, ``(B, L, D)`` and ``(B, L, N)``; pass
-transposed views to run them on ``(B, D, L)`` memory. Gradients come from autograd.
+They are comparison partners of the benchmarks, used by no layer. All take what :func:`rgbt_fusion.selective_scan`
+takes, for one group: ``mamba_ssm_loop`` on ``(B, D, L)`` tensors, the other two token-major, ``(B, L, D)`` and
+``(B, L, N)``; pass transposed views to run them on ``(B, D, L)`` memory. Gradients come from autograd.
 """
 
 import torch

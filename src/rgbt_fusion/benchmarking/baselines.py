@@ -1,0 +1,154 @@
+"""What the kernels are compared with: loops in PyTorch, other packages, and the blocks made of them."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rgbt_fusion.benchmarking.pure_pytorch_loop import chunked_loop, mamba_ssm_loop, whole_sequence_loop
+from rgbt_fusion.layers.mamba import MambaBlock
+from rgbt_fusion.ops import _mamba_ssm
+
+__all__ = [
+    "CONVOLUTIONS",
+    "SCANS",
+    "MambaInPyTorch",
+    "ScanTensors",
+    "mamba_ssm_block",
+    "mambapy_block",
+    "why_missing",
+]
+
+
+class ScanTensors(NamedTuple):
+    """Arguments of a selective scan as mamba-ssm takes them; the step sizes pass a softplus."""
+
+    u: Tensor
+    """``(B, D, L)``, as ``delta`` and ``z``; may be a view of token-major memory."""
+    delta: Tensor
+    A: Tensor
+    """``(D, N)``"""
+    B: Tensor
+    """``(B, N, L)``, as ``C``."""
+    C: Tensor
+    D: Tensor
+    """``(D,)``, as ``delta_bias``."""
+    z: Tensor
+    delta_bias: Tensor
+
+
+def reference_loop(scan: ScanTensors) -> Tensor:
+    """Scan as mamba-ssm's reference does; its backward pass is quadratic in the length."""
+    return mamba_ssm_loop(*_raised(scan), delta_softplus=True).to(scan.u.dtype)
+
+
+def pytorch_loop(scan: ScanTensors) -> Tensor:
+    """Scan by the careful loop over whole sequences."""
+    return whole_sequence_loop(*_token_major(_raised(scan)), delta_softplus=True).to(scan.u.dtype).mT
+
+
+def chunked_pytorch_loop(scan: ScanTensors) -> Tensor:
+    """Scan by the fastest loop."""
+    return chunked_loop(*_token_major(_raised(scan)), delta_softplus=True).to(scan.u.dtype).mT
+
+
+def _raised(scan: ScanTensors) -> ScanTensors:
+    """Return low-precision tensors in the precision of the parameters, as mamba-ssm's reference computes."""
+    return ScanTensors(*(x.to(scan.A.dtype) for x in scan))
+
+
+def _token_major(scan: ScanTensors) -> ScanTensors:
+    return ScanTensors(*(x.mT if x.dim() == 3 else x for x in scan))
+
+
+def mambapy_scan(scan: ScanTensors) -> Tensor:
+    """Scan by mambapy's parallel scan, called as its MambaBlock calls it."""
+    pscan = import_module("mambapy.pscan").pscan
+    dtype, scan = scan.u.dtype, _raised(scan)
+    u, B, C, z = scan.u.mT, scan.B.mT, scan.C.mT, scan.z.mT
+    delta = F.softplus(scan.delta.mT + scan.delta_bias)
+    decay = torch.exp(delta.unsqueeze(-1) * scan.A)
+    drive = delta.unsqueeze(-1) * B.unsqueeze(2) * u.unsqueeze(-1)
+    y = (pscan(decay, drive) @ C.unsqueeze(-1)).squeeze(3) + scan.D * u
+    return (y * F.silu(z)).to(dtype).mT
+
+
+def mamba_ssm_scan(scan: ScanTensors) -> Tensor:
+    """Scan by mamba-ssm's own kernel and autograd."""
+    return _mamba_ssm.selective_scan(*scan, delta_softplus=True)[0]
+
+
+def usual_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve ``(B, D, L)`` as mamba-ssm does without causal-conv1d: pad both ends, cut the last taps off."""
+    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+    y = F.conv1d(x, weight[:, None], bias, padding=weight.shape[1] - 1, groups=weight.shape[0])
+    return F.silu(y[..., : x.shape[2]])
+
+
+def causal_conv1d_package(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolve ``(B, D, L)`` by the causal-conv1d package."""
+    return _mamba_ssm.causal_conv1d(x, weight, bias, "silu")
+
+
+SCANS: dict[str, Callable[[ScanTensors], Tensor]] = {
+    "reference loop": reference_loop,
+    "PyTorch loop": pytorch_loop,
+    "chunked PyTorch loop": chunked_pytorch_loop,
+    "mambapy": mambapy_scan,
+    "mamba-ssm": mamba_ssm_scan,
+}
+"""Scans that are not ours, by the name they have in the tables."""
+
+CONVOLUTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "torch conv1d": usual_convolution,
+    "causal-conv1d": causal_conv1d_package,
+}
+"""Causal convolutions with SiLU that are not ours."""
+
+_PACKAGES = {
+    "mambapy": ("mambapy.pscan", "mambapy"),
+    "mamba-ssm": ("selective_scan_cuda", "'rgbt-fusion[cuda]'"),
+    "causal-conv1d": ("causal_conv1d", "'rgbt-fusion[cuda]'"),
+}
+
+
+def why_missing(name: str, device: str) -> str:
+    """Say why the baseline ``name`` cannot run on ``device``; empty if it can."""
+    if name not in _PACKAGES:
+        return ""
+    if name != "mambapy" and device != "cuda":
+        return "runs on cuda only"
+    module, package = _PACKAGES[name]
+    try:
+        import_module(module)
+    except Exception as error:  # a broken extension raises anything from ImportError to OSError
+        return f"not installed ({error}); pip install {package}"
+    return ""
+
+
+class MambaInPyTorch(MambaBlock):
+    """A Mamba block as mamba-ssm has it without kernels: ``(B, D, L)`` copies, a padded convolution, a loop."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Mix the tokens."""
+        x, z = self.in_proj(hidden_states).mT.contiguous().chunk(2, dim=1)
+        x = usual_convolution(x, self.conv1d.weight[:, 0], self.conv1d.bias)
+        delta, B, C = self.x_proj(x.mT).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        delta = F.linear(delta, self.dt_proj.weight).mT
+        A = -torch.exp(self.A_log)
+        y = mamba_ssm_loop(x, delta, A, B.mT, C.mT, self.D, z, self.dt_proj.bias, delta_softplus=True)
+        return self.out_proj(y.mT)
+
+
+def mambapy_block(dim: int, d_state: int) -> nn.Module:
+    """Return mambapy's Mamba block."""
+    mamba = import_module("mambapy.mamba")
+    return mamba.MambaBlock(mamba.MambaConfig(d_model=dim, n_layers=1, d_state=d_state))
+
+
+def mamba_ssm_block(dim: int, d_state: int) -> nn.Module:
+    """Return mamba-ssm's Mamba block."""
+    return import_module("mamba_ssm").Mamba(dim, d_state=d_state)

@@ -1,0 +1,160 @@
+"""The few figures that sum a version up, each computed from the rows of its table."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from rgbt_fusion.benchmarking.records import Row
+
+__all__ = ["FIGURES", "Figure", "headline_table", "readme_table"]
+
+
+class Figure(NamedTuple):
+    """One line: what is measured, what is wanted, and how the figure is read off the rows."""
+
+    what: str
+    goal: str
+    read: Callable[[Sequence[Row]], str]
+
+
+def _median(row: Row) -> float:
+    return row.time.median if row.time else float("nan")
+
+
+def _pairs(rows: Sequence[Row], table: str, label: str, over: str, **where: object) -> list[tuple[Row, Row]]:
+    """Return the rows of ``label`` and of ``over`` that were timed together and fit ``where``."""
+    found = {(row.comparison, row.label): row for row in rows if row.table == table and not row.skipped}
+    pairs = []
+    for (comparison, name), row in found.items():
+        other = found.get((comparison, over))
+        if name == label and other and all(getattr(row, key) == value for key, value in where.items()):
+            pairs.append((row, other))
+    return pairs
+
+
+def _range(values: Iterable[float], unit: str, digits: int = 1) -> str:
+    values = sorted(values)
+    if not values:
+        return ""
+    low, high = (f"{value:.{digits}f}" for value in (values[0], values[-1]))
+    return f"{low}{unit}" if low == high else f"{low}-{high}{unit}"
+
+
+def _faster(table: str, label: str, over: str, **where: object) -> Callable[[Sequence[Row]], str]:
+    """How many times faster ``label`` is than ``over``."""
+    return lambda rows: _range((_median(b) / _median(a) for a, b in _pairs(rows, table, label, over, **where)), "x")
+
+
+def _longer(table: str, label: str, over: str, **where: object) -> Callable[[Sequence[Row]], str]:
+    """How many times the time of ``over`` it takes ``label``."""
+    return lambda rows: _range((_median(a) / _median(b) for a, b in _pairs(rows, table, label, over, **where)), "x", 2)
+
+
+def _memory(table: str, label: str, over: str, **where: object) -> Callable[[Sequence[Row]], str]:
+    """The peak extra memory of ``label`` over that of ``over``."""
+
+    def read(rows: Sequence[Row]) -> str:
+        pairs = _pairs(rows, table, label, over, **where)
+        return _range((a.extra_bytes / b.extra_bytes for a, b in pairs if a.extra_bytes and b.extra_bytes), "x", 2)
+
+    return read
+
+
+def _element_time(rows: Sequence[Row]) -> str:
+    found = [row for row in rows if row.table == "scan" and row.label == "native" and row.layout == "token"]
+    forward = (row for row in found if not row.backward and not row.skipped)
+    return _range((_median(row) * 16e6 / _elements(row) for row in forward), " ns")
+
+
+def _elements(row: Row) -> int:
+    sizes = row.sizes
+    return sizes["B"] * sizes["D"] * sizes["L"] * sizes["N"]
+
+
+def _two_threads(rows: Sequence[Row]) -> str:
+    pairs = _pairs(rows, "scan-threads", "2 threads", "1 thread")
+    return _range((_median(b) / _median(a) for a, b in pairs if a.sizes["D"] >= 1536), "x", 2)
+
+
+def _share(length: int) -> Callable[[Sequence[Row]], str]:
+    def read(rows: Sequence[Row]) -> str:
+        pairs = _pairs(rows, "block-share", "its scan and convolution", "Mamba block")
+        return _range((100 * _median(a) / _median(b) for a, b in pairs if a.sizes["L"] == length), " %")
+
+    return read
+
+
+def _error(dtype: str, *kinds: str) -> Callable[[Sequence[Row]], str]:
+    def read(rows: Sequence[Row]) -> str:
+        table, label = ("scan", "native") if dtype == "float32" else ("scan-dtypes", dtype)
+        found = [row.error for row in rows if row.table == table and row.label == label and row.error]
+        worst = [max((error[kind] for error in found if kind in error), default=None) for kind in kinds]
+        return " / ".join("-" if value is None else f"{value:.1e}" for value in worst) if found else ""
+
+    return read
+
+
+def _startup(label: str) -> Callable[[Sequence[Row]], str]:
+    def read(rows: Sequence[Row]) -> str:
+        found = [row.wall_ms.median / 1e3 for row in rows if row.label == label and row.wall_ms]
+        return _range(found, " s", 3)
+
+    return read
+
+
+_LOOP, _USUAL, _FASTEST = "reference loop", "PyTorch loop", "chunked PyTorch loop"
+_RELEASED, _SINGLE = "copies as released", "single copies, (B, L, D)"
+_SHARE = "share of convolution and scan in a Mamba block"
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("native scan against the reference loop, forward, token-major", "40x",
+           _faster("scan", "native", _LOOP, layout="token", backward=False)),
+    Figure("the same on (B, D, L)", "40x", _faster("scan", "native", _LOOP, layout="channel", backward=False)),
+    Figure("native scan, forward, time of 16 state-elements", "9 ns", _element_time),
+    Figure("native scan against the fastest PyTorch loop, forward+backward, token-major", "25x",
+           _faster("scan", "native", _FASTEST, layout="token", backward=True)),
+    Figure("the same on (B, D, L)", "15x", _faster("scan", "native", _FASTEST, layout="channel", backward=True)),
+    Figure("native scan against the usual PyTorch loop, forward+backward, token-major", "",
+           _faster("scan", "native", _USUAL, layout="token", backward=True)),
+    Figure("the same on (B, D, L)", "", _faster("scan", "native", _USUAL, layout="channel", backward=True)),
+    Figure("two threads against one, 1,536 channels", "1.5x", _two_threads),
+    Figure("ordered scan over the same in natural order, forward", "1.05x",
+           _longer("scan-order", "random order of segments", "natural order", backward=False)),
+    Figure("OFM, convolution and scan: one call against permuted copies as the released code makes them", "2.0x",
+           _faster("ofm-scan", "one call", _RELEASED, backward=False)),
+    Figure("the same against single copies, (B, L, D)", "",
+           _faster("ofm-scan", "one call", _SINGLE, backward=False)),
+    Figure("OFM, whole layer: one call against permuted copies as released", "1.4x",
+           _faster("ofm", "one call", _RELEASED, backward=False)),
+    Figure("the same against single copies, (B, L, D)", "",
+           _faster("ofm", "one call", _SINGLE, backward=False)),
+    Figure("OFM, convolution and scan: extra memory over permuted copies as released", "0.5x",
+           _memory("ofm-scan", "one call", _RELEASED, backward=False)),
+    Figure("the same over single copies, (B, L, D)", "", _memory("ofm-scan", "one call", _SINGLE, backward=False)),
+    Figure("OFM, whole layer: extra memory over permuted copies as released", "0.5x",
+           _memory("ofm", "one call", _RELEASED, backward=False)),
+    Figure(f"{_SHARE}, 320 tokens", "25 %", _share(320)),
+    Figure(f"{_SHARE}, 3,840 tokens", "25 %", _share(3840)),
+    Figure("native scan, error, float32: output / gradients", "1e-6 / 5e-6", _error("float32", "out", "gradients")),
+    Figure("the same, bfloat16", "1e-2", _error("bfloat16", "out", "gradients")),
+    Figure("the same, float16", "2e-3", _error("float16", "out", "gradients")),
+    Figure("bfloat16 over float32, time", "1.2x", _longer("scan-dtypes", "bfloat16", "float32")),
+    Figure("float16 over float32, time", "1.2x", _longer("scan-dtypes", "float16", "float32")),
+    Figure("pure-PyTorch fallback against the reference loop, forward", "1x",
+           _faster("scan", "vectorised", _LOOP, backward=False)),
+    Figure("its extra memory over the reference loop's", "0.25x", _memory("scan", "vectorised", _LOOP, backward=False)),
+    Figure("`from rgbt_fusion import DFM` beyond `import torch`", "0.2 s", _startup("from rgbt_fusion import DFM")),
+    Figure("`rgbt-fusion --help`", "0.5 s", _startup("rgbt-fusion --help")),
+)  # fmt: skip
+"""The figures, each with what it should reach; a range spans the shapes that were measured."""
+
+
+def headline_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and lines of the figures that ``rows`` hold something for, each with its goal."""
+    lines = [[figure.what, figure.read(rows), figure.goal] for figure in FIGURES]
+    return ["", "measured", "goal"], [line for line in lines if line[1]]
+
+
+def readme_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return the same without the goals."""
+    columns, lines = headline_table(rows)
+    return columns[:2], [line[:2] for line in lines]

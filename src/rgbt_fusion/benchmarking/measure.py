@@ -1,0 +1,102 @@
+"""Carrying out comparisons: time in turn, memory in fresh processes, errors against float64."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+
+import torch
+
+from rgbt_fusion.benchmarking.arithmetic import count_macs, count_parameters
+from rgbt_fusion.benchmarking.cases import find_setup
+from rgbt_fusion.benchmarking.memory import peak_extra_bytes
+from rgbt_fusion.benchmarking.records import Row
+from rgbt_fusion.benchmarking.suites import Comparison
+from rgbt_fusion.benchmarking.timing import Effort, interleave
+from rgbt_fusion.benchmarking.workloads import Workload, error_against_float64, exact_results, prepare
+
+__all__ = ["measure"]
+
+
+def measure(
+    comparison: Comparison, effort: Effort, *, on_progress: Callable[[str, float], object] = lambda step, share: None
+) -> list[Row]:
+    """Return one row a contender, those that were skipped included.
+
+    Args:
+        comparison: what to measure.
+        effort: how long to time it.
+        on_progress: is told what is going on, and the share of the comparison that was done since it was last told.
+    """
+    on_progress("preparing", 0.0)
+    calls = {label: prepare(workload) for label, workload in comparison.entries.items()}
+    synchronise = torch.cuda.synchronize if _on_gpu(comparison) else lambda: None
+    threads = torch.get_num_threads()
+    try:
+        clocks = interleave(
+            calls, effort, synchronise=synchronise, on_sample=lambda share: on_progress("timing", share)
+        )
+        del calls
+        errors = dict(_errors(comparison)) if comparison.errors else {}
+    finally:
+        torch.set_num_threads(threads)
+    rows = []
+    for label, workload in comparison.entries.items():
+        if comparison.memory:
+            on_progress(f"memory of {label}", 0.0)
+        rows.append(
+            replace(
+                _row(comparison, label, workload),
+                wall_ms=clocks[label].wall_ms,
+                cpu_ms=None if workload.device == "cuda" else clocks[label].cpu_ms,
+                extra_bytes=peak_extra_bytes(workload) if comparison.memory else None,
+                error=errors.get(label),
+                **_counts(workload),
+            )
+        )
+    for label, reason in comparison.skipped.items():
+        first = next(iter(comparison.entries.values()))
+        rows.append(replace(_row(comparison, label, replace(first, contender=label)), skipped=reason))
+    return _with_ratios(rows, comparison)
+
+
+def _on_gpu(comparison: Comparison) -> bool:
+    return any(workload.device == "cuda" for workload in comparison.entries.values())
+
+
+def _row(comparison: Comparison, label: str, workload: Workload) -> Row:
+    return Row(
+        comparison.suite,
+        comparison.table,
+        comparison.title,
+        label,
+        baseline=comparison.baseline,
+        clock=comparison.clock,
+        **asdict(workload),
+    )
+
+
+def _errors(comparison: Comparison) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the error of each contender; the float64 run is made once for all that have the same inputs."""
+    truths = {}
+    for label, workload in comparison.entries.items():
+        key = (workload.dtype, workload.layout, str(workload.sizes))
+        if key not in truths:
+            truths[key] = exact_results(workload)
+        yield label, error_against_float64(workload, truths[key])
+
+
+def _counts(workload: Workload) -> dict[str, int]:
+    if workload.task != "layer":
+        return {}
+    setup = find_setup(workload.contender)
+    module = setup.build().eval()
+    inputs = setup.inputs(torch.Generator().manual_seed(0), torch.float32)
+    return {"parameters": count_parameters(module), "macs": count_macs(module, *inputs)}
+
+
+def _with_ratios(rows: list[Row], comparison: Comparison) -> list[Row]:
+    """Give every row its baseline's median over its own."""
+    medians = {row.label: row.time.median for row in rows if row.time}
+    base = medians.get(comparison.baseline or "")
+    if base is None:
+        return rows
+    return [replace(row, ratio=base / medians[row.label]) if row.label in medians else row for row in rows]

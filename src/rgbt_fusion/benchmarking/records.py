@@ -1,0 +1,205 @@
+"""What a benchmark leaves behind: one JSON a version, suite, machine and device, refused when it does not fit.
+
+A file is one :class:`Record`; ``benchmarks/results/<version>/<suite>--<machine>--<device>.json`` is where it is kept.
+The dataclasses below are the schema: reading a file checks every field against their annotations.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import types
+import typing
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rgbt_fusion import __version__
+from rgbt_fusion.benchmarking.timing import Spread
+
+__all__ = ["Machine", "Record", "Row", "new_record", "read_record", "write_record"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the figures were taken."""
+
+    name: str
+    cpu: str
+    cores: int
+    memory_gb: float
+    system: str
+    instructions: str
+    """What torch takes the CPU for: DEFAULT, AVX2, AVX512, ..."""
+    gpu: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender of one comparison."""
+
+    suite: str
+    table: str
+    """The question that the comparison is part of; ``tables.TABLES`` shows it."""
+    comparison: str
+    """What is compared: the rows of one comparison were timed in turn."""
+    label: str
+    """Who this is in the comparison."""
+    task: str
+    contender: str
+    sizes: dict[str, int]
+    dtype: str
+    layout: str
+    backward: bool
+    threads: int
+    device: str
+    baseline: str | None = None
+    """The label that ``ratio`` refers to."""
+    clock: str = "cpu"
+    """Which of the two times ``ratio`` is made of: ``"cpu"`` or ``"wall"``."""
+    ratio: float | None = None
+    """How many times faster than the baseline: its median over this one's."""
+    wall_ms: Spread | None = None
+    cpu_ms: Spread | None = None
+    extra_bytes: int | None = None
+    """Peak memory of one call beyond its inputs and parameters."""
+    error: dict[str, float] | None = None
+    """Largest absolute error over largest absolute value, against float64: ``"out"`` and ``"gradients"``."""
+    parameters: int | None = None
+    macs: int | None = None
+    skipped: str | None = None
+    """Why nothing was measured."""
+
+    @property
+    def time(self) -> Spread | None:
+        """The time, in milliseconds, that ``ratio`` is made of."""
+        return self.cpu_ms if self.clock == "cpu" else self.wall_ms
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run of ``rgbt-fusion bench``."""
+
+    suite: str
+    version: str
+    commit: str
+    """Of the source tree; empty where there is none, with ``+`` behind it where files differed from it."""
+    created: str
+    command: str
+    device: str
+    machine: Machine
+    software: dict[str, str]
+    rows: list[Row] = field(default_factory=list)
+    format: int = FORMAT
+
+    @property
+    def file_name(self) -> str:
+        """Where the record belongs below the folder of results."""
+        return f"{self.version}/{self.suite}--{self.machine.name}--{self.device}.json"
+
+
+def new_record(suite: str, device: str, command: str, machine_name: str | None = None) -> Record:
+    """Return a record without rows that describes this moment, this machine and this software."""
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Record(suite, __version__, _commit(), created, command, device, _machine(machine_name), _software())
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write ``record`` as JSON, making the folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(record), indent=1) + "\n")
+
+
+def read_record(path: Path) -> Record:
+    """Read a record and check every field of it.
+
+    Raises:
+        ValueError: the file is no JSON, or a field is missing, unknown or of another type; the message names it.
+    """
+    try:
+        data = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} must be a benchmark record, got no JSON: {error}") from error
+    if isinstance(data, dict) and data.get("format") != FORMAT:
+        raise ValueError(f"{path} must have format {FORMAT}, got {data.get('format')!r}")
+    return _checked(data, Record, str(path))
+
+
+def _checked(value: Any, kind: Any, where: str) -> Any:
+    """Return ``value``, as JSON gives it, as an instance of the annotation ``kind``."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        (kind,) = (x for x in arguments if x is not type(None))
+        return _checked(value, kind, where)
+    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        hints = typing.get_type_hints(kind)
+        names = {x.name for x in fields(kind)}
+        if value.keys() != names:
+            raise ValueError(f"{where} must have the fields {sorted(names)}, got {sorted(value)}")
+        return kind(**{name: _checked(value[name], hints[name], f"{where}: {name}") for name in names})
+    if kind is Spread and isinstance(value, list) and len(value) == len(Spread._fields):
+        hints = typing.get_type_hints(Spread)
+        return Spread(*(_checked(x, hints[name], f"{where}: {name}") for x, name in zip(value, hints, strict=True)))
+    if origin is list and isinstance(value, list):
+        return [_checked(x, arguments[0], f"{where}[{i}]") for i, x in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {name: _checked(x, arguments[1], f"{where}: {name}") for name, x in value.items()}
+    if kind is float and type(value) is int:
+        return float(value)
+    if not isinstance(kind, type) or type(value) is not kind:
+        raise ValueError(f"{where} must be {getattr(kind, '__name__', kind)}, got {value!r}")
+    return value
+
+
+def _commit() -> str:
+    """Return the commit of the source tree that this file lies in."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # an installed package may lie inside somebody else's repository
+        if not git("ls-files", Path(__file__).name):
+            return ""
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _machine(name: str | None) -> Machine:
+    import torch
+
+    cpu = _cpu_name()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    instructions = torch.backends.cpu.get_cpu_capability()
+    name = name or f"{cpu}-{cores}-cores-{instructions}"
+    slug = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0.0
+    return Machine(slug, cpu, cores, round(memory, 1), platform.system(), instructions, gpu)
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.processor() or platform.machine()
+
+
+def _software() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("torch", "numpy", "triton", "mambapy", "mamba-ssm", "causal-conv1d"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

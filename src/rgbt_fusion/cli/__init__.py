@@ -1,0 +1,84 @@
+"""The command line: ``rgbt-fusion COMMAND``.
+
+One file here is one command; :data:`COMMANDS` is the one place that lists them. No file of this folder imports torch,
+or anything that does, before its command runs: ``rgbt-fusion --help`` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from rgbt_fusion import __version__
+from rgbt_fusion.cli import bench, info
+
+__all__ = ["COMMANDS", "app", "main"]
+
+COMMANDS = {
+    "info": info.info,
+    "bench": bench.bench,
+}
+"""Every command, in the order in which the help shows them."""
+
+TRACEBACK_VARIABLE = "RGBT_FUSION_TRACEBACK"
+"""The environment variable that shows where an error comes from."""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Fusion layers and trackers for RGB and thermal video, on any machine."""
+
+
+def _build() -> typer.Typer:
+    app = typer.Typer(name="rgbt-fusion", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(_root)
+    for name, command in COMMANDS.items():
+        app.command(name)(command)
+    return app
+
+
+app = _build()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process: status 0 when it worked, 2 and one clear line when the user erred."""
+    try:
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        status = app(given, prog_name="rgbt-fusion", standalone_mode=False)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+    except Exception as error:
+        message = _user_error(error)
+        if message is None or os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        _leave(message and f"error: {message}", 2)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _user_error(error: Exception) -> str | None:
+    """Return what to tell the user in one line, or None where the error is a fault of the program."""
+    if hasattr(error, "format_message"):  # of the command line itself; empty where the help has been shown instead
+        return error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
+    if type(error).__name__ == "Abort":
+        return "interrupted"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    # BackendUnavailableError by name: its module imports torch
+    expected = isinstance(error, ValueError | OSError | ModuleNotFoundError)
+    return str(error) if expected or type(error).__name__ == "BackendUnavailableError" else None
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    sys.stderr.write(message and f"{message}\n")
+    sys.exit(status)

@@ -1,0 +1,94 @@
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark_material import SCAN_ROWS, record
+from rgbt_fusion import __version__
+from rgbt_fusion.benchmarking.records import Record, Row, new_record, read_record, write_record
+from rgbt_fusion.benchmarking.suites import SUITES
+from rgbt_fusion.benchmarking.tables import TABLES
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+
+
+def changed(tmp_path, change) -> Path:
+    """A record's file after ``change`` of its data."""
+    path = tmp_path / "record.json"
+    data = json.loads(json.dumps(asdict(record(*SCAN_ROWS))))
+    change(data)
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_a_record_survives_its_file(tmp_path):
+    written = record(*SCAN_ROWS)
+    path = tmp_path / written.file_name
+    write_record(written, path)
+    assert path.relative_to(tmp_path) == Path("0.1.0/scan--a-machine--cpu.json")
+    assert read_record(path) == written
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data.update(format=99), "must have format 1, got 99"),
+        (lambda data: data.pop("commit"), "must have the fields .*'commit'"),
+        (lambda data: data["rows"][0].update(speed=3), r"rows\[0\] must have the fields"),
+        (lambda data: data["rows"][1].update(threads="two"), r"rows\[1\]: threads must be int, got 'two'"),
+        (lambda data: data["rows"][1].update(backward=1), r"rows\[1\]: backward must be bool, got 1"),
+        (lambda data: data["rows"][0].update(cpu_ms=[1.0, 2.0]), r"rows\[0\]: cpu_ms must be Spread"),
+        (lambda data: data["rows"][0]["sizes"].update(B="one"), r"sizes: B must be int, got 'one'"),
+        (lambda data: data["rows"][0].update(error={"out": None}), r"error: out must be float, got None"),
+        (lambda data: data.update(rows={}), r"rows must be list, got \{\}"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        read_record(changed(tmp_path, change))
+
+
+def test_whole_numbers_may_stand_for_others(tmp_path):
+    path = changed(tmp_path, lambda data: data["rows"][0].update(ratio=60))
+    assert read_record(path).rows[0].ratio == 60.0
+
+
+def test_a_file_that_is_no_json_is_refused(tmp_path):
+    (tmp_path / "record.json").write_text("{")
+    with pytest.raises(ValueError, match=r"record\.json must be a benchmark record, got no JSON"):
+        read_record(tmp_path / "record.json")
+
+
+def test_a_new_record_describes_this_moment():
+    made = new_record("scan", "cpu", "rgbt-fusion bench scan", machine_name="My Machine (2 cores)")
+    assert made.version == __version__
+    assert made.machine.name == "my-machine-2-cores"
+    assert made.machine.cores > 0
+    assert made.machine.memory_gb > 0
+    assert made.software["torch"] == torch.__version__.partition("+")[0] or "+" in made.software["torch"]
+    assert made.rows == []
+    assert made.created.endswith("+00:00")
+
+
+def test_the_commit_is_that_of_the_source_tree():
+    commit = new_record("scan", "cpu", "").commit.removesuffix("+")
+    assert commit == "" or (len(commit) == 40 and int(commit, 16))
+
+
+def test_the_records_that_are_kept_fit_and_lie_where_they_belong():
+    for path in sorted(RESULTS.glob("*/*.json")):
+        kept = read_record(path)
+        assert path == RESULTS / kept.file_name
+        assert kept.suite in (*SUITES, "startup")
+        assert {row.suite for row in kept.rows} == {kept.suite}
+        assert {row.table for row in kept.rows} <= set(TABLES)
+        assert all(row.skipped or row.time for row in kept.rows)
+
+
+def test_every_field_is_documented_or_speaks_for_itself():
+    assert {field.name for field in fields(Record)} == {
+        "suite", "version", "commit", "created", "command", "device", "machine", "software", "rows", "format",
+    }  # fmt: skip
+    assert Row.__doc__
