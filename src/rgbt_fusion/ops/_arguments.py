@@ -25,19 +25,22 @@ def check_like(x: Tensor, like: Tensor, *, name: str, like_name: str) -> None:
     check_same_device(x, like, name=name, like_name=like_name)
 
 
-def with_direction_axis(tensors: dict[str, Tensor | None], ranks: dict[str, int]) -> tuple[dict[str, Tensor], bool]:
+def with_direction_axis(
+    tensors: dict[str, Tensor | None], ranks: dict[str, int], required: Sequence[str]
+) -> tuple[dict[str, Tensor], bool]:
     """Give every tensor a leading direction axis, of size 1 where it has none.
 
     Args:
         tensors: the arguments by name; those absent are left out of the result.
         ranks: how many axes each has without the direction axis.
+        required: the arguments that may not be absent.
 
     Returns:
         The tensors, and whether any of them came with a direction axis.
     """
     directed, result = {}, {}
     for name, x in tensors.items():
-        if x is None:
+        if x is None and name not in required:
             continue
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")

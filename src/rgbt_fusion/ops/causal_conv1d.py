@@ -133,7 +133,8 @@ def ordered_causal_conv1d(
     (x,) = lower_to_autocast(x)
     check_choice(activation, ACTIVATIONS, name="activation")
     tensors = {"x": x, "weight": weight, "bias": bias, "order": order_with_sample_axis(order)}
-    given, has_directions = with_direction_axis(tensors, {"x": 3, "weight": 2, "bias": 1, "order": 2})
+    ranks = {"x": 3, "weight": 2, "bias": 1, "order": 2}
+    given, has_directions = with_direction_axis(tensors, ranks, required=("x", "weight"))
     x = given["x"]
     sizes = check_shape(x, "R B L D", name="x")
     weight, bias = _check_parameters(x, given["weight"], given.get("bias"), "R D W", "R D", sizes["D"])

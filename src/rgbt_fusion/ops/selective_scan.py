@@ -229,7 +229,8 @@ def ordered_selective_scan(
         "initial_state": 3,
         "order": 2,
     }
-    given, has_directions = with_direction_axis({**tensors, "initial_state": initial_state, "order": order}, ranks)
+    tensors |= {"initial_state": initial_state, "order": order}
+    given, has_directions = with_direction_axis(tensors, ranks, required=("u", "delta", "A", "B", "C"))
     arguments = _check_ordered(given)
     out, last_state, _ = torch.ops.rgbt_fusion.selective_scan(
         *arguments,
@@ -278,6 +279,8 @@ def _check_parameters(
 ) -> tuple[Tensor, Tensor | None, Tensor | None, int]:
     """Check the dtype of u and the kind, place and shape of the parameters; return them in the state's dtype, and N."""
     check_floating(u, name="u")
+    if not isinstance(A, Tensor):
+        raise TypeError(f"A must be a tensor, got {type(A).__name__}")
     state = torch.float64 if u.dtype == torch.float64 else torch.float32
     channels = u.shape[-1] if matrix.startswith("R") else u.shape[-2]
     checked: list[Tensor | None] = []

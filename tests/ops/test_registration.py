@@ -1,0 +1,188 @@
+"""How torch's machinery takes the ops: compilers, exporters, autocast, opcheck and a second derivative."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ops.agreement import ConvCase, ScanCase, make_conv_inputs, make_scan_inputs, upstream
+from ops.public_arguments import floating, mamba_ssm_arguments, ordered_arguments
+from rgbt_fusion import causal_conv1d, ordered_causal_conv1d, ordered_selective_scan, selective_scan
+
+TOKENS = frozenset({"u", "delta", "B", "C"})
+
+
+class Scan(nn.Module):
+    """The ``(B, D, L)`` scan with every option."""
+
+    def forward(self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *options: Tensor) -> Any:
+        return selective_scan(u, delta, A, B, C, *options, delta_softplus=True, return_last_state=True)
+
+
+class OrderedScans(nn.Module):
+    """Three ordered scans of one input, merged."""
+
+    def forward(self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, order: Tensor) -> Any:
+        scan = ordered_selective_scan(u, delta, A, B, C, z=u, delta_softplus=True, order=order, merge=True)
+        return scan.out, scan.last_state
+
+
+class Convolution(nn.Module):
+    """The ``(B, D, L)`` convolution."""
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor) -> Any:
+        return (causal_conv1d(x, weight, bias, "silu"),)
+
+
+class OrderedConvolutions(nn.Module):
+    """Three ordered convolutions of one input."""
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Any:
+        return (ordered_causal_conv1d(x, weight, bias, "silu", order=order),)
+
+
+MODULES = pytest.mark.parametrize("module", [Scan, OrderedScans, Convolution, OrderedConvolutions])
+
+
+def tensors_for(module: type[nn.Module], length: int = 72) -> list[Tensor]:
+    """Return the arguments of a module, leaves but for the order."""
+    if module is Scan:
+        given = mamba_ssm_arguments(sizes=(2, 6, 4, length))
+    elif module is OrderedScans:
+        case = ScanCase("", length=length, directions=3, order=(3, 2, 8), shared=TOKENS, options=frozenset())
+        given = ordered_arguments(make_scan_inputs(case))
+    else:
+        order = (3, 2, 8) if module is OrderedConvolutions else None
+        case = ConvCase("", length=length, directions=3 if order else 1, order=order, shared=frozenset({"x"}))
+        given = ordered_arguments(make_conv_inputs(case))
+        given["x"] = given["x"] if order else given["x"].mT.contiguous()
+    return [*floating(given).values(), *([given["order"]] if "order" in given else [])]
+
+
+def results_and_gradients(run: Callable[..., tuple[Tensor, ...]], tensors: list[Tensor]) -> list[Tensor]:
+    results = run(*tensors)
+    leaves = [x for x in tensors if x.requires_grad]
+    return [*results, *torch.autograd.grad(results, leaves, [upstream(x, 1) for x in results])]
+
+
+def assert_all_close(got: list[Tensor], want: list[Tensor]) -> None:
+    for x, y in zip(got, want, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)
+
+
+@MODULES
+def test_compiled_op_equals_the_eager_one(module: type[nn.Module]) -> None:
+    torch.compiler.reset()
+    tensors = tensors_for(module)
+    compiled = torch.compile(module(), fullgraph=True, backend="aot_eager")
+    assert_all_close(results_and_gradients(compiled, tensors), results_and_gradients(module(), tensors))
+
+
+@MODULES
+def test_one_compilation_serves_every_length(module: type[nn.Module]) -> None:
+    torch.compiler.reset()
+    compilations = []
+
+    def counting(graph: torch.fx.GraphModule, example_inputs: Any) -> Callable[..., Any]:
+        compilations.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(module(), fullgraph=True, dynamic=True, backend=counting)
+    for length in (72, 80, 136):
+        tensors = [x.detach() for x in tensors_for(module, length)]
+        assert_all_close(compiled(*tensors), module()(*tensors))
+    assert len(compilations) == 1
+
+
+@pytest.mark.slow
+def test_inductor_equals_the_eager_scan() -> None:
+    torch.compiler.reset()
+    tensors = tensors_for(OrderedScans)
+    compiled = torch.compile(OrderedScans(), fullgraph=True)
+    assert_all_close(results_and_gradients(compiled, tensors), results_and_gradients(OrderedScans(), tensors))
+
+
+@MODULES
+def test_exported_op_equals_the_eager_one(module: type[nn.Module]) -> None:
+    tensors = [x.detach() for x in tensors_for(module)]
+    exported = torch.export.export(module(), tuple(tensors))
+    assert all(map(torch.equal, exported.module()(*tensors), module()(*tensors)))
+    assert "rgbt_fusion" in exported.graph_module.code
+
+
+def scan_op_arguments(present: bool, channels_first: bool, merge: bool) -> list[Any]:
+    """Return the arguments of the custom op, with all optional tensors or none."""
+    options = frozenset({"D", "z", "delta_bias", "softplus", "readout", "initial_state"} if present else ())
+    case = ScanCase("", length=6, channels=4, state=3, groups=2, directions=2, options=options, merge=merge)
+    inputs = make_scan_inputs(case._replace(order=(2, 2, 3) if present else None))
+    tensors: list[Any] = list(inputs[:11])
+    for i in (0, 1, 3, 4, 7) if channels_first else ():
+        tensors[i] = None if tensors[i] is None else tensors[i].movedim(2, -1).contiguous()
+    return [*tensors, inputs.delta_softplus, merge, channels_first]
+
+
+def with_gradients(arguments: list[Any]) -> list[Any]:
+    return [x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x for x in arguments]
+
+
+PRESENT = pytest.mark.parametrize("present", [False, True], ids=["no optional tensor", "all optional tensors"])
+
+
+@PRESENT
+@pytest.mark.parametrize(("channels_first", "merge"), [(False, False), (False, True), (True, False)])
+def test_scan_ops_keep_torchs_rules(present: bool, channels_first: bool, merge: bool) -> None:
+    arguments = scan_op_arguments(present, channels_first, merge)
+    forward = torch.ops.rgbt_fusion.selective_scan.default
+    out, last_state, checkpoints = forward(*arguments, present, True, "auto")
+    torch.library.opcheck(forward, (*with_gradients(arguments), present, True, "auto"))
+    gradients = (torch.ones_like(out), torch.ones_like(last_state) if present else None, checkpoints)
+    backward = torch.ops.rgbt_fusion.selective_scan_backward.default
+    torch.library.opcheck(backward, (*gradients, *arguments, "auto"))
+
+
+@PRESENT
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_convolution_ops_keep_torchs_rules(present: bool, channels_first: bool) -> None:
+    case = ConvCase("", length=6, channels=4, directions=2, bias=present, order=(2, 2, 3) if present else None)
+    inputs = make_conv_inputs(case)
+    x = inputs.x.mT.contiguous() if channels_first else inputs.x
+    arguments = [x, *inputs[1:], channels_first]
+    forward = torch.ops.rgbt_fusion.causal_conv1d.default
+    out = forward(*arguments, present, "auto")
+    torch.library.opcheck(forward, (*with_gradients(arguments), present, "auto"))
+    torch.library.opcheck(
+        torch.ops.rgbt_fusion.causal_conv1d_backward.default, (torch.ones_like(out), *arguments, "auto")
+    )
+
+
+def test_autocast_lowers_what_varies_over_tokens_and_nothing_else() -> None:
+    arguments = mamba_ssm_arguments(B="constant")
+    lowered = {name: arguments[name].bfloat16() for name in ("u", "delta", "C", "z")}
+    leaves = floating(arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, last_state = selective_scan(**(arguments | leaves), return_last_state=True)
+    want, want_state = selective_scan(**(arguments | lowered), return_last_state=True)
+    assert out.dtype == torch.bfloat16 and last_state.dtype == torch.float32
+    assert torch.equal(out, want) and torch.equal(last_state, want_state)
+    out.float().sum().backward()
+    assert all(x.grad is not None and x.grad.dtype == torch.float32 for x in leaves.values())
+
+
+def test_autocast_lowers_the_input_of_the_convolution() -> None:
+    x, weight, bias = tensors_for(Convolution)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = causal_conv1d(x, weight, bias, "silu")
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y, causal_conv1d(x.bfloat16(), weight, bias, "silu"))
+    y.float().sum().backward()
+    assert x.grad is not None and weight.grad is not None and weight.grad.dtype == x.grad.dtype == torch.float32
+
+
+@MODULES
+def test_a_second_derivative_is_refused(module: type[nn.Module]) -> None:
+    tensors = tensors_for(module)
+    (gradient,) = torch.autograd.grad(module()(*tensors)[0].square().sum(), tensors[0], create_graph=True)
+    with pytest.raises(RuntimeError, match=r"(selective_scan|causal_conv1d) is differentiable once"):
+        gradient.sum().backward()
