@@ -172,11 +172,11 @@ def make_scan_inputs(
     make = _Maker(case.directions, case.shared, dtype, layout, seed, device)
     on, n, size = case.options, case.state, (case.batch, case.length)
     sign = 1 if case.growing else -1
-    bias = make.parameter("delta_bias", case.channels) if "delta_bias" in on else None
+    bias = make.normal("delta_bias", case.channels) if "delta_bias" in on else None
     low, high = (math.log(value) for value in case.dt)
     dt = (make.uniform("delta", *size, case.channels) * (high - low) + low).exp()
     raw = dt + torch.log(-torch.expm1(-dt)) if "softplus" in on else dt
-    raw = raw if bias is None else raw - bias.cpu()[:, None, None].double()
+    raw = raw if bias is None else raw - bias[:, None, None]
     constant = "constant" in on
     # The states die away at every rate, so that slow and fast ones are compared.
     rates = torch.linspace(0, 1, n, dtype=torch.float64).expand(case.channels, n) * math.log(16)
@@ -189,7 +189,7 @@ def make_scan_inputs(
         readout=make.parameter("readout", case.channels, n) if "readout" in on else None,
         D=make.parameter("D", case.channels) if "D" in on else None,
         z=make.token("z", *size, case.channels) if "z" in on else None,
-        delta_bias=bias,
+        delta_bias=None if bias is None else make.as_parameter(bias),
         order=make.order(case.order),
         initial_state=make.parameter("initial_state", case.batch, case.channels, n) if "initial_state" in on else None,
         delta_softplus="softplus" in on,
