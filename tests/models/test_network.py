@@ -95,3 +95,24 @@ def test_the_whole_model_survives_pickling_and_bfloat16(name: str) -> None:
     out = low(*images(low))
     assert out.score_map.dtype == torch.bfloat16
     assert out.score_map.isfinite().all() and out.box_cxcywh_unit.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_compiles_whole_and_gives_the_same(name: str) -> None:
+    model = tiny(name, depth=2)
+    template, search = images(model, 1)
+    torch.compiler.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        first = model(template, search)
+        torch.testing.assert_close(compiled(template, search, None), first)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_exports_and_gives_the_same(name: str) -> None:
+    model = tiny(name, depth=2)
+    template, search = images(model, 1)
+    with torch.no_grad():
+        tokens, state = model.embed_template(template), model(template, search).state
+        exported = torch.export.export(model, (tokens, search, state))
+        torch.testing.assert_close(exported.module()(tokens, search, state), model(tokens, search, state))

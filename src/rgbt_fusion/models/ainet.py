@@ -154,7 +154,8 @@ class AINet(TrackingNetwork):
         drawing: bool,
     ) -> Encoding:
         tokens = self._embed_two_streams(template, search)
-        indices, kept = self.backbone.all_indices(search.rgb), list[LayerTokens]()
+        indices = self.backbone.all_indices(search.rgb)
+        kept: list[LayerTokens] = []
         fused: list[tuple[Tensor, Tensor]] = []
         for number in range(self.settings.depth):
             tokens, indices = self.backbone.block(number, tokens, indices, streams=2, keep_ratio=keep_ratio)

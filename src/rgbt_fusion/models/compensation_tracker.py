@@ -106,7 +106,7 @@ class CompensationTracker(TrackingNetwork):
         template = self._template_tokens(template)
         check_template_batch(template, len(search.rgb))
         tokens, indices = self._compensate(template, *self.backbone.embed_search(torch.cat(search)).chunk(2))
-        kept = list[LayerTokens]()
+        kept: list[LayerTokens] = []
         for number in range(self.settings.depth):
             tokens, indices = self.backbone.block(number, tokens, indices, keep_ratio=keep_ratio)
             if number in layers:

@@ -109,7 +109,8 @@ class MutualPromptTeacher(TrackingNetwork):
     ) -> Encoding:
         self._check_lengths(keep_ratio)
         tokens = self._embed_two_streams(template, search)
-        indices, kept = self.backbone.all_indices(search.rgb), list[LayerTokens]()
+        indices = self.backbone.all_indices(search.rgb)
+        kept: list[LayerTokens] = []
         prompts = None if self.first_prompter is None else self.first_prompter(*tokens.chunk(2))
         for number, prompter in enumerate(self.prompters):
             prompts = cast(MutualPrompts, prompter(*tokens.chunk(2), prompts))
@@ -200,7 +201,8 @@ class OneStreamStudent(TrackingNetwork):
         if self.modality is not None:
             streams = streams + self.modality
         tokens = streams.transpose(0, 1).flatten(1, 2)
-        indices, kept = self.backbone.all_indices(search.rgb), list[LayerTokens]()
+        indices = self.backbone.all_indices(search.rgb)
+        kept: list[LayerTokens] = []
         for number in range(self.settings.depth):
             tokens, indices = self.backbone.block_side_by_side(number, tokens, indices, keep_ratio=keep_ratio)
             if number in layers:

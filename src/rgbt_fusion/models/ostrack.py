@@ -68,7 +68,8 @@ class OSTrack(TrackingNetwork):
     ) -> Encoding:
         searched = self.backbone.embed_search(self._image(search, self.search_size, "search"))
         tokens = join_template(self._template_tokens(template), searched)
-        indices, kept = self.backbone.all_indices(tokens), list[LayerTokens]()
+        indices = self.backbone.all_indices(tokens)
+        kept: list[LayerTokens] = []
         for number in range(self.settings.depth):
             tokens, indices = self.backbone.block(number, tokens, indices, keep_ratio=keep_ratio)
             if number in layers:

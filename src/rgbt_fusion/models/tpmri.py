@@ -143,7 +143,7 @@ class TPMRI(TrackingNetwork):
         prompt = torch.cat((cast(Tensor, template.tir), tir), dim=1)
         states = [] if weighed is None else [weighed]
         everywhere = indices = self.backbone.all_indices(tokens)
-        kept = list[LayerTokens]()
+        kept: list[LayerTokens] = []
         length = self.backbone.template_length
         for number, layer in enumerate(self.prompt_layers):
             stream = torch.cat((tokens[:, :length], self.backbone.restore(tokens[:, length:], indices)), dim=1)

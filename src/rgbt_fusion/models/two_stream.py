@@ -64,7 +64,8 @@ class TwoStream(TrackingNetwork):
         drawing: bool,
     ) -> Encoding:
         tokens = self._embed_two_streams(template, search)
-        indices, kept = self.backbone.all_indices(search.rgb), list[LayerTokens]()
+        indices = self.backbone.all_indices(search.rgb)
+        kept: list[LayerTokens] = []
         for number in range(self.settings.depth):
             tokens, indices = self.backbone.block(number, tokens, indices, streams=2, keep_ratio=keep_ratio)
             if number in layers:
