@@ -4,6 +4,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "_cpu.h"
 
@@ -188,12 +191,35 @@ static void sum_over_batch(const Sequence *seq, Weights to, const float *from, i
     }
 }
 
+/* ---- large pages: the first write to a fresh result costs more than the scan when it comes 4 kB at a time ---- */
+
+#define LARGE_PAGE ((uintptr_t)1 << 21)
+
+static void expect_writes(const void *data, int64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    uintptr_t from = ((uintptr_t)data + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+    uintptr_t to = ((uintptr_t)data + (uintptr_t)bytes) / LARGE_PAGE * LARGE_PAGE;
+    if (data && to > from) madvise((void *)from, to - from, MADV_HUGEPAGE); /* a hint: it may be refused */
+#else
+    (void)data, (void)bytes;
+#endif
+}
+
+static void expect_tokens(const Sequence *seq, Tokens x) {
+    int64_t last = (x.r ? seq->directions - 1 : 0) * x.r + (seq->batch - 1) * x.b + (seq->length - 1) * x.l +
+                   (seq->channels - 1) * x.d;
+    expect_writes(x.data, (last + 1) * (seq->dtype == FP32 ? 4 : 2));
+}
+
 /* ---- what Python calls; each returns 1 where memory ran out ---- */
 
 EXPORT int rgbt_fusion_scan_forward(const Scan *s) {
     const Kernels *kernels = kernels_of(s->seq.level);
     int64_t threads = threads_for(&s->seq, s->states + 4);
     Plan plan = cut(&s->seq, s->groups, s->u, threads);
+    expect_tokens(&s->seq, s->out);
+    expect_writes(s->checkpoints, (s->seq.length + BLOCK - 1) / BLOCK * s->seq.directions * s->seq.batch * s->seq.channels *
+                                      s->states * (int64_t)sizeof(float));
     Job job = {.item = item_scan_forward, .kernels = kernels, .scan = s, .plan = &plan,
                .items = s->seq.batch * plan.groups * plan.chunks, .scratch_bytes = kernels->scan_forward_bytes(s, &plan)};
     return spread(&job, &s->seq, threads);
@@ -212,6 +238,7 @@ EXPORT int rgbt_fusion_scan_backward(const Scan *s) {
     plan.dB = memory, plan.dC = memory + dB;
     plan.dA = partial(seq, s->dA, s->states, &spare), plan.dreadout = partial(seq, s->dreadout, s->states, &spare);
     plan.dD = partial(seq, s->dD, 1, &spare), plan.dbias = partial(seq, s->dbias, 1, &spare);
+    expect_tokens(seq, s->du), expect_tokens(seq, s->ddelta), expect_tokens(seq, s->dz);
     Job pieces = {.item = item_scan_backward, .kernels = kernels, .scan = s, .plan = &plan,
                   .items = seq->batch * plan.groups * plan.chunks, .scratch_bytes = kernels->scan_backward_bytes(s, &plan)};
     Job sums = {.item = item_sum_pieces, .kernels = kernels, .scan = s, .plan = &plan,
@@ -229,6 +256,7 @@ EXPORT int rgbt_fusion_conv_forward(const Conv *s) {
     const Kernels *kernels = kernels_of(s->seq.level);
     int64_t threads = threads_for(&s->seq, 4);
     Plan plan = cut(&s->seq, 1, s->x, threads);
+    expect_tokens(&s->seq, s->out);
     Job job = {.item = item_conv_forward, .kernels = kernels, .conv = s, .plan = &plan, .items = s->seq.batch * plan.chunks,
                .scratch_bytes = kernels->conv_forward_bytes(s, &plan)};
     return spread(&job, &s->seq, threads);
@@ -243,6 +271,7 @@ EXPORT int rgbt_fusion_conv_backward(const Conv *s) {
     float *memory = malloc(spare_floats * sizeof(float) + 1), *spare = memory;
     if (!memory) return 1;
     plan.dweight = partial(seq, s->dweight, s->taps, &spare), plan.dbias = partial(seq, s->dbias, 1, &spare);
+    expect_tokens(seq, s->dx);
     Job job = {.item = item_conv_backward, .kernels = kernels, .conv = s, .plan = &plan, .items = seq->batch * plan.chunks,
                .scratch_bytes = kernels->conv_backward_bytes(s, &plan)};
     int failed = spread(&job, seq, threads);

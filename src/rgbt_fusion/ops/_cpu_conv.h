@@ -2,10 +2,10 @@
  * A tile of x begins with the W - 1 rows before it in scan order, zeros before the first. */
 #include "_cpu_scan.h"
 
-static void load_taps(float *x, Rows from, const int32_t *rows, int64_t t0, int steps, int taps, int width, int ahead) {
+static void load_taps(float *x, Rows from, const int32_t *rows, int64_t t0, int steps, int taps, int width) {
     int before = least(taps - 1, t0), missing = taps - 1 - before;
     memset(x, 0, missing * V * sizeof(float));
-    load_tile(x + missing * V, from, rows + t0 - before, before + steps, width, ahead);
+    load_tile(x + missing * V, from, rows + t0 - before, before + steps, width);
 }
 
 INLINE vf correlate(const float *x, const vf *weight, int taps, vf bias) {
@@ -61,7 +61,7 @@ typedef struct {
 static size_t lay_out_conv(Convolution *f, const Conv *s, const Plan *plan, Piece piece, int backward, void *base) {
     Arena arena = {base, 0};
     int64_t channels = padded(plan->chunk), halo = (s->taps - 1) * V, tile = BLOCK * V;
-    f->rows = (int32_t *)take(&arena, s->seq.length + V);
+    f->rows = (int32_t *)take(&arena, s->seq.length + BLOCK);
     f->weight = take(&arena, channels * s->taps), f->bias = take(&arena, channels);
     f->x = take(&arena, halo + tile), f->y = take(&arena, tile);
     if (backward) {
@@ -98,7 +98,7 @@ static void conv_forward(const Conv *s, const Plan *plan, Piece piece, void *scr
             int steps = least(BLOCK, length - t0);
             for (int64_t c = 0; c < piece.width; c += V) {
                 int width = least(V, piece.width - c);
-                load_taps(f.x, rows_of(s->x, r, b, piece.c + c, dtype), f.rows, t0, steps, s->taps, width, BLOCK);
+                load_taps(f.x, rows_of(s->x, r, b, piece.c + c, dtype), f.rows, t0, steps, s->taps, width);
                 PER_TAPS(convolve, s->taps, s->silu, steps, f.x, f.weight + c * s->taps, load(f.bias + c), f.y);
                 store_tile(rows_of(s->out, r, b, piece.c + c, dtype), f.y, f.rows + t0, steps, width);
             }
@@ -120,8 +120,8 @@ static void conv_backward(const Conv *s, const Plan *plan, Piece piece, void *sc
             int steps = least(BLOCK, length - t0);
             for (int64_t c = 0; c < piece.width; c += V) {
                 int width = least(V, piece.width - c);
-                load_taps(f.x, rows_of(s->x, r, b, piece.c + c, dtype), f.rows, t0, steps, taps, width, -BLOCK);
-                load_tile(f.grad, rows_of(s->dout, r, b, piece.c + c, dtype), f.rows + t0, steps, width, -BLOCK);
+                load_taps(f.x, rows_of(s->x, r, b, piece.c + c, dtype), f.rows, t0, steps, taps, width);
+                load_tile(f.grad, rows_of(s->dout, r, b, piece.c + c, dtype), f.rows + t0, steps, width);
                 memcpy(f.grad + steps * V, f.later + c * taps, halo * sizeof(float));
                 PER_TAPS(convolve_back, taps, s->silu, steps, f.x, f.weight + c * taps, load(f.bias + c), f.grad, f.y,
                          f.dweight + c * taps, f.dbias + c);

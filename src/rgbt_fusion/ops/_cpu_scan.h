@@ -43,18 +43,14 @@ static void store_channels(float *to, const float *from, int64_t width, int add)
 INLINE int64_t tiles_of(int64_t states) { return (states + V - 1) / V; }
 INLINE const float *state_in(const float *tiles, int64_t n) { return tiles + n / V * BLOCK * V + n % V; }
 
-static void load_group(float *tiles, Rows x, const int32_t *rows, int steps, int64_t states, int ahead) {
-    for (int64_t n = 0; n < states; n += V) {
-        Rows part = {x.data + n * x.d * size_of(x.dtype), x.l, x.d, x.dtype};
-        load_tile(tiles + n * BLOCK, part, rows, steps, least(V, states - n), ahead);
-    }
+static void load_group(float *tiles, Rows x, const int32_t *rows, int steps, int64_t states) {
+    for (int64_t n = 0; n < states; n += LINE)
+        load_tile(tiles + n * BLOCK, from_channel(x, n), rows, steps, least(LINE, states - n));
 }
 
 static void put_group(Rows x, float *tiles, const int32_t *rows, int steps, int64_t states, int add) {
-    for (int64_t n = 0; n < states; n += V) {
-        Rows part = {x.data + n * x.d * size_of(x.dtype), x.l, x.d, x.dtype};
-        put_tile(part, tiles + n * BLOCK, rows, steps, least(V, states - n), add);
-    }
+    for (int64_t n = 0; n < states; n += LINE)
+        put_tile(from_channel(x, n), tiles + n * BLOCK, rows, steps, least(LINE, states - n), add);
 }
 
 /* Checkpoints (R, B, S, N, D): the address of channel c before block `block`. */
@@ -67,21 +63,22 @@ INLINE float *weights(Weights w, int64_t r, int64_t offset) { return w.data ? w.
 INLINE int adds(int64_t r, int64_t stride) { return r > 0 && stride == 0; }
 
 
-/* In place: delta -> dt and u -> dt u; `slope` is scratch space or becomes d dt / d delta. Returns whether exp2_fast must
- * be ready for any argument, for decays of at most `bound` a unit of time. */
-INLINE int prepare_steps(float *delta, float *u, float *slope, int want_slope, int steps, vf bias, int softplus_on,
-                         float bound) {
+/* dt in place of delta, dtu = dt u, y = D u; `slope` is scratch space or becomes d dt / d delta. Returns whether exp2_fast
+ * must be ready for any argument, for decays of at most `bound` a unit of time. */
+INLINE int prepare_steps(float *delta, const float *u, float *dtu, float *y, float *slope, int want_slope, int steps, vf bias,
+                         vf skip, int softplus_on, float bound) {
     vf largest = {0}, strange = {0};
     if (softplus_on)
         OVERLAP for (int t = 0; t < steps * V; t += V) store(slope + t, exponential(-absolute(load(delta + t) + bias)));
     OVERLAP for (int t = 0; t < steps * V; t += V) {
-        vf x = load(delta + t) + bias, e = load(slope + t);
+        vf x = load(delta + t) + bias, e = load(slope + t), input = load(u + t);
         vf dt = softplus_on ? softplus(x, e) : x;
         if (want_slope) store(slope + t, softplus_on ? softplus_slope(x, e) : splat(1.0f));
         largest = larger(largest, absolute(dt));
         strange += dt * 0.0f;
         store(delta + t, dt);
-        store(u + t, dt * load(u + t));
+        store(y + t, skip * input);
+        store(dtu + t, dt * input);
     }
     if (V == 16) return 0;
     int wide = 0;
@@ -110,32 +107,31 @@ typedef struct {
     float *y, *decays, *states, *state, *dstate, *dinput, *ddt, *dB, *dC, *dA, *dreadout;
 } Strip;
 
-#define TILE (BLOCK * V)
-
-/* One function for each number of states and without or with a readout, so that the compiler sees constants. */
+/* One function for each number of states and each value of a flag, so that the compiler sees constants. */
 #define VARIANTS(F) \
     APART void F##_1(const Strip *s) { F(1, 0, s); } \
     APART void F##_2(const Strip *s) { F(2, 0, s); } \
     APART void F##_3(const Strip *s) { F(3, 0, s); } \
     APART void F##_4(const Strip *s) { F(4, 0, s); } \
-    APART void F##_1_readout(const Strip *s) { F(1, 1, s); } \
-    APART void F##_2_readout(const Strip *s) { F(2, 1, s); } \
-    APART void F##_3_readout(const Strip *s) { F(3, 1, s); } \
-    APART void F##_4_readout(const Strip *s) { F(4, 1, s); } \
+    APART void F##_1_flag(const Strip *s) { F(1, 1, s); } \
+    APART void F##_2_flag(const Strip *s) { F(2, 1, s); } \
+    APART void F##_3_flag(const Strip *s) { F(3, 1, s); } \
+    APART void F##_4_flag(const Strip *s) { F(4, 1, s); } \
     static void (*const F##_variants[2][NB])(const Strip *) = { \
-        {F##_1, F##_2, F##_3, F##_4}, {F##_1_readout, F##_2_readout, F##_3_readout, F##_4_readout}};
+        {F##_1, F##_2, F##_3, F##_4}, {F##_1_flag, F##_2_flag, F##_3_flag, F##_4_flag}};
 
-INLINE void decay_tile(int wide, int steps, const float *dt, vf A, float *decays) {
-    OVERLAP for (int t = 0; t < steps * V; t += V) store(decays + t * NB, exp2_fast(load(dt + t) * A, wide));
-}
-
-/* exp(dt A) of the strip's states. */
-APART void find_decays(const Strip *s, int nb, int wide) {
-    for (int k = 0; k < nb; k++) {
-        if (wide) decay_tile(1, s->steps, s->dt, load(s->A + k * V), s->decays + k * V);
-        else decay_tile(0, s->steps, s->dt, load(s->A + k * V), s->decays + k * V);
+/* exp(dt A). */
+INLINE void find_decays(int nb, int wide, const Strip *s) {
+    const float *dt = s->dt;
+    float *decays = s->decays;
+    vf A[NB];
+    UNROLL for (int k = 0; k < nb; k++) A[k] = load(s->A + k * V);
+    for (int t = 0; t < s->steps * V; t += V) {
+        vf step = load(dt + t);
+        UNROLL for (int k = 0; k < nb; k++) store(decays + t * NB + k * V, exp2_fast(step * A[k], wide));
     }
 }
+VARIANTS(find_decays)
 
 /* ---- forward ---- */
 
@@ -160,6 +156,21 @@ INLINE void recur(int nb, int with_readout, const Strip *s) {
 }
 VARIANTS(recur)
 
+/* The block after this one, `step` steps on where the piece has no more channels. */
+static Fetch next_block(const Sequence *seq, const int32_t *rows, int64_t width, int64_t *t0, int64_t *c, int step) {
+    *c += LINE;
+    if (*c >= width) *c = 0, *t0 += step;
+    int within = *t0 >= 0 && *t0 < seq->length;
+    return (Fetch){.rows = within ? rows + *t0 : rows, .steps = within ? least(BLOCK, seq->length - *t0) : 0};
+}
+
+/* The power of two that gets all lines fetched in the course of a block. */
+INLINE int lines_each(const Fetch *f, int64_t states) {
+    int lines = 1;
+    while (lines < BLOCK && lines * LINE / V * states < f->count * BLOCK) lines *= 2;
+    return lines;
+}
+
 static void gate(float *y, const float *z, int steps) {
     OVERLAP for (int t = 0; t < steps * V; t += V) {
         vf x = load(z + t);
@@ -169,19 +180,20 @@ static void gate(float *y, const float *z, int steps) {
 
 typedef struct {
     int32_t *rows;
-    float *A, *readout, *D, *bias, *bound, *state, *B, *C, *dt, *dtu, *y, *decays;
+    float *A, *readout, *D, *bias, *bound, *state, *B, *C, *dt, *dtu, *y, *z, *decays;
     Sum out;
 } Forward;
 
 static size_t lay_out_forward(Forward *f, const Scan *s, const Plan *plan, Piece piece, void *base) {
     Arena arena = {base, 0};
-    int64_t channels = padded(plan->chunk), states = channels * s->states, tile = TILE;
-    f->rows = (int32_t *)take(&arena, s->seq.length + V);
+    int64_t channels = padded(plan->chunk), states = channels * s->states, line = BLOCK * LINE;
+    f->rows = (int32_t *)take(&arena, s->seq.length + BLOCK);
     f->A = take(&arena, states), f->state = take(&arena, states);
     f->readout = s->readout.data ? take(&arena, states) : NULL;
     f->D = take(&arena, channels), f->bias = take(&arena, channels), f->bound = take(&arena, channels);
-    f->B = take(&arena, tiles_of(s->states) * tile), f->C = take(&arena, tiles_of(s->states) * tile);
-    f->dt = take(&arena, tile), f->dtu = take(&arena, tile), f->y = take(&arena, tile), f->decays = take(&arena, NB * tile);
+    f->B = take(&arena, tiles_of(s->states) * TILE), f->C = take(&arena, tiles_of(s->states) * TILE);
+    f->dt = take(&arena, line), f->dtu = take(&arena, line), f->y = take(&arena, line), f->z = take(&arena, line);
+    f->decays = take(&arena, NB * TILE);
     f->out = sum_into(&arena, &s->seq, s->out, piece, plan->chunk);
     return arena.used * sizeof(float);
 }
@@ -191,32 +203,45 @@ static size_t scan_forward_bytes(const Scan *s, const Plan *plan) {
     return lay_out_forward(&f, s, plan, (Piece){0}, NULL);
 }
 
-/* Up to V channels over one tile. */
-static void forward_tile(const Scan *s, const Forward *f, Piece piece, int64_t r, int64_t t0, int steps, int64_t c) {
-    const int32_t *rows = f->rows + t0;
-    const int64_t b = piece.b, at = piece.c + c, dtype = s->seq.dtype;
-    const int width = least(V, piece.width - c);
-    const float *A = f->A + c * s->states, *readout = f->readout ? f->readout + c * s->states : NULL;
-    float *state = f->state + c * s->states;
+/* One tile: f->dt holds delta, f->dtu u, f->z z; leaves the output in f->y. */
+static void forward_tile(const Scan *s, const Forward *f, Fetch *fetch, Piece piece, int64_t r, int64_t t0, int steps,
+                         int64_t c, int64_t m) {
+    const int64_t states = s->states;
+    const float *A = f->A + c * states, *readout = f->readout ? f->readout + c * states : NULL;
+    float *state = f->state + c * states, *dt = f->dt + m * TILE, *dtu = f->dtu + m * TILE, *y = f->y + m * TILE;
     if (s->checkpoints)
-        for (int64_t n = 0; n < s->states; n++)
-            store_some((char *)(checkpoint(s, r, b, t0 / BLOCK, at) + n * s->seq.channels), 1, load(state + n * V), width, FP32);
-    load_tile(f->dt, rows_of(s->delta, r, b, at, dtype), rows, steps, width, BLOCK);
-    load_tile(f->dtu, rows_of(s->u, r, b, at, dtype), rows, steps, width, BLOCK);
-    vf skip = load(f->D + c);
-    for (int t = 0; t < steps * V; t += V) store(f->y + t, skip * load(f->dtu + t));
-    int wide = prepare_steps(f->dt, f->dtu, f->decays, 0, steps, load(f->bias + c), s->softplus, f->bound[c / V]);
-    for (int64_t n = 0; n < s->states; n += NB) {
-        int nb = least(NB, s->states - n);
-        Strip strip = {.steps = steps, .dt = f->dt, .dtu = f->dtu, .y = f->y, .decays = f->decays, .A = A + n * V,
+        for (int64_t n = 0; n < states; n++)
+            store_some((char *)(checkpoint(s, r, piece.b, t0 / BLOCK, piece.c + c) + n * s->seq.channels), 1,
+                       load(state + n * V), least(V, piece.width - c), FP32);
+    int wide = prepare_steps(dt, dtu, dtu, y, f->decays, 0, steps, load(f->bias + c), load(f->D + c), s->softplus,
+                             f->bound[c / V]);
+    const int lines = lines_each(fetch, states);
+    for (int64_t n = 0; n < states; n += NB) {
+        int nb = least(NB, states - n);
+        Strip strip = {.steps = steps, .dt = dt, .dtu = dtu, .y = y, .decays = f->decays, .A = A + n * V,
                        .B = state_in(f->B, n), .C = state_in(f->C, n), .state = state + n * V, .readout = readout + n * V};
-        find_decays(&strip, nb, wide);
+        fetch_lines(fetch, nb * lines);
+        find_decays_variants[wide][nb - 1](&strip);
         recur_variants[readout != NULL][nb - 1](&strip);
     }
-    if (s->z.data) {
-        load_tile(f->dt, rows_of(s->z, r, b, at, dtype), rows, steps, width, BLOCK);
-        gate(f->y, f->dt, steps);
-    }
+    if (s->z.data) gate(y, f->z + m * TILE, steps);
+}
+
+/* Up to LINE channels over one block of steps. */
+static void forward_block(const Scan *s, const Forward *f, Piece piece, int64_t r, int64_t t0, int steps, int64_t c) {
+    const int32_t *rows = f->rows + t0;
+    const int64_t b = piece.b, at = piece.c + c, dtype = s->seq.dtype;
+    const int width = least(LINE, piece.width - c);
+    load_tile(f->dt, rows_of(s->delta, r, b, at, dtype), rows, steps, width);
+    load_tile(f->dtu, rows_of(s->u, r, b, at, dtype), rows, steps, width);
+    if (s->z.data) load_tile(f->z, rows_of(s->z, r, b, at, dtype), rows, steps, width);
+    int64_t next_c = c, next_t0 = t0;
+    Fetch next = next_block(&s->seq, f->rows, piece.width, &next_t0, &next_c, BLOCK);
+    fetch_later(&next, rows_of(s->delta, r, b, piece.c + next_c, dtype));
+    fetch_later(&next, rows_of(s->u, r, b, piece.c + next_c, dtype));
+    fetch_later(&next, rows_of(s->z, r, b, piece.c + next_c, dtype));
+    fetch_later(&next, sum_rows(&f->out, r, next_c));
+    for (int m = 0; m * V < width; m++) forward_tile(s, f, &next, piece, r, t0, steps, c + m * V, m);
     put_tile(sum_rows(&f->out, r, c), f->y, rows, steps, width, adds(r, s->out.r));
 }
 
@@ -234,9 +259,9 @@ static void scan_forward(const Scan *s, const Plan *plan, Piece piece, void *scr
         load_states(f.state, weights(s->start, r, at * states), width, states, 1.0f);
         for (int64_t t0 = 0; t0 < length; t0 += BLOCK) {
             int steps = least(BLOCK, length - t0);
-            load_group(f.B, rows_of_group(s->B, r, piece.b, piece.group, 0, s->seq.dtype), f.rows + t0, steps, states, BLOCK);
-            load_group(f.C, rows_of_group(s->C, r, piece.b, piece.group, 0, s->seq.dtype), f.rows + t0, steps, states, BLOCK);
-            for (int64_t c = 0; c < width; c += V) forward_tile(s, &f, piece, r, t0, steps, c);
+            load_group(f.B, rows_of_group(s->B, r, piece.b, piece.group, 0, s->seq.dtype), f.rows + t0, steps, states);
+            load_group(f.C, rows_of_group(s->C, r, piece.b, piece.group, 0, s->seq.dtype), f.rows + t0, steps, states);
+            for (int64_t c = 0; c < width; c += LINE) forward_block(s, &f, piece, r, t0, steps, c);
         }
         store_states(s->last + (r * s->seq.batch * s->seq.channels + at) * states, f.state, width, states, 0);
     }
@@ -318,8 +343,8 @@ typedef struct {
 
 static size_t lay_out_backward(Backward *f, const Scan *s, const Plan *plan, Piece piece, void *base) {
     Arena arena = {base, 0};
-    int64_t channels = padded(plan->chunk), states = channels * s->states, tile = TILE, group = tiles_of(s->states) * tile;
-    f->rows = (int32_t *)take(&arena, s->seq.length + V);
+    int64_t channels = padded(plan->chunk), states = channels * s->states, group = tiles_of(s->states) * TILE;
+    f->rows = (int32_t *)take(&arena, s->seq.length + BLOCK);
     f->A = take(&arena, states), f->dA = take(&arena, states), f->dstate = take(&arena, states);
     f->start = take(&arena, s->states * V);
     f->readout = s->readout.data ? take(&arena, states) : NULL;
@@ -327,9 +352,10 @@ static size_t lay_out_backward(Backward *f, const Scan *s, const Plan *plan, Pie
     f->D = take(&arena, channels), f->bias = take(&arena, channels), f->bound = take(&arena, channels);
     f->dD = take(&arena, channels), f->dbias = take(&arena, channels);
     f->B = take(&arena, group), f->C = take(&arena, group), f->dB = take(&arena, group), f->dC = take(&arena, group);
-    float **tiles[] = {&f->u, &f->dt, &f->dtu, &f->slope, &f->y, &f->dy, &f->dz, &f->dinput, &f->ddt};
-    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) *tiles[i] = take(&arena, tile);
-    f->decays = take(&arena, NB * tile), f->states = take(&arena, NB * tile);
+    f->dtu = take(&arena, TILE), f->slope = take(&arena, TILE), f->y = take(&arena, TILE), f->dinput = take(&arena, TILE);
+    float **tiles[] = {&f->u, &f->dt, &f->dy, &f->dz, &f->ddt};
+    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) *tiles[i] = take(&arena, BLOCK * LINE);
+    f->decays = take(&arena, NB * TILE), f->states = take(&arena, NB * TILE);
     f->du = sum_into(&arena, &s->seq, s->du, piece, plan->chunk);
     f->ddelta = sum_into(&arena, &s->seq, s->ddelta, piece, plan->chunk);
     f->dz_sum = sum_into(&arena, &s->seq, s->dz, piece, plan->chunk);
@@ -350,53 +376,68 @@ static void ungate(float *dout, float *z, int steps) {
     }
 }
 
-/* Up to V channels over one tile, last step first. */
-static void backward_tile(const Scan *s, const Backward *f, Piece piece, int64_t r, int64_t t0, int steps, int64_t c) {
-    const int32_t *rows = f->rows + t0;
-    const int64_t b = piece.b, at = piece.c + c, dtype = s->seq.dtype;
-    const int width = least(V, piece.width - c);
-    load_tile(f->u, rows_of(s->u, r, b, at, dtype), rows, steps, width, -BLOCK);
-    load_tile(f->dt, rows_of(s->delta, r, b, at, dtype), rows, steps, width, -BLOCK);
-    load_tile(f->dy, rows_of(s->dout, r, b, at, dtype), rows, steps, width, -BLOCK);
-    if (s->z.data) {
-        load_tile(f->dz, rows_of(s->z, r, b, at, dtype), rows, steps, width, -BLOCK);
-        ungate(f->dy, f->dz, steps);
-    }
+/* One tile, last step first: holds u, delta (in dt), d out (in dy), z (in dz); leaves their gradients in u, ddt and dz. */
+static void backward_tile(const Scan *s, const Backward *f, Fetch *fetch, Piece piece, int64_t r, int64_t t0, int steps,
+                          int64_t c, int64_t m) {
+    const int64_t states = s->states, first = m * TILE;
+    float *u = f->u + first, *dt = f->dt + first, *dy = f->dy + first, *dz = f->dz + first, *ddt = f->ddt + first;
+    if (s->z.data) ungate(dy, dz, steps);
     vf skip = load(f->D + c), zero = {0};
     for (int t = 0; t < steps * V; t += V) {
-        store(f->dtu + t, load(f->u + t));
-        store(f->y + t, skip * load(f->u + t));
         store(f->dinput + t, zero);
-        store(f->ddt + t, zero);
+        store(ddt + t, zero);
     }
-    int wide = prepare_steps(f->dt, f->dtu, f->slope, 1, steps, load(f->bias + c), s->softplus, f->bound[c / V]);
-    for (int64_t n = 0; n < s->states; n++) {
-        const char *start = (const char *)(checkpoint(s, r, b, t0 / BLOCK, at) + n * s->seq.channels);
-        store(f->start + n * V, width == V ? load((const float *)start) : load_some(start, 1, width, FP32));
+    int wide = prepare_steps(dt, u, f->dtu, f->y, f->slope, 1, steps, load(f->bias + c), skip, s->softplus, f->bound[c / V]);
+    for (int64_t n = 0; n < states; n++) {
+        const char *start = (const char *)(checkpoint(s, r, piece.b, t0 / BLOCK, piece.c + c) + n * s->seq.channels);
+        store(f->start + n * V, load_some(start, 1, least(V, piece.width - c), FP32));
     }
-    for (int64_t n = 0; n < s->states; n += NB) {
-        int nb = least(NB, s->states - n);
-        int64_t at_n = (c / V * s->states * V) + n * V, in_group = n / V * TILE + n % V;
-        Strip strip = {.steps = steps, .dt = f->dt, .dtu = f->dtu, .dy = f->dy, .y = f->y, .dinput = f->dinput, .ddt = f->ddt,
-                       .decays = f->decays, .states = f->states, .state = f->start + n * V, .dstate = f->dstate + at_n,
-                       .A = f->A + at_n, .dA = f->dA + at_n, .readout = f->readout + at_n, .dreadout = f->dreadout + at_n,
+    const int lines = lines_each(fetch, states);
+    for (int64_t n = 0; n < states; n += NB) {
+        int nb = least(NB, states - n);
+        int64_t at = c * states + n * V, in_group = n / V * TILE + n % V;
+        Strip strip = {.steps = steps, .dt = dt, .dtu = f->dtu, .dy = dy, .y = f->y, .dinput = f->dinput, .ddt = ddt,
+                       .decays = f->decays, .states = f->states, .state = f->start + n * V, .dstate = f->dstate + at,
+                       .A = f->A + at, .dA = f->dA + at, .readout = f->readout + at, .dreadout = f->dreadout + at,
                        .B = f->B + in_group, .C = f->C + in_group, .dB = f->dB + in_group, .dC = f->dC + in_group};
-        find_decays(&strip, nb, wide);
+        fetch_lines(fetch, nb * lines);
+        find_decays_variants[wide][nb - 1](&strip);
         recompute_variants[f->readout != NULL][nb - 1](&strip);
         adjoin_variants[f->readout != NULL][nb - 1](&strip);
     }
     vf dskip = load(f->dD + c), dbias = load(f->dbias + c);
     for (int t = 0; t < steps * V; t += V) {
-        vf u = load(f->u + t), dy = load(f->dy + t), dinput = load(f->dinput + t);
-        vf ddelta = (load(f->ddt + t) * LN2 + dinput * u) * load(f->slope + t);
-        dskip += dy * u;
+        vf x = load(u + t), grad = load(dy + t), dinput = load(f->dinput + t);
+        vf ddelta = (load(ddt + t) * LN2 + dinput * x) * load(f->slope + t);
+        dskip += grad * x;
         dbias += ddelta;
-        store(f->u + t, dinput * load(f->dt + t) + skip * dy);
-        store(f->ddt + t, ddelta);
-        store(f->dz + t, load(f->dz + t) * load(f->y + t));
+        store(u + t, dinput * load(dt + t) + skip * grad);
+        store(ddt + t, ddelta);
+        store(dz + t, load(dz + t) * load(f->y + t));
     }
     store(f->dD + c, dskip);
     store(f->dbias + c, dbias);
+}
+
+/* Up to LINE channels over one block of steps. */
+static void backward_block(const Scan *s, const Backward *f, Piece piece, int64_t r, int64_t t0, int steps, int64_t c) {
+    const int32_t *rows = f->rows + t0;
+    const int64_t b = piece.b, at = piece.c + c, dtype = s->seq.dtype;
+    const int width = least(LINE, piece.width - c);
+    load_tile(f->u, rows_of(s->u, r, b, at, dtype), rows, steps, width);
+    load_tile(f->dt, rows_of(s->delta, r, b, at, dtype), rows, steps, width);
+    load_tile(f->dy, rows_of(s->dout, r, b, at, dtype), rows, steps, width);
+    if (s->z.data) load_tile(f->dz, rows_of(s->z, r, b, at, dtype), rows, steps, width);
+    int64_t next_c = c, next_t0 = t0;
+    Fetch next = next_block(&s->seq, f->rows, piece.width, &next_t0, &next_c, -BLOCK);
+    fetch_later(&next, rows_of(s->u, r, b, piece.c + next_c, dtype));
+    fetch_later(&next, rows_of(s->delta, r, b, piece.c + next_c, dtype));
+    fetch_later(&next, rows_of(s->dout, r, b, piece.c + next_c, dtype));
+    fetch_later(&next, rows_of(s->z, r, b, piece.c + next_c, dtype));
+    fetch_later(&next, sum_rows(&f->du, r, next_c));
+    fetch_later(&next, sum_rows(&f->ddelta, r, next_c));
+    if (s->dz.data) fetch_later(&next, sum_rows(&f->dz_sum, r, next_c));
+    for (int m = 0; m * V < width; m++) backward_tile(s, f, &next, piece, r, t0, steps, c + m * V, m);
     put_tile(sum_rows(&f->du, r, c), f->u, rows, steps, width, adds(r, s->du.r));
     put_tile(sum_rows(&f->ddelta, r, c), f->ddt, rows, steps, width, adds(r, s->ddelta.r));
     if (s->dz.data) put_tile(sum_rows(&f->dz_sum, r, c), f->dz, rows, steps, width, adds(r, s->dz.r));
@@ -451,11 +492,11 @@ static void scan_backward(const Scan *s, const Plan *plan, Piece piece, void *sc
         for (int64_t t0 = (length - 1) / BLOCK * BLOCK; t0 >= 0; t0 -= BLOCK) {
             const int32_t *rows = f.rows + t0;
             int steps = least(BLOCK, length - t0);
-            load_group(f.B, rows_of_group(s->B, r, b, piece.group, 0, dtype), rows, steps, states, -BLOCK);
-            load_group(f.C, rows_of_group(s->C, r, b, piece.group, 0, dtype), rows, steps, states, -BLOCK);
+            load_group(f.B, rows_of_group(s->B, r, b, piece.group, 0, dtype), rows, steps, states);
+            load_group(f.C, rows_of_group(s->C, r, b, piece.group, 0, dtype), rows, steps, states);
             memset(f.dB, 0, group);
             memset(f.dC, 0, group);
-            for (int64_t c = 0; c < width; c += V) backward_tile(s, &f, piece, r, t0, steps, c);
+            for (int64_t c = 0; c < width; c += LINE) backward_block(s, &f, piece, r, t0, steps, c);
             put_group(partial_group(s, plan, plan->dB, s->dB, r, piece), f.dB, rows, steps, states, adds(r, s->dB.r));
             put_group(partial_group(s, plan, plan->dC, s->dC, r, piece), f.dC, rows, steps, states, adds(r, s->dC.r));
         }
@@ -470,21 +511,19 @@ static void scan_backward(const Scan *s, const Plan *plan, Piece piece, void *sc
 static void sum_pieces(const Scan *s, const Plan *plan, int64_t r, int64_t b, int64_t group, int64_t t0) {
     const Groups *to[] = {&s->dB, &s->dC};
     float *const parts[] = {plan->dB, plan->dC};
-    float tile[BLOCK * V];
+    float tile[BLOCK * LINE], more[BLOCK * LINE];
     int32_t rows[BLOCK];
     int steps = least(BLOCK, s->seq.length - t0);
     for (int i = 0; i < steps; i++) rows[i] = t0 + i;
     for (int which = 0; which < 2; which++) {
         if (r > 0 && to[which]->r == 0) continue;
-        for (int64_t n = 0; n < s->states; n += V) {
-            int width = least(V, s->states - n);
+        for (int64_t n = 0; n < s->states; n += LINE) {
+            int width = least(LINE, s->states - n);
             memset(tile, 0, sizeof tile);
             for (int64_t k = 0; k < plan->chunks; k++) {
                 Rows part = partial_group(s, plan, parts[which], *to[which], r, (Piece){.b = b, .group = group, .chunk = k});
-                float more[BLOCK * V];
-                part.data += n * sizeof(float);
-                load_tile(more, part, rows, steps, width, 0);
-                for (int i = 0; i < steps * V; i += V) store(tile + i, load(tile + i) + load(more + i));
+                load_tile(more, from_channel(part, n), rows, steps, width);
+                add_tiles(tile, more, width);
             }
             store_tile(rows_of_group(*to[which], r, b, group, n, s->seq.dtype), tile, rows, steps, width);
         }

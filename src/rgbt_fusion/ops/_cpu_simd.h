@@ -53,8 +53,6 @@ INLINE vf smaller(vf a, vf x) { return (vf)_mm_min_ps((__m128)a, (__m128)x); }
 INLINE vf larger(vf a, vf x) { return (vf)vmaxq_f32((float32x4_t)a, (float32x4_t)x); }
 INLINE vf smaller(vf a, vf x) { return (vf)vminq_f32((float32x4_t)a, (float32x4_t)x); }
 #endif
-INLINE vf within(vf x, float low, float high) { return smaller(splat(high), larger(splat(low), x)); }
-
 /* ---- exponentials: x = n + f by adding and taking away 1.5 * 2^23, 2^f by a polynomial that is exact at 0 ---- */
 
 #define ROUND 12582912.0f
@@ -67,7 +65,7 @@ INLINE vf exp2_fast(vf x, int wide) {
     vf f = (vf)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT);
     vf n = x - f;
 #else
-    if (wide) x = within(x, -127.0f, 128.0f);
+    if (wide) x = smaller(splat(128.0f), larger(splat(-127.0f), x));
     vf t = x + ROUND;
     vf n = t - ROUND;
     vf f = x - n;
@@ -86,9 +84,10 @@ INLINE vf exp2_fast(vf x, int wide) {
 
 INLINE vf canonical_nan(vf x) { return choose(x == x, x, splat(NAN)); }
 
-/* e^x for any x, relative error 1e-7 also far from 0 (ln 2 in two parts); held within e^-87 and e^88. */
+/* e^x for x up to 88, relative error 1e-7 also far from 0 (ln 2 in two parts), never below e^-87. Every caller also adds or
+ * multiplies x itself, so that a NaN need not come through here. */
 INLINE vf exponential(vf x) {
-    x = within(x, -87.0f, 88.0f);
+    x = larger(splat(-87.0f), x);
     vf t = x * 1.4426950408889634f + ROUND;
     vf n = t - ROUND;
     vf f = (x - n * 0.693145751953125f) - n * 1.4286068203094173e-06f;
@@ -98,10 +97,10 @@ INLINE vf exponential(vf x) {
     p = p * f + 0.4999999403953552f;
     p = p * f + 1.0f;
     p = p * f + 1.0f;
-    return choose(x == x, (vf)((vu)p + ((vu)t << 23)), x);
+    return (vf)((vu)p + ((vu)t << 23));
 }
 
-INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + exponential(-x)); }
+INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + exponential(smaller(splat(88.0f), -x))); }
 
 /* log(1 + e) for e in [0, 1] as e times a polynomial: relative error 3e-8 also at the smallest e. */
 INLINE vf log1p_unit(vf e) {

@@ -1,6 +1,10 @@
-/* Between tensors of any strides and dtype and fp32 tiles of `steps` rows by V channels that live in the nearest cache.
- * Lanes are channels, so a channels-last tensor is copied as it lies, a (B, D, L) one is transposed in registers. */
+/* Between tensors of any strides and dtype and fp32 tiles [BLOCK steps][V channels] that live in the nearest cache.
+ * Lanes are channels, so a channels-last tensor is copied as it lies, a (B, D, L) one is transposed in registers.
+ * Memory is visited by the cache line, LINE channels at a time: that many fill LINE / V tiles, one after the other. */
 #include "_cpu_simd.h"
+
+#define LINE 16 /* fp32 channels */
+#define TILE (BLOCK * V)
 
 /* One direction of one sample, from some channel on: element (row, d) lies at data + row * l + d * d. */
 typedef struct { char *data; int64_t l, d; int dtype; } Rows;
@@ -28,6 +32,7 @@ INLINE void store_as(char *p, vf x, int dtype) {
 
 /* The first `count` elements only, zeros after them; elements `stride` apart. */
 static vf load_some(const char *p, int64_t stride, int count, int dtype) {
+    if (stride == 1 && count == V) return load_as(p, dtype);
     float lanes[V] = {0};
     uint16_t halves[V] = {0};
     for (int i = 0; i < count; i++) {
@@ -38,6 +43,10 @@ static vf load_some(const char *p, int64_t stride, int count, int dtype) {
 }
 
 static void store_some(char *p, int64_t stride, vf x, int count, int dtype) {
+    if (stride == 1 && count == V) {
+        store_as(p, x, dtype);
+        return;
+    }
     float lanes[V];
     uint16_t halves[V];
     store_as(dtype == FP32 ? (char *)lanes : (char *)halves, x, dtype);
@@ -54,24 +63,20 @@ INLINE int consecutive(const int32_t *rows) {
     return gaps == 0;
 }
 
-/* `ahead` rows on lies what the next tile of the same channels will ask for. */
-INLINE void load_tile_as(float *tile, Rows x, const int32_t *rows, int steps, int width, int ahead, int dtype) {
+INLINE Rows from_channel(Rows x, int64_t c) {
+    x.data += c * x.d * size_of(x.dtype);
+    return x;
+}
+
+INLINE void load_lanes(float *tile, Rows x, const int32_t *rows, int steps, int width, int dtype) {
     const int64_t size = size_of(dtype);
     int t = 0;
     if (x.d == 1 && width == V) {
-        for (; t < steps; t++) {
-            const char *p = x.data + rows[t] * x.l * size;
-            __builtin_prefetch(p + 128);
-            store(tile + t * V, load_as(p, dtype));
-        }
+        for (; t < steps; t++) store(tile + t * V, load_as(x.data + rows[t] * x.l * size, dtype));
     } else if (x.l == 1 && width == V) {
         for (; t + V <= steps && consecutive(rows + t); t += V) {
             vf square[V];
-            UNROLL for (int i = 0; i < V; i++) {
-                const char *p = x.data + (rows[t] + i * x.d) * size;
-                __builtin_prefetch(p + ahead * size);
-                square[i] = load_as(p, dtype);
-            }
+            UNROLL for (int i = 0; i < V; i++) square[i] = load_as(x.data + (rows[t] + i * x.d) * size, dtype);
             transpose(square);
             UNROLL for (int i = 0; i < V; i++) store(tile + (t + i) * V, square[i]);
         }
@@ -79,7 +84,7 @@ INLINE void load_tile_as(float *tile, Rows x, const int32_t *rows, int steps, in
     for (; t < steps; t++) store(tile + t * V, load_some(x.data + rows[t] * x.l * size, x.d, width, dtype));
 }
 
-INLINE void store_tile_as(Rows x, const float *tile, const int32_t *rows, int steps, int width, int dtype) {
+INLINE void store_lanes(Rows x, const float *tile, const int32_t *rows, int steps, int width, int dtype) {
     const int64_t size = size_of(dtype);
     int t = 0;
     if (x.d == 1 && width == V) {
@@ -95,10 +100,37 @@ INLINE void store_tile_as(Rows x, const float *tile, const int32_t *rows, int st
     for (; t < steps; t++) store_some(x.data + rows[t] * x.l * size, x.d, load(tile + t * V), width, dtype);
 }
 
-static void load_tile(float *tile, Rows x, const int32_t *rows, int steps, int width, int ahead) {
-    if (x.dtype == FP32) load_tile_as(tile, x, rows, steps, width, ahead, FP32);
-    else if (x.dtype == BF16) load_tile_as(tile, x, rows, steps, width, ahead, BF16);
-    else load_tile_as(tile, x, rows, steps, width, ahead, FP16);
+INLINE int lanes_left(int width, int c) { return width - c < V ? width - c : V; }
+
+INLINE void load_tile_as(float *tile, Rows x, const int32_t *rows, int steps, int width, int dtype) {
+    if (x.d == 1 && width == LINE) {
+        for (int t = 0; t < steps; t++) {
+            const char *p = x.data + rows[t] * x.l * size_of(dtype);
+            UNROLL for (int m = 0; m < LINE / V; m++)
+                store(tile + m * TILE + t * V, load_as(p + m * V * size_of(dtype), dtype));
+        }
+    } else {
+        for (int c = 0; c < width; c += V)
+            load_lanes(tile + c * BLOCK, from_channel(x, c), rows, steps, lanes_left(width, c), dtype);
+    }
+}
+
+INLINE void store_tile_as(Rows x, const float *tile, const int32_t *rows, int steps, int width, int dtype) {
+    if (x.d == 1 && width == LINE) {
+        for (int t = 0; t < steps; t++)
+            UNROLL for (int m = 0; m < LINE / V; m++)
+                store_as(x.data + (rows[t] * x.l + m * V) * size_of(dtype), load(tile + m * TILE + t * V), dtype);
+    } else {
+        for (int c = 0; c < width; c += V)
+            store_lanes(from_channel(x, c), tile + c * BLOCK, rows, steps, lanes_left(width, c), dtype);
+    }
+}
+
+/* Up to LINE channels. */
+static void load_tile(float *tile, Rows x, const int32_t *rows, int steps, int width) {
+    if (x.dtype == FP32) load_tile_as(tile, x, rows, steps, width, FP32);
+    else if (x.dtype == BF16) load_tile_as(tile, x, rows, steps, width, BF16);
+    else load_tile_as(tile, x, rows, steps, width, FP16);
 }
 
 static void store_tile(Rows x, const float *tile, const int32_t *rows, int steps, int width) {
@@ -107,14 +139,41 @@ static void store_tile(Rows x, const float *tile, const int32_t *rows, int steps
     else store_tile_as(x, tile, rows, steps, width, FP16);
 }
 
+static void add_tiles(float *tiles, const float *more, int width) {
+    for (int i = 0; i < (width + V - 1) / V * TILE; i += V) store(tiles + i, load(tiles + i) + load(more + i));
+}
+
 /* Store, or add to what an earlier direction has stored (fp32 only, see Sum). */
 static void put_tile(Rows x, float *tile, const int32_t *rows, int steps, int width, int add) {
     if (add) {
-        float before[BLOCK * V];
-        load_tile(before, x, rows, steps, width, 0);
-        for (int i = 0; i < steps * V; i += V) store(tile + i, load(tile + i) + load(before + i));
+        float before[BLOCK * LINE];
+        load_tile(before, x, rows, steps, width);
+        add_tiles(tile, before, width);
     }
     store_tile(x, tile, rows, steps, width);
+}
+
+/* What the next block will touch. Its lines are fetched a few at a time between stretches of arithmetic: all at once they
+ * would queue up before the memory. */
+typedef struct { Rows of[8]; const int32_t *rows; int count, steps, next; } Fetch;
+
+INLINE void fetch_later(Fetch *f, Rows x) {
+    if (x.data) f->of[f->count++] = x;
+}
+
+INLINE void fetch_lines(Fetch *f, int lines) {
+    int of = f->next / BLOCK, from = f->next % BLOCK, to = from + lines < f->steps ? from + lines : f->steps;
+    f->next += lines;
+    if (of >= f->count) return;
+    const Rows x = f->of[of];
+    const int64_t size = size_of(x.dtype);
+    if (x.l == 1) { /* LINE rows of a channel to a line */
+        for (int i = from; i < to; i++)
+            __builtin_prefetch(x.data + (f->rows[i * LINE % BLOCK] + i * LINE / BLOCK * x.d) * size);
+    } else {
+        const int64_t row = x.l * size;
+        for (int i = from; i < to; i++) __builtin_prefetch(x.data + f->rows[i] * row);
+    }
 }
 
 /* A tensor that all directions add up in. One of 16 bits is summed in fp32 rows of the piece's own and rounded once. */
@@ -149,16 +208,16 @@ INLINE Rows sum_rows(const Sum *s, int64_t r, int64_t c) {
 
 static void finish_sum(const Sum *s, int64_t length, int64_t width) {
     if (!s->own) return;
-    float tile[BLOCK * V];
+    float tile[BLOCK * LINE];
     int32_t rows[BLOCK];
     Rows to = rows_of(s->to, 0, s->b, s->c, s->dtype);
     for (int64_t t = 0; t < length; t += BLOCK) {
         int steps = length - t < BLOCK ? length - t : BLOCK;
         for (int i = 0; i < steps; i++) rows[i] = t + i;
-        for (int64_t c = 0; c < width; c += V) {
-            int lanes = width - c < V ? width - c : V;
-            load_tile(tile, sum_rows(s, 0, c), rows, steps, V, 0);
-            store_tile((Rows){to.data + c * to.d * size_of(s->dtype), to.l, to.d, s->dtype}, tile, rows, steps, lanes);
+        for (int64_t c = 0; c < width; c += LINE) {
+            int lanes = width - c < LINE ? width - c : LINE;
+            load_tile(tile, sum_rows(s, 0, c), rows, steps, lanes);
+            store_tile(from_channel(to, c), tile, rows, steps, lanes);
         }
     }
 }
