@@ -142,6 +142,8 @@ FIGURES: tuple[Figure, ...] = (
     Figure("pure-PyTorch fallback against the reference loop, forward", "1x",
            _faster("scan", "vectorised", _LOOP, backward=False)),
     Figure("its extra memory over the reference loop's", "0.25x", _memory("scan", "vectorised", _LOOP, backward=False)),
+    Figure("Triton scan against mamba-ssm, forward", "", _faster("scan", "triton", "mamba-ssm", backward=False)),
+    Figure("the same, forward+backward", "", _faster("scan", "triton", "mamba-ssm", backward=True)),
     Figure("`from rgbt_fusion import DFM` beyond `import torch`", "0.2 s", _startup("from rgbt_fusion import DFM")),
     Figure("`rgbt-fusion --help`", "0.5 s", _startup("rgbt-fusion --help")),
 )  # fmt: skip

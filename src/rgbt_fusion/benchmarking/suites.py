@@ -158,7 +158,9 @@ def _variants(base: Workload, options: Options, title: str) -> Iterator[Comparis
 
 def conv(options: Options) -> Iterator[Comparison]:
     """The causal convolution with SiLU, likewise."""
-    shapes = options.shapes or tuple((B, D, L, 4) for B, D, L, _ in (SCAN_SHAPES[:2] if options.quick else SCAN_SHAPES))
+    shapes = options.shapes or tuple(
+        (B, D, L, 4) for B, D, L, _ in (SCAN_SHAPES[1:2] if options.quick else SCAN_SHAPES)
+    )
     backends = _backends(options)
     for shape in shapes:
         for layout in options.layouts:
@@ -227,7 +229,7 @@ def ofm(options: Options) -> Iterator[Comparison]:
     backend = _backends(options)[0]
     for shape in shapes:
         sizes = _sizes(shape, "BLCK")
-        for backward in options.passes:
+        for backward in options.passes[:1] if options.quick else options.passes:
             inner = {**sizes, "D": 2 * sizes["C"], "N": 16, "W": 4}
             del inner["C"]
             base = _workload(options, "directions", inner, backward=backward)

@@ -62,21 +62,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message = _user_error(error)
         if message is None or os.environ.get(TRACEBACK_VARIABLE):
             raise
-        _leave(message and f"error: {message}", 2)
+        _leave(message, 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _user_error(error: Exception) -> str | None:
     """Return what to tell the user in one line, or None where the error is a fault of the program."""
-    if hasattr(error, "format_message"):  # of the command line itself; empty where the help has been shown instead
+    if type(error).__name__ == "NoArgsIsHelpError":
         return error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
     if type(error).__name__ == "Abort":
         return "interrupted"
+    if hasattr(error, "format_message"):  # of the command line itself: an unknown command, option or value
+        return f"error: {error.format_message()}"  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        return f"error: {error.filename}: {error.strerror}"
     # BackendUnavailableError by name: its module imports torch
     expected = isinstance(error, ValueError | OSError | ModuleNotFoundError)
-    return str(error) if expected or type(error).__name__ == "BackendUnavailableError" else None
+    return f"error: {error}" if expected or type(error).__name__ == "BackendUnavailableError" else None
 
 
 def _leave(message: str, status: int) -> NoReturn:
