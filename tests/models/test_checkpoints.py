@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +224,29 @@ def test_conversion_finds_the_preset_by_itself(tmp_path: Path) -> None:
     save_checkpoint(tiny("ostrack_tiny_128"), tmp_path / "single.safetensors")
     convert_checkpoint(tmp_path / "single.safetensors", tmp_path / "two.safetensors", name="two_stream_tiny_128")
     assert type(load_model(tmp_path / "two.safetensors")).__name__ == "TwoStream"
+
+
+LOAD_AND_STEP = """
+import sys, torch
+from pathlib import Path
+from rgbt_fusion.models import ImagePair, create_model
+from rgbt_fusion.models.checkpoints import load_checkpoint
+model = create_model("ainet_vitb_256_released").eval()
+load_checkpoint(model, sys.argv[1])
+template, search = (ImagePair(*torch.randn(2, 1, 3, n, n)) for n in (128, 256))
+with torch.inference_mode():
+    for _ in range(3):
+        model(template, search)
+# getrusage would count what the parent held when it started this process
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(status["VmHWM"].split()[0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from Linux's /proc")
+def test_loading_and_running_the_largest_model_needs_little_more_than_its_weights(tmp_path: Path) -> None:
+    save_checkpoint(create_model("ainet_vitb_256_released"), tmp_path / "model")
+    command = [sys.executable, "-c", LOAD_AND_STEP, str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= 1_200_000
