@@ -37,7 +37,7 @@ class CenterHead(nn.Module):
         grid: cells ``S`` along a side.
 
     Shape:
-        tokens ``(B, S * S, C)`` in raster order, to :class:`HeadMaps`.
+        tokens ``(B, S * S, C)`` in raster order, to :class:`HeadMaps`, float32 at least.
 
     Raises:
         ShapeError: tokens of another number or width.
@@ -81,7 +81,8 @@ class CenterHead(nn.Module):
     def _branch(self, branch: str, x: Tensor) -> Tensor:
         for i in range(5):
             x = self.get_submodule(f"conv{i + 1}_{branch}")(x)
-        return x.contiguous()
+        # float32 at least: bfloat16 would place a box no better than to a pixel, and hold no 1 - 1e-4
+        return x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
 
 
 def clamped_sigmoid(x: Tensor) -> Tensor:

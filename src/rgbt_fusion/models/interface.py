@@ -66,7 +66,7 @@ class Encoding(NamedTuple):
 
 
 class ModelOutput(NamedTuple):
-    """What a tracker says of one search crop, on a grid of S x S cells, in fractions of the crop's side.
+    """What a tracker says of one search crop, on a grid of S x S cells, in fractions of its side; float32 at least.
 
     ``score_map`` ``(B, 1, S, S)`` in (0, 1), and ``score_logits`` before its sigmoid; ``size_map`` ``(B, 2, S, S)``:
     width and height; ``offset_map`` ``(B, 2, S, S)``: of the centre from the cell's corner, x and y in cells;
