@@ -11,8 +11,6 @@
 #define LOG2E 1.4426950408889634f
 #define LN2 0.6931471805599453f
 
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* (D, N) weights of the piece's channels as [V channels][n][lane], times `scale`; zeros in lanes past the last channel. */
 static void load_states(float *to, const float *from, int64_t width, int64_t states, float scale) {
     for (int64_t c = 0; c < width; c += V, to += states * V)
@@ -155,14 +153,6 @@ INLINE void recur(int nb, int with_readout, const Strip *s) {
     UNROLL for (int k = 0; k < nb; k++) store(s->state + k * V, h[k]);
 }
 VARIANTS(recur)
-
-/* The block after this one, `step` steps on where the piece has no more channels. */
-static Fetch next_block(const Sequence *seq, const int32_t *rows, int64_t width, int64_t *t0, int64_t *c, int step) {
-    *c += LINE;
-    if (*c >= width) *c = 0, *t0 += step;
-    int within = *t0 >= 0 && *t0 < seq->length;
-    return (Fetch){.rows = within ? rows + *t0 : rows, .steps = within ? least(BLOCK, seq->length - *t0) : 0};
-}
 
 /* The power of two that gets all lines fetched in the course of a block. */
 INLINE int lines_each(const Fetch *f, int64_t states) {

@@ -1,6 +1,6 @@
 /* Between tensors of any strides and dtype and fp32 tiles [BLOCK steps][V channels] that live in the nearest cache.
  * Lanes are channels, so a channels-last tensor is copied as it lies, a (B, D, L) one is transposed in registers.
- * Memory is visited by the cache line, LINE channels at a time: that many fill LINE / V tiles, one after the other. */
+ * Memory is visited by the cache line, LINE channels at a time: that many fill LINE / V tiles, `height` steps apart. */
 #include "_cpu_simd.h"
 
 #define LINE 16 /* fp32 channels */
@@ -9,6 +9,7 @@
 /* One direction of one sample, from some channel on: element (row, d) lies at data + row * l + d * d. */
 typedef struct { char *data; int64_t l, d; int dtype; } Rows;
 
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t size_of(int dtype) { return dtype == FP32 ? 4 : 2; }
 
 INLINE Rows rows_of(Tokens x, int64_t r, int64_t b, int64_t c, int64_t dtype) {
@@ -100,18 +101,16 @@ INLINE void store_lanes(Rows x, const float *tile, const int32_t *rows, int step
     for (; t < steps; t++) store_some(x.data + rows[t] * x.l * size, x.d, load(tile + t * V), width, dtype);
 }
 
-INLINE int lanes_left(int width, int c) { return width - c < V ? width - c : V; }
-
-INLINE void load_tile_as(float *tile, Rows x, const int32_t *rows, int steps, int width, int dtype) {
+INLINE void load_tile_as(float *tile, int height, Rows x, const int32_t *rows, int steps, int width, int dtype) {
     if (x.d == 1 && width == LINE) {
         for (int t = 0; t < steps; t++) {
             const char *p = x.data + rows[t] * x.l * size_of(dtype);
             UNROLL for (int m = 0; m < LINE / V; m++)
-                store(tile + m * TILE + t * V, load_as(p + m * V * size_of(dtype), dtype));
+                store(tile + (m * height + t) * V, load_as(p + m * V * size_of(dtype), dtype));
         }
     } else {
         for (int c = 0; c < width; c += V)
-            load_lanes(tile + c * BLOCK, from_channel(x, c), rows, steps, lanes_left(width, c), dtype);
+            load_lanes(tile + c * height, from_channel(x, c), rows, steps, least(V, width - c), dtype);
     }
 }
 
@@ -122,15 +121,19 @@ INLINE void store_tile_as(Rows x, const float *tile, const int32_t *rows, int st
                 store_as(x.data + (rows[t] * x.l + m * V) * size_of(dtype), load(tile + m * TILE + t * V), dtype);
     } else {
         for (int c = 0; c < width; c += V)
-            store_lanes(from_channel(x, c), tile + c * BLOCK, rows, steps, lanes_left(width, c), dtype);
+            store_lanes(from_channel(x, c), tile + c * BLOCK, rows, steps, least(V, width - c), dtype);
     }
 }
 
 /* Up to LINE channels. */
+static void load_tall_tile(float *tile, int height, Rows x, const int32_t *rows, int steps, int width) {
+    if (x.dtype == FP32) load_tile_as(tile, height, x, rows, steps, width, FP32);
+    else if (x.dtype == BF16) load_tile_as(tile, height, x, rows, steps, width, BF16);
+    else load_tile_as(tile, height, x, rows, steps, width, FP16);
+}
+
 static void load_tile(float *tile, Rows x, const int32_t *rows, int steps, int width) {
-    if (x.dtype == FP32) load_tile_as(tile, x, rows, steps, width, FP32);
-    else if (x.dtype == BF16) load_tile_as(tile, x, rows, steps, width, BF16);
-    else load_tile_as(tile, x, rows, steps, width, FP16);
+    load_tall_tile(tile, BLOCK, x, rows, steps, width);
 }
 
 static void store_tile(Rows x, const float *tile, const int32_t *rows, int steps, int width) {
@@ -212,14 +215,22 @@ static void finish_sum(const Sum *s, int64_t length, int64_t width) {
     int32_t rows[BLOCK];
     Rows to = rows_of(s->to, 0, s->b, s->c, s->dtype);
     for (int64_t t = 0; t < length; t += BLOCK) {
-        int steps = length - t < BLOCK ? length - t : BLOCK;
+        int steps = least(BLOCK, length - t);
         for (int i = 0; i < steps; i++) rows[i] = t + i;
         for (int64_t c = 0; c < width; c += LINE) {
-            int lanes = width - c < LINE ? width - c : LINE;
+            int lanes = least(LINE, width - c);
             load_tile(tile, sum_rows(s, 0, c), rows, steps, lanes);
             store_tile(from_channel(to, c), tile, rows, steps, lanes);
         }
     }
+}
+
+/* The block after this one, `step` steps on where the piece has no more channels. */
+static Fetch next_block(const Sequence *seq, const int32_t *rows, int64_t width, int64_t *t0, int64_t *c, int step) {
+    *c += LINE;
+    if (*c >= width) *c = 0, *t0 += step;
+    int within = *t0 >= 0 && *t0 < seq->length;
+    return (Fetch){.rows = within ? rows + *t0 : rows, .steps = within ? least(BLOCK, seq->length - *t0) : 0};
 }
 
 /* The row that each step visits. */
