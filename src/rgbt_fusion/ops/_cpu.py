@@ -93,19 +93,22 @@ def conv_why_not(inputs: ConvInputs) -> list[str]:
     return _why_not(inputs.x)
 
 
-# What follows packs the structs of _cpu.h, field by field in their order; every field is 8 bytes.
+# What follows packs the structs of _cpu.h, field by field in their order; every field is 8 bytes. A call costs about as
+# much as a small scan, hence no loops over what is known, and each size is asked for once.
 
 
 def _view(x: Tensor | None, fields: int) -> Sequence[int]:
     """Return a pointer and the strides; a leading size of 1 is shared by all directions: stride 0."""
     if x is None:
         return _NOTHING[:fields]
-    strides = x.stride()
-    return (x.data_ptr(), strides[0] if x.shape[0] > 1 else 0, *strides[1 : fields - 1])
+    r, *others = x.stride()
+    return (x.data_ptr(), r if x.shape[0] > 1 else 0, *others)
 
 
 def _weights(x: Tensor | None) -> Sequence[int]:
-    return _view(x, 2)
+    if x is None:
+        return (0, 0)
+    return (x.data_ptr(), x.stride(0) if x.shape[0] > 1 else 0)
 
 
 def _address(x: Tensor | None) -> int:
@@ -122,12 +125,13 @@ def _sequence(library: _Library, x: Tensor, order: Tensor | None, directions: in
     return (*head, *sizes, order.data_ptr(), order_r, order_b, order.shape[2])
 
 
-def _scan(library: _Library, inputs: ScanInputs) -> list[int]:
+def _scan(library: _Library, inputs: ScanInputs, directions: int) -> list[int]:
     """Pack the fields that both passes of the scan read."""
     u, delta, A, B, C, readout, D, z, delta_bias, order, start, delta_softplus, _ = inputs
+    groups, states = B.shape[3:]
     return [
-        *_sequence(library, u, order, inputs.directions),
-        *(B.shape[3], B.shape[4], int(delta_softplus)),
+        *_sequence(library, u, order, directions),
+        *(groups, states, int(delta_softplus)),
         *_view(u, 5),
         *_view(delta, 5),
         *_view(z, 5),
@@ -162,7 +166,7 @@ def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
     """Run the recurrence over pieces of the channels, in parallel."""
     library = _loaded()
     checkpoints = results.checkpoints.data_ptr() if results.checkpoints.shape[2] else 0
-    fields = _scan(library, inputs)
+    fields = _scan(library, inputs, results.last_state.shape[0])
     fields += (*_view(results.out, 5), results.last_state.data_ptr(), checkpoints)
     _call(library, "scan_forward", fields + [0] * _SCAN_BACKWARD_FIELDS)
 
@@ -172,7 +176,7 @@ def scan_backward(
 ) -> None:
     """Run each block of steps again from its checkpoint, then the adjoint recurrence over it."""
     library = _loaded()
-    fields = _scan(library, inputs)
+    fields = _scan(library, inputs, checkpoints.shape[0])
     fields += (*_view(None, 5), 0, checkpoints.data_ptr())
     fields += (*_view(grad_out, 5), *_view(grads.u, 5), *_view(grads.delta, 5), *_view(grads.z, 5))
     fields += (_address(grad_last_state), *_view(grads.B, 6), *_view(grads.C, 6), *_weights(grads.A))
@@ -180,9 +184,9 @@ def scan_backward(
     _call(library, "scan_backward", [*fields, *_weights(grads.initial_state)])
 
 
-def _conv(library: _Library, inputs: ConvInputs) -> list[int]:
+def _conv(library: _Library, inputs: ConvInputs, directions: int) -> list[int]:
     x, weight, bias, order, silu = inputs
-    fields = [*_sequence(library, x, order, inputs.directions), weight.shape[2], int(silu)]
+    fields = [*_sequence(library, x, order, directions), weight.shape[2], int(silu)]
     return [*fields, *_view(x, 5), *_weights(weight), *_weights(bias)]
 
 
@@ -197,5 +201,5 @@ def conv_forward(inputs: ConvInputs, out: Tensor) -> None:
 def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) -> None:
     """Compute the pre-activation again and correlate its gradient with the taps turned round."""
     library = _loaded()
-    fields = [*_conv(library, inputs), *_view(None, 5), *_view(grad_out, 5), *_view(grads.x, 5)]
+    fields = [*_conv(library, inputs, grad_out.shape[0]), *_view(None, 5), *_view(grad_out, 5), *_view(grads.x, 5)]
     _call(library, "conv_backward", [*fields, *_weights(grads.weight), *_weights(grads.bias)])
