@@ -193,9 +193,8 @@ def _conv(library: _Library, inputs: ConvInputs, directions: int) -> list[int]:
 def conv_forward(inputs: ConvInputs, out: Tensor) -> None:
     """Correlate each channel with its taps over tiles of steps, in parallel."""
     library = _loaded()
-    _call(
-        library, "conv_forward", [*_conv(library, inputs), *_view(out, 5), *_view(None, 5), *_view(None, 5), 0, 0, 0, 0]
-    )
+    fields = [*_conv(library, inputs, out.shape[0]), *_view(out, 5)]
+    _call(library, "conv_forward", fields + [0] * _CONV_BACKWARD_FIELDS)
 
 
 def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) -> None:
