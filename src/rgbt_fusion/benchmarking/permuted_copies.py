@@ -88,15 +88,16 @@ def scan_copies(xz: Tensor, orders: Tensor, scans: CopiedScans, project: Project
     channels_first = copies.layout == "channel"
     tokens, channels = (2, 1) if channels_first else (1, 2)
     convolve = causal_conv1d if channels_first else ordered_causal_conv1d
-    outputs = []
+    merged: Tensor | None = None
     for r, order in enumerate(orders):
         x, z = (copies.permute(xz, order, tokens, r == 1) if r else xz).chunk(2, dim=channels)
         x = convolve(x, scans.conv_weight[r], scans.conv_bias[r], "silu")
         delta, B, C = project(r, x)
         arguments = (x, delta, scans.A[r], B, C, scans.D[r], z, scans.delta_bias[r], True)
         y = cast(Tensor, selective_scan(*arguments)) if channels_first else ordered_selective_scan(*arguments).out
-        outputs.append(copies.permute(y, order.argsort(-1), tokens, r == 1) if r else y)
-    return sum(outputs[1:], start=outputs[0])
+        y = copies.permute(y, order.argsort(-1), tokens, r == 1) if r else y
+        merged = y if merged is None else merged + y
+    return cast(Tensor, merged)
 
 
 class PermutedCopiesMamba(OrderedMamba):
