@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from rgbt_fusion.ops.selective_scan import OrderedScan as OrderedScan
     from rgbt_fusion.ops.selective_scan import ordered_selective_scan as ordered_selective_scan
     from rgbt_fusion.ops.selective_scan import selective_scan as selective_scan
+    from rgbt_fusion.tracking.tracker import Tracker as Tracker
+    from rgbt_fusion.tracking.tracker import TrackResult as TrackResult
 
 _MODULES = {
     "checks": ("BackendUnavailableError", "ShapeError"),
@@ -105,6 +107,7 @@ _MODULES = {
     "layers.attention_fusion": ("AllLayerSelfAttention", "CrossAttentionFusion"),
     "losses.distillation": ("FeatureDistillationLoss", "HierarchicalDistillationLoss", "ResponseDistillationLoss"),
     "losses.localization": ("LocalizationLoss", "focal_heatmap_loss", "gaussian_label"),
+    "tracking.tracker": ("TrackResult", "Tracker"),
 }
 """Where the public names live; a module is imported when one of its names is first asked for."""
 
