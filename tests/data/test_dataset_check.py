@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.dataset_check import DatasetCheck, check_dataset
+from rgbt_fusion.data.annotations import DataError
+from rgbt_fusion.data.dataset_check import DatasetCheck, check_dataset, guess_layout
+from rgbt_fusion.data.layouts import LAYOUTS
 from shared_material import shared
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
@@ -102,3 +104,26 @@ def test_real_sequences_are_in_order():
 def test_an_unknown_depth_of_checking(dataset):
     with pytest.raises(ValueError, match="images must be 'decode', 'size' or 'none', got 'all'"):
         check_dataset(dataset, "lasher", images="all")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_layout_is_found_out(tmp_path, layout):
+    row = LAYOUTS[layout]
+    for name in ("a", "b", "c"):
+        folder = tmp_path / "group" / name
+        for images in (row.rgb[0], *row.tir[:1]):
+            (folder / images).mkdir(parents=True, exist_ok=True)
+            (folder / images / "1.png").touch()
+        for file in (*(row.truth[:1] if layout != "folder" else ()), *row.truth_tir[:1]):
+            # one sequence lacks its boxes
+            if name != "b":
+                (folder / file).touch()
+    alike = {"rgbt210": "lasher", "vtuav_lt": "vtuav_st"}
+    assert guess_layout(tmp_path) == alike.get(layout, layout)
+
+
+def test_no_layout_fits(tmp_path):
+    with pytest.raises(DataError, match="holds no complete sequence of any layout; name its layout: gtot, "):
+        guess_layout(tmp_path)
+    with pytest.raises(DataError, match="root must be a folder with sequences"):
+        guess_layout(tmp_path / "gone")

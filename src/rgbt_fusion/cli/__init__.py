@@ -12,15 +12,16 @@ from typing import Annotated, NoReturn
 import typer
 
 from rgbt_fusion import __version__
-from rgbt_fusion.cli import bench, info
+from rgbt_fusion.cli import bench, data, info
 
 __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
     "info": info.info,
     "bench": bench.bench,
+    "data": data.data,
 }
-"""Every command, in the order in which the help shows them."""
+"""Every command, or group of commands, in the order in which the help shows them."""
 
 TRACEBACK_VARIABLE = "RGBT_FUSION_TRACEBACK"
 """The environment variable that shows where an error comes from."""
@@ -44,7 +45,10 @@ def _build() -> typer.Typer:
     app = typer.Typer(name="rgbt-fusion", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_root)
     for name, command in COMMANDS.items():
-        app.command(name)(command)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     return app
 
 

@@ -1,7 +1,9 @@
 """A check of a dataset on disk: counts, missing and unreadable images, sizes, boxes."""
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.data.annotations import DataError
-from rgbt_fusion.data.images import image_size, read_rgb, read_thermal
-from rgbt_fusion.data.layouts import get_layout
+from rgbt_fusion.data.images import image_size, is_image, read_rgb, read_thermal
+from rgbt_fusion.data.layouts import LAYOUTS, Layout, get_layout
 from rgbt_fusion.data.sequences import Sequence, open_dataset
 
-__all__ = ["DatasetCheck", "Problem", "check_dataset"]
+__all__ = ["DatasetCheck", "Problem", "check_dataset", "guess_layout"]
+
+# Where several layouts fit as many sequences, the first one here is taken: the one that reads most of what is there.
+_GUESSED = ("gtot", "rgbt234", "lasher", "vtuav_st", "depthtrack", "visevent", "otb100", "got10k")
+_LOOKED_AT = 50
+_DEEPEST = 3
 
 
 class Problem(NamedTuple):
@@ -101,6 +108,60 @@ def check_dataset(
             absent += int((~_has_size(sequence.truth.rgb)).sum())
             _check_boxes(sequence, size, problems)
     return DatasetCheck(Path(root), layout, len(dataset.sequences), frames, boxes, absent, tuple(problems))
+
+
+def guess_layout(root: str | Path) -> str:
+    """Return the layout that most of a dataset's sequences are complete in.
+
+    Where the paper is silent: fifty sequences are looked at. LasHeR and RGBT210 cannot be told from each other, nor
+    VTUAV's two halves; they are read alike, and one of the pair is returned.
+
+    Args:
+        root: the dataset's folder, or a sequence's.
+
+    Raises:
+        DataError: ``root`` is no folder, or holds no sequence that is complete in any layout.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from rgbt_fusion.data.dataset_check import guess_layout
+        >>> root = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("visible", "infrared"):
+        ...     (root / "car" / name).mkdir(parents=True)
+        >>> _ = (root / "car" / "init.txt").write_text("1,2,3,4")
+        >>> guess_layout(root)
+        'lasher'
+    """
+    if not Path(root).is_dir():
+        raise DataError(f"root must be a folder with sequences, got {root}")
+    found = Counter(name for names in islice(_layouts_below(Path(root), _DEEPEST), _LOOKED_AT) for name in names)
+    if not found:
+        raise DataError(f"{root} holds no complete sequence of any layout; name its layout: {', '.join(LAYOUTS)}")
+    # a plain folder is what any sequence is, too
+    best = max(_GUESSED, key=lambda name: found[name])
+    return best if found[best] else "folder"
+
+
+def _layouts_below(folder: Path, depth: int) -> Iterator[list[str]]:
+    """Yield, for each sequence, the layouts in which it is complete."""
+    names = [name for name in (*_GUESSED, "folder") if _is_complete(folder, LAYOUTS[name])]
+    if names:
+        yield names
+    elif depth:
+        for child in sorted(folder.iterdir()):
+            if child.is_dir() and not child.name.startswith("."):
+                yield from _layouts_below(child, depth - 1)
+
+
+def _is_complete(folder: Path, row: Layout) -> bool:
+    numbered = (f"{Path(row.truth[0]).stem}.1.txt",) if row.several_targets else ()
+    files = () if row is LAYOUTS["folder"] else ((*row.truth, *numbered), row.truth_tir)
+    folders = (row.rgb,) if row is LAYOUTS["folder"] else (row.rgb, row.tir)
+    return (
+        all(any((folder / name).is_file() for name in names) for names in files if names)
+        and all(any((folder / name).is_dir() for name in names) for names in folders if names)
+        and (row.rgb != (".",) or any(is_image(path) for path in folder.iterdir()))
+    )
 
 
 def _check_images(sequence: Sequence, decode: bool, problems: list[Problem]) -> tuple[int, int] | None:
