@@ -15,6 +15,7 @@ def quiet(sequence: SyntheticSequence, **changes: object) -> SyntheticSequence:
     """Leave the target alone in a steady light, without noise."""
     steady = Wave(1.0, ())
     alone = {"distractors": (), "occluders": (), "noise_rgb": 0.0, "noise_tir": 0.0, "brightness": steady}
+    alone |= {"haze": 0.0, "soft_rgb": 1, "soft_tir": 2, "gain_tir": 1.0}
     sequence.plan = replace(sequence.plan, **(alone | changes))
     return sequence
 

@@ -5,7 +5,7 @@ import pytest
 from rgbt_fusion.data.synthetic_objects import KINDS, occluder, sprite
 
 
-@pytest.mark.parametrize("number", range(16))
+@pytest.mark.parametrize("number", range(20))
 def test_extents_fit(number):
     picture = sprite(number)
     assert picture.half.shape[2] == picture.layers.shape[2] // 2
@@ -21,7 +21,7 @@ def test_extents_fit(number):
 def test_who_walks_has_phases_that_differ():
     for number, kind in enumerate(KINDS):
         layers = sprite(number).layers
-        assert (len(layers) > 1) == (kind in ("person", "cyclist", "dog"))
+        assert (len(layers) > 1) == (kind in ("person", "cyclist", "cyclist rear", "dog"))
         if len(layers) > 1:
             assert (layers[2].int() - layers[6].int()).abs().max() > 127
 

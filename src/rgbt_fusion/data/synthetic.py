@@ -206,6 +206,12 @@ class SyntheticSequence:
         """Return the colour image: light, glare, sensor noise."""
         plan = self.plan
         light = plan.light(index)
+        if plan.saturation < 1:
+            grey = planes.mean(dim=0, keepdim=True)
+            planes = grey + (planes - grey) * plan.saturation
+        if plan.haze:
+            planes = planes + (150 - planes) * plan.haze
+        planes = _soft(planes, plan.soft_rgb, x)
         rgb = planes * (torch.tensor(plan.tint, dtype=torch.float32).view(3, 1, 1) * light)
         if light < 0.6:
             for lamp in plan.lamps:
@@ -225,12 +231,9 @@ class SyntheticSequence:
         return _finished(rgb, _noise(generator, 3, len(y), len(x)) * sigma)
 
     def _sense(self, heat: Tensor, x: Axis, y: Axis, generator: np.random.Generator) -> NDArray[np.uint8]:
-        """Return the thermal image: softer than the colours, with the stripes and the vignette of its sensor."""
+        """Return the thermal image: mostly softer than the colours, with the stripes and the vignette of its sensor."""
         plan = self.plan
-        if min(heat.shape[1:]) >= 4:
-            soft = avg_pool2d(heat[None], 2, ceil_mode=True, count_include_pad=False)
-            heat = interpolate(soft, heat.shape[1:], mode="bilinear", align_corners=False)[0]
-        heat = (heat - 128) * plan.gain_tir + 128 + plan.bias_tir
+        heat = (_soft(heat, plan.soft_tir, x) - plan.level_tir) * plan.gain_tir + 128
         if plan.black_hot:
             heat = 255 - heat
         columns = np.clip(x, 0, self.size[0] - 1).astype(int)
@@ -268,8 +271,18 @@ def _draw(planes: Tensor, actor: _Placed, x: Axis, y: Axis, density: float) -> N
         layers = actor.picture.layers
     drawn = _sampled(layers[actor.phase : actor.phase + 1].float(), u[columns], v[rows])
     opacity = drawn[4] / 255
-    part[:3] += opacity * (drawn[:3] - part[:3])
-    part[3] += opacity * actor.opacity_tir * (drawn[3] - part[3])
+    # a sprite's colours are already multiplied by its opacity: nothing dark is left around it to be recognised by
+    part[:3] += drawn[:3] - opacity * part[:3]
+    part[3] += actor.opacity_tir * (drawn[3] - opacity * part[3])
+
+
+def _soft(image: Tensor, pixels: int, x: Axis) -> Tensor:
+    """Return ``image`` as a sensor shows it whose pixels are ``pixels`` of the frame wide, ``x`` its columns there."""
+    width = round(pixels * (len(x) - 1) / max(float(x[-1] - x[0]), 1e-6)) if len(x) > 1 else 1
+    if width < 2 or min(image.shape[1:]) < 2 * width:
+        return image
+    soft = avg_pool2d(image[None], width, ceil_mode=True, count_include_pad=False)
+    return interpolate(soft, image.shape[1:], mode="bilinear", align_corners=False)[0]
 
 
 def _spot(x: Axis, y: Axis, cx: float, cy: float, radius: float) -> Tensor:

@@ -16,8 +16,21 @@ from rgbt_fusion.data.synthetic_textures import smooth_noise
 
 __all__ = ["KINDS", "Sprite", "occluder", "sprite"]
 
-KINDS = ("person", "person", "person", "cyclist", "car", "car rear", "dog", "shape")
-"""What sprites are, by their number modulo eight: people are what the benchmarks track most."""
+KINDS = (
+    "person",
+    "person",
+    "person",
+    "cyclist",
+    "cyclist rear",
+    "car",
+    "car rear",
+    "car above",
+    "dog",
+    "shape",
+)
+"""What sprites are, by their number modulo ten: people are what the benchmarks track most."""
+
+_STEPPING = ("person", "cyclist", "cyclist rear", "dog")
 
 _PHASES = 8
 _PIXELS = 96
@@ -29,7 +42,7 @@ class Sprite(NamedTuple):
     """One object in every phase of its motion."""
 
     layers: Tensor
-    """``(P, 5, H, W)`` uint8: red, green, blue, heat, opacity; a few hundred sprites stay in memory."""
+    """``(P, 5, H, W)`` uint8: red, green, blue, heat (all multiplied by opacity), opacity; hundreds stay in memory."""
     half: Tensor
     """``(P, 5, H/2, W/2)`` uint8, the same at half the size, to draw it small without flicker."""
     extents: NDArray[np.float64]
@@ -60,6 +73,13 @@ class _Canvas:
             plane += cover * (value - plane)
         self.layers[4] += cover * (1 - self.layers[4])
 
+    def turn(self, angle: float) -> None:
+        """Turn what is painted from now on about the middle of the canvas."""
+        cx, cy = self.x.mean(), self.y.mean()
+        dx, dy = self.x - cx, self.y - cy
+        self.x = cx + dx * np.cos(angle) + dy * np.sin(angle)
+        self.y = cy + dy * np.cos(angle) - dx * np.sin(angle)
+
     def ellipse(self, cx: float, cy: float, rx: float, ry: float) -> Plane:
         """Return about the distance to an ellipse, negative inside."""
         radius = np.hypot((self.x - cx) / rx, (self.y - cy) / ry)
@@ -88,7 +108,7 @@ def sprite(number: int) -> Sprite:
     if number < 0:
         raise ValueError(f"number must be at least 0, got {number}")
     kind = KINDS[number % len(KINDS)]
-    phases = _PHASES if kind in ("person", "cyclist", "dog") else 1
+    phases = _PHASES if kind in _STEPPING else 1
     frames = []
     for phase in range(phases):
         # the same generator for every phase: only the pose changes
@@ -124,6 +144,11 @@ def _cloth(generator: np.random.Generator) -> NDArray[np.floating]:
     return grey + (loud - grey) * generator.choice((0.1, 0.35, 0.9), p=(0.4, 0.3, 0.3))
 
 
+def _insulated(generator: np.random.Generator) -> float:
+    """Return the heat of clothes: a thin shirt is nearly as warm as skin, a padded jacket as cold as the street."""
+    return float(generator.uniform(0.3, 0.9))
+
+
 def _skin(generator: np.random.Generator) -> NDArray[np.floating]:
     return np.array([0.85, 0.63, 0.5]) * generator.uniform(0.35, 1.05)
 
@@ -132,16 +157,18 @@ def _person(generator: np.random.Generator, swing: float) -> NDArray[np.float32]
     canvas = _Canvas(64, _PIXELS, generator)
     shirt, trousers, skin, hair = (_cloth(generator), _cloth(generator), _skin(generator), generator.random(3) * 0.4)
     wide, warm = generator.uniform(0.8, 1.35), generator.uniform(0.75, 1.0)
+    upper, lower = _insulated(generator), _insulated(generator)
+    rough = generator.uniform(0.05, 0.5)
     stride = generator.uniform(5, 13) * swing
     arm = generator.uniform(4, 10) * swing
     back, front = trousers * 0.8, trousers
-    canvas.paint(canvas.limb(31, 52, 32 - stride, 88, 4.2 * wide), back, 0.62 * warm)
-    canvas.paint(canvas.limb(31 + 6 * wide, 30, 34 + arm, 52, 2.9 * wide), shirt * 0.8, 0.7 * warm)
-    canvas.paint(canvas.limb(33, 52, 32 + stride, 88, 4.2 * wide), front, 0.66 * warm)
-    canvas.paint(canvas.box(31.5 - 9 * wide, 23, 32.5 + 9 * wide, 55, 6), shirt, 0.75 * warm)
+    canvas.paint(canvas.limb(31, 52, 32 - stride, 88, 4.2 * wide), back, 0.95 * lower)
+    canvas.paint(canvas.limb(31 + 6 * wide, 30, 34 + arm, 52, 2.9 * wide), shirt * 0.8, 0.94 * upper)
+    canvas.paint(canvas.limb(33, 52, 32 + stride, 88, 4.2 * wide), front, lower)
+    canvas.paint(canvas.box(31.5 - 9 * wide, 23, 32.5 + 9 * wide, 55, 6), shirt, upper, rough=rough)
     if generator.random() < 0.3:  # a bag on the back
         canvas.paint(canvas.box(34 + 5 * wide, 26, 40 + 7 * wide, 46, 4), _cloth(generator), 0.35)
-    canvas.paint(canvas.limb(31 - 8 * wide, 29, 29 - arm, 52, 3.0 * wide), shirt * 0.9, 0.72 * warm)
+    canvas.paint(canvas.limb(31 - 8 * wide, 29, 29 - arm, 52, 3.0 * wide), shirt * 0.9, 0.97 * upper)
     canvas.paint(canvas.ellipse(29 - arm, 53, 3, 3.2), skin, 0.92 * warm)
     canvas.paint(canvas.ellipse(32, 14, 7.2, 9), hair, 0.8 * warm)
     canvas.paint(canvas.ellipse(32.8, 15.5, 5.8, 7.2), skin, warm)
@@ -151,18 +178,39 @@ def _person(generator: np.random.Generator, swing: float) -> NDArray[np.float32]
 def _cyclist(generator: np.random.Generator, swing: float) -> NDArray[np.float32]:
     canvas = _Canvas(88, _PIXELS, generator)
     frame, shirt, trousers, skin = (_cloth(generator), _cloth(generator), _cloth(generator), _skin(generator))
+    upper, lower = _insulated(generator), _insulated(generator)
     for cx in (19, 68):
         ring = np.abs(canvas.ellipse(cx, 75, 15, 15)) - 1.6
         canvas.paint(ring, np.array([0.1, 0.1, 0.1]), 0.4)
     for x0, y0, x1, y1 in ((19, 75, 38, 56), (38, 56, 62, 54), (38, 56, 44, 76), (44, 76, 62, 54), (62, 50, 68, 75)):
         canvas.paint(canvas.limb(x0, y0, x1, y1, 1.5), frame, 0.35)
     knee = 6 * swing
-    canvas.paint(canvas.limb(40, 48, 52, 56 - knee, 3.8), trousers, 0.65)
-    canvas.paint(canvas.limb(52, 56 - knee, 45, 74 - knee / 2, 3.2), trousers, 0.65)
-    canvas.paint(canvas.limb(38, 47, 50, 24, 7.5), shirt, 0.78)
-    canvas.paint(canvas.limb(51, 26, 63, 48, 2.8), shirt * 0.9, 0.78)
+    canvas.paint(canvas.limb(40, 48, 52, 56 - knee, 3.8), trousers, lower)
+    canvas.paint(canvas.limb(52, 56 - knee, 45, 74 - knee / 2, 3.2), trousers, lower)
+    canvas.paint(canvas.limb(38, 47, 50, 24, 7.5), shirt, upper)
+    canvas.paint(canvas.limb(51, 26, 63, 48, 2.8), shirt * 0.9, upper)
     canvas.paint(canvas.ellipse(55, 13, 6.5, 7.8), skin, 1.0)
     canvas.paint(canvas.ellipse(54, 9, 7, 5), _cloth(generator), 0.45)
+    return canvas.layers
+
+
+def _cyclist_rear(generator: np.random.Generator, swing: float) -> NDArray[np.float32]:
+    """Paint a cyclist from behind or ahead: what a camera in the traffic sees."""
+    canvas = _Canvas(56, _PIXELS, generator)
+    frame, shirt, trousers, skin = (_cloth(generator), _cloth(generator), _cloth(generator), _skin(generator))
+    upper, lower = _insulated(generator), _insulated(generator)
+    wide, warm = generator.uniform(0.85, 1.3), generator.uniform(0.75, 1.0)
+    canvas.paint(canvas.box(26, 60, 30, 93, 1.5), np.array([0.1, 0.1, 0.1]), 0.35)
+    canvas.paint(canvas.box(26.5, 52, 29.5, 72, 1), frame, 0.35)
+    for side in (-1, 1):
+        knee = 66 + 5 * side * swing
+        canvas.paint(canvas.limb(28 + 5 * side, 50, 28 + 7 * side, knee, 3.6), trousers, lower)
+        canvas.paint(canvas.limb(28 + 7 * side, knee, 28 + 5 * side, knee + 16, 3), trousers * 0.9, 0.95 * lower)
+        canvas.paint(canvas.limb(28 + 8 * side * wide, 26, 28 + 13 * side, 46, 2.8), shirt * 0.9, 0.95 * upper)
+    canvas.paint(canvas.box(28 - 9 * wide, 21, 28 + 9 * wide, 52, 6), shirt, upper, rough=generator.uniform(0.05, 0.5))
+    canvas.paint(canvas.ellipse(28, 12, 6.3, 8), skin, warm)
+    if generator.random() < 0.6:  # a helmet, or hair
+        canvas.paint(canvas.ellipse(28, 9.5, 6.8, 6), _cloth(generator), 0.45)
     return canvas.layers
 
 
@@ -196,6 +244,21 @@ def _car_rear(generator: np.random.Generator, _: float) -> NDArray[np.float32]:
         canvas.paint(canvas.box(cx - 5, 40, cx + 5, 47, 2), np.array([0.75, 0.08, 0.06]), 0.6)
     canvas.paint(canvas.box(32, 44, 52, 51, 1), np.array([0.85, 0.85, 0.8]), 0.45)
     canvas.paint(canvas.box(22, 62, 62, 69, 3), np.array([0.1, 0.1, 0.1]), hot)
+    return canvas.layers
+
+
+def _car_above(generator: np.random.Generator, _: float) -> NDArray[np.float32]:
+    """Paint a car as drones see it, in any direction."""
+    canvas = _Canvas(100, 100, generator)
+    canvas.turn(generator.uniform(0, np.pi))
+    paint, hot = _cloth(generator), generator.uniform(0.45, 0.95)
+    half, long = generator.uniform(13, 18), generator.uniform(32, 44)
+    rear = generator.uniform(0.45, 0.9)
+    canvas.paint(canvas.box(50 - long, 50 - half, 50 + long, 50 + half, 7), paint, 0.5, rough=0.05)
+    canvas.paint(canvas.box(50 + long * 0.45, 52 - half, 48 + long, 48 + half, 4), paint * 0.97, hot, rough=0.04)
+    glass = np.array([0.12, 0.15, 0.2])
+    canvas.paint(canvas.box(50 - long * rear, 53 - half, 50 + long * 0.42, 47 + half, 4), glass, 0.22)
+    canvas.paint(canvas.box(53 - long * rear, 53 - half, 50 + long * 0.2, 47 + half, 3), paint * 1.02, 0.45, rough=0.05)
     return canvas.layers
 
 
@@ -283,8 +346,10 @@ _OCCLUDERS = (_pole, _trunk, _bush, _sign, _wall)
 _PAINTERS = {
     "person": _person,
     "cyclist": _cyclist,
+    "cyclist rear": _cyclist_rear,
     "car": _car,
     "car rear": _car_rear,
+    "car above": _car_above,
     "dog": _dog,
     "shape": _shape,
 }

@@ -104,8 +104,17 @@ class Plan:
     tir_y: Wave
     tir_zoom: float
     missing: tuple[tuple[str, int, int], ...]
+    saturation: float
+    """How colourful the colours are: 0 is a grey camera."""
+    haze: float
+    """Share of each colour that is grey air."""
+    soft_rgb: int
+    """Pixels over which the colour camera blurs."""
+    soft_tir: int
+    """The same of the thermal camera."""
     gain_tir: float
-    bias_tir: float
+    level_tir: float
+    """The heat, of 255, that the thermal camera shows as middle grey."""
     black_hot: bool
     stripes: NDArray[np.floating]
     noise_rgb: float
@@ -186,8 +195,13 @@ def draw_plan(seed: int, frames: int, size: tuple[int, int], challenge: str, *, 
         tir_y=_wave(generator, spread * np.sin(angle) if shift else 0, 2.5 if shift else 0, (60, 200)),
         tir_zoom=float(generator.uniform(0.95, 1.05)) if shift else 1.0,
         missing=_missing(generator, frames) if has["missing"] else (),
-        gain_tir=float(generator.uniform(0.7, 1.5)),
-        bias_tir=float(generator.uniform(-30, 15)),
+        saturation=float(generator.choice((0.0, 0.5, 1.0), p=(0.15, 0.25, 0.6))),
+        haze=float(generator.choice((0.0, generator.uniform(0.2, 0.7)), p=(0.7, 0.3))),
+        soft_rgb=int(generator.choice((1, 2, 3), p=(0.6, 0.3, 0.1))),
+        soft_tir=int(generator.choice((1, 2, 3), p=(0.3, 0.45, 0.25))),
+        # cameras stretch what they see: at a high gain a person is white and a field is black
+        gain_tir=float(np.exp(generator.uniform(np.log(0.7), np.log(3.0)))),
+        level_tir=float(generator.uniform(120, 165)),
         black_hot=bool(generator.random() < 0.1),
         stripes=generator.normal(0, generator.uniform(0.3, 2.0), size[0]),
         noise_rgb=float(generator.uniform(1.0, 4.5)),
@@ -213,7 +227,7 @@ def _actor(generator: np.random.Generator, size: tuple[int, int], held_out: bool
     width, height = size
     if like is not None and generator.random() < 0.7:
         number = number - number % len(KINDS) + like.number % len(KINDS)
-    tall = KINDS[number % len(KINDS)] in ("person", "cyclist")
+    tall = KINDS[number % len(KINDS)] in ("person", "cyclist", "cyclist rear")
     mean = height * (generator.uniform(0.14, 0.42) if tall else generator.uniform(0.1, 0.28))
     if like is not None:
         mean = like.height.mean * generator.uniform(0.8, 1.2)
@@ -265,7 +279,7 @@ def _brightness(generator: np.random.Generator, frames: int, *, night: bool) -> 
     """Draw the light: steady or drifting by day, little at night, and at times night falls."""
     if not night:
         return _wave(generator, generator.uniform(0.75, 1.1), 0.08, (60, 300))
-    dark = generator.uniform(0.05, 0.2)
+    dark = generator.uniform(0.02, 0.2)
     if generator.random() < 0.75:
         return _wave(generator, dark, dark * 0.3, (60, 300))
     # from bright to dark, or back, once in the sequence

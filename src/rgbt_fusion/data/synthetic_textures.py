@@ -71,6 +71,7 @@ class _Place:
         self.medium = smooth_noise(generator, HEIGHT, WIDTH, cells=36, octaves=4)
         self.fine = smooth_noise(generator, HEIGHT, WIDTH, cells=7, octaves=3)
         self.grain = generator.random((HEIGHT, WIDTH), dtype=np.float32)
+        self.relief = generator.choice((0.0, 0.25, 0.5))
 
     def fill(
         self, where: NDArray[np.bool_] | Plane, colour: NDArray[np.floating], heat: float | Plane, *, rough: float = 0.3
@@ -83,9 +84,11 @@ class _Place:
         part = slice(rows[0], rows[-1] + 1)
         opacity = opacity[part]
         shade = 1 + rough * (0.8 * self.fine[part] + 0.8 * self.medium[part] + 0.4 * self.coarse[part] - 1)
-        # heat varies more slowly than paint: stone conducts
-        warmth = (heat[part] if isinstance(heat, np.ndarray) else heat) + 0.12 * (
-            self.coarse[part] + self.medium[part] - 1
+        # heat varies more slowly than paint where stone conducts it; leaves and gravel keep theirs
+        warmth = (
+            (heat[part] if isinstance(heat, np.ndarray) else heat)
+            + 0.12 * (self.coarse[part] + self.medium[part] - 1)
+            + self.relief * rough * (self.fine[part] - 0.5)
         )
         for plane, value in zip(self.layers[:, part], (*(channel * shade for channel in colour), warmth), strict=True):
             plane += opacity * (value - plane)
