@@ -65,22 +65,21 @@ INLINE int adds(int64_t r, int64_t stride) { return r > 0 && stride == 0; }
  * must be ready for any argument, for decays of at most `bound` a unit of time. */
 INLINE int prepare_steps(float *delta, const float *u, float *dtu, float *y, float *slope, int want_slope, int steps, vf bias,
                          vf skip, int softplus_on, float bound) {
-    vf largest = {0}, strange = {0};
+    vf largest = {0};
     if (softplus_on)
-        OVERLAP for (int t = 0; t < steps * V; t += V) store(slope + t, exponential(-absolute(load(delta + t) + bias)));
+        OVERLAP for (int t = 0; t < steps * V; t += V) store(slope + t, exponential(minus_absolute(load(delta + t) + bias)));
     OVERLAP for (int t = 0; t < steps * V; t += V) {
         vf x = load(delta + t) + bias, e = load(slope + t), input = load(u + t);
         vf dt = softplus_on ? softplus(x, e) : x;
         if (want_slope) store(slope + t, softplus_on ? softplus_slope(x, e) : splat(1.0f));
-        largest = larger(largest, absolute(dt));
-        strange += dt * 0.0f;
+        largest = larger_or_nan(largest, absolute(dt));
         store(delta + t, dt);
         store(y + t, skip * input);
         store(dtu + t, dt * input);
     }
     if (V == 16) return 0;
     int wide = 0;
-    for (int i = 0; i < V; i++) wide |= !(largest[i] * bound < 120.0f) || strange[i] != 0.0f;
+    for (int i = 0; i < V; i++) wide |= !(largest[i] * bound < 120.0f);
     if (wide)
         for (int t = 0; t < steps * V; t += V) store(delta + t, canonical_nan(load(delta + t)));
     return wide;

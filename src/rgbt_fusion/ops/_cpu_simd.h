@@ -38,6 +38,7 @@ INLINE void store(float *p, vf x) { *(vf_unaligned *)p = x; }
 INLINE vf splat(float x) { return x - (vf){0}; }
 INLINE vf choose(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
 INLINE vf absolute(vf x) { return (vf)((vi)x & 0x7fffffff); }
+INLINE vf minus_absolute(vf x) { return (vf)((vu)x | 0x80000000u); }
 
 /* larger(a, x), smaller(a, x): a NaN in x stays. */
 #if V == 16
@@ -53,6 +54,15 @@ INLINE vf smaller(vf a, vf x) { return (vf)_mm_min_ps((__m128)a, (__m128)x); }
 INLINE vf larger(vf a, vf x) { return (vf)vmaxq_f32((float32x4_t)a, (float32x4_t)x); }
 INLINE vf smaller(vf a, vf x) { return (vf)vminq_f32((float32x4_t)a, (float32x4_t)x); }
 #endif
+/* The larger of two numbers above zero, as integers, so that infinity is larger than any number and NaN than infinity. */
+INLINE vf larger_or_nan(vf a, vf b) {
+#if V == 8
+    return (vf)_mm256_max_epi32((__m256i)a, (__m256i)b);
+#else
+    return choose((vi)a > (vi)b, a, b);
+#endif
+}
+
 /* ---- exponentials: x = n + f by adding and taking away 1.5 * 2^23, 2^f by a polynomial that is exact at 0 ---- */
 
 #define ROUND 12582912.0f
