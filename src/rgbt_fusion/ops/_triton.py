@@ -29,11 +29,16 @@ BACKWARD_WARPS = 8
 FEW_WARPS = 4
 """With fewer programs than this a multiprocessor idles, and chunks of the sequence pay for their extra pass."""
 
+HIDING_WARPS = 8
+"""With fewer programs than this a multiprocessor waits for memory, unless every program loads ahead."""
+WIDE_WARPS = 12
+WIDE_REGISTERS = 168
+"""With twelve warps of twice the channels a multiprocessor, the forward kernel takes that many registers a lane."""
+
 CONV_TILE = 128
 CONV_STEPS = 8
 """Channels of a program of the convolution, four a lane, and steps that it holds in registers at a time."""
 
-_WITH_STATES = ("A", "readout", "initial_state")
 _OPTIONS = {"num_warps": 1, "num_stages": 1, "enable_fp_fusion": True}
 
 
@@ -168,6 +173,10 @@ class _Plan(NamedTuple):
     tiles_per_group: int
     chunks: int
     chunk_blocks: int
+    few: bool
+    """Too few programs to hide the wait for memory behind one another."""
+    wide: bool
+    """Twice the channels a lane: fewer instructions, where there is enough to do."""
 
     @classmethod
     def make(cls, inputs: ScanInputs, warps: int, *, may_widen: bool) -> "_Plan":
@@ -184,12 +193,23 @@ class _Plan(NamedTuple):
         chunk_blocks = blocks
         if programs < FEW_WARPS * processors:
             chunk_blocks = -(-blocks // min(blocks, -(-warps * processors // programs)))
-        elif may_widen and programs >= 2 * warps * processors and per_group >= 2 * tile:
-            tile *= 2
-        tiles = -(-per_group // tile)
         chunks = -(-blocks // chunk_blocks)
+        wide = may_widen and programs >= 2 * WIDE_WARPS * processors and per_group >= 2 * tile
+        tile = 2 * tile if wide else tile
         return cls(
-            inputs.directions, batch, length, channels, groups, states, padded, tile, tiles, chunks, chunk_blocks
+            directions=inputs.directions,
+            batch=batch,
+            length=length,
+            channels=channels,
+            groups=groups,
+            states=states,
+            padded=padded,
+            tile=tile,
+            tiles_per_group=-(-per_group // tile),
+            chunks=chunks,
+            chunk_blocks=chunk_blocks,
+            few=programs * chunks < HIDING_WARPS * processors,
+            wide=wide,
         )
 
     @property
@@ -223,10 +243,7 @@ class _Plan(NamedTuple):
             **self.arguments(),
             **_order(inputs.order, self.length),
             **_token("delta", inputs.delta),
-            **_token("z", inputs.z),
-            **_states("C", inputs.C),
             **_parameter("A", inputs.A),
-            **_parameter("readout", inputs.readout),
             **_parameter("bias", inputs.delta_bias),
             "L": self.length,
             "chunk_blocks": self.chunk_blocks,
@@ -235,8 +252,23 @@ class _Plan(NamedTuple):
             "EVEN": self.length % 4 == 0,
         }
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """A ceiling on the registers of a lane, where the compiler would otherwise take all for no gain."""
+        return {"maxnreg": WIDE_REGISTERS} if self.wide and not torch.version.hip else {}
+
     def per_chunk(self, like: Tensor, *sizes: int) -> Tensor:
         return like.new_empty((self.directions, self.batch, self.chunks, *sizes))
+
+
+def _reads(inputs: ScanInputs) -> dict[str, Any]:
+    """What drives the state."""
+    return {**_token("u", inputs.u), **_states("B", inputs.B)}
+
+
+def _writes(inputs: ScanInputs) -> dict[str, Any]:
+    """What the state is read with."""
+    return {**_states("C", inputs.C), **_token("z", inputs.z), **_parameter("readout", inputs.readout)}
 
 
 def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
@@ -244,26 +276,25 @@ def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
     scan, _ = _kernels()
     plan = _Plan.make(inputs, FORWARD_WARPS, may_widen=True)
     out = _per_direction(results.out, plan.directions)
-    walk = {
-        **plan.walk(inputs),
-        **_token("u", inputs.u),
-        **_states("B", inputs.B),
-        **_parameter("skip", inputs.D),
-        **_parameter("start", inputs.initial_state),
-        **_token("out", out),
-        "last": results.last_state,
-    }
-    checkpoints = results.checkpoints if results.checkpoints.shape[2] else None
-    chunk_states = chunk_steps = None
+    walk = {**plan.walk(inputs), **_reads(inputs)}
     with _on(inputs.u):
+        chunk_states = None
         if plan.chunks > 1:
             chunk_states = plan.per_chunk(inputs.A, plan.channels, plan.states)
-            chunk_steps = plan.per_chunk(inputs.A, plan.channels)
-            chunk = {"chunk_states": chunk_states, "chunk_steps": chunk_steps}
-            scan.scan_forward_kernel[plan.grid(plan.chunks)](**walk, **chunk, checkpoints=None, SUMMARY=True)
+            chunk = {"chunk_states": chunk_states, "chunk_steps": plan.per_chunk(inputs.A, plan.channels)}
+            scan.forward_summary_kernel[plan.grid(plan.chunks)](**walk, **chunk)
             _scan_chunks(plan, inputs, inputs.initial_state, chunk, reverse=False)
         scan.scan_forward_kernel[plan.grid(plan.chunks)](
-            **walk, chunk_states=chunk_states, chunk_steps=chunk_steps, checkpoints=checkpoints, SUMMARY=False
+            **walk,
+            **_writes(inputs),
+            **_parameter("skip", inputs.D),
+            **_parameter("start", inputs.initial_state),
+            **_token("out", out),
+            chunk_states=chunk_states,
+            checkpoints=results.checkpoints if results.checkpoints.shape[2] else None,
+            last=results.last_state,
+            AHEAD=plan.few,
+            **plan.limits,
         )
     _add_directions(results.out, out)
 
@@ -283,65 +314,63 @@ def scan_backward(
     """Run the adjoint in one launch, or in three over chunks, and add up the partial sums of the programs."""
     scan, _ = _kernels()
     plan = _Plan.make(inputs, BACKWARD_WARPS, may_widen=False)
-    walk = {**plan.walk(inputs), **_token("grad_out", grad_out)}
-    new, programs, tile = inputs.A.new_empty, plan.grid(plan.chunks)[0], plan.tile
-    tokens = {name: _per_direction(getattr(grads, name), plan.directions) for name in ("u", "delta")}
+    grid, new = plan.grid(plan.chunks), inputs.A.new_empty
+    walk = {**plan.walk(inputs), **_writes(inputs), **_token("grad_out", grad_out)}
+    du, ddelta = (_per_direction(grad, plan.directions) for grad in (grads.u, grads.delta))
     dz = None if grads.z is None else _per_direction(grads.z, plan.directions)
-    tiles = (plan.directions, plan.batch, plan.chunks, plan.groups, plan.tiles_per_group * tile)
-    sums = {
-        name: new((*tiles, plan.padded) if name in _WITH_STATES else tiles)
-        for name in ("A", "readout", "D", "delta_bias", "initial_state")
-        if getattr(grads, name) is not None
-    }
-    shape = (plan.directions, plan.batch, plan.groups, plan.tiles_per_group, plan.length, plan.padded)
-    partial = {"B": new(shape), "C": new(shape)}
+    partial = (plan.directions, plan.batch, plan.groups, plan.tiles_per_group, plan.length, plan.padded)
+    dB, dC = new(partial), new(partial)
+    kept, gated = new(*grid, CHECKPOINT_STEPS // 4, plan.tile, plan.padded), new(*grid, CHECKPOINT_STEPS, plan.tile)
     with _on(inputs.u):
         chunk_adjoints = None
         if plan.chunks > 1:
             chunk_adjoints = plan.per_chunk(inputs.A, plan.channels, plan.states)
             chunk = {"chunk_states": chunk_adjoints, "chunk_steps": plan.per_chunk(inputs.A, plan.channels)}
-            scan.adjoint_summary_kernel[(programs,)](**walk, **chunk)
+            scan.adjoint_summary_kernel[grid](**walk, **chunk)
             _scan_chunks(plan, inputs, grad_last_state, chunk, reverse=True)
-        scan.scan_backward_kernel[(programs,)](
+        scan.scan_backward_kernel[grid](
             **walk,
-            **_token("u", inputs.u),
-            **_states("B", inputs.B),
+            **_reads(inputs),
             **_parameter("skip", inputs.D),
-            **_token("du", tokens["u"]),
-            **_token("ddelta", tokens["delta"]),
+            **_token("du", du),
+            **_token("ddelta", ddelta),
             **_token("dz", dz),
             checkpoints=checkpoints,
             last_adjoint=grad_last_state,
             chunk_adjoints=chunk_adjoints,
-            kept=new(programs, CHECKPOINT_STEPS // 4, plan.padded * tile),
-            gated=None if inputs.z is None else new(programs, CHECKPOINT_STEPS, tile),
-            dA=sums["A"],
-            dB=partial["B"],
-            dC=partial["C"],
-            dreadout=sums.get("readout"),
-            dskip=sums.get("D"),
-            dbias=sums.get("delta_bias"),
-            dstart=sums.get("initial_state"),
-            WHOLE=plan.per_group % tile == 0,
+            kept=kept,
+            gated=gated,
+            dB=dB,
+            dC=dC,
+            WHOLE=plan.per_group % plan.tile == 0,
         )
-    _add_directions(grads.u, tokens["u"])
-    _add_directions(grads.delta, tokens["delta"])
-    if grads.z is not None and dz is not None:
-        _add_directions(grads.z, dz)
-    for name, value in sums.items():
-        grad = getattr(grads, name)
-        axes = [0] if grad.shape[0] < plan.directions else []
-        if name == "initial_state":
-            value = value[:, :, 0]
-        else:
-            axes += [1, 2]
-        value = value.sum(axes, keepdim=True) if axes else value
-        value = value[..., : plan.per_group, : plan.states] if name in _WITH_STATES else value[..., : plan.per_group]
-        grad.copy_(value.reshape(grad.shape))
-    for name, value in partial.items():
-        grad = getattr(grads, name)
-        total = value.sum((0, 3)).unsqueeze(0) if grad.shape[0] < plan.directions else value.sum(3)
-        grad.copy_(total[..., : plan.states].permute(0, 1, 3, 2, 4))
+    for grad, value in ((grads.u, du), (grads.delta, ddelta), (grads.z, dz)):
+        if grad is not None and value is not None:
+            _add_directions(grad, value)
+    for grad, value in ((grads.B, dB), (grads.C, dC)):
+        value = _add(value, (3,), grad.shape[0] < plan.directions)
+        grad.copy_(value[:, :, :, 0, :, : plan.states].transpose(2, 3))
+    programs = (plan.directions, plan.batch, plan.chunks, plan.groups, plan.tiles_per_group)
+    for slot, grad in enumerate((grads.A, grads.initial_state, grads.readout)):
+        if grad is not None:
+            _add_tiles(grad, kept[:, slot].view(*programs, plan.tile, plan.padded), plan, slot == 1)
+    for slot, grad in enumerate((grads.delta_bias, grads.D)):
+        if grad is not None:
+            _add_tiles(grad[..., None], gated[:, slot].view(*programs, plan.tile, 1), plan, False)
+
+
+def _add_tiles(grad: Tensor, tiles: Tensor, plan: _Plan, per_sample: bool) -> None:
+    """Add up ``(R, B, chunks, G, tiles, TILE, N)`` to ``(R?, D, N)``; per sample, only the first chunk counts."""
+    shared = grad.shape[0] < plan.directions
+    tiles = _add(tiles[:, :, :1], (), shared) if per_sample else _add(tiles, (1, 2), shared)
+    channels = tiles.flatten(4, 5)[:, :, :, :, : plan.per_group, : grad.shape[-1]]
+    grad.copy_(channels.reshape(grad.shape))
+
+
+def _add(parts: Tensor, axes: tuple[int, ...], shared: bool) -> Tensor:
+    """Add up over ``axes``, and over the directions if they share a gradient."""
+    axes = (0, *axes) if shared else axes
+    return parts.sum(axes, keepdim=True) if axes else parts
 
 
 def _per_direction(result: Tensor, directions: int) -> Tensor:

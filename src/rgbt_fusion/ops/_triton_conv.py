@@ -91,7 +91,7 @@ def conv_backward_kernel(
     X_ROW: tl.constexpr, GRAD_ROW: tl.constexpr, DX_ROW: tl.constexpr, W: tl.constexpr, HALO: tl.constexpr,
     STEPS: tl.constexpr, TILE: tl.constexpr, SILU: tl.constexpr, SPAN: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of one stretch. The W - 1 steps after it are convolved again, and count for dweight where they belong."""
+    """Gradients of one stretch. The W - 1 steps after it are convolved again, but do not count for dweight."""
     tile, chunk, b, r = place(tiles, chunks, batch)
     d = tile * TILE + tl.arange(0, TILE)
     live = d < D

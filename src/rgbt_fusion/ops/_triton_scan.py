@@ -44,23 +44,27 @@ def _log1p_unit(e):
 
 
 @triton.jit
-def _step_size(delta, SOFTPLUS: tl.constexpr):
-    """dt = softplus(delta), accurate for very negative delta too; or delta itself."""
-    if SOFTPLUS:
-        delta = tl.maximum(delta, 0.0) + _log1p_unit(_exp(-tl.abs(delta)))
-    return delta
+def _step_size(delta, bias, t, L, SOFTPLUS: tl.constexpr, EVEN: tl.constexpr):
+    """dt = softplus(delta + bias), accurate for very negative arguments too, or delta + bias; 0 past the end."""
+    dt, _ = _step_size_and_slope(delta, bias, t, L, SOFTPLUS, EVEN)
+    return dt
 
 
 @triton.jit
-def _step_size_and_slope(delta, SOFTPLUS: tl.constexpr):
-    """dt and its derivative by delta, from one exponential."""
+def _step_size_and_slope(delta, bias, t, L, SOFTPLUS: tl.constexpr, EVEN: tl.constexpr):
+    """dt and its derivative by delta, from one exponential. A step with dt = 0 leaves the state as it is."""
+    dt = delta.to(tl.float32)
+    if bias is not None:
+        dt += bias
+    slope = tl.full(dt.shape, 1.0, tl.float32)
     if SOFTPLUS:
-        e = _exp(-tl.abs(delta))
-        slope = tl.where(delta > 0, 1.0, e) / (1.0 + e)
-        delta = tl.maximum(delta, 0.0) + _log1p_unit(e)
-    else:
-        slope = tl.full(delta.shape, 1.0, tl.float32)
-    return delta, slope
+        e = _exp(-tl.abs(dt))
+        slope = tl.where(dt > 0, 1.0, e) / (1.0 + e)
+        dt = tl.maximum(dt, 0.0) + _log1p_unit(e)
+    if not EVEN:
+        dt = tl.where(t < L, dt, 0.0)
+        slope = tl.where(t < L, slope, 0.0)
+    return dt, slope
 
 
 @triton.jit
@@ -140,12 +144,34 @@ def _store_tile(x, tile, d, live, N: tl.constexpr, NP: tl.constexpr):
 
 @triton.jit
 def _states(x, row, x_n, ROW: tl.constexpr, N: tl.constexpr, NP: tl.constexpr):
-    """B or C of one step, as a column ``(NP, 1)``."""
+    """B or C of one step, ``(NP,)``."""
     n = tl.arange(0, NP)
     if N == NP:
         value = tl.load(x + row * ROW + n * x_n)
     else:
         value = tl.load(x + row * ROW + n * x_n, mask=n < N, other=0.0)
+    return value
+
+
+@triton.jit
+def _four_states(x, rows, x_n, ROW: tl.constexpr, N: tl.constexpr, NP: tl.constexpr):
+    values = ()
+    for k in tl.static_range(4):
+        values = values + (_states(x, rows[k], x_n, ROW, N, NP),)
+    return values
+
+
+@triton.jit
+def _four_tokens(x, d, rows, ROW: tl.constexpr):
+    values = ()
+    if x is not None:
+        for k in tl.static_range(4):
+            values = values + (tl.load(x + rows[k] * ROW + d),)
+    return values
+
+
+@triton.jit
+def _column(value):
     return value.to(tl.float32)[:, None]
 
 
@@ -206,13 +232,14 @@ def _finish_channels(x, y, NP: tl.constexpr, TILE: tl.constexpr):
 
 
 @triton.jit
-def _put_pair(x, row, next_row, value, second, t, L, NP: tl.constexpr, SPAN: tl.constexpr, EVEN: tl.constexpr):
+def _put_pair(x, row, next_row, value, t, L, NP: tl.constexpr, SPAN: tl.constexpr, EVEN: tl.constexpr):
     """Store the sums of two steps, ``(2 NP,)``, to two rows of NP."""
+    i = tl.arange(0, 2 * NP)
     if SPAN > 1 and EVEN:
-        tl.store(x + row * NP, value)
+        tl.store(x + row * NP + i, value)
     else:
-        row = tl.where(second, next_row - 1, row)
-        tl.store(x + row * NP, value, mask=t + second.to(tl.int32) < L)
+        second = i >= NP
+        tl.store(x + tl.where(second, next_row - 1, row) * NP + i, value, mask=t + second.to(tl.int32) < L)
 
 
 @triton.jit
@@ -223,25 +250,17 @@ def probe_kernel(x, SIZE: tl.constexpr):
 
 
 @triton.jit
-def scan_forward_kernel(
-    u, delta, A, B, C, readout, skip, z, bias, order, start, chunk_states, chunk_steps, checkpoints, out, last,
+def forward_summary_kernel(
+    u, delta, A, B, bias, order, chunk_states, chunk_steps,
     L, D, per_group, tiles, chunks, batch, chunk_blocks, segment,
-    u_r, u_b, u_d, delta_r, delta_b, delta_d, z_r, z_b, z_d, out_r, out_b, out_d,
-    B_r, B_b, B_g, B_n, C_r, C_b, C_g, C_n, A_r, readout_r, skip_r, bias_r, order_r, order_b, start_r,
-    U_ROW: tl.constexpr, DELTA_ROW: tl.constexpr, Z_ROW: tl.constexpr, OUT_ROW: tl.constexpr,
-    B_ROW: tl.constexpr, C_ROW: tl.constexpr,
+    u_r, u_b, u_d, delta_r, delta_b, delta_d, B_r, B_b, B_g, B_n, A_r, bias_r, order_r, order_b,
+    U_ROW: tl.constexpr, DELTA_ROW: tl.constexpr, B_ROW: tl.constexpr,
     N: tl.constexpr, NP: tl.constexpr, TILE: tl.constexpr, SOFTPLUS: tl.constexpr,
-    SPAN: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, SUMMARY: tl.constexpr,
+    SPAN: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Scan one chunk of the sequence.
-
-    With ``SUMMARY`` it starts from zero and only leaves what the chunk does to a state: its own end state in
-    ``chunk_states`` and the sum of its step sizes in ``chunk_steps`` (the decay is exp(A sum dt)).
-    """
+    """What one chunk adds to the state that passes through it, and the sum of its step sizes: the decay is exp(A sum dt)."""
     tile, chunk, b, r = place(tiles, chunks, batch)
     group, d, live = _channels(tile, per_group, TILE)
-    n = tl.arange(0, NP)[:, None]
-    sequence = (r * batch + b).to(tl.int64)
     A = _load_tile(A + r * A_r, d, N, NP) * LOG2E
     u = base(u, r, b, u_r, u_b)
     delta = base(delta, r, b, delta_r, delta_b)
@@ -250,25 +269,79 @@ def scan_forward_kernel(
         bias = tl.load(bias + r * bias_r + d)
     if order is not None:
         order += r * order_r + b * order_b
-    chunk_at = (sequence * chunks + chunk) * D
-    if SUMMARY:
-        h = A * 0.0
-        steps = tl.zeros((TILE,), tl.float32)
+    h = A * 0.0
+    steps = tl.zeros((TILE,), tl.float32)
+    for block in range(chunk * chunk_blocks, tl.minimum((chunk + 1) * chunk_blocks, tl.cdiv(L, BLOCK))):
+        block_row = row_of(order, block * BLOCK, segment)
+        for quad in range(tl.cdiv(tl.minimum(BLOCK, L - block * BLOCK), 4)):
+            t = block * BLOCK + quad * 4
+            rows = _quad_rows(order, block_row, t, quad, segment, L, SPAN, EVEN)
+            us = _four_tokens(u, d * u_d, rows, U_ROW)
+            deltas = _four_tokens(delta, d * delta_d, rows, DELTA_ROW)
+            Bs = _four_states(B, rows, B_n, B_ROW, N, NP)
+            for k in tl.static_range(4):
+                dt = _step_size(deltas[k], bias, t + k, L, SOFTPLUS, EVEN)
+                steps += dt
+                h = tl.exp2(dt[None, :] * A) * h + (dt * us[k].to(tl.float32))[None, :] * _column(Bs[k])
+    at = ((r * batch + b).to(tl.int64) * chunks + chunk) * D
+    _store_tile(chunk_states + at * N, h, d, live, N, NP)
+    tl.store(chunk_steps + at + d, steps, mask=live)
+
+
+@triton.jit
+def _fetch(
+    u, delta, B, C, z, d, rows, u_d, delta_d, B_n, C_n, z_d,
+    U_ROW: tl.constexpr, DELTA_ROW: tl.constexpr, B_ROW: tl.constexpr, C_ROW: tl.constexpr, Z_ROW: tl.constexpr,
+    N: tl.constexpr, NP: tl.constexpr,
+):  # fmt: skip
+    """Load what four steps need: u, delta, B, C and z (if any) of each, in this order."""
+    return (
+        _four_tokens(u, d * u_d, rows, U_ROW)
+        + _four_tokens(delta, d * delta_d, rows, DELTA_ROW)
+        + _four_states(B, rows, B_n, B_ROW, N, NP)
+        + _four_states(C, rows, C_n, C_ROW, N, NP)
+        + _four_tokens(z, d * z_d, rows, Z_ROW)
+    )
+
+
+@triton.jit
+def scan_forward_kernel(
+    u, delta, A, B, C, readout, skip, z, bias, order, start, chunk_states, checkpoints, out, last,
+    L, D, per_group, tiles, chunks, batch, chunk_blocks, segment,
+    u_r, u_b, u_d, delta_r, delta_b, delta_d, z_r, z_b, z_d, out_r, out_b, out_d,
+    B_r, B_b, B_g, B_n, C_r, C_b, C_g, C_n, A_r, readout_r, skip_r, bias_r, order_r, order_b, start_r,
+    U_ROW: tl.constexpr, DELTA_ROW: tl.constexpr, Z_ROW: tl.constexpr, OUT_ROW: tl.constexpr,
+    B_ROW: tl.constexpr, C_ROW: tl.constexpr,
+    N: tl.constexpr, NP: tl.constexpr, TILE: tl.constexpr, SOFTPLUS: tl.constexpr,
+    SPAN: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, AHEAD: tl.constexpr,
+):  # fmt: skip
+    """Scan one chunk of the sequence, or all of it. AHEAD loads a quad before the one in front of it is computed."""
+    tile, chunk, b, r = place(tiles, chunks, batch)
+    group, d, live = _channels(tile, per_group, TILE)
+    n = tl.arange(0, NP)[:, None]
+    sequence = (r * batch + b).to(tl.int64)
+    A = _load_tile(A + r * A_r, d, N, NP) * LOG2E
+    u = base(u, r, b, u_r, u_b)
+    delta = base(delta, r, b, delta_r, delta_b)
+    B = base(B, r, b, B_r, B_b) + group.to(tl.int64) * B_g
+    C = base(C, r, b, C_r, C_b) + group.to(tl.int64) * C_g
+    out = base(out, r, b, out_r, out_b)
+    if readout is not None:
+        readout = _load_tile(readout + r * readout_r, d, N, NP)
+    if skip is not None:
+        skip = tl.load(skip + r * skip_r + d)
+    if z is not None:
+        z = base(z, r, b, z_r, z_b)
+    if bias is not None:
+        bias = tl.load(bias + r * bias_r + d)
+    if order is not None:
+        order += r * order_r + b * order_b
+    if chunk_states is not None:
+        h = _load_tile(chunk_states + (sequence * chunks + chunk) * D * N, d, N, NP)
+    elif start is not None:
+        h = _load_tile(start + r * start_r + b.to(tl.int64) * D * N, d, N, NP)
     else:
-        C = base(C, r, b, C_r, C_b) + group.to(tl.int64) * C_g
-        out = base(out, r, b, out_r, out_b)
-        if readout is not None:
-            readout = _load_tile(readout + r * readout_r, d, N, NP)
-        if skip is not None:
-            skip = tl.load(skip + r * skip_r + d)
-        if z is not None:
-            z = base(z, r, b, z_r, z_b)
-        if chunk_states is not None:
-            h = _load_tile(chunk_states + chunk_at * N, d, N, NP)
-        elif start is not None:
-            h = _load_tile(start + r * start_r + b.to(tl.int64) * D * N, d, N, NP)
-        else:
-            h = A * 0.0
+        h = A * 0.0
 
     blocks = tl.cdiv(L, BLOCK)
     for block in range(chunk * chunk_blocks, tl.minimum((chunk + 1) * chunk_blocks, blocks)):
@@ -276,53 +349,62 @@ def scan_forward_kernel(
             kept = checkpoints + ((sequence * blocks + block) * N + n) * D + d[None, :]
             tl.store(kept, h, mask=live[None, :] & (n < N))
         block_row = row_of(order, block * BLOCK, segment)
-        for quad in range(tl.cdiv(tl.minimum(BLOCK, L - block * BLOCK), 4)):
+        quads = tl.cdiv(tl.minimum(BLOCK, L - block * BLOCK), 4)
+        if AHEAD:
+            next_rows = _quad_rows(order, block_row, block * BLOCK, 0, segment, L, SPAN, EVEN)
+            fetched = _fetch(
+                u, delta, B, C, z, d, next_rows, u_d, delta_d, B_n, C_n, z_d, U_ROW, DELTA_ROW, B_ROW, C_ROW, Z_ROW, N,
+                NP
+            )  # fmt: skip
+        for quad in range(quads):
             t = block * BLOCK + quad * 4
-            rows = _quad_rows(order, block_row, t, quad, segment, L, SPAN, EVEN)
+            if AHEAD:
+                rows = next_rows
+            else:
+                rows = _quad_rows(order, block_row, t, quad, segment, L, SPAN, EVEN)
+                fetched = _fetch(
+                    u, delta, B, C, z, d, rows, u_d, delta_d, B_n, C_n, z_d, U_ROW, DELTA_ROW, B_ROW, C_ROW, Z_ROW, N,
+                    NP
+                )  # fmt: skip
             us = ()
             deltas = ()
             Bs = ()
             Cs = ()
             zs = ()
             for k in tl.static_range(4):
-                us = us + (_token(u, d * u_d, rows[k], U_ROW),)
-                deltas = deltas + (_token(delta, d * delta_d, rows[k], DELTA_ROW),)
-                Bs = Bs + (_states(B, rows[k], B_n, B_ROW, N, NP),)
-                if not SUMMARY:
-                    Cs = Cs + (_states(C, rows[k], C_n, C_ROW, N, NP),)
-                    if z is not None:
-                        zs = zs + (_token(z, d * z_d, rows[k], Z_ROW),)
+                us = us + (fetched[k].to(tl.float32),)
+                deltas = deltas + (fetched[4 + k],)
+                Bs = Bs + (_column(fetched[8 + k]),)
+                Cs = Cs + (_column(fetched[12 + k]),)
+                if z is not None:
+                    zs = zs + (fetched[16 + k].to(tl.float32),)
+            if AHEAD:
+                following = tl.minimum(quad + 1, quads - 1)
+                next_t = block * BLOCK + following * 4
+                next_rows = _quad_rows(order, block_row, next_t, following, segment, L, SPAN, EVEN)
+                fetched = _fetch(
+                    u, delta, B, C, z, d, next_rows, u_d, delta_d, B_n, C_n, z_d, U_ROW, DELTA_ROW, B_ROW, C_ROW, Z_ROW,
+                    N, NP
+                )  # fmt: skip
             ys = ()
             for p in tl.static_range(0, 4, 2):
                 reads = ()
                 for k in tl.static_range(p, p + 2):
-                    dt = deltas[k]
-                    if bias is not None:
-                        dt += bias
-                    dt = _step_size(dt, SOFTPLUS)
-                    if not EVEN:
-                        dt = tl.where(t + k < L, dt, 0.0)
+                    dt = _step_size(deltas[k], bias, t + k, L, SOFTPLUS, EVEN)
                     h = tl.exp2(dt[None, :] * A) * h + (dt * us[k])[None, :] * Bs[k]
-                    if SUMMARY:
-                        steps += dt
-                    elif readout is not None:
+                    if readout is not None:
                         reads = reads + (_over_states(h * (Cs[k] * readout), NP, TILE),)
                     else:
                         reads = reads + (_over_states(h * Cs[k], NP, TILE),)
-                if not SUMMARY:
-                    ys = ys + _finish_states(reads[0], reads[1], NP, TILE)
-            if not SUMMARY:
-                for k in tl.static_range(4):
-                    y = ys[k]
-                    if skip is not None:
-                        y += skip * us[k]
-                    if z is not None:
-                        y = y * zs[k] / (1.0 + _exp(-zs[k]))
-                    _put(out, d * out_d, rows[k], y, _within(live, t + k, L, EVEN), OUT_ROW)
-    if SUMMARY:
-        _store_tile(chunk_states + chunk_at * N, h, d, live, N, NP)
-        tl.store(chunk_steps + chunk_at + d, steps, mask=live)
-    elif chunk == chunks - 1:
+                ys = ys + _finish_states(reads[0], reads[1], NP, TILE)
+            for k in tl.static_range(4):
+                y = ys[k]
+                if skip is not None:
+                    y += skip * us[k]
+                if z is not None:
+                    y = y * zs[k] / (1.0 + _exp(-zs[k]))
+                _put(out, d * out_d, rows[k], y, _within(live, t + k, L, EVEN), OUT_ROW)
+    if chunk == chunks - 1:
         _store_tile(last + sequence * D * N, h, d, live, N, NP)
 
 
@@ -387,30 +469,20 @@ def adjoint_summary_kernel(
             quad = quads - 1 - j
             t = block * BLOCK + quad * 4
             rows = _quad_rows(order, block_row, t, quad, segment, L, SPAN, EVEN)
-            deltas = ()
-            dys = ()
-            zs = ()
-            Cs = ()
-            for k in tl.static_range(4):
-                deltas = deltas + (_token(delta, d * delta_d, rows[k], DELTA_ROW),)
-                dys = dys + (_token(grad_out, d * grad_d, rows[k], GRAD_ROW),)
-                Cs = Cs + (_states(C, rows[k], C_n, C_ROW, N, NP),)
-                if z is not None:
-                    zs = zs + (_token(z, d * z_d, rows[k], Z_ROW),)
+            deltas = _four_tokens(delta, d * delta_d, rows, DELTA_ROW)
+            dys = _four_tokens(grad_out, d * grad_d, rows, GRAD_ROW)
+            zs = _four_tokens(z, d * z_d, rows, Z_ROW)
+            Cs = _four_states(C, rows, C_n, C_ROW, N, NP)
             for k in tl.static_range(3, -1, -1):
-                dt = deltas[k]
-                if bias is not None:
-                    dt += bias
-                dt = _step_size(dt, SOFTPLUS)
-                dy = dys[k]
-                if z is not None:
-                    dy = dy * zs[k] * sigmoid(zs[k])
-                if not EVEN:
-                    inside = t + k < L
-                    dt = tl.where(inside, dt, 0.0)
-                    dy = tl.where(inside, dy, 0.0)
+                dt = _step_size(deltas[k], bias, t + k, L, SOFTPLUS, EVEN)
                 steps += dt
-                weight = Cs[k]
+                dy = dys[k].to(tl.float32)
+                if z is not None:
+                    gate = zs[k].to(tl.float32)
+                    dy = dy * gate * sigmoid(gate)
+                if not EVEN:
+                    dy = tl.where(t + k < L, dy, 0.0)
+                weight = _column(Cs[k])
                 if readout is not None:
                     weight = weight * readout
                 g = tl.exp2(dt[None, :] * A) * (g + weight * dy[None, :])
@@ -422,7 +494,7 @@ def adjoint_summary_kernel(
 @triton.jit
 def scan_backward_kernel(
     u, delta, A, B, C, readout, skip, z, bias, order, checkpoints, last_adjoint, chunk_adjoints, grad_out, kept, gated,
-    du, ddelta, dA, dB, dC, dreadout, dskip, dz, dbias, dstart,
+    du, ddelta, dB, dC, dz,
     L, D, per_group, tiles, chunks, batch, chunk_blocks, segment,
     u_r, u_b, u_d, delta_r, delta_b, delta_d, z_r, z_b, z_d, grad_r, grad_b, grad_d,
     du_r, du_b, du_d, ddelta_r, ddelta_b, ddelta_d, dz_r, dz_b, dz_d,
@@ -434,9 +506,10 @@ def scan_backward_kernel(
 ):  # fmt: skip
     """Run the adjoint recurrence through one chunk, last block first: g_{t-1} = exp(dt_t A) (g_t + C_t dy_t).
 
-    In every block the states are run forward from the checkpoint and kept every four steps; then, last quad first,
-    four states are run again from there and the adjoint is run back over them. dB and dC leave as one partial sum a
-    tile, dA, dreadout, dskip and dbias as one a program, in tiles; dstart counts for the first chunk only.
+    In every block the states are run forward from the checkpoint and kept every four steps; then, last quad first, four
+    states are run again from there and the adjoint is run back over them. dB and dC leave as one partial sum a tile.
+    What a program adds up for its channels takes the place of its first kept states (dA, the gradient of the state that
+    the chunk starts from, dreadout) and of its first gated gradients (dbias, dskip).
     """
     tile, chunk, b, r = place(tiles, chunks, batch)
     group, d, live = _channels(tile, per_group, TILE)
@@ -450,12 +523,10 @@ def scan_backward_kernel(
     ddelta = base(ddelta, r, b, ddelta_r, ddelta_b)
     B = base(B, r, b, B_r, B_b) + group.to(tl.int64) * B_g
     C = base(C, r, b, C_r, C_b) + group.to(tl.int64) * C_g
-    dB += (sequence * tiles + tile) * L * NP + tl.arange(0, 2 * NP)
-    dC += (sequence * tiles + tile) * L * NP + tl.arange(0, 2 * NP)
-    second = tl.arange(0, 2 * NP) >= NP
+    dB += (sequence * tiles + tile) * L * NP
+    dC += (sequence * tiles + tile) * L * NP
     kept += tl.program_id(0).to(tl.int64) * (BLOCK // 4 * NP * TILE) + tl.arange(0, TILE)[None, :] * NP + n
-    if z is not None:
-        gated += tl.program_id(0).to(tl.int64) * (BLOCK * TILE) + tl.arange(0, TILE)
+    gated += tl.program_id(0).to(tl.int64) * (BLOCK * TILE) + tl.arange(0, TILE)
     dA_sum = A * 0.0
     dbias_sum = tl.zeros((TILE,), tl.float32)
     if z is not None:
@@ -497,84 +568,68 @@ def scan_backward_kernel(
         for quad in range(quads):
             t = block * BLOCK + quad * 4
             rows = _quad_rows(order, block_row, t, quad, segment, L, SPAN, EVEN)
-            us = ()
-            deltas = ()
-            dys = ()
-            zs = ()
-            Bs = ()
-            Cs = ()
-            for k in tl.static_range(4):
-                us = us + (_token(u, d * u_d, rows[k], U_ROW),)
-                deltas = deltas + (_token(delta, d * delta_d, rows[k], DELTA_ROW),)
-                dys = dys + (_token(grad_out, d * grad_d, rows[k], GRAD_ROW),)
-                Bs = Bs + (_states(B, rows[k], B_n, B_ROW, N, NP),)
-                Cs = Cs + (_states(C, rows[k], C_n, C_ROW, N, NP),)
-                if z is not None:
-                    zs = zs + (_token(z, d * z_d, rows[k], Z_ROW),)
+            us = _four_tokens(u, d * u_d, rows, U_ROW)
+            deltas = _four_tokens(delta, d * delta_d, rows, DELTA_ROW)
+            dys = _four_tokens(grad_out, d * grad_d, rows, GRAD_ROW)
+            zs = _four_tokens(z, d * z_d, rows, Z_ROW)
+            Bs = _four_states(B, rows, B_n, B_ROW, N, NP)
+            Cs = _four_states(C, rows, C_n, C_ROW, N, NP)
             tl.store(kept + quad * (NP * TILE), h)
             for p in tl.static_range(0, 4, 2):
                 reads = ()
                 dreads = ()
                 for k in tl.static_range(p, p + 2):
-                    dt = deltas[k]
-                    if bias is not None:
-                        dt += bias
-                    dt = _step_size(dt, SOFTPLUS)
-                    dy = dys[k]
+                    dt = _step_size(deltas[k], bias, t + k, L, SOFTPLUS, EVEN)
+                    uk = us[k].to(tl.float32)
+                    dy = dys[k].to(tl.float32)
                     if not WHOLE:
                         dy = tl.where(live, dy, 0.0)
                     if not EVEN:
-                        dt = tl.where(t + k < L, dt, 0.0)
                         dy = tl.where(t + k < L, dy, 0.0)
                     if z is not None:
-                        dy = dy * zs[k] * sigmoid(zs[k])
+                        gate = zs[k].to(tl.float32)
+                        dy = dy * gate * sigmoid(gate)
                         tl.store(gated + (quad * 4 + k) * TILE, dy)
                     if skip is not None:
-                        dskip_sum += dy * us[k]
-                    h = tl.exp2((dt * LOG2E)[None, :] * A) * h + (dt * us[k])[None, :] * Bs[k]
+                        dskip_sum += dy * uk
+                    h = tl.exp2((dt * LOG2E)[None, :] * A) * h + (dt * uk)[None, :] * _column(Bs[k])
+                    weight = _column(Cs[k])
+                    read = h
                     if readout is not None:
-                        reads = reads + (_over_states(h * (Cs[k] * readout), NP, TILE),)
-                        dreads = dreads + (_over_channels(h * readout * dy[None, :], NP, TILE),)
-                        dreadout_sum += h * Cs[k] * dy[None, :]
-                    else:
-                        reads = reads + (_over_states(h * Cs[k], NP, TILE),)
-                        dreads = dreads + (_over_channels(h * dy[None, :], NP, TILE),)
+                        dreadout_sum += h * weight * dy[None, :]
+                        read = h * readout
+                    reads = reads + (_over_states(read * weight, NP, TILE),)
+                    dreads = dreads + (_over_channels(read * dy[None, :], NP, TILE),)
                 dC_pair = _finish_channels(dreads[0], dreads[1], NP, TILE)
-                _put_pair(dC, rows[p], rows[p + 1], dC_pair, second, t + p, L, NP, SPAN, EVEN)
+                _put_pair(dC, rows[p], rows[p + 1], dC_pair, t + p, L, NP, SPAN, EVEN)
                 if z is not None:
                     ys = _finish_states(reads[0], reads[1], NP, TILE)
                     for k in tl.static_range(p, p + 2):
                         y = ys[k - p]
                         if skip is not None:
-                            y += skip * us[k]
-                        gate = sigmoid(zs[k])
-                        slope = gate * (1.0 + zs[k] * (1.0 - gate))
-                        _put(dz, d * dz_d, rows[k], dys[k] * y * slope, _within(live, t + k, L, EVEN), DZ_ROW)
+                            y += skip * us[k].to(tl.float32)
+                        gate = zs[k].to(tl.float32)
+                        open_ = sigmoid(gate)
+                        slope = open_ * (1.0 + gate * (1.0 - open_))
+                        keep = _within(live, t + k, L, EVEN)
+                        _put(dz, d * dz_d, rows[k], dys[k].to(tl.float32) * y * slope, keep, DZ_ROW)
         tl.debug_barrier()
         for j in range(quads):
             quad = quads - 1 - j
             t = block * BLOCK + quad * 4
             rows = _quad_rows(order, block_row, t, quad, segment, L, SPAN, EVEN)
             h = tl.load(kept + quad * (NP * TILE))
+            deltas = _four_tokens(delta, d * delta_d, rows, DELTA_ROW)
             us = ()
-            deltas = ()
             Bs = ()
-            for k in tl.static_range(4):
-                deltas = deltas + (_token(delta, d * delta_d, rows[k], DELTA_ROW),)
-                if k < 2:
-                    us = us + (_token(u, d * u_d, rows[k], U_ROW),)
-                    Bs = Bs + (_states(B, rows[k], B_n, B_ROW, N, NP),)
+            for k in tl.static_range(2):
+                us = us + (_token(u, d * u_d, rows[k], U_ROW),)
+                Bs = Bs + (_column(_states(B, rows[k], B_n, B_ROW, N, NP)),)
             dts = ()
             slopes = ()
             decays = ()
             for k in tl.static_range(4):
-                dt = deltas[k]
-                if bias is not None:
-                    dt += bias
-                dt, slope = _step_size_and_slope(dt, SOFTPLUS)
-                if not EVEN:
-                    dt = tl.where(t + k < L, dt, 0.0)
-                    slope = tl.where(t + k < L, slope, 0.0)
+                dt, slope = _step_size_and_slope(deltas[k], bias, t + k, L, SOFTPLUS, EVEN)
                 dts = dts + (dt,)
                 slopes = slopes + (slope,)
                 decays = decays + (tl.exp2((dt * LOG2E)[None, :] * A),)
@@ -587,8 +642,8 @@ def scan_backward_kernel(
                 dys = ()
                 for k in tl.static_range(p, p + 2):
                     us = us + (_token(u, d * u_d, rows[k], U_ROW),)
-                    Bs = Bs + (_states(B, rows[k], B_n, B_ROW, N, NP),)
-                    weight = _states(C, rows[k], C_n, C_ROW, N, NP)
+                    Bs = Bs + (_column(_states(B, rows[k], B_n, B_ROW, N, NP)),)
+                    weight = _column(_states(C, rows[k], C_n, C_ROW, N, NP))
                     if readout is not None:
                         weight = weight * readout
                     weights = weights + (weight,)
@@ -616,7 +671,7 @@ def scan_backward_kernel(
                     dA_sum += ddecay * dts[k][None, :]
                     ddecays = (_over_states(ddecay * A, NP, TILE),) + ddecays
                 dB_pair = _finish_channels(dBs[0], dBs[1], NP, TILE)
-                _put_pair(dB, rows[p], rows[p + 1], dB_pair, second, t + p, L, NP, SPAN, EVEN)
+                _put_pair(dB, rows[p], rows[p + 1], dB_pair, t + p, L, NP, SPAN, EVEN)
                 for k in tl.static_range(p, p + 2):
                     din, ddt = _finish_states(dinputs[k - p], ddecays[k - p], NP, TILE)
                     ddt = (ddt + din * us[k - p]) * slopes[k]
@@ -627,14 +682,12 @@ def scan_backward_kernel(
                     keep = _within(live, t + k, L, EVEN)
                     _put(du, d * du_d, rows[k], dx, keep, DU_ROW)
                     _put(ddelta, d * ddelta_d, rows[k], ddt, keep, DDELTA_ROW)
-    own = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
-    own_tile = own[None, :] * NP + n
-    tl.store(dA + own_tile, dA_sum)
-    if bias is not None:
-        tl.store(dbias + own, dbias_sum)
-    if skip is not None:
-        tl.store(dskip + own, dskip_sum)
+    # The scratch is done with, and its pointers are at hand: what this program adds up stays there.
+    tl.debug_barrier()
+    tl.store(kept, dA_sum)
+    tl.store(kept + NP * TILE, g)
     if readout is not None:
-        tl.store(dreadout + own_tile, dreadout_sum)
-    if dstart is not None:
-        tl.store(dstart + own_tile, g)
+        tl.store(kept + 2 * NP * TILE, dreadout_sum)
+    tl.store(gated, dbias_sum)
+    if skip is not None:
+        tl.store(gated + TILE, dskip_sum)
