@@ -127,9 +127,7 @@ def crop_pair(
     box = check_box(box_xywh_px)
     check_finite_number(factor, name="factor", low=1e-3)
     check_positive_int(size, name="size")
-    _check_frame(rgb, "rgb", (np.uint8,), colour=True)
-    _check_frame(tir, "tir", (np.uint8, np.uint16), colour=False)
-    image_size = _image_size(rgb, tir, aligned=tir_from_rgb is None)
+    image_size = check_frames(rgb, tir, aligned=tir_from_rgb is None)
     x, y, width, height = box
     side = max(1, ceil(sqrt(width * height) * factor))
     centre = (x + width / 2, y + height / 2)
@@ -192,6 +190,21 @@ def check_box(box_xywh_px: ArrayLike | Tensor) -> tuple[float, float, float, flo
     return x, y, width, height
 
 
+def check_frames(rgb: Frame | None, tir: Frame | None, *, aligned: bool = True) -> tuple[int, int]:
+    """Return the height and width of a pair of frames, the colour frame's where they differ, or raise."""
+    _check_frame(rgb, "rgb", (np.uint8,), colour=True)
+    _check_frame(tir, "tir", (np.uint8, np.uint16), colour=False)
+    frame = rgb if rgb is not None else tir
+    if frame is None:
+        raise ValueError("rgb and tir must not both be missing, got None and None")
+    if rgb is not None and tir is not None and aligned and rgb.shape[:2] != tir.shape[:2]:
+        raise ShapeError(
+            f"tir must have the height and width of rgb {rgb.shape[:2]}, got {tir.shape[:2]}; "
+            "for cameras that are not aligned, give tir_from_rgb"
+        )
+    return frame.shape[0], frame.shape[1]
+
+
 def _check_frame(frame: Any, name: str, dtypes: Sequence[type], *, colour: bool) -> None:
     if frame is None:
         return
@@ -204,18 +217,6 @@ def _check_frame(frame: Any, name: str, dtypes: Sequence[type], *, colour: bool)
     if not (plane or (frame.ndim == 3 and frame.shape[2] in channels)) or 0 in frame.shape:
         rule = "(H, W, 3)" if colour else "(H, W), (H, W, 1) or (H, W, 3)"
         raise ShapeError(f"{name} must have shape {rule}, got {frame.shape}")
-
-
-def _image_size(rgb: Frame | None, tir: Frame | None, *, aligned: bool) -> tuple[int, int]:
-    frame = rgb if rgb is not None else tir
-    if frame is None:
-        raise ValueError("rgb and tir must not both be missing, got None and None")
-    if rgb is not None and tir is not None and aligned and rgb.shape[:2] != tir.shape[:2]:
-        raise ShapeError(
-            f"tir must have the height and width of rgb {rgb.shape[:2]}, got {tir.shape[:2]}; "
-            "for cameras that are not aligned, give tir_from_rgb"
-        )
-    return frame.shape[0], frame.shape[1]
 
 
 def _square(frame: Frame, left: int, top: int, side: int, size: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import ShapeError, check_choice, check_finite_number
 from rgbt_fusion.models.interface import ImagePair, ModelOutput, TemplateTokens, TrackerModel
-from rgbt_fusion.tracking.crop import CropPair, Frame, crop_pair, thermal_range
+from rgbt_fusion.tracking.crop import CropPair, Frame, check_box, crop_pair, thermal_range
 
 __all__ = ["FrameTracker", "Look", "TrackResult", "Tracker", "TrackerState", "first_box", "hann_window"]
 
@@ -36,6 +36,27 @@ class TrackResult(NamedTuple):
     """Whether the confidence is below the tracker's ``lost_threshold``."""
     frame: int
     """How many frames came before, 0 for the one that the tracker was started on."""
+
+    @classmethod
+    def of(cls, state: "State", confidences: NDArray[np.float64], lost_threshold: float) -> "TrackResult":
+        """Return what the caller gets of a state: a batch where a batch was asked for, else the only target's."""
+        lost = confidences < lost_threshold
+        if state.batched:
+            return cls(state.boxes.copy(), confidences, lost, state.frame)
+        return cls(state.boxes[0].copy(), float(confidences[0]), bool(lost[0]), state.frame)
+
+
+class State(Protocol):
+    """What every tracker's state holds at least."""
+
+    @property
+    def boxes(self) -> NDArray[np.float64]: ...
+
+    @property
+    def batched(self) -> bool: ...
+
+    @property
+    def frame(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -180,11 +201,7 @@ class Tracker:
 
     def init(self, rgb: NDArray[np.uint8] | None, tir: Frame | None, box_xywh_px: ArrayLike) -> TrackResult:
         """Start on a frame; return the boxes that were given, as the result of frame 0."""
-        boxes = np.array(box_xywh_px, dtype=np.float64)
-        batched = boxes.ndim == 2
-        if boxes.shape[-1:] != (4,) or boxes.ndim not in (1, 2) or not boxes.size:
-            raise ShapeError(f"box_xywh_px must have shape (4,) or (N, 4), got {boxes.shape}")
-        boxes = np.atleast_2d(boxes)
+        boxes, batched = check_boxes(box_xywh_px)
         tir_range = _range(tir, None)
         crops = self._crop(rgb, tir, boxes, TEMPLATE_FACTOR, self.model.template_size, tir_range)
         with torch.inference_mode():
@@ -192,7 +209,7 @@ class Tracker:
         last = self._remember((rgb, tir), (None, None))
         self._state = TrackerState(boxes, batched, template, None, 0, tir_range, crops[0].image_size, last)
         self.last_look = None
-        return self._result(self._state, np.ones(len(boxes)))
+        return TrackResult.of(self._state, np.ones(len(boxes)), self.lost_threshold)
 
     def update(self, rgb: NDArray[np.uint8] | None, tir: Frame | None) -> TrackResult:
         """Look for the targets in the next frame."""
@@ -200,7 +217,7 @@ class Tracker:
         frame, seen = state.frame + 1, (rgb, tir)
         if rgb is None and tir is None:
             self._state = replace(state, frame=frame)
-            return self._result(self._state, np.zeros(len(state.boxes)))
+            return TrackResult.of(self._state, np.zeros(len(state.boxes)), self.lost_threshold)
         if self.missing == "last":
             rgb, tir = (state.last[0] if rgb is None else rgb), (state.last[1] if tir is None else tir)
         tir_range = _range(tir, state.tir_range)
@@ -209,7 +226,7 @@ class Tracker:
         boxes, confidences, memory = self._look(state, self._batch(crops, rgb, tir), crops, image_size)
         last = self._remember(seen, state.last)
         self._state = TrackerState(boxes, state.batched, state.template, memory, frame, tir_range, image_size, last)
-        return self._result(self._state, confidences)
+        return TrackResult.of(self._state, confidences, self.lost_threshold)
 
     def track(self, source: Iterable[FramePair], box_xywh_px: ArrayLike | None = None) -> Iterator[TrackResult]:
         """Follow the target through all frames of ``source``, the first included.
@@ -270,12 +287,6 @@ class Tracker:
         rgb, tir = (None if frame is None else frame.copy() for frame in seen)
         return last[0] if rgb is None else rgb, last[1] if tir is None else tir  # pyright: ignore[reportReturnType]
 
-    def _result(self, state: TrackerState, confidences: NDArray[np.float64]) -> TrackResult:
-        lost = confidences < self.lost_threshold
-        if state.batched:
-            return TrackResult(state.boxes.copy(), confidences.copy(), lost, state.frame)
-        return TrackResult(state.boxes[0].copy(), float(confidences[0]), bool(lost[0]), state.frame)
-
 
 def follow(
     tracker: FrameTracker, source: Iterable[FramePair], box_xywh_px: ArrayLike | None = None
@@ -296,6 +307,16 @@ def first_box(source: Any) -> NDArray[np.float64]:
     if truth is None or not len(truth.rgb):
         raise ValueError("box_xywh_px must be given for a source without annotations, got None")
     return np.asarray(truth.rgb[0], dtype=np.float64)
+
+
+def check_boxes(box_xywh_px: ArrayLike) -> tuple[NDArray[np.float64], bool]:
+    """Return the boxes to start on, ``(N, 4)``, and whether a batch was given, or raise."""
+    boxes = np.array(box_xywh_px, dtype=np.float64)
+    if boxes.shape[-1:] != (4,) or boxes.ndim not in (1, 2) or not boxes.size:
+        raise ShapeError(f"box_xywh_px must have shape (4,) or (N, 4), got {boxes.shape}")
+    for box in np.atleast_2d(boxes):
+        check_box(box)
+    return np.atleast_2d(boxes), boxes.ndim == 2
 
 
 @cache
