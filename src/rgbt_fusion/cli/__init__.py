@@ -12,13 +12,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from rgbt_fusion import __version__
-from rgbt_fusion.cli import bench, data, info
+from rgbt_fusion.cli import bench, data, info, train
 
 __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
     "info": info.info,
     "bench": bench.bench,
+    "train": train.train,
     "data": data.data,
 }
 """Every command, or group of commands, in the order in which the help shows them."""

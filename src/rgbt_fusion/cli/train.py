@@ -1,0 +1,128 @@
+"""``rgbt-fusion train``: train a tracker from a recipe, or go on with a training that was interrupted."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rgbt_fusion.training import Progress
+
+ConfigArgument = Annotated[str, typer.Argument(metavar="RECIPE|FILE.toml", help="A recipe's name, or a TOML file.")]
+DataOption = Annotated[str, typer.Option(metavar="ROOT|synthetic", help="The dataset's folder, or synthetic.")]
+OutOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Gets the checkpoint, the model and the log.")]
+NamesOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Only the sequences that this file lists, one a line.")
+]
+StartOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to start from.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, in TOML: optimiser.learning_rate=1e-3."),
+]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; by default a card if there is one.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the CPU; torch's choice by default.")]
+BoardOption = Annotated[bool, typer.Option("--tensorboard", help="Write events for TensorBoard, too.")]
+
+
+def train(
+    config: ConfigArgument,
+    out: OutOption,
+    data: DataOption,
+    names: NamesOption = None,
+    start_from: StartOption = None,
+    change: SetOption = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    tensorboard: BoardOption = False,
+) -> None:
+    """Train a tracker. The same command again goes on where a training was interrupted."""
+    from rgbt_fusion.training import TrainConfig, config_from_table, read_table
+    from rgbt_fusion.training import train as run
+
+    settings = config_from_table(TrainConfig, changed(read_table(config), change or []))
+    use_threads(threads)
+    with progress_line() as show:
+        result = run(
+            settings,
+            out=out,
+            data=data,
+            names=names,
+            start_from=start_from,
+            device=device,
+            tensorboard=tensorboard,
+            on_progress=show,
+        )
+    typer.echo(f"{result.steps} steps done; the model is {result.model}")
+
+
+def changed(table: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+    """Return a table of settings with ``KEY=VALUE`` changes made, KEY with dots between tables, VALUE in TOML."""
+    from rgbt_fusion.training.config import parse_toml
+
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"--set must be KEY=VALUE, got {change!r}")
+        try:
+            value = parse_toml(f"value = {text}", name=f"--set {change}")["value"]
+        except ValueError:
+            # a bare word is a text
+            value = text.strip()
+        *tables, last = key.strip().split(".")
+        place = table
+        for name in tables:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"--set must name a setting, got {key!r}, of which {name!r} is no table")
+        place[last] = value
+    return table
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch use so many threads."""
+    if threads is None:
+        return
+    if threads < 1:
+        raise ValueError(f"--threads must be at least 1, got {threads}")
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+@contextmanager
+def progress_line() -> Iterator[Callable[["Progress"], None]]:
+    """Show where a training is: a bar on a terminal, now and then a line elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        bar = bars.add_task("first step")
+        yield lambda now: bars.update(bar, total=now.steps, completed=now.step, description=_said(now))
+
+
+class _Lines:
+    """Write a line at the first report, then whenever a hundredth of the training has passed."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def __call__(self, now: "Progress") -> None:
+        if now.step >= self.next:
+            typer.echo(f"{now.step}/{now.steps} {_said(now)}", err=True)
+            self.next = now.step + now.steps // 100
+
+
+def _said(now: "Progress") -> str:
+    left = round(now.seconds_left)
+    minutes = f"{left // 3600}:{left % 3600 // 60:02}:{left % 60:02}"
+    iou = f" IoU {now.values['iou']:.3f}" if "iou" in now.values else ""
+    return f"loss {now.values['loss']:.3f}{iou} {now.samples_per_second:.1f} samples/s, {minutes} left"

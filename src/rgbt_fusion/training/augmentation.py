@@ -1,0 +1,106 @@
+"""How a crop is varied: both modalities alike, so that what belongs together stays together."""
+
+from math import cos, pi, sin
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rgbt_fusion.models import ImagePair
+from rgbt_fusion.tracking.crop import IMAGENET_MEAN, IMAGENET_STD
+from rgbt_fusion.training.config import AugmentationConfig
+
+__all__ = ["Appearance", "draw_appearance", "flip_pair", "jitter_box", "rotate_pair", "vary_pair"]
+
+_MEAN = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
+_STD = torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
+# of ITU-R BT.601, as OpenCV weighs red, green and blue
+_LUMA = torch.tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)
+
+
+class Appearance(NamedTuple):
+    """How a crop is to look: what its brightness and contrast are multiplied by, and whether it is blurred."""
+
+    brightness: float
+    contrast: float
+    blurred: bool
+
+
+def jitter_box(
+    box_xywh_px: np.ndarray, config: AugmentationConfig, generator: np.random.Generator, *, factor: float
+) -> np.ndarray:
+    r"""Return the box that a search crop is centred on: not quite the target's, as that of the previous frame is not.
+
+    .. math::
+        s' = s\, e^{0.25\, n}, \quad n \sim N(0, 1), \qquad
+        c' = c + 3 \sqrt{w' h'}\, (u - \tfrac12), \quad u \sim U(0, 1)
+
+    Where the paper is silent: drawn again while the target's centre lies outside the crop, whose side is ``factor``
+    times the box's.
+
+    Source:
+        Ye et al., "OSTrack", ECCV 2022 (their code).
+    """
+    box = np.asarray(box_xywh_px, dtype=np.float64)
+    centre = box[:2] + box[2:] / 2
+    for _ in range(20):
+        size = box[2:] * np.exp(config.scale_jitter * generator.standard_normal(2))
+        root = np.sqrt(size.prod())
+        shift = config.centre_jitter * root * (generator.random(2) - 0.5)
+        if (np.abs(shift) < 0.5 * factor * root).all():
+            return np.concatenate((centre + shift - size / 2, size))
+    return box
+
+
+def draw_appearance(config: AugmentationConfig, generator: np.random.Generator) -> Appearance:
+    """Draw how one crop of both modalities looks."""
+    brightness, contrast = 1 + (2 * generator.random(2) - 1) * (config.brightness, config.contrast)
+    return Appearance(float(brightness), float(contrast), bool(generator.random() < config.blur))
+
+
+def vary_pair(images: ImagePair, appearance: Appearance, *, grey: bool) -> ImagePair:
+    """Return a normalised crop ``(1, 3, H, W)`` with another appearance; the image of a missing modality stays."""
+    return ImagePair(*(_vary(image, appearance, grey=grey) for image in images))
+
+
+def _vary(image: Tensor, appearance: Appearance, *, grey: bool) -> Tensor:
+    if appearance == (1.0, 1.0, False) and not grey:
+        return image
+    if not image.any():
+        # the mean image stands for a camera that shows nothing
+        return image
+    image = image * _STD + _MEAN
+    if grey:
+        image = (image * _LUMA).sum(1, keepdim=True).expand_as(image)
+    if appearance.blurred:
+        image = F.avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
+    image = image * appearance.brightness
+    if appearance.contrast != 1:
+        middle = image.mean()
+        image = middle + (image - middle) * appearance.contrast
+    return (image.clamp(0, 1) - _MEAN) / _STD
+
+
+def flip_pair(images: ImagePair, box_cxcywh_unit: Tensor | None = None) -> tuple[ImagePair, Tensor | None]:
+    """Return a crop, and a box in it, mirrored left to right."""
+    if box_cxcywh_unit is not None:
+        box_cxcywh_unit = torch.cat((1 - box_cxcywh_unit[..., :1], box_cxcywh_unit[..., 1:]), dim=-1)
+    return ImagePair(*(image.flip(-1) for image in images)), box_cxcywh_unit
+
+
+def rotate_pair(images: ImagePair, box_cxcywh_unit: Tensor, degrees: float) -> tuple[ImagePair, Tensor]:
+    """Return a crop turned about its centre, and the smallest upright box around the turned box."""
+    angle = degrees * pi / 180
+    turn = torch.tensor(((cos(angle), -sin(angle)), (sin(angle), cos(angle))))
+    matrix = torch.cat((turn, torch.zeros(2, 1)), dim=1)[None]
+    turned = []
+    for image in images:
+        grid = F.affine_grid(matrix, list(image.shape), align_corners=False)
+        black = -_MEAN / _STD if image.any() else torch.zeros(1, 3, 1, 1)
+        turned.append(F.grid_sample(image - black, grid, align_corners=False) + black)
+    # the grid says where each pixel comes from: a point goes the opposite way
+    centre = (box_cxcywh_unit[..., :2] - 0.5) @ turn + 0.5
+    size = box_cxcywh_unit[..., 2:] @ turn.abs()
+    return ImagePair(*turned), torch.cat((centre, size), dim=-1)
