@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rgbt_fusion.data.annotations import DataError
+from rgbt_fusion.data.ground_truth import read_ground_truth
 from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.data.sequences import open_dataset, open_sequence, read_sizes
 from shared_material import shared
@@ -161,8 +162,11 @@ def test_vtuav_with_its_table_starts_where_that_says(tmp_path):
     vtuav(tmp_path, list(range(25)), 3)
     (sequence,) = open_dataset(tmp_path, "vtuav_st").sequences
     assert sequence.truth is not None
-    assert sequence.truth.frames.tolist() == [4, 14, 24]
-    assert sequence.notices == ()
+    assert sequence.truth.frames.tolist() == [0, 10, 20]
+    assert (len(sequence), sequence.rgb[0].name, sequence.tir[0].name) == (21, "000004.png", "000004.png")
+    assert sequence.notices == ("4 images before the first annotated one are left out",)
+    # the same rows of a result are scored where only the annotations are read
+    assert read_ground_truth(tmp_path, "vtuav_st")["bus"].frames.tolist() == [0, 10, 20]
 
 
 def test_vtuav_with_an_annotated_image_missing(tmp_path):

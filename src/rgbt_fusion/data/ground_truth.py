@@ -146,6 +146,8 @@ def read_truth(
     frames = row.annotated_every * np.arange(count)
     if row.annotated_every > 1 and numbers:
         frames = _positions(frames + (numbers[0] if first is None else first), numbers, place)
+        # a sequence begins with its first annotated image, on which trackers are started
+        skipped, frames = int(frames[0]), frames - frames[0]
     return GroundTruth(rgb, rgb if tir is None else tir[start : start + count], frames, present, skipped + start)
 
 
