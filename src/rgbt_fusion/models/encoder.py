@@ -243,8 +243,8 @@ class ConvolutionalStem(nn.Module):
         widths = (3, dim // 8, dim // 4, dim // 2, dim)
         convolutions = [nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in pairwise(widths)]
         for convolution in convolutions:
+            # the biases stay random: a missing modality is 0 everywhere, and the gradient of a norm of zeros is huge
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-            nn.init.zeros_(cast(Tensor, convolution.bias))
         self.convolutions = nn.ModuleList(convolutions)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths[1:-1])
 
