@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_attributes", "plot_curves"]
+__all__ = ["new_figure", "plot_attributes", "plot_curves"]
 
 CURVES = {
     "precision": ("centre error threshold (pixels)", "precision"),
@@ -40,7 +40,7 @@ def plot_curves(scores: Sequence[Scores], curve: str = "success") -> "Figure":
     if not shown:
         raise ValueError(f"scores must hold a {curve} curve, got none")
     metric = _metric_of(curve, shown[0])
-    figure, axes = _figure(width=6.0)
+    figure, axes = new_figure(width=6.0)
     # a tracker has one colour in all plots; the legend is ranked
     for number, one in sorted(enumerate(shown), key=lambda pair: -pair[1].metrics[metric]):
         colour, line = _style(number)
@@ -69,7 +69,7 @@ def plot_attributes(scores: Sequence[Scores], metric: str | None = None) -> "Fig
     if len(names) < 3:
         raise ValueError(f"scores must hold at least 3 attributes for a radar, got {len(names)}")
     metric = scores[0].protocol.metrics[-1] if metric is None else metric
-    figure, axes = _figure(width=6.5, polar=True)
+    figure, axes = new_figure(width=6.5, polar=True)
     angles = np.linspace(0, 2 * np.pi, len(names), endpoint=False)
     highest = 0.0
     for number, one in enumerate(scores):
@@ -101,7 +101,12 @@ def _title(curve: str, scores: Scores) -> str:
     return f"{curve} on {scores.protocol.title} ({len(scores.sequences)} sequences)"
 
 
-def _figure(*, width: float, polar: bool = False) -> "tuple[Figure, Axes]":
+def new_figure(*, width: float, height: float = 4.5, polar: bool = False) -> "tuple[Figure, Axes]":
+    """Return a figure in inches and its only axes.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+    """
     try:
         figures = import_module("matplotlib.figure")
     except ImportError as error:
@@ -110,5 +115,5 @@ def _figure(*, width: float, polar: bool = False) -> "tuple[Figure, Axes]":
             name="matplotlib",
         ) from None
     # a figure of its own: pyplot would keep a global one and choose a window system
-    figure = figures.Figure(figsize=(width, 4.5), dpi=150, layout="constrained")
+    figure = figures.Figure(figsize=(width, height), dpi=150, layout="constrained")
     return figure, figure.add_subplot(polar=polar)
