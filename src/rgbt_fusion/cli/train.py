@@ -1,5 +1,6 @@
 """``rgbt-fusion train``: train a tracker from a recipe, or go on with a training that was interrupted."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,7 +56,8 @@ def train(
             tensorboard=tensorboard,
             on_progress=show,
         )
-    typer.echo(f"{result.steps} steps done; the model is {result.model}")
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f"{result.steps} steps done; the model is {result.model}")
 
 
 def changed(table: dict[str, Any], changes: list[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The training loop: samples in, a model and a log out, and a checkpoint to go on from at any moment."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def train(
         Ye et al., "OSTrack", ECCV 2022, section 4.1 and its code.
     """
     where = pick_device(device)
-    with join_processes(where) as processes, _own_random_numbers(where):
+    with join_processes(where) as processes, _undisturbed(where):
         model = build_model(config, start_from)
         objective = LocalizationObjective(model, config.loss, processes)
         sampler = Sampler.of(config, open_clips(config, data, names=names), model)
@@ -252,7 +253,7 @@ class _Run:
                 self.average.load(content["average"])
         if self.processes.count > 1:
             devices = [self.device.index] if self.device.type == "cuda" else None
-            self.wrapped = DistributedDataParallel(self.objective, device_ids=devices, broadcast_buffers=False)
+            self.wrapped = DistributedDataParallel(self.objective, device_ids=devices)
         return done
 
     def step(self, step: int, batch: Batch) -> None:
@@ -336,9 +337,11 @@ def _swapped(model: nn.Module, values: dict[str, Tensor] | None) -> Iterator[Non
 
 
 @contextmanager
-def _own_random_numbers(device: torch.device) -> Iterator[None]:
-    """Leave the caller's random numbers as they were."""
-    with torch.random.fork_rng([device.index] if device.type == "cuda" else []):
+def _undisturbed(device: torch.device) -> Iterator[None]:
+    """Leave the caller's random numbers as they were, and out of the log what is none of its readers' business."""
+    with torch.random.fork_rng([device.index] if device.type == "cuda" else []), warnings.catch_warnings():
+        # a 1x1 convolution's gradient in channels-last memory; it is copied, and no larger than a few hundred numbers
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         yield
 
 
