@@ -5,6 +5,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import (
@@ -83,7 +84,7 @@ class EfficientMultiscaleAttention(nn.Module):
         if x.dtype != self.gn.weight.dtype and not torch.is_autocast_enabled(x.device.type):
             check_same_dtype(x, self.gn.weight, name="x", like_name="the layer's parameters")
         height, width = sizes["H"], sizes["W"]
-        groups = x.reshape(-1, self.channels // self.factor, height, width)
+        groups = rearrange(x, "b (g c) h w -> (b g) c h w", g=self.factor)
         gated = self._gated_by_rows_and_columns(groups)
         # A product and a fold: a convolution with one output channel takes six times as long on a CPU.
         kernel, bias = self._one_channel_kernel()

@@ -4,6 +4,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import (
@@ -41,12 +42,12 @@ class ScoredTokens(NamedTuple):
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
     """View ``(B, L, C)`` as ``(B, num_heads, L, C / num_heads)``."""
-    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+    return rearrange(x, "b l (h d) -> b h l d", h=num_heads)
 
 
 def merge_heads(x: Tensor) -> Tensor:
     """Undo :func:`split_heads`: ``(B, H, L, D)`` to ``(B, L, H * D)``."""
-    return x.transpose(1, 2).flatten(2)
+    return rearrange(x, "b h l d -> b l (h d)")
 
 
 def attend(
@@ -125,7 +126,7 @@ class PatchEmbed(nn.Module):
             raise ShapeError(
                 f"image must have sides divisible by patch_size = {self.patch_size}, got {tuple(image.shape)}"
             )
-        return self.proj(image).flatten(2).transpose(1, 2)
+        return rearrange(self.proj(image), "b c h w -> b (h w) c")
 
 
 class Attention(nn.Module):
@@ -240,15 +241,19 @@ class AttentionWithScores(Attention):
         check_shape(tokens, "B L C", C=self.dim, name="tokens")
         _check_template(tokens, template_length, mask, streams)
         query, key, value = self._heads(tokens)
-        # (B, H, L, D) -> (B, H, streams, L / streams, D): the template leads every stream
-        template_query, search_query = _split_template(query.unflatten(2, (streams, -1)), template_length)
+        # the template leads every stream
+        template_query, search_query = _split_template(_by_stream(query, streams), template_length)
         logits = (template_query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         rows = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
         search = attend(search_query, key, value, attention=self.attention)
-        template = (rows.to(value.dtype) @ value).unflatten(2, (streams, -1))
-        attended = torch.cat((template, search.unflatten(2, (streams, -1))), dim=3).flatten(2, 3)
+        template = rows.to(value.dtype) @ value
+        attended = torch.cat((_by_stream(template, streams), _by_stream(search, streams)), dim=3)
         scores = _mean_row(rows.mean(dim=1), mask, streams).unflatten(1, (streams, -1))[:, :, template_length:]
-        return ScoredTokens(self.proj(merge_heads(attended)), scores.flatten(1))
+        return ScoredTokens(self.proj(rearrange(attended, "b h s l d -> b (s l) (h d)")), scores.flatten(1))
+
+
+def _by_stream(x: Tensor, streams: int) -> Tensor:
+    return rearrange(x, "b h (s l) d -> b h s l d", s=streams)
 
 
 def _split_template(parts: Tensor, template_length: int) -> tuple[Tensor, Tensor]:

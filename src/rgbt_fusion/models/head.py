@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_positive_int, check_shape
@@ -74,7 +75,7 @@ class CenterHead(nn.Module):
         """Return the maps; see the class."""
         check_shape(tokens, "B L C", L=self.grid**2, C=self.dim, name="tokens")
         # Token-major memory is a channels-last map as it stands: nothing is copied on the way into the convolutions.
-        features = tokens.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        features = rearrange(tokens, "b (h w) c -> b c h w", h=self.grid)
         score, offset, size = (self._branch(branch, features) for branch in ("ctr", "offset", "size"))
         return HeadMaps(score, clamped_sigmoid(size), offset)
 

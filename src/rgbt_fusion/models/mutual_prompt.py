@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from rgbt_fusion.layers.mutual_prompter import MutualPrompter, MutualPrompts
@@ -200,7 +201,7 @@ class OneStreamStudent(TrackingNetwork):
         streams = self._embed_two_streams(template, search).unflatten(0, (2, -1))
         if self.modality is not None:
             streams = streams + self.modality
-        tokens = streams.transpose(0, 1).flatten(1, 2)
+        tokens = rearrange(streams, "s b l c -> b (s l) c")
         indices = self.backbone.all_indices(search.rgb)
         kept: list[LayerTokens] = []
         for number in range(self.settings.depth):
@@ -208,8 +209,8 @@ class OneStreamStudent(TrackingNetwork):
             if number in layers:
                 rgb, tir = tokens.chunk(2, dim=1)
                 kept.append(LayerTokens(rgb, tir, indices))
-        streams = tokens.unflatten(1, (2, -1))[:, :, self.backbone.template_length :]
-        found = self.reduce(self.backbone.norm(streams).transpose(1, 2).flatten(2))
+        streams = rearrange(tokens, "b (s l) c -> b s l c", s=2)[:, :, self.backbone.template_length :]
+        found = self.reduce(rearrange(self.backbone.norm(streams), "b s l c -> b l (s c)"))
         return Encoding(self.backbone.restore(found, indices), tuple(kept), indices, None, None, state)
 
 

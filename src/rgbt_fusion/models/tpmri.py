@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice
@@ -196,11 +197,11 @@ class _PromptLayer(nn.Module):
 
 def _as_map(tokens: Tensor) -> Tensor:
     grid = int(tokens.shape[1] ** 0.5)
-    return tokens.transpose(1, 2).unflatten(2, (grid, grid))
+    return rearrange(tokens, "b (h w) c -> b c h w", h=grid)
 
 
 def _as_tokens(feature_map: Tensor) -> Tensor:
-    return feature_map.flatten(2).transpose(1, 2)
+    return rearrange(feature_map, "b c h w -> b (h w) c")
 
 
 def _mean_weights(states: Sequence[TMRState]) -> Tensor | None:
