@@ -44,7 +44,8 @@ def test_one_file_with_everything(dataset, tmp_path):
     assert "5.png cannot be decoded" in page
     # nothing is fetched from anywhere
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
-    assert page.count("<table>") == 4
+    assert page.count("<table>") == 5
+    assert "<th>miss_count</th>" in page
 
 
 def test_names_are_text_not_markup(tmp_path):

@@ -14,6 +14,7 @@ from rgbt_fusion.evaluation.tables import (
     attribute_table,
     score_table,
     sequence_table,
+    to_cells,
     to_csv,
     to_latex,
     to_markdown,
@@ -38,6 +39,9 @@ def test_trackers_are_ranked():
     table = score_table([scored("far", 19), scored("near", 1)])
     assert table.header == ("tracker", "PR", "NPR", "SR")
     assert [row[0] for row in table.rows] == ["near", "far"]
+    # by the benchmark's own number, whichever are shown: a large APE is no merit
+    table = score_table([scored("far", 19), scored("near", 1)], metrics=["AO", "APE"])
+    assert [row[0] for row in table.rows] == ["near", "far"]
 
 
 def test_what_is_left_out_is_counted():
@@ -53,12 +57,17 @@ def test_attributes_end_with_all():
 
 
 def test_sequences_are_ranked_worst_first_and_reasons_last():
-    rows = sequence_table(scored("near", 5)).rows
-    assert [row[0] for row in rows] == ["a", "b"]
+    table = sequence_table(scored("near", 5), metrics=["APE"])
+    assert table.header == ("sequence", "APE")
+    assert [row[0] for row in table.rows] == ["a", "b"]
     assert sequence_table(scored("half", 0, incomplete="skip")).rows[-1] == ("b", None, None, None, "missing")
 
 
 ODD = Table(("tracker", "SR"), (("a_b & 50%|x", 1 / 3), ('c\\d, "e"', None)))
+
+
+def test_cells_are_texts():
+    assert to_cells(ODD, digits=1) == [["tracker", "SR"], ["a_b & 50%|x", "0.3"], ['c\\d, "e"', ""]]
 
 
 def test_markdown_escapes_bars():

@@ -13,6 +13,7 @@ import typer
 
 from rgbt_fusion import __version__
 from rgbt_fusion.cli import bench, data, info, train
+from rgbt_fusion.cli.eval import evaluate
 
 __all__ = ["COMMANDS", "app", "main"]
 
@@ -20,6 +21,7 @@ COMMANDS = {
     "info": info.info,
     "bench": bench.bench,
     "train": train.train,
+    "eval": evaluate,
     "data": data.data,
 }
 """Every command, or group of commands, in the order in which the help shows them."""

@@ -21,7 +21,7 @@ from rgbt_fusion.evaluation.scores import Scores
 from rgbt_fusion.evaluation.tables import Table, attribute_table, score_table, sequence_table
 from rgbt_fusion.tracking.crop import scale_thermal, thermal_range
 
-__all__ = ["write_report"]
+__all__ = ["worst_sequences", "write_report"]
 
 _TRUTH = (255, 255, 255)
 # matplotlib's ten colours, so that a tracker looks the same in pictures and plots
@@ -88,6 +88,7 @@ def write_report(
         f"<h1>{escape(title)}</h1>",
         "<h2>Scores</h2>",
         _table(first),
+        _table(score_table(scores, metrics=_others(scores))),
         _left_out(scores),
         "<h2>Plots</h2>",
         f'<div class="plots">{_plots(scores)}</div>',
@@ -95,7 +96,7 @@ def write_report(
     if scores[0].attributes:
         parts += ["<h2>Attributes</h2>", _table(attribute_table(scores))]
     parts += ["<h2>Worst sequences</h2>", _key(scores)]
-    parts += [_sequence(name, scores, truth or {}, images or {}) for name in _worst(scores[0], worst)]
+    parts += [_sequence(name, scores, truth or {}, images or {}) for name in worst_sequences(scores[0], worst)]
     parts += ["<h2>All sequences</h2>"]
     parts += [
         f'<h3>{escape(one.tracker)}</h3><div class="scroll">{_table(sequence_table(one))}</div>' for one in scores
@@ -110,6 +111,12 @@ def write_report(
     return file
 
 
+def worst_sequences(scores: Scores, count: int) -> list[str]:
+    """Return the names of the sequences with the lowest last number of the benchmark's own, the worst first."""
+    metric = scores.protocol.metrics[-1]
+    return sorted(scores.sequences, key=lambda name: scores.sequences[name].get(metric, 0.0))[:count]
+
+
 def _table(table: Table) -> str:
     def row(cells: Sequence[Any], tag: str) -> str:
         texts = (
@@ -118,6 +125,11 @@ def _table(table: Table) -> str:
         return f"<tr>{''.join(f'<{tag}>{text}</{tag}>' for text in texts)}</tr>"
 
     return f"<table>{row(table.header, 'th')}{''.join(row(cells, 'td') for cells in table.rows)}</table>"
+
+
+def _others(scores: Sequence[Scores]) -> list[str]:
+    own = scores[0].protocol.metrics
+    return [name for name in dict.fromkeys(name for one in scores for name in one.metrics) if name not in own]
 
 
 def _left_out(scores: Sequence[Scores]) -> str:
@@ -158,11 +170,6 @@ def _key(scores: Sequence[Scores]) -> str:
 
 def _hex(number: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*_COLOURS[number % len(_COLOURS)])
-
-
-def _worst(scores: Scores, count: int) -> list[str]:
-    metric = scores.protocol.metrics[-1]
-    return sorted(scores.sequences, key=lambda name: scores.sequences[name].get(metric, 0.0))[:count]
 
 
 def _sequence(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rgbt_fusion.evaluation.scores import Scores
 
-__all__ = ["Table", "attribute_table", "score_table", "sequence_table", "to_csv", "to_latex", "to_markdown"]
+__all__ = ["Table", "attribute_table", "score_table", "sequence_table", "to_cells", "to_csv", "to_latex", "to_markdown"]
 
 Cell = str | int | float | None
 
@@ -26,7 +26,7 @@ class Table(NamedTuple):
 
 
 def score_table(scores: Sequence[Scores], *, metrics: Sequence[str] | None = None) -> Table:
-    """Return one row a tracker, best first.
+    """Return one row a tracker, the best in the benchmark's last number first.
 
     Args:
         scores: the trackers' scores on one benchmark.
@@ -50,7 +50,7 @@ def score_table(scores: Sequence[Scores], *, metrics: Sequence[str] | None = Non
     own = _own_metrics(scores) if metrics is None else tuple(metrics)
     speed = ("fps",) if metrics is None and any(one.fps for one in scores) else ()
     incomplete = ("left out",) if any(one.left_out for one in scores) else ()
-    ranked = sorted(scores, key=lambda one: -one.metrics.get(own[-1], 0.0))
+    ranked = sorted(scores, key=lambda one: -one.metrics.get(scores[0].protocol.metrics[-1], 0.0))
     rows = [
         (
             one.tracker,
@@ -87,22 +87,30 @@ def attribute_table(scores: Sequence[Scores], *, metric: str | None = None) -> T
 def sequence_table(scores: Scores, *, metrics: Sequence[str] | None = None) -> Table:
     """Return one row a sequence, worst first; sequences that were left out come last with their reason."""
     own = _own_metrics([scores]) if metrics is None else tuple(metrics)
-    ranked = sorted(scores.sequences.items(), key=lambda item: item[1].get(own[-1], 0.0))
-    rows: list[tuple[Cell, ...]] = [(name, *(numbers.get(key) for key in own), "") for name, numbers in ranked]
+    ranked = sorted(scores.sequences.items(), key=lambda item: item[1].get(scores.protocol.metrics[-1], 0.0))
+    rows: list[tuple[Cell, ...]] = [(name, *(numbers.get(key) for key in own)) for name, numbers in ranked]
+    if not scores.left_out:
+        return Table(("sequence", *own), tuple(rows))
+    rows = [(*row, "") for row in rows]
     rows += [(name, *(None for _ in own), reason) for name, reason in scores.left_out.items()]
     return Table(("sequence", *own, "left out"), tuple(rows))
 
 
+def to_cells(table: Table, *, digits: int = 3) -> list[list[str]]:
+    """Return the table as texts, the header first."""
+    return [[_text(cell, digits) for cell in row] for row in (table.header, *table.rows)]
+
+
 def to_markdown(table: Table, *, digits: int = 3) -> str:
     """Return the table in Markdown."""
-    cells = [[_text(cell, digits).replace("|", r"\|") for cell in row] for row in (table.header, *table.rows)]
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in to_cells(table, digits=digits)]
     lines = [f"| {' | '.join(row)} |" for row in cells]
     return "\n".join([lines[0], "|" + "---|" * len(table.header), *lines[1:]])
 
 
 def to_latex(table: Table, *, digits: int = 3) -> str:
     """Return the table in LaTeX, for the package booktabs."""
-    cells = [[_escape(_text(cell, digits)) for cell in row] for row in (table.header, *table.rows)]
+    cells = [[_escape(cell) for cell in row] for row in to_cells(table, digits=digits)]
     lines = [f"{' & '.join(row)} \\\\" for row in cells]
     columns = "l" + "r" * (len(table.header) - 1)
     body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
