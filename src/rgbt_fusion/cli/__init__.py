@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from rgbt_fusion import __version__
-from rgbt_fusion.cli import bench, data, info, train
+from rgbt_fusion.cli import bench, data, distill, info, train
 from rgbt_fusion.cli.eval import evaluate
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -21,6 +21,7 @@ COMMANDS = {
     "info": info.info,
     "bench": bench.bench,
     "train": train.train,
+    "distill": distill.distill,
     "eval": evaluate,
     "data": data.data,
 }

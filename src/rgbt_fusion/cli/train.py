@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rgbt_fusion.training import Progress
+    from rgbt_fusion.training import Progress, TrainResult
 
 ConfigArgument = Annotated[str, typer.Argument(metavar="RECIPE|FILE.toml", help="A recipe's name, or a TOML file.")]
 DataOption = Annotated[str, typer.Option(metavar="ROOT|synthetic", help="The dataset's folder, or synthetic.")]
@@ -56,6 +56,11 @@ def train(
             tensorboard=tensorboard,
             on_progress=show,
         )
+    say_result(result)
+
+
+def say_result(result: "TrainResult") -> None:
+    """Say once, whatever the number of processes, what was made."""
     if os.environ.get("RANK", "0") == "0":
         typer.echo(f"{result.steps} steps done; the model is {result.model}")
 

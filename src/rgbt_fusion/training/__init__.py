@@ -11,6 +11,8 @@ from rgbt_fusion.training.config import config_to_table as config_to_table
 from rgbt_fusion.training.config import list_recipes as list_recipes
 from rgbt_fusion.training.config import read_config as read_config
 from rgbt_fusion.training.config import read_table as read_table
+from rgbt_fusion.training.distillation import DistillConfig as DistillConfig
+from rgbt_fusion.training.distillation import distill as distill
 from rgbt_fusion.training.logs import Progress as Progress
 from rgbt_fusion.training.loop import TrainResult as TrainResult
 from rgbt_fusion.training.loop import train as train

@@ -30,7 +30,7 @@ from rgbt_fusion.training.optimisation import (
 )
 from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips
 
-__all__ = ["TrainResult", "build_model", "keep_ratio_at", "pick_device", "run_training", "train"]
+__all__ = ["TrainResult", "build_model", "keep_ratio_at", "pick_device", "run_training", "train", "undisturbed"]
 
 OnProgress = Callable[[Progress], None]
 
@@ -97,7 +97,7 @@ def train(
         Ye et al., "OSTrack", ECCV 2022, section 4.1 and its code.
     """
     where = pick_device(device)
-    with join_processes(where) as processes, _undisturbed(where):
+    with join_processes(where) as processes, undisturbed(where):
         model = build_model(config, start_from)
         objective = LocalizationObjective(model, config.loss, processes)
         sampler = Sampler.of(config, open_clips(config, data, names=names), model)
@@ -337,7 +337,7 @@ def _swapped(model: nn.Module, values: dict[str, Tensor] | None) -> Iterator[Non
 
 
 @contextmanager
-def _undisturbed(device: torch.device) -> Iterator[None]:
+def undisturbed(device: torch.device) -> Iterator[None]:
     """Leave the caller's random numbers as they were, and out of the log what is none of its readers' business."""
     with torch.random.fork_rng([device.index] if device.type == "cuda" else []), warnings.catch_warnings():
         # a 1x1 convolution's gradient in channels-last memory; it is copied, and no larger than a few hundred numbers

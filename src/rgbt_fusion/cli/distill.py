@@ -1,0 +1,55 @@
+"""``rgbt-fusion distill``: train a student with the help of a teacher."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rgbt_fusion.cli.train import (
+    BoardOption,
+    ConfigArgument,
+    DataOption,
+    DeviceOption,
+    NamesOption,
+    OutOption,
+    SetOption,
+    StartOption,
+    ThreadsOption,
+    changed,
+    progress_line,
+    say_result,
+    use_threads,
+)
+
+
+def distill(
+    config: ConfigArgument,
+    teacher: Annotated[Path, typer.Option(metavar="FILE", help="The teacher: a model file of ours.")],
+    out: OutOption,
+    data: DataOption,
+    names: NamesOption = None,
+    start_from: StartOption = None,
+    change: SetOption = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    tensorboard: BoardOption = False,
+) -> None:
+    """Train a student on its teacher's tokens and responses, too. The same command again goes on."""
+    from rgbt_fusion.training import DistillConfig, config_from_table, read_table
+    from rgbt_fusion.training import distill as run
+
+    settings = config_from_table(DistillConfig, changed(read_table(config), change or []))
+    use_threads(threads)
+    with progress_line() as show:
+        result = run(
+            settings,
+            teacher=teacher,
+            out=out,
+            data=data,
+            names=names,
+            start_from=start_from,
+            device=device,
+            tensorboard=tensorboard,
+            on_progress=show,
+        )
+    say_result(result)
