@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "data": {"tracking"},
     "tracking": {"models"},
     "evaluation": {"data", "tracking"},
+    "video": {"models", "data", "tracking"},
     "training": {"models", "losses", "data", "tracking"},
     "benchmarking": {"ops", "layers", "losses", "models", "tracking", "evaluation", "data"},
 }

@@ -1,0 +1,202 @@
+"""Every kind of source gives the same pairs, and says in one sentence what is wrong with it."""
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from rgbt_fusion.data.annotations import DataError
+from rgbt_fusion.video.sources import open_source
+from video_material import cv2, split, write_images, write_video
+
+
+@pytest.fixture(autouse=True)
+def opencv():
+    cv2()
+
+
+def near(image: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether one is the other but for what a codec leaves out."""
+    grey = image if image.ndim == 2 or expected.ndim == 3 else image[:, :, 0]
+    return grey.shape == expected.shape and abs(grey.astype(int) - expected).mean() < 10
+
+
+def test_two_folders(tmp_path):
+    rgb, tir = split(dtype=np.uint16)
+    source = open_source(write_images(tmp_path / "a", rgb), write_images(tmp_path / "b", tir))
+    assert (source.name, source.length, source.fps, source.truth) == ("a", 5, None, None)
+    for _ in range(2):
+        for number, frame in enumerate(source):
+            assert np.array_equal(frame.rgb, rgb[number])
+            assert np.array_equal(frame.tir, tir[number])
+            assert frame.tir.dtype == np.uint16
+
+
+@pytest.mark.parametrize(("ending", "code"), [("avi", "MJPG"), ("mp4", "mp4v")])
+def test_two_videos(tmp_path, ending, code):
+    rgb, tir = split()
+    source = open_source(
+        write_video(tmp_path / f"a.{ending}", rgb, code=code), write_video(tmp_path / f"b.{ending}", tir, code=code)
+    )
+    assert (source.name, source.length, source.fps) == ("a", 5, 20.0)
+    for _ in range(2):
+        frames = list(source)
+        assert len(frames) == 5
+        for frame, colour, thermal in zip(frames, rgb, tir, strict=True):
+            assert near(frame.rgb, colour)
+            assert near(frame.tir, thermal)
+
+
+def test_a_video_and_a_folder(tmp_path):
+    rgb, tir = split()
+    source = open_source(write_video(tmp_path / "a.avi", rgb), write_images(tmp_path / "b", tir))
+    assert all(np.array_equal(frame.tir, thermal) for frame, thermal in zip(source, tir, strict=True))
+
+
+@pytest.mark.parametrize("arrangement", ["rgb-left", "rgb-right", "rgb-top", "rgb-bottom"])
+def test_one_video_of_both(tmp_path, arrangement):
+    rgb, tir = split()
+    grey = [np.stack([thermal] * 3, axis=-1) for thermal in tir]
+    halves = (rgb, grey) if arrangement in ("rgb-left", "rgb-top") else (grey, rgb)
+    axis = 1 if arrangement in ("rgb-left", "rgb-right") else 0
+    both = [np.concatenate(pair, axis=axis) for pair in zip(*halves, strict=True)]
+    source = open_source(write_video(tmp_path / "both.avi", both), arrangement=arrangement)
+    for frame, colour, thermal in zip(source, rgb, tir, strict=True):
+        assert near(frame.rgb, colour)
+        assert near(frame.tir, thermal)
+
+
+def test_one_video_of_one(tmp_path):
+    path = write_video(tmp_path / "a.avi", split()[0])
+    rgb, tir = next(iter(open_source(path, arrangement="rgb-only")))
+    assert rgb.shape == (120, 160, 3)
+    assert tir is None
+    rgb, tir = next(iter(open_source(path, arrangement="tir-only")))
+    assert rgb is None
+    assert tir.shape == (120, 160, 3)
+
+
+def test_a_sequence_of_a_dataset(tmp_path):
+    rgb, tir = split()
+    write_images(tmp_path / "car" / "visible", rgb)
+    write_images(tmp_path / "car" / "infrared", tir)
+    for name in ("visible", "infrared"):
+        (tmp_path / "car" / f"{name}.txt").write_text("1,2,30,40\n" * 5)
+    source = open_source(tmp_path / "car", frames=3)
+    assert (source.name, source.length, len(list(source))) == ("car", 3, 3)
+    assert source.truth.rgb[0].tolist() == [1, 2, 30, 40]
+    assert open_source(tmp_path / "car", layout="lasher").length == 5
+
+
+class Camera:
+    """A camera that shows the scene as long as it is asked."""
+
+    opened: ClassVar[list] = []
+
+    def __init__(self, place) -> None:
+        self.place, self.asked = place, 0
+        self.images = split()[0] if place == 0 else [np.stack([tir] * 3, axis=-1) for tir in split()[1]]
+        Camera.opened.append(self)
+
+    def isOpened(self) -> bool:
+        return self.place in (0, "rtsp://thermal")
+
+    def get(self, what) -> float:
+        return -1.0
+
+    def grab(self) -> bool:
+        self.asked += 1
+        return True
+
+    def retrieve(self):
+        return True, self.images[(self.asked - 1) % 5][:, :, ::-1]
+
+    def release(self) -> None:
+        self.place = None
+
+
+def test_two_cameras(monkeypatch):
+    monkeypatch.setattr(cv2(), "VideoCapture", Camera)
+    source = open_source("0", "rtsp://thermal", frames=7)
+    assert (source.length, source.fps) == (7, None)
+    frames = list(source)
+    assert len(frames) == 7
+    assert np.array_equal(frames[6].rgb, split()[0][1])
+    assert np.array_equal(frames[6].tir[:, :, 0], split()[1][1])
+    assert all(camera.place is None for camera in Camera.opened), "a camera was not given back"
+    assert open_source("0", "rtsp://thermal").length is None
+    with pytest.raises(DataError, match="camera 3 must be a camera that OpenCV can read, but cannot be opened"):
+        open_source("3", "0")
+
+
+def test_an_odd_side_cannot_hold_two_images(monkeypatch):
+    class Odd(Camera):
+        def retrieve(self):
+            return True, np.zeros((121, 159, 3), dtype=np.uint8)
+
+    monkeypatch.setattr(cv2(), "VideoCapture", Odd)
+    for arrangement, words in (("rgb-left", "width to hold two images, got 159"), ("rgb-top", "height .* got 121")):
+        with pytest.raises(DataError, match=f"camera 0 must be even in {words}"):
+            next(iter(open_source("0", arrangement=arrangement)))
+
+
+def test_counts_that_differ_are_refused_unless_the_rest_is_left_out(tmp_path):
+    rgb, tir = split(6)
+    places = write_images(tmp_path / "a", rgb), write_video(tmp_path / "b.avi", tir[:4])
+    with pytest.raises(DataError, match=r"as many frames, got 6 in .*a and 4 in .*b.avi; frames = 4 takes the first"):
+        open_source(*places)
+    with pytest.raises(DataError, match="as many frames"):
+        open_source(*places, frames=5)
+    assert len(list(open_source(*places, frames=4))) == 4
+
+
+def test_a_video_that_ends_early_is_told(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.avi", split(8)[0])
+    real = cv2().VideoCapture
+
+    class CutOff:
+        def __init__(self, place) -> None:
+            self.inner, self.left = real(place), 3
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def grab(self) -> bool:
+            self.left -= 1
+            return self.left >= 0 and self.inner.grab()
+
+    monkeypatch.setattr(cv2(), "VideoCapture", CutOff)
+    with pytest.raises(DataError, match=r"a\.avi is cut off: it ends after 3 of 8 frames"):
+        list(open_source(path, arrangement="rgb-only"))
+
+
+def test_a_damaged_image_is_named(tmp_path):
+    rgb, tir = split()
+    folder = write_images(tmp_path / "a", rgb)
+    (folder / "frame10.png").write_bytes(b"no image")
+    frames = iter(open_source(folder, write_images(tmp_path / "b", tir)))
+    for _ in range(2):
+        next(frames)
+    with pytest.raises(DataError, match=r"frame10.png cannot be decoded"):
+        next(frames)
+
+
+def test_errors_say_what_was_wrong(tmp_path):
+    rgb, _ = split(2)
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty").mkdir()
+    images = write_images(tmp_path / "a", rgb)
+    cases = [
+        ((tmp_path / "absent.mp4",), "rgb must be a video, a folder of images or a camera, but .* does not exist"),
+        ((images, tmp_path / "absent"), "tir must be a video, a folder of images or a camera, but .* does not exist"),
+        ((tmp_path / "text.mp4",), "text.mp4 must be a video that OpenCV can read, but cannot be opened"),
+        ((images, tmp_path / "empty"), "must hold images, but is empty"),
+        ((tmp_path / "empty",), "holds no complete sequence of any layout"),
+    ]
+    for places, message in cases:
+        with pytest.raises(DataError, match=message):
+            open_source(*places)
+    with pytest.raises(ValueError, match="arrangement must be one of 'rgb-left'"):
+        open_source(images, images, arrangement="left")
+    with pytest.raises(ValueError, match="frames must be at least 1, got 0"):
+        open_source(images, images, frames=0)
