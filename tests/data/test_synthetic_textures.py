@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rgbt_fusion.data.synthetic_textures import HEIGHT, WIDTH, background, noise_tile, smooth_noise
+from rgbt_fusion.data.synthetic_textures import HEIGHT, WIDTH, background, mean_heat, noise_tile, smooth_noise
 
 
 def test_places_have_structure_in_both_modalities():
@@ -32,3 +32,7 @@ def test_noise():
 def test_a_negative_number():
     with pytest.raises(ValueError, match="number must be at least 0, got -1"):
         background(-1)
+
+
+def test_the_mean_heat_is_the_pictures():
+    assert mean_heat(5) == pytest.approx(background(5)[3].double().mean().item(), rel=1e-6)

@@ -20,7 +20,7 @@ from rgbt_fusion.data.ground_truth import GroundTruth
 from rgbt_fusion.data.sequences import Frame
 from rgbt_fusion.data.synthetic_objects import Sprite, occluder, sprite
 from rgbt_fusion.data.synthetic_plan import CHALLENGES, Actor, Plan, draw_plan
-from rgbt_fusion.data.synthetic_textures import HEIGHT, WIDTH, background, noise_tile
+from rgbt_fusion.data.synthetic_textures import HEIGHT, WIDTH, background, mean_heat, noise_tile
 
 __all__ = ["CHALLENGES", "SyntheticSequence"]
 
@@ -233,7 +233,7 @@ class SyntheticSequence:
     def _sense(self, heat: Tensor, x: Axis, y: Axis, generator: np.random.Generator) -> NDArray[np.uint8]:
         """Return the thermal image: mostly softer than the colours, with the stripes and the vignette of its sensor."""
         plan = self.plan
-        heat = (_soft(heat, plan.soft_tir, x) - plan.level_tir) * plan.gain_tir + 128
+        heat = (_soft(heat, plan.soft_tir, x) - mean_heat(plan.place) - plan.level_tir) * plan.gain_tir + 128
         if plan.black_hot:
             heat = 255 - heat
         columns = np.clip(x, 0, self.size[0] - 1).astype(int)

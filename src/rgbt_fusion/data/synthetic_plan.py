@@ -114,7 +114,7 @@ class Plan:
     """The same of the thermal camera."""
     gain_tir: float
     level_tir: float
-    """The heat, of 255, that the thermal camera shows as middle grey."""
+    """The heat above the place's mean, of 255, that the thermal camera shows as middle grey."""
     black_hot: bool
     stripes: NDArray[np.floating]
     noise_rgb: float
@@ -201,7 +201,7 @@ def draw_plan(seed: int, frames: int, size: tuple[int, int], challenge: str, *, 
         soft_tir=int(generator.choice((1, 2, 3), p=(0.3, 0.45, 0.25))),
         # cameras stretch what they see: at a high gain a person is white and a field is black
         gain_tir=float(np.exp(generator.uniform(np.log(0.7), np.log(3.0)))),
-        level_tir=float(generator.uniform(120, 165)),
+        level_tir=float(generator.uniform(-10, 40)),
         black_hot=bool(generator.random() < 0.1),
         stripes=generator.normal(0, generator.uniform(0.3, 2.0), size[0]),
         noise_rgb=float(generator.uniform(1.0, 4.5)),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-__all__ = ["HEIGHT", "WIDTH", "background", "noise_tile", "smooth_noise"]
+__all__ = ["HEIGHT", "WIDTH", "background", "mean_heat", "noise_tile", "smooth_noise"]
 
 WIDTH, HEIGHT = 640, 448
 
@@ -58,6 +58,12 @@ def background(number: int) -> Tensor:
     _SCENES[number % len(_SCENES)](place, generator)
     planes = place.layers + (place.grain - 0.5) * 0.05
     return torch.from_numpy((np.clip(planes, 0, 1) * 255).astype(np.uint8))
+
+
+@lru_cache(maxsize=1024)
+def mean_heat(number: int) -> float:
+    """Return the mean heat of background ``number``, of 255: what a thermal camera sets its exposure by."""
+    return float(background(number)[3].float().mean())
 
 
 class _Place:
