@@ -6,24 +6,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.tracking.tracker import TrackResult
 
 
-def write_dataset(root: Path, lengths: dict[str, int], seed: int = 0) -> Path:
-    """Write noise in RGBT234's layout, with boxes that move a pixel a frame."""
+def write_dataset(root: Path, lengths: dict[str, int], layout: str = "rgbt234") -> Path:
+    """Write noise in a layout, with boxes that move a pixel a frame."""
     cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
-    generator = np.random.default_rng(seed)
+    generator, row = np.random.default_rng(0), LAYOUTS[layout]
     for name, length in lengths.items():
-        for folder in ("visible", "infrared"):
-            (root / name / folder).mkdir(parents=True)
+        for folder in (row.rgb[0], *row.tir[:1]):
+            (root / name / folder).mkdir(parents=True, exist_ok=True)
             for k in range(length):
                 image = generator.integers(0, 255, (48, 64, 3), dtype=np.uint8)
-                cv2.imwrite(
-                    str(root / name / folder / f"{k:03d}.png"), image if folder == "visible" else image[:, :, 0]
-                )
+                cv2.imwrite(str(root / name / folder / f"{k:03d}.png"), image if folder in row.rgb else image[:, :, 0])
         boxes = np.array([20.0, 15, 12, 10]) + np.arange(length)[:, None] * [1, 0, 0, 0]
-        for file in ("visible.txt", "infrared.txt"):
-            np.savetxt(root / name / file, boxes, delimiter=",", fmt="%g")
+        if row.box_format == "xyxy":
+            boxes[:, 2:] += boxes[:, :2]
+        for file in (row.truth[0], *row.truth_tir[:1]):
+            np.savetxt(root / name / file, boxes[:: row.annotated_every], delimiter=",", fmt="%g")
     return root
 
 

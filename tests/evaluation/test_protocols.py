@@ -12,7 +12,7 @@ BOXES = np.array([[10.0, 20, 30, 40], [12, 21, 30, 40], [14, 22, 31, 40], [16, 2
 
 
 def test_every_benchmark_has_a_layout():
-    assert set(PROTOCOLS) == set(LAYOUTS) - {"folder"}
+    assert set(PROTOCOLS) == set(LAYOUTS)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,7 @@ def test_every_benchmark_has_a_layout():
         ("otb100", "SR", 20 / 21),
         ("got10k", "AO", 1.0),
         ("depthtrack", "F", 1.0),
+        ("folder", "SR", 20 / 21),
     ],
 )
 def test_what_a_perfect_tracker_reaches(benchmark, metric, expected):

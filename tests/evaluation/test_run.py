@@ -13,8 +13,10 @@ from evaluation_material import Drift, files, write_dataset
 from rgbt_fusion.data.annotations import DataError
 from rgbt_fusion.data.sequences import Dataset, open_dataset
 from rgbt_fusion.evaluation.evaluate import load_benchmark, score
+from rgbt_fusion.evaluation.protocols import PROTOCOLS
 from rgbt_fusion.evaluation.results import read_results
 from rgbt_fusion.evaluation.run import run_tracker
+from rgbt_fusion.tracking.tracker import TrackResult
 
 LENGTHS = {"a": 4, "b [1]": 6, "c'd": 3}
 
@@ -40,6 +42,34 @@ def test_what_is_written(tmp_path, dataset):
         assert results[sequence.name].confidences[0] == 1
     scores = score(tmp_path / "drift", load_benchmark("rgbt234", tmp_path / "data"))
     assert (scores.tracker, scores.left_out) == ("drift", {})
+
+
+class Oracle(Drift):
+    """A tracker that knows how the boxes of the small dataset move."""
+
+    def update(self, rgb, tir):
+        self.frame += 1
+        self.box = self.box + np.array((1.0, 0, 0, 0))
+        return TrackResult(self.box, 1.0, False, self.frame)
+
+
+@pytest.mark.parametrize("benchmark", PROTOCOLS)
+def test_every_benchmark_is_run_and_scored(tmp_path, benchmark):
+    root = write_dataset(tmp_path / "data", {"a": 25, "b": 21}, benchmark)
+    report = run_tracker(Oracle, open_dataset(root, benchmark), tmp_path / "oracle")
+    assert report.failed == {}
+    scores = score(tmp_path / "oracle", load_benchmark(benchmark, root))
+    assert (set(scores.sequences), scores.left_out) == ({"a", "b"}, {})
+    assert min(scores.metrics[name] for name in scores.protocol.metrics) > 0.95
+    assert (scores.metrics["AO"], scores.metrics["max_ratio"]) == pytest.approx((1, 0), abs=1e-12)
+
+
+def test_vtuav_starts_on_its_first_annotated_image(tmp_path):
+    root = write_dataset(tmp_path / "data", {"a": 25}, "vtuav_st")
+    np.save(root / "init_frame.npy", np.array({"a": 4}, dtype=object), allow_pickle=True)
+    run_tracker(Oracle, open_dataset(root, "vtuav_st"), tmp_path / "oracle")
+    scores = score(tmp_path / "oracle", load_benchmark("vtuav_st", root))
+    assert scores.metrics["AO"] == pytest.approx(1, abs=1e-12)
 
 
 def test_a_second_run_keeps_what_is_there(tmp_path, dataset):
@@ -137,6 +167,7 @@ KILLED_AT_EVERY_STEP = """
     from evaluation_material import Drift
     from rgbt_fusion.data.sequences import open_dataset
     from rgbt_fusion.evaluation.run import run_tracker
+from rgbt_fusion.tracking.tracker import TrackResult
 
     dataset, folder = open_dataset(sys.argv[1], "rgbt234"), Path(sys.argv[2])
     lengths = {sequence.name: len(sequence) for sequence in dataset.sequences}
