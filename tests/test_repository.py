@@ -28,6 +28,8 @@ MAY_IMPORT = {
     "evaluation": {"data", "tracking"},
     "video": {"models", "data", "tracking"},
     "training": {"models", "losses", "data", "tracking"},
+    "export": {"models", "ops", "data", "tracking"},
+    "study": {"models", "data", "tracking", "evaluation", "training", "benchmarking"},
     "benchmarking": {"ops", "layers", "losses", "models", "tracking", "evaluation", "data"},
 }
 EVERYBODY = {"checks", "boxes", "__version__"}

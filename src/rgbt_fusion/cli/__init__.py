@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from rgbt_fusion import __version__
-from rgbt_fusion.cli import bench, data, distill, info, train
+from rgbt_fusion.cli import bench, compare, data, distill, info, study, track, train
 from rgbt_fusion.cli.eval import evaluate
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -22,7 +22,10 @@ COMMANDS = {
     "bench": bench.bench,
     "train": train.train,
     "distill": distill.distill,
+    "track": track.track,
     "eval": evaluate,
+    "compare": compare.compare,
+    "study": study.study,
     "data": data.data,
 }
 """Every command, or group of commands, in the order in which the help shows them."""

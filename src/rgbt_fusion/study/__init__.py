@@ -1,0 +1,1 @@
+"""The study: which fusion helps a small tracker, how much, and where; every layer here trained alike and compared."""
