@@ -8,6 +8,16 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from rgbt_fusion.checks import BackendUnavailableError as BackendUnavailableError
     from rgbt_fusion.checks import ShapeError as ShapeError
+    from rgbt_fusion.data.annotations import DataError as DataError
+    from rgbt_fusion.data.dataset_check import check_dataset as check_dataset
+    from rgbt_fusion.data.sequences import open_dataset as open_dataset
+    from rgbt_fusion.data.sequences import open_sequence as open_sequence
+    from rgbt_fusion.evaluation.evaluate import IncompleteResultsError as IncompleteResultsError
+    from rgbt_fusion.evaluation.evaluate import load_benchmark as load_benchmark
+    from rgbt_fusion.evaluation.evaluate import score as score
+    from rgbt_fusion.evaluation.report import write_report as write_report
+    from rgbt_fusion.evaluation.results import read_results as read_results
+    from rgbt_fusion.evaluation.run import run_tracker as run_tracker
     from rgbt_fusion.layers.attention_fusion import AllLayerSelfAttention as AllLayerSelfAttention
     from rgbt_fusion.layers.attention_fusion import CrossAttentionFusion as CrossAttentionFusion
     from rgbt_fusion.layers.candidate_elimination import CandidateElimination as CandidateElimination
@@ -107,7 +117,14 @@ _MODULES = {
     "layers.attention_fusion": ("AllLayerSelfAttention", "CrossAttentionFusion"),
     "losses.distillation": ("FeatureDistillationLoss", "HierarchicalDistillationLoss", "ResponseDistillationLoss"),
     "losses.localization": ("LocalizationLoss", "focal_heatmap_loss", "gaussian_label"),
+    "data.annotations": ("DataError",),
+    "data.dataset_check": ("check_dataset",),
+    "data.sequences": ("open_dataset", "open_sequence"),
     "tracking.tracker": ("TrackResult", "Tracker"),
+    "evaluation.evaluate": ("IncompleteResultsError", "load_benchmark", "score"),
+    "evaluation.report": ("write_report",),
+    "evaluation.results": ("read_results",),
+    "evaluation.run": ("run_tracker",),
 }
 """Where the public names live; a module is imported when one of its names is first asked for."""
 
