@@ -1,6 +1,7 @@
 """The report is one file, shows pictures, and lets nothing from a file name into its HTML."""
 
 import re
+from base64 import b64decode
 
 import numpy as np
 import pytest
@@ -46,6 +47,16 @@ def test_one_file_with_everything(dataset, tmp_path):
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
     assert page.count("<table>") == 5
     assert "<th>miss_count</th>" in page
+
+
+def test_without_images_all_pictures_of_a_sequence_are_alike(tmp_path):
+    track = BOXES + np.arange(6)[:, None] * np.array([40, 1, 0, 0])
+    truth = {"a": GroundTruth(track, track, np.arange(6))}
+    scores = score({"a": track + 3000.0}, BenchmarkTruth("rgbt234", truth, {}))
+    page = write_report([scores], tmp_path / "report.html", truth=truth).read_text()
+    pictures = [np.frombuffer(b64decode(data), np.uint8) for data in re.findall('image/jpeg;base64,([^"]+)"', page)]
+    shapes = {cv2.imdecode(picture, cv2.IMREAD_COLOR).shape for picture in pictures}
+    assert shapes == {(270, 360, 3)}
 
 
 def test_names_are_text_not_markup(tmp_path):

@@ -44,6 +44,16 @@ def test_trackers_are_ranked():
     assert [row[0] for row in table.rows] == ["near", "far"]
 
 
+def test_counts_are_whole_numbers():
+    far = scored("far", 50)
+    assert to_cells(score_table([far], metrics=["miss_count", "AO"])) == [
+        ["tracker", "miss_count", "AO"],
+        ["far", "1", "0.550"],
+    ]
+    assert to_cells(sequence_table(far, metrics=["miss_count"]))[1:] == [["a", "1"], ["b", "0"]]
+    assert [row[2] for row in attribute_table([far], metric="miss_count").rows] == [1, 1, 1]
+
+
 def test_what_is_left_out_is_counted():
     table = score_table([scored("half", 0, incomplete="skip")])
     assert table.header[-1] == "left out"

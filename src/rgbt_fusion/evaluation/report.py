@@ -37,7 +37,8 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding
 h1{font-size:1.6em}h2{font-size:1.25em;margin-top:2em;border-bottom:1px solid #ddd}h3{font-size:1em;margin-bottom:.2em}
 table{border-collapse:collapse;margin:1em 0;font-variant-numeric:tabular-nums}
 th,td{padding:.2em .7em;text-align:right;border-bottom:1px solid #eee}th:first-child,td:first-child{text-align:left}
-.plots img{width:49%;min-width:320px}.strip{display:flex;gap:4px;overflow-x:auto}.strip img{width:24.5%}
+.plots img{width:49%;min-width:320px}.strip img{width:24.5%}
+.strip{display:flex;gap:4px;align-items:flex-start;overflow-x:auto}
 .scroll{max-height:30em;overflow:auto}.note{color:#666;font-size:.9em}.key{padding:0 .4em;margin-right:.6em;color:#fff}
 @media (prefers-color-scheme:dark){body{background:#181818;color:#ddd}th,td{border-color:#333}
 .plots img{filter:invert(.9)}}
@@ -234,7 +235,7 @@ def _picture(name: str, row: int, scores: Sequence[Scores], truth: GroundTruth, 
         track = one.tracks.get(name)
         at = np.flatnonzero(track.frames == position) if track else []
         boxes += [(track.boxes[int(k)], _COLOURS[number % len(_COLOURS)]) for k in at if track]
-    frame = _blank(boxes) if images is None else images[position]
+    frame = _blank(truth.rgb) if images is None else images[position]
     planes = [_draw(_eight_bits(plane), boxes) for plane in frame if plane is not None]
     # side by side of equal height, or one above the other of equal width: the latter fits a strip
     stacked = np.concatenate([_resize(plane, _WIDTH) for plane in planes])
@@ -243,10 +244,12 @@ def _picture(name: str, row: int, scores: Sequence[Scores], truth: GroundTruth, 
     return _image(data.tobytes(), "jpeg", f"{name}, frame {position + 1}")
 
 
-def _blank(boxes: list[tuple[NDArray[Any], tuple[int, int, int]]]) -> Frame:
-    corners = np.array([box for box, _ in boxes if np.isfinite(box).all()] or [[0, 0, 1, 1]])
-    width, height = np.clip((corners[:, :2] + corners[:, 2:]).max(axis=0) * 1.1, 64, 4096).astype(int)
-    return Frame(np.full((height, width, 3), 40, dtype=np.uint8), None)
+def _blank(track: NDArray[np.float64]) -> Frame:
+    """Return an empty image of the usual proportions that holds the whole track."""
+    boxes = track[np.isfinite(track).all(axis=1)]
+    right, bottom = (boxes[:, :2] + boxes[:, 2:]).max(axis=0, initial=64) * 1.1
+    width = int(np.clip(max(right, bottom * 4 / 3), 64, 4096))
+    return Frame(np.full((width * 3 // 4, width, 3), 40, dtype=np.uint8), None)
 
 
 def _eight_bits(plane: NDArray[Any]) -> NDArray[np.uint8]:

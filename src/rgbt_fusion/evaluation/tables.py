@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rgbt_fusion.evaluation.scores import Scores
@@ -11,6 +11,7 @@ __all__ = ["Table", "attribute_table", "score_table", "sequence_table", "to_cell
 
 Cell = str | int | float | None
 
+_COUNTS = ("miss_count",)
 _LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -54,7 +55,7 @@ def score_table(scores: Sequence[Scores], *, metrics: Sequence[str] | None = Non
     rows = [
         (
             one.tracker,
-            *(one.metrics.get(name) for name in own),
+            *(_cell(one.metrics, name) for name in own),
             *((round(one.fps, 1) if one.fps else None,) if speed else ()),
             *((len(one.left_out),) if incomplete else ()),
         )
@@ -79,8 +80,8 @@ def attribute_table(scores: Sequence[Scores], *, metric: str | None = None) -> T
     for key in attributes:
         found = [one.attributes.get(key) for one in scores]
         count = max(one.sequences for one in found if one)
-        rows.append((key, count, *(one.metrics.get(name) if one else None for one in found)))
-    rows.append(("all", max(len(one.sequences) for one in scores), *(one.metrics.get(name) for one in scores)))
+        rows.append((key, count, *(_cell(one.metrics, name) if one else None for one in found)))
+    rows.append(("all", max(len(one.sequences) for one in scores), *(_cell(one.metrics, name) for one in scores)))
     return Table((name, "sequences", *(one.tracker for one in scores)), tuple(rows))
 
 
@@ -88,7 +89,7 @@ def sequence_table(scores: Scores, *, metrics: Sequence[str] | None = None) -> T
     """Return one row a sequence, worst first; sequences that were left out come last with their reason."""
     own = _own_metrics([scores]) if metrics is None else tuple(metrics)
     ranked = sorted(scores.sequences.items(), key=lambda item: item[1].get(scores.protocol.metrics[-1], 0.0))
-    rows: list[tuple[Cell, ...]] = [(name, *(numbers.get(key) for key in own)) for name, numbers in ranked]
+    rows: list[tuple[Cell, ...]] = [(name, *(_cell(numbers, key) for key in own)) for name, numbers in ranked]
     if not scores.left_out:
         return Table(("sequence", *own), tuple(rows))
     rows = [(*row, "") for row in rows]
@@ -132,6 +133,11 @@ def _own_metrics(scores: Sequence[Scores]) -> tuple[str, ...]:
     if not scores:
         raise ValueError("scores must hold at least one tracker, got none")
     return scores[0].protocol.metrics
+
+
+def _cell(numbers: Mapping[str, float], name: str) -> Cell:
+    value = numbers.get(name)
+    return value if value is None or name not in _COUNTS else round(value)
 
 
 def _text(cell: Cell, digits: int) -> str:
