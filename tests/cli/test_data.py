@@ -120,6 +120,7 @@ def test_only_some_sequences_and_problems(dataset, capsys):
         (["{root}/good/visible"], "holds no complete sequence of any layout; name its layout: gtot, "),
         (["{root}", "--layout", "imagenet"], "layout must be one of 'gtot', .* got 'imagenet'"),
         (["{root}", "--images", "all"], "images must be 'decode', 'size' or 'none', got 'all'"),
+        (["{root}", "--threads", "0"], "--threads must be at least 1, got 0"),
         (["{root}", "--most", "-1"], "--most must be at least 0, got -1"),
         (["{root}", "--sequences", "{root}/gone.txt"], "gone.txt cannot be read: No such file"),
     ],

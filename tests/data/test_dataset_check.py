@@ -45,6 +45,7 @@ def test_images(dataset, images):
     assert "3.png is 32x30, most are 32x24 (1 differ)" in check.problems[1].message
     assert not check.ok
     assert check_dataset(dataset, "lasher", images="none").ok
+    assert check_dataset(dataset, "lasher", images=images, threads=3) == check
 
 
 def test_a_cut_off_image_needs_decoding(dataset):
@@ -104,6 +105,8 @@ def test_real_sequences_are_in_order():
 def test_an_unknown_depth_of_checking(dataset):
     with pytest.raises(ValueError, match="images must be 'decode', 'size' or 'none', got 'all'"):
         check_dataset(dataset, "lasher", images="all")
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        check_dataset(dataset, "lasher", threads=0)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -1,5 +1,6 @@
 """``rgbt-fusion data``: what a dataset on disk holds, and what is wrong with it."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ def check(
     images: Annotated[
         str, typer.Option(help="decode: every image; size: their headers, much faster; none: counts and boxes.")
     ] = "decode",
+    threads: Annotated[int | None, typer.Option(help="Images read at a time; by default one a core.")] = None,
     most: Annotated[int, typer.Option(help="How many problems to show at most; 0 shows all.")] = 100,
 ) -> None:
     """Check every sequence, image and box: counts, missing, damaged and mismatched images, boxes outside.
@@ -29,12 +31,13 @@ def check(
     """
     from rgbt_fusion.data.dataset_check import guess_layout
 
-    if most < 0:
-        raise ValueError(f"--most must be at least 0, got {most}")
+    for name, value, least in (("--most", most, 0), ("--threads", threads, 1)):
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
     found = layout or guess_layout(root)
     if layout is None:
         typer.echo(f"layout {found}, found out; --layout names another", err=True)
-    result = _check(root, found, sequences, images)
+    result = _check(root, found, sequences, images, threads or os.cpu_count() or 1)
     lines = result.summary().splitlines()
     shown = lines[: most + 1] if most else lines
     typer.echo("\n".join(shown))
@@ -44,7 +47,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _check(root: Path, layout: str, sequences: Path | None, images: str) -> "DatasetCheck":
+def _check(root: Path, layout: str, sequences: Path | None, images: str, threads: int) -> "DatasetCheck":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -58,4 +61,4 @@ def _check(root: Path, layout: str, sequences: Path | None, images: str) -> "Dat
         def show(name: str, number: int, count: int) -> None:
             progress.update(bar, total=count, completed=number - 1, description=name.replace("[", r"\["))
 
-        return check_dataset(root, layout, names=sequences, images=images, progress=show)
+        return check_dataset(root, layout, names=sequences, images=images, threads=threads, progress=show)
