@@ -63,3 +63,17 @@ def test_03_swaps_the_import():
     printed = run("03_swap_the_mamba_import.py")
     assert "(2, 320, 192) gradient" in printed
     assert "last state (2, 384, 16)" in printed
+
+
+def test_04_tracks_two_folders(tmp_path):
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+    ground = np.random.default_rng(0).integers(0, 90, (90, 120, 3), dtype=np.uint8)
+    for folder in ("rgb", "tir"):
+        (tmp_path / folder).mkdir()
+        for number in range(4):
+            image = cv2.circle(ground.copy(), (40 + 2 * number, 50), 9, (250, 250, 250), -1)
+            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), image)
+    places = [str(tmp_path / name) for name in ("rgb", "tir", "out.mp4")]
+    printed = run("04_track_your_video.py", *places[:2], "28", "38", "24", "24", "--out", places[2])
+    assert printed.splitlines()[-1].startswith("3 34.0 38.0 24.0 24.0")
+    assert (tmp_path / "out.mp4").stat().st_size > 1000

@@ -178,7 +178,7 @@ def correlation(template: Tensor, search: Tensor) -> Tensor:
     Example:
         >>> import torch
         >>> from rgbt_fusion.tracking.ncc import correlation
-        >>> image = torch.arange(30.0).view(5, 6) ** 2 % 7
+        >>> image = torch.arange(30.0).view(5, 6).sin()
         >>> divmod(int(correlation(image[1:3, 2:5], image).argmax()), 4)
         (1, 2)
     """
