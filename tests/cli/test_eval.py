@@ -16,7 +16,6 @@ import pytest
 
 from evaluation_material import files, write_dataset
 from rgbt_fusion.cli import main
-from rgbt_fusion.data.ground_truth import read_ground_truth
 from shared_material import shared
 
 
@@ -104,6 +103,7 @@ def test_incomplete_results(lasher, capsys):
     assert message.count("\n") == 1
     assert "2 cannot be scored: boy (missing), car (" in message
     assert "steady_car.txt, line 1: must have 4 or 8 numbers, got 3" in message
+    assert "--incomplete skip scores the others" in message
     assert run(*arguments, "--incomplete", "skip") == 0
     assert "steady: boy left out: missing" in capsys.readouterr().err
 
@@ -157,6 +157,7 @@ def test_a_part_of_a_run_does_not_score(tmp_path, capsys, monkeypatch):
         (["x", "--benchmark", "lasher", "--incomplete", "guess"], "--incomplete must be one of .* got 'guess'"),
         (["x", "--benchmark", "lasher", "--box-format", "yx"], "--box-format must be one of .* got 'yx'"),
         (["x", "--benchmark", "lasher", "--worst", "0"], "--worst must be at least 1, got 0"),
+        (["x", "--benchmark", "lasher", "--out", "y"], "--checkpoint and --out must come with --model, got y without"),
         (["--model", "ncc", "--benchmark", "lasher"], "--root must be given to run a tracker"),
         (["--model", "yolo", "--benchmark", "lasher", "--root", "{root}"], "--model must be ncc, a preset or a file"),
         (["--model", "ncc", "--benchmark", "lasher", "--root", "{root}", "--workers", "0"], "--workers must be at"),
@@ -224,12 +225,17 @@ def test_killed_at_random_moments_and_started_again(tmp_path):
 
 
 def test_torchrun_shares_the_sequences_and_scores_once(tmp_path):
-    root = write_dataset(tmp_path / "data", {"a": 3, "b": 4, "c": 5})
+    root = write_dataset(tmp_path / "data", {"a": 3, "b": 4, "c": 5, "d": 6})
+    # the second process has the second longest, and says so without ending the first
+    (root / "c" / "visible" / "001.png").write_bytes(b"")
     arguments = ["--model", "ncc", "--out", str(tmp_path / "ncc"), "--benchmark", "rgbt234", "--root", str(root)]
     torchrun = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "--no-python", *COMMAND, *arguments]
+    command = [*torchrun, "--no-python", *COMMAND, *arguments, "--incomplete", "skip"]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert sorted(re.findall(r"(\d) sequences tracked", done.stderr)) == ["1", "2"]
+    assert sorted(re.findall(r"(\d) sequences tracked .*, 0 kept, (\d) failed", done.stderr)) == [
+        ("1", "1"),
+        ("2", "0"),
+    ]
     assert done.stdout.count("RGBT234, 3 sequences") == 1
-    assert list(read_ground_truth(root, "rgbt234")) == sorted(path.stem for path in (tmp_path / "ncc").glob("?.txt"))
+    assert sorted(path.stem for path in (tmp_path / "ncc").glob("?.txt")) == ["a", "b", "d"]
+    assert done.returncode == 1

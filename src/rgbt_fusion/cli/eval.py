@@ -18,7 +18,7 @@ _RUN, _SCORE, _SHOW = "To run a tracker", "To score", "To show"
 
 def evaluate(
     results: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RESULTS]...", help="Result folders to score, one a tracker.")
+        list[Path] | None, typer.Argument(metavar="RESULTS", help="Result folders to score, one a tracker.")
     ] = None,
     benchmark: Annotated[
         str, typer.Option(help="gtot, rgbt210, rgbt234, lasher, vtuav_st, vtuav_lt, depthtrack, visevent, ...")
@@ -81,15 +81,17 @@ def evaluate(
     """
     rules = _Rules(benchmark, root, sequences, protocol, prefix, box_format, incomplete)
     _check(rules, bool(results), model is not None, form, plot_format, worst)
-    folders, failed = list(results or ()), False
+    folders, failed = list(results or ()), 0
     if model is not None:
         from rgbt_fusion.cli.trackers import tracker_name
 
         folder = out or Path("results") / benchmark / tracker_name(model)
-        failed = bool(_run(rules, folder, model, checkpoint, device, workers, times).failed)
-        if not _is_last():
-            raise typer.Exit(int(failed))
+        failed, scores_here = _meet(len(_run(rules, folder, model, checkpoint, device, workers, times).failed))
+        if not scores_here:
+            raise typer.Exit(int(failed > 0))
         folders.insert(0, folder)
+    elif checkpoint or out:
+        raise ValueError(f"--checkpoint and --out must come with --model, got {checkpoint or out} without")
     truth, scores = _score(rules, folders)
     _show(scores, metrics, attributes, per_sequence, form)
     if plots:
@@ -169,22 +171,25 @@ def _shard() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _is_last() -> bool:
-    """Return whether this process is the one to score, with every part of the run at its end."""
+def _meet(failed: int) -> tuple[int, bool]:
+    """Wait for the other processes of torchrun; return how many sequences failed, and whether to score them here."""
     rank, count = _shard()
     if count == 1:
-        return True
+        return failed, True
     if "MASTER_ADDR" not in os.environ:
         typer.echo(f"part {rank} of {count} is done; score the folder when all are", err=True)
-        return False
+        return failed, False
     from datetime import timedelta
 
+    import torch
     import torch.distributed as dist
 
     dist.init_process_group("gloo", timeout=timedelta(days=30))
-    dist.barrier()
+    total = torch.tensor([failed])
+    dist.all_reduce(total)
     dist.destroy_process_group()
-    return rank == 0
+    # torchrun ends every process when one fails: only the one that scores may say so
+    return (int(total), True) if rank == 0 else (0, False)
 
 
 class _Bar:
@@ -218,23 +223,17 @@ class _Bar:
 
 
 def _score(rules: _Rules, folders: list[Path]) -> "tuple[BenchmarkTruth, list[Scores]]":
-    from rgbt_fusion.evaluation.evaluate import load_benchmark, score
+    from rgbt_fusion.evaluation.evaluate import IncompleteResultsError, load_benchmark, score
 
     truth = load_benchmark(rules.benchmark, rules.root, sequences=rules.sequences, protocol=rules.protocol)
     names = [folder.resolve().name for folder in folders]
-    scores = [
-        score(
-            folder,
-            truth,
-            protocol=rules.protocol,
-            prefix=rules.prefix,
-            box_format=rules.box_format,
-            incomplete=rules.incomplete,
-            # folders of one name are told apart by their paths
-            tracker=name if names.count(name) == 1 else str(folder),
-        )
-        for folder, name in zip(folders, names, strict=True)
-    ]
+    # folders of one name are told apart by their paths
+    trackers = [name if names.count(name) == 1 else str(folder) for folder, name in zip(folders, names, strict=True)]
+    options = {name: getattr(rules, name) for name in ("protocol", "prefix", "box_format", "incomplete")}
+    try:
+        scores = [score(place, truth, tracker=name, **options) for place, name in zip(folders, trackers, strict=True)]
+    except IncompleteResultsError as error:
+        raise IncompleteResultsError(str(error).replace("incomplete='skip'", "--incomplete skip")) from None
     for one in scores:
         for name, reason in one.left_out.items():
             typer.echo(f"{one.tracker}: {name} left out: {reason}", err=True)
