@@ -9,7 +9,7 @@ from tracking_material import scene
 
 
 def cv2():
-    return pytest.importorskip("cv2")
+    return pytest.importorskip("cv2", reason="OpenCV is not installed")
 
 
 def write_images(folder: Path, images: list[np.ndarray], ending: str = "png") -> Path:

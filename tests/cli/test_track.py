@@ -209,6 +209,15 @@ def test_what_cannot_work_is_refused_in_one_line_and_nothing_is_written(
     assert files(tmp_path) == []
 
 
+def test_a_missing_extra_is_named_with_its_command(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    status, _, messages = run(capsys, "a.mp4", "b.mp4", "--init", INIT, "--txt", tmp_path / "o.txt")
+    assert status == 2
+    assert messages.count("\n") == 1
+    assert "OpenCV, which cannot be imported" in messages
+    assert "pip install 'rgbt-fusion[tracking]'" in messages
+
+
 def test_what_is_there_is_kept_unless_it_may_be_replaced(capsys, tmp_path, folders):
     txt = tmp_path / "out.txt"
     txt.write_text("precious")

@@ -25,7 +25,7 @@ def test_correlation_is_that_of_the_formula():
 
 
 def test_correlation_is_that_of_opencv():
-    cv2 = pytest.importorskip("cv2")
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
     search = np.random.default_rng(0).integers(0, 255, (90, 131)).astype(np.float32)
     template = search[20:50, 40:77].copy()
     expected = cv2.matchTemplate(search, template, cv2.TM_CCOEFF_NORMED)
@@ -104,7 +104,7 @@ RECORDED = {"tno_nato_a": 0.729, "tno_tree": 0.786, "pan_cyclist": 0.694, "paste
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_real_sequences_score_as_recorded(name):
-    pytest.importorskip("cv2")
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
     sequence = open_sequence(shared(f"data/sequences/{name}"), "rgbt234")
     assert sequence.truth is not None
     found = np.array([result.box_xywh_px for result in NCCTracker().track(sequence)])

@@ -27,7 +27,7 @@ def boxes(results) -> np.ndarray:
 
 def ostrack_crop(image: np.ndarray, box, factor: float, size: int) -> torch.Tensor:
     """OSTrack's sample_target and preprocessing."""
-    cv2 = pytest.importorskip("cv2")
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
     image = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
     x, y, w, h = box
     side = math.ceil(math.sqrt(w * h) * factor)
