@@ -91,6 +91,7 @@ def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> Tr
     Raises:
         ValueError: an unknown name; ``pretrained`` for a preset without weights.
         TypeError: an override that is neither a setting nor an option of this model.
+        FileNotFoundError: the installation lacks the weights.
 
     Example:
         >>> from rgbt_fusion.models import create_model
@@ -119,5 +120,11 @@ def _load_pretrained(model: TrackingNetwork, name: str) -> None:
 
     if name not in PRETRAINED:
         raise ValueError(f"pretrained must be False for {name}: weights come with {', '.join(PRETRAINED)} only")
-    with resources.as_file(resources.files("rgbt_fusion") / "weights" / PRETRAINED[name]) as path:
+    weights = resources.files("rgbt_fusion") / "weights" / PRETRAINED[name]
+    if not weights.is_file():
+        raise FileNotFoundError(
+            f"the trained weights of {name} are not in this installation, which lacks weights/{PRETRAINED[name]}: "
+            "give a file of weights, or train one with rgbt-fusion train"
+        )
+    with resources.as_file(weights) as path:
         load_checkpoint(model, path)
