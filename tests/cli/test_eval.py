@@ -207,6 +207,7 @@ def kill_after_the_first_file(command: list[str], out: Path, *, whole_group: boo
     process.wait()
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_started_again(tmp_path):
     lengths = {f"s{number}": 30 + 5 * number for number in range(10)}
     root = write_dataset(tmp_path / "data", lengths)
@@ -224,6 +225,7 @@ def test_killed_at_random_moments_and_started_again(tmp_path):
     assert files(out) == files(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_torchrun_shares_the_sequences_and_scores_once(tmp_path):
     root = write_dataset(tmp_path / "data", {"a": 3, "b": 4, "c": 5, "d": 6})
     # the second process has the second longest, and says so without ending the first

@@ -9,6 +9,7 @@ from rgbt_fusion.data.sequences import open_dataset
 from rgbt_fusion.evaluation.run import run_tracker
 
 
+@pytest.mark.slow
 def test_processes_write_what_one_does_and_survive_each_other(tmp_path):
     root = write_dataset(tmp_path / "data", {name: 3 + k for k, name in enumerate("abcdef")})
     dataset = open_dataset(root, "rgbt234")
