@@ -34,8 +34,7 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
         beside.replace(path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        # torch reports a full disk as a RuntimeError of many lines
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        reason = _reason(error)
         left = f"the last one is of step {_step_of(path)}" if path.exists() else "there is none yet"
         raise TrainingError(f"checkpoint {path} cannot be written: {reason}; {left}") from error
     finally:
@@ -53,7 +52,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise TrainingError(f"checkpoint {path} cannot be read: {str(error).strip().splitlines()[0]}") from error
+        raise TrainingError(f"checkpoint {path} cannot be read: {_first_line(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise TrainingError(f"checkpoint {path} must be of format {FORMAT}: it is another program's")
     return content
@@ -72,6 +71,20 @@ def check_same_training(config: TrainConfig, table: dict[str, Any], path: Path) 
                 f"{name} must be {theirs.get(name)!r}, as in the training that {path} belongs to, got "
                 f"{ours.get(name)!r}; choose another folder for another training"
             )
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a file could not be written: torch hides the system's error behind one of its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -56,12 +56,7 @@ class Log:
         self.path = folder / "log.csv"
         self.columns = ("step", *columns)
         self.board: Any = _open_board(folder) if tensorboard else None
-        kept = []
-        if step and self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                kept = [
-                    row for row in csv.DictReader(file) if (row["step"] or "").isdigit() and int(row["step"]) <= step
-                ]
+        kept = _whole_lines(self.path, step) if step and self.path.exists() else []
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
@@ -84,6 +79,18 @@ class Log:
         """Finish what TensorBoard has not written yet."""
         if self.board is not None:
             self.board.close()
+
+
+def _whole_lines(path: Path, last: int) -> list[dict[str, str]]:
+    """Return the lines up to a step, without one that a kill cut off."""
+    kept: list[dict[str, str]] = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            step = int(row["step"]) if (row["step"] or "").isdigit() else 0
+            before = int(kept[-1]["step"]) if kept else 0
+            if before < step <= last and None not in row.values():
+                kept.append(row)
+    return kept
 
 
 class _refusing:

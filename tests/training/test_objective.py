@@ -1,0 +1,81 @@
+"""What a step minimises: clips, their state, and what the terms are made of."""
+
+import pytest
+import torch
+
+from one_training import SMALL, small_training
+from rgbt_fusion.losses.localization import LocalizationLoss
+from rgbt_fusion.models import create_model
+from rgbt_fusion.training.distributed import Processes
+from rgbt_fusion.training.objective import LocalizationObjective, mean_iou, shared_positives
+from rgbt_fusion.training.samples import Batch, Sampler, open_clips
+
+ALONE = Processes(0, 1)
+
+
+def make_batch(**changes) -> Batch:
+    config = small_training(**changes)
+    return Sampler(config, open_clips(config, "synthetic"), 32, 64, 4.0).batch(0, 0, 2)
+
+
+def test_the_terms_are_those_of_the_loss():
+    batch, config = make_batch(), small_training()
+    model = create_model("ostrack_tiny_128", **SMALL).eval()
+    terms = LocalizationObjective(model, config.loss, ALONE)(batch)
+    out = model(batch.template, batch.searches[0])
+    expected = LocalizationLoss()(out.score_map, out.box_cxcywh_unit, batch.boxes_cxcywh_unit[0])
+    for name, value in zip(("loss", "focal", "giou", "l1"), expected, strict=True):
+        assert torch.allclose(terms[name], value)
+    assert terms["loss"].requires_grad
+    assert 0 <= terms["iou"] <= 1
+
+
+def test_weights_are_the_configs():
+    batch = make_batch()
+    config = small_training(loss={"focal_weight": 0.0, "giou_weight": 0.0, "l1_weight": 3.0})
+    terms = LocalizationObjective(create_model("ostrack_tiny_128", **SMALL).eval(), config.loss, ALONE)(batch)
+    assert torch.allclose(terms["loss"], 3 * terms["l1"])
+
+
+def test_a_state_is_handed_from_frame_to_frame():
+    model, calls = create_model("ostrack_tiny_128", **SMALL).eval(), []
+
+    class Remembering(torch.nn.Module):
+        def embed_template(self, template):
+            return model.embed_template(template)
+
+        def forward(self, template, search, state, *, keep_ratio):
+            calls.append((state, keep_ratio))
+            return model(template, search)._replace(state=len(calls))
+
+    LocalizationObjective(Remembering(), small_training().loss, ALONE)(make_batch(clip_length=3), 0.8)
+    assert calls == [(None, 0.8), (1, 0.8), (2, 0.8)]
+
+
+def test_a_memory_learns_from_clips_of_two_frames():
+    """The weights with which TMR reads its history get a gradient from the second frame on."""
+    names = None
+    for length in (1, 2):
+        torch.manual_seed(0)
+        model = create_model("tpmri_tiny_128", **SMALL)
+        objective = LocalizationObjective(model, small_training().loss, ALONE)
+        objective(make_batch(clip_length=length))["loss"].backward()
+        first = next(value for name, value in model.tmr.named_parameters() if name.endswith("weight") and "mlp" in name)
+        # columns: response of RGB, of TIR, difference and weight of the previous frame
+        history = first.grad[:, 2].abs().sum()
+        assert bool(history > 0) == (length == 2)
+        names = names or [name for name, _ in model.tmr.named_parameters()]
+    assert names
+
+
+def test_one_process_counts_its_own_positives():
+    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.2], [1.7, 0.5, 0.2, 0.2]])
+    assert shared_positives(boxes, 8, ALONE) is None
+
+
+def test_the_overlap_is_that_of_boxes():
+    one = torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2]], requires_grad=True)
+    other = torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.6, 0.5, 0.2, 0.2]])
+    found = mean_iou(one, other)
+    assert found.item() == pytest.approx((1 + 1 / 3) / 2)
+    assert not found.requires_grad

@@ -1,0 +1,154 @@
+"""Samples: functions of seed, step and place alone, whichever process makes them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from rgbt_fusion.models import create_model
+from rgbt_fusion.tracking.crop import IMAGENET_MEAN, IMAGENET_STD
+from rgbt_fusion.training import AugmentationConfig, DataConfig, TrainConfig
+from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips
+
+PLAIN = AugmentationConfig(flip=0.0, grey=0.0, brightness=0.0)
+
+
+def sampler(**changes) -> Sampler:
+    settings = {"model": "ostrack_tiny_128", "data": DataConfig(sequences=4, frames=20, workers=0)} | changes
+    config = TrainConfig(**settings)
+    return Sampler(config, open_clips(config, "synthetic"), 32, 64, 4.0)
+
+
+def tensors(batch: Batch) -> list[torch.Tensor]:
+    return [*batch.template, *(image for pair in batch.searches for image in pair), *batch.boxes_cxcywh_unit]
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
+
+
+def test_a_sample_depends_on_seed_step_and_place_alone():
+    first, again = sampler(), sampler()
+    again.batch(9, 0, 3)
+    assert same(first.batch(5, 0, 3), again.batch(5, 0, 3))
+    assert not same(first.batch(5, 0, 3), first.batch(6, 0, 3))
+    assert not same(first.batch(5, 0, 3), first.batch(5, 1, 4))
+    assert not same(first.batch(5, 0, 3), sampler(seed=1).batch(5, 0, 3))
+
+
+def test_parts_of_a_batch_are_the_batch():
+    one = sampler()
+    whole, parts = one.batch(2, 0, 4), [one.batch(2, 0, 2), one.batch(2, 2, 4)]
+    for a, *b in zip(tensors(whole), *map(tensors, parts), strict=True):
+        assert torch.equal(a, torch.cat(b))
+
+
+def test_worker_processes_give_the_same_batches_in_order():
+    alone = sampler()
+    config = replace(alone.config, data=replace(alone.config.data, workers=2))
+    shared = replace(alone, config=config)
+    made = list(batches(shared, 3, 8, start=0, stop=2))
+    assert len(made) == 5
+    for step, batch in enumerate(made, 3):
+        assert same(batch, alone.batch(step, 0, 2))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_sample_meets_reaches_the_caller_as_it_was(workers):
+    class Broken:
+        def draw(self, generator, **options):
+            raise ValueError("the image is gone")
+
+    one = replace(sampler(data=DataConfig(workers=workers)), clips=Broken())
+    with pytest.raises(ValueError, match=r"^the image is gone$"):
+        next(iter(batches(one, 0, 2, start=0, stop=1)))
+
+
+def test_the_box_is_around_the_target():
+    """Where the search crop is cut without jitter, the box is in the middle, as large as the factor says."""
+    still = AugmentationConfig(flip=0.0, grey=0.0, brightness=0.0, centre_jitter=0.0, scale_jitter=0.0)
+    batch = sampler(augmentation=still).batch(0, 0, 8)
+    boxes = batch.boxes_cxcywh_unit[0]
+    assert torch.allclose(boxes[:, :2], torch.full((8, 2), 0.5), atol=0.03)
+    assert torch.allclose(boxes[:, 2:].prod(1).sqrt(), torch.full((8,), 0.25), atol=0.02)
+
+
+def test_a_flip_mirrors_template_and_search_together():
+    config = AugmentationConfig(grey=0.0, brightness=0.0, flip=1.0)
+    straight, mirrored = sampler(augmentation=PLAIN).sample(1, 0), sampler(augmentation=config).sample(1, 0)
+    assert torch.equal(mirrored.template.tir, straight.template.tir.flip(-1))
+    assert torch.equal(mirrored.searches[0].rgb, straight.searches[0].rgb.flip(-1))
+    assert torch.allclose(mirrored.boxes_cxcywh_unit[0][:, 0], 1 - straight.boxes_cxcywh_unit[0][:, 0])
+
+
+def test_clips_have_as_many_search_frames_as_asked_for():
+    batch = sampler(clip_length=3).batch(0, 0, 2)
+    assert len(batch.searches) == len(batch.boxes_cxcywh_unit) == 3
+    assert batch.searches[2].tir.shape == (2, 3, 64, 64)
+
+
+@pytest.mark.parametrize(("modality", "other"), [("rgb", "tir"), ("tir", "rgb")])
+def test_one_modality_alone_leaves_the_other_blank(modality, other):
+    batch = sampler(modality=modality).batch(0, 0, 4)
+    for pair in (batch.template, *batch.searches):
+        assert not getattr(pair, other).any()
+        assert all(getattr(pair, modality).flatten(1).any(1))
+
+
+def test_either_modality_stands_in_both_places():
+    batch = sampler(modality="either", augmentation=PLAIN, data=DataConfig(sequences=4, challenges=("none",))).batch(
+        0, 0, 12
+    )
+    assert torch.equal(batch.template.rgb, batch.template.tir)
+    assert torch.equal(batch.searches[0].rgb, batch.searches[0].tir)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    image = batch.template.rgb * std + mean
+    colourless = (image.amax(1) - image.amin(1)).flatten(1).amax(1) < 1e-5
+    assert 0 < colourless.sum() < 12, "thermal images have no colour, the others do"
+
+
+def test_a_camera_fails_now_and_then():
+    batch = sampler(
+        augmentation=AugmentationConfig(missing=1.0), data=DataConfig(sequences=4, challenges=("none",))
+    ).batch(0, 0, 6)
+    seen = [image.flatten(1).any(1) for image in batch.searches[0]]
+    assert torch.equal(seen[0], ~seen[1])
+    assert all(image.flatten(1).any(1).all() for image in batch.template)
+
+
+def test_a_rotation_is_part_of_the_sample():
+    turned = sampler(augmentation=replace(PLAIN, rotation=30.0)).batch(0, 0, 2)
+    straight = sampler(augmentation=PLAIN).batch(0, 0, 2)
+    assert torch.equal(turned.template.rgb, straight.template.rgb)
+    assert not torch.equal(turned.boxes_cxcywh_unit[0], straight.boxes_cxcywh_unit[0])
+
+
+def test_samples_are_cut_as_the_model_takes_them():
+    config = TrainConfig(model="ostrack_tiny_128", overrides={"search_factor": 5.0})
+    model = create_model("ostrack_tiny_128", search_factor=5.0)
+    one = Sampler.of(config, open_clips(config, "synthetic"), model)
+    assert (one.template_size, one.search_size, one.search_factor) == (64, 128, 5.0)
+
+
+def test_batches_move_to_a_precision():
+    batch = sampler().batch(0, 0, 2).to(torch.device("cpu"), torch.float64)
+    assert {tensor.dtype for tensor in tensors(batch)} == {torch.float64}
+    assert np.isfinite(batch.template.rgb.numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("layout", "data", "message"),
+    [
+        ("synthetic", "somewhere", "data must be 'synthetic', as data.layout says, got 'somewhere'"),
+        ("lasher", "synthetic", "data must be the folder of a dataset of layout 'lasher', .* got 'synthetic'"),
+    ],
+)
+def test_data_and_layout_must_agree(layout, data, message):
+    with pytest.raises(ValueError, match=message):
+        open_clips(TrainConfig(model="ostrack_tiny_128", data=DataConfig(layout=layout)), data)
+
+
+def test_a_list_of_names_is_for_datasets():
+    with pytest.raises(ValueError, match="names must be absent with synthetic data"):
+        open_clips(TrainConfig(model="ostrack_tiny_128"), "synthetic", names="list.txt")
