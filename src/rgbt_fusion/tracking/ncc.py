@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rgbt_fusion.checks import ShapeError, check_finite_number, check_shape
 from rgbt_fusion.tracking.crop import Frame, check_frames
-from rgbt_fusion.tracking.tracker import FramePair, TrackResult, check_boxes, follow
+from rgbt_fusion.tracking.interface import FramePair, TrackResult, check_boxes, follow
 
 __all__ = ["NCCState", "NCCTracker", "correlation"]
 

@@ -1,0 +1,58 @@
+"""What all trackers share: the boxes they start on, and the loop over a source."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from rgbt_fusion import ShapeError
+from rgbt_fusion.tracking.interface import TrackResult, check_boxes, first_box, follow
+from tracking_material import BOX, scene
+
+
+class Recorder:
+    """A tracker that answers with what it is given."""
+
+    def init(self, rgb, tir, box_xywh_px):
+        return "init", rgb, tir, tuple(box_xywh_px)
+
+    def update(self, rgb, tir):
+        return "update", rgb, tir
+
+
+def test_a_source_is_followed_frame_by_frame():
+    frames = iter([("a", None), (None, "b"), ("c", "d")])
+    results = follow(Recorder(), frames, BOX)
+    assert next(results) == ("init", "a", None, BOX)
+    assert next(frames) == (None, "b"), "no frame is read before it is asked for"
+    assert list(results) == [("update", "c", "d")]
+
+
+def test_the_annotation_is_the_first_box():
+    class Annotated(list):
+        truth = SimpleNamespace(rgb=np.array([BOX, (1, 2, 3, 4)]))
+
+    assert tuple(first_box(Annotated())) == BOX
+    assert next(follow(Recorder(), Annotated(scene(1))))[3] == BOX
+    for source in (scene(1), SimpleNamespace(truth=None), SimpleNamespace(truth=SimpleNamespace(rgb=np.zeros((0, 4))))):
+        with pytest.raises(ValueError, match="box_xywh_px must be given for a source without annotations"):
+            follow(Recorder(), source)
+
+
+def test_boxes_are_one_or_a_batch():
+    for given, batched in ((BOX, False), ([BOX], True), (np.array([BOX, BOX]), True)):
+        boxes, found = check_boxes(given)
+        assert (boxes.dtype, boxes.shape[1], found) == (np.float64, 4, batched)
+    with pytest.raises(ShapeError, match=r"\(4,\) or \(N, 4\), got \(2, 3\)"):
+        check_boxes(np.ones((2, 3)))
+
+
+def test_results_are_as_many_as_boxes_were_given():
+    boxes, confidences = np.array([BOX, (1.0, 2, 3, 4)]), np.array([0.2, 0.7])
+    state = SimpleNamespace(boxes=boxes, batched=True, frame=3)
+    many = TrackResult.of(state, confidences, 0.5)
+    assert many.box_xywh_px.shape == (2, 4)
+    assert many.lost.tolist() == [True, False]
+    one = TrackResult.of(SimpleNamespace(boxes=boxes[:1], batched=False, frame=3), confidences[:1], 0.5)
+    assert (tuple(one.box_xywh_px), one.confidence, one.lost, one.frame) == (BOX, 0.2, True, 3)
+    assert type(one.lost) is bool
