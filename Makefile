@@ -10,6 +10,7 @@ EXTRAS := tracking,triton,export,train,dev
 
 bench: $(READY)
 	$(BIN)/rgbt-fusion bench --quick --json .bench/quick.json --plot .bench/quick.png
+	$(if $(wildcard src/rgbt_fusion/weights/*.safetensors),$(BIN)/rgbt-fusion demo --out .bench/demo)
 
 test: $(READY)
 	$(BIN)/python -m pytest --strict-skips
