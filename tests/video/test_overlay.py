@@ -98,6 +98,22 @@ def test_a_broken_run_leaves_what_was_there(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["out.mp4"]
 
 
+@pytest.mark.parametrize("ending", [".mp4", ".avi", ".mkv"])
+def test_a_full_disk_is_told(tmp_path, ending):
+    resource = pytest.importorskip("resource", reason="file sizes cannot be limited on this platform")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / f"out{ending}"
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
+    try:
+        with pytest.raises(DataError, match="of 40 pictures arrived on the disk"), writing_video(path) as video:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+            for number in range(40):
+                video.write(np.roll(noise, 7 * number, axis=0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_cannot_be_written_is_told(tmp_path):
     with pytest.raises(ValueError, match=r"the ending of the video must be one of '.mp4'.*got '.gif'"):
         writing_video(tmp_path / "out.gif").__enter__()

@@ -180,6 +180,7 @@ class VideoFile:
         self.beside = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
         self._writer: Any = None
         self._size = (0, 0)
+        self._written = 0
 
     def write(self, picture: Picture) -> None:
         """Append a picture; the first one's size is the video's."""
@@ -193,17 +194,28 @@ class VideoFile:
         if (picture.shape[1], picture.shape[0]) != self._size:
             picture = resize(picture, *self._size)
         self._writer.write(np.ascontiguousarray(picture[:, :, ::-1]))
+        self._written += 1
 
     def close(self, *, whole: bool) -> None:
         """Move the video to its place, or throw it away where it is not whole."""
         if self._writer is not None:
             self._writer.release()
-            # OpenCV says nothing of a full disk
-            if whole and not (self.beside.is_file() and self.beside.stat().st_size):
-                raise DataError(f"{self.path} cannot be written: nothing arrived on the disk")
-            if whole:
+        try:
+            if whole and self._writer is not None:
+                self._check()
                 self.beside.replace(self.path)
-        self.beside.unlink(missing_ok=True)
+        finally:
+            self.beside.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        """Raise where the file does not hold what was written: OpenCV says nothing of a full disk."""
+        cv2 = load_cv2()
+        capture = cv2.VideoCapture(str(self.beside))
+        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        capture.release()
+        # the count of a container is an estimate, but the file of a full disk lacks its end or its index
+        if found < self._written - 1:
+            raise DataError(f"{self.path} cannot be written: {found} of {self._written} pictures arrived on the disk")
 
 
 @contextlib.contextmanager
