@@ -98,6 +98,25 @@ def test_without_a_compiler_the_wheel_is_pure(
     assert complaint in said
 
 
+def test_what_is_no_code_is_in_the_wheel(source_tree: Path, tmp_path: Path) -> None:
+    """Recipes, pages and trained weights are read at run time: a wheel without them would fail far from here."""
+    package = source_tree / "src" / "rgbt_fusion"
+    weights = package / "weights" / "some.safetensors"
+    weights.parent.mkdir(exist_ok=True)
+    weights.write_bytes(b"weights")
+    try:
+        wheel, _ = build(source_tree, tmp_path, PATH="", CC="")
+    finally:
+        weights.unlink()
+    sources = {".py", ".c", ".h"}
+    data = {path for path in package.rglob("*") if path.is_file() and path.suffix not in sources}
+    expected = {
+        f"rgbt_fusion/{path.relative_to(package).as_posix()}" for path in data if "__pycache__" not in path.parts
+    }
+    assert {"rgbt_fusion/py.typed", "rgbt_fusion/recipes/ainet_tiny_128_synthetic.toml"} <= expected
+    assert expected | {"rgbt_fusion/weights/some.safetensors"} <= set(wheel.namelist())
+
+
 def test_without_a_library_the_backend_says_how_to_get_it(tmp_path: Path) -> None:
     """A copy of the package without the library names the command; nothing else about it fails."""
     shutil.copytree(ROOT / "src" / "rgbt_fusion", tmp_path / "rgbt_fusion", ignore=COMPILED)
