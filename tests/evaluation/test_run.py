@@ -167,7 +167,6 @@ KILLED_AT_EVERY_STEP = """
     from evaluation_material import Drift
     from rgbt_fusion.data.sequences import open_dataset
     from rgbt_fusion.evaluation.run import run_tracker
-from rgbt_fusion.tracking.tracker import TrackResult
 
     dataset, folder = open_dataset(sys.argv[1], "rgbt234"), Path(sys.argv[2])
     lengths = {sequence.name: len(sequence) for sequence in dataset.sequences}
