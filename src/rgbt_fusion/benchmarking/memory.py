@@ -20,7 +20,7 @@ import torch
 
 from rgbt_fusion.benchmarking.workloads import Workload, prepare, shrunk
 
-__all__ = ["peak_extra_bytes"]
+__all__ = ["peak_extra_bytes", "resident_bytes"]
 
 # Freed blocks of 64 kB and more leave the process at once: memory that is kept would hide what is taken again.
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
@@ -71,14 +71,15 @@ def _on_cpu(run: Callable[[], object]) -> int:
     reset_peak = Path("/proc/self/clear_refs")
     if reset_peak.exists():
         reset_peak.write_text("5")
-    before = _resident_bytes("VmRSS")
+    before = resident_bytes("VmRSS")
     kept = run()
-    peak = _resident_bytes("VmHWM")
+    peak = resident_bytes("VmHWM")
     del kept
     return max(0, peak - before)
 
 
-def _resident_bytes(field: str) -> int:
+def resident_bytes(field: str) -> int:
+    """Return a size of this process as Linux states it: ``"VmRSS"`` now, ``"VmHWM"`` at its peak."""
     status = Path("/proc/self/status")
     if not status.exists():
         raise RuntimeError("peak memory of a CPU call is read from /proc, which this system does not have")

@@ -1,11 +1,15 @@
-"""``rgbt-fusion info``: what is installed and what would run."""
+"""``rgbt-fusion info``: what is installed and what would run; with a model, what it is made of and what it costs."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rgbt_fusion.cli.model_argument import MODEL_HELP
+
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from rgbt_fusion.benchmarking.model_summary import ModelSummary, StepCost
 
 EXTRAS = {
     "tracking": ("cv2", "matplotlib"),
@@ -18,15 +22,23 @@ EXTRAS = {
 
 
 def info(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help=MODEL_HELP)] = None,
     device: Annotated[str | None, typer.Option(help="Where inputs would be, cpu or cuda; by default either.")] = None,
     dtype: Annotated[str, typer.Option(help="Their data type: float32, bfloat16, float16 or float64.")] = "float32",
+    json: Annotated[bool, typer.Option("--json", help="With MODEL: print the figures as JSON.")] = False,
+    static: Annotated[bool, typer.Option("--static", help="With MODEL: count only, run nothing.")] = False,
 ) -> None:
-    """Say which version this is, what the machine has, which backends run, and how to get what is missing."""
+    """Say what is installed and which backends run; of a MODEL: its layers, parameters, MACs, memory and latency."""
     import torch
     from rich.console import Console
 
     from rgbt_fusion.checks import check_choice
 
+    if model is not None:
+        _describe(model, json, static)
+        return
+    if json or static:
+        raise ValueError("--json and --static must come with MODEL, got none")
     check_choice(dtype, ("float32", "bfloat16", "float16", "float64"), name="--dtype")
     check_choice(device or "cpu", ("cpu", "cuda"), name="--device")
     has_gpu = torch.cuda.is_available()
@@ -37,6 +49,68 @@ def info(
     for place in (device,) if device else ("cpu", "cuda") if has_gpu else ("cpu",):
         console.print(_backend_table(place, dtype))
     console.print(_extras_table())
+
+
+def _describe(name: str, json: bool, static: bool) -> None:
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from rgbt_fusion.benchmarking.model_summary import measure_step, summarise
+    from rgbt_fusion.cli.model_argument import open_model
+
+    network = open_model(name)
+    summary = summarise(network)
+    cost = None if static else measure_step(network)
+    if json:
+        from json import dumps
+
+        typer.echo(dumps({"name": name, **asdict(summary), "step": None if cost is None else asdict(cost)}, indent=2))
+        return
+    console = Console(highlight=False)
+    console.print(_component_table(summary))
+    console.print(_figure_table(name, summary, cost))
+
+
+def _component_table(summary: "ModelSummary") -> "Table":
+    from rich.table import Table
+
+    table = Table("part", title=summary.model, title_justify="left")
+    table.add_column("layers", justify="right")
+    table.add_column("parameters", justify="right")
+    for part in summary.components:
+        table.add_row(part.name, str(part.layers), f"{part.parameters:,}")
+    table.add_section()
+    table.add_row("all", "", f"{summary.parameters:,}", style="bold")
+    return table
+
+
+def _figure_table(name: str, summary: "ModelSummary", cost: "StepCost | None") -> "Table":
+    from itertools import groupby
+
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    settings, kept = summary.configuration["settings"], [str(n) for n, _ in groupby(summary.search_tokens)]
+    rows = [
+        ("model", name),
+        ("crops", f"{settings['template_size']} px template, {settings['search_size']} px search"),
+        ("tokens", f"{summary.template_tokens} template, {' > '.join(kept)} search, a stream"),
+        ("MACs", f"{summary.macs / 1e9:.2f} G a step: matrix products, convolutions, attention, scans"),
+        ("weights", f"{summary.weight_bytes / 1e6:.1f} MB"),
+    ]
+    if cost is not None:
+        threads = "1 thread" if cost.threads == 1 else f"{cost.threads} threads"
+        rows += [
+            ("memory", f"{cost.peak_resident_bytes / 1e6:.0f} MB at the peak of a fresh process"),
+            (
+                "latency",
+                f"{cost.cpu_ms.median:.1f} ms of CPU time, {cost.wall_ms.median:.1f} ms by the clock ({threads})",
+            ),
+        ]
+    for title, value in rows:
+        table.add_row(f"[bold]{title}[/bold]", value)
+    return table
 
 
 def _machine_table() -> "Table":

@@ -115,6 +115,22 @@ def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> Tr
     return model
 
 
+def build_model(configuration: dict[str, Any]) -> TrackingNetwork:
+    """Build the model that a configuration describes: a model's own, or the one inside a file of ours.
+
+    Raises:
+        KeyError, TypeError, ValueError: it describes a model that this version does not know.
+
+    Example:
+        >>> from rgbt_fusion.models import build_model, create_model
+        >>> model = create_model("ainet_tiny_128", depth=2)
+        >>> build_model(model.configuration).configuration == model.configuration
+        True
+    """
+    classes = {preset.func.__name__: preset.func for preset in MODELS.values()}  # pyright: ignore
+    return classes[configuration["model"]](EncoderSettings(**configuration["settings"]), **configuration["options"])
+
+
 def _load_pretrained(model: TrackingNetwork, name: str) -> None:
     from rgbt_fusion.models.checkpoints import load_checkpoint
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rgbt_fusion.checks import check_finite_number
-from rgbt_fusion.models import MODELS, EncoderSettings, TrackingNetwork, create_model
+from rgbt_fusion.models import MODELS, TrackingNetwork, build_model, create_model
 from rgbt_fusion.models.layouts import CONFIGURATION_KEY, Layout, Source, recognise
 from rgbt_fusion.models.stored_tensors import CheckpointError, open_weight_file
 
@@ -162,9 +162,8 @@ def load_model(path: str | Path) -> TrackingNetwork:
     configuration = layout.configuration
     if layout.kind != "rgbt_fusion" or configuration is None:
         raise CheckpointError(f"{path} carries no configuration: create_model, then load_checkpoint; {_hint(layout)}")
-    models = {preset.func.__name__: preset.func for preset in MODELS.values()}  # pyright: ignore
     try:
-        model = models[configuration["model"]](EncoderSettings(**configuration["settings"]), **configuration["options"])
+        model = build_model(configuration)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} describes a model that this version does not know: {error}") from error
     load_checkpoint(model, path)

@@ -1,0 +1,44 @@
+"""What every command does with the argument MODEL: the name of a preset, or a file that describes its model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rgbt_fusion.models import TrackingNetwork
+
+MODEL_HELP = "The name of a preset, or a file of this library, which describes its model."
+
+
+def open_model(model: str, checkpoint: Path | None = None, *, pretrained: bool = False) -> "TrackingNetwork":
+    """Build the model that MODEL names: a preset, filled from ``checkpoint`` where one is given, or that of a file.
+
+    Raises:
+        ValueError: ``model`` is neither; ``checkpoint`` or ``pretrained`` beside a file, or one beside the other.
+        CheckpointError: a file is damaged or does not fit.
+    """
+    from difflib import get_close_matches
+
+    from rgbt_fusion.models import create_model, list_models
+    from rgbt_fusion.models.checkpoints import load_checkpoint, load_model
+
+    if checkpoint is not None and pretrained:
+        raise ValueError(f"--pretrained must not come with --checkpoint, got {checkpoint}")
+    if model in list_models():
+        network = create_model(model, pretrained=pretrained)
+        if checkpoint is not None:
+            load_checkpoint(network, checkpoint)
+        return network
+    if not Path(model).is_file():
+        near = get_close_matches(model, list_models(), n=3) or list_models()
+        raise ValueError(f"MODEL must be a preset or a file of weights, got {model!r}; presets: {', '.join(near)}")
+    if checkpoint is not None or pretrained:
+        raise ValueError(f"--checkpoint and --pretrained must come with the name of a preset, got the file {model}")
+    return load_model(model)
+
+
+def refuse_overwriting(path: Path, *, force: bool) -> None:
+    """Raise before any work is done where a file would be replaced without ``--force``."""
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} exists: give --force to replace it")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} must be a folder to write {path.name} into, there is none")

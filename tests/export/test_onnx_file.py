@@ -1,0 +1,91 @@
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model_material import tiny
+from rgbt_fusion.export.agreement import TOLERANCES, ExportError
+from rgbt_fusion.export.int8 import export_int8
+from rgbt_fusion.export.onnx_file import INITIAL_STATE_KEY, export_onnx, need_onnx, open_session, run_session
+from rgbt_fusion.export.step import TrackerStep, recorded_steps
+from rgbt_fusion.models import list_models
+from rgbt_fusion.models.layouts import CONFIGURATION_KEY
+
+try:
+    need_onnx()
+except (ModuleNotFoundError, ExportError) as error:
+    pytest.skip(f"no ONNX here: {error}", allow_module_level=True)
+
+import onnx
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    # the released predictor pools to a length that does not divide the tokens
+    "ainet_tiny_128": {"order_predictor": "released", "order_gradient": "none", "depth": 2},
+    "one_stream_student_tiny_128": {"keep_ratio": 0.7, "depth": 2},
+}
+NAMES = [name for name in list_models() if "tiny" in name and "compact" not in name]
+
+
+def scans(path: Path) -> int:
+    return sum(node.op_type == "Scan" for node in onnx.load(path).graph.node)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_model_becomes_a_file_that_gives_the_same(name: str, tmp_path: Path) -> None:
+    model = tiny(name, **{"depth": 1} | OPTIONS.get(name, {}))
+    report = export_onnx(model, tmp_path / "step.onnx")
+    assert report.errors["score_map"] < 1e-5 and report.errors["offset_map"] < 1e-4
+    assert [path.name for path in tmp_path.iterdir()] == ["step.onnx"]
+    step, session = TrackerStep(model), open_session(tmp_path / "step.onnx", threads=1)
+    assert [entry.name for entry in session.get_inputs()] == step.input_names
+    assert [entry.name for entry in session.get_outputs()] == step.output_names
+    texts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(texts[CONFIGURATION_KEY])["model"] == type(model).__name__
+    initial = {name: tensor.tolist() for name, tensor in zip(step.state_names, step.initial_state, strict=True)}
+    assert json.loads(texts[INITIAL_STATE_KEY]) == initial
+    # two scans of the DFMs, one for the three directions of the OFM
+    assert scans(tmp_path / "step.onnx") == (3 if name.startswith("ainet") else 0)
+    (opset,) = {entry.version for entry in onnx.load(tmp_path / "step.onnx").opset_import if entry.domain == ""}
+    assert opset == 18
+    (recorded,) = recorded_steps(step, 1, seed=7)
+    found = run_session(session, dict(zip(step.input_names, recorded.inputs, strict=True)))
+    torch.testing.assert_close(found, recorded.outputs, atol=1e-4, rtol=0)
+
+
+def test_int8_makes_the_file_smaller_and_says_what_it_costs(tmp_path: Path) -> None:
+    model = tiny("two_stream_tiny_128", depth=1, dim=256)
+    export_onnx(model, tmp_path / "step.onnx", batch=2)
+    report = export_int8(model, tmp_path / "step.onnx", tmp_path / "int8.onnx", batch=2)
+    weights = sum(p.numel() for block in model.backbone.blocks for p in block.parameters() if p.dim() == 2)
+    saved = (tmp_path / "step.onnx").stat().st_size - report.size_bytes
+    # three of four bytes, less the scales and the nodes that round
+    assert 2.6 * weights < saved < 3 * weights
+    integers = [node for node in onnx.load(report.path).graph.node if node.op_type == "MatMulInteger"]
+    assert len(integers) == 4  # qkv, proj, fc1, fc2
+    assert 1e-5 < report.errors["score_map"] < 0.1
+    assert report.box.centre_px <= report.box.largest_centre_px
+    assert report.steps == 8 and "int8 linear layers" in str(report)
+
+
+def test_a_file_that_does_not_agree_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TOLERANCES, "score_map", -1.0)
+    (tmp_path / "step.onnx").write_text("what was there")
+    with pytest.raises(ExportError, match="score_map of the exported step differs from PyTorch"):
+        export_onnx(tiny("two_stream_tiny_128", depth=1), tmp_path / "step.onnx")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["what was there"]
+
+
+def test_what_is_missing_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ModuleNotFoundError, match=r"needs onnxscript: pip install 'rgbt-fusion\[export\]'"):
+        need_onnx()
+
+
+def test_a_torch_that_cannot_write_scans_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.7.1+cpu")
+    with pytest.raises(ExportError, match=r"exporting to ONNX needs torch 2\.8 or later, got 2\.7\.1"):
+        need_onnx()

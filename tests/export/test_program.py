@@ -1,0 +1,53 @@
+import logging
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_material import tiny
+from rgbt_fusion.export.agreement import TOLERANCES, ExportError
+from rgbt_fusion.export.program import export_program, quiet
+from rgbt_fusion.export.step import TrackerStep, recorded_steps
+
+
+# that every preset can be exported is tested with the networks; here is what becomes of state, elimination and scans
+@pytest.mark.parametrize("name", ["tpmri_tiny_128", "ainet_tiny_128"])
+def test_a_model_becomes_a_program_that_gives_the_same(name: str, tmp_path: Path) -> None:
+    model = tiny(name, depth=1).train()
+    report = export_program(model, tmp_path / "step.pt2", batch=2)
+    assert model.training
+    assert report.path == tmp_path / "step.pt2"
+    assert max(report.errors.values()) < 1e-6
+    model.eval()
+    step = TrackerStep(model, batch=2)
+    program = torch.export.load(tmp_path / "step.pt2").module()
+    (recorded,) = recorded_steps(step, 1, seed=3)
+    with torch.no_grad():
+        found = program(*recorded.inputs)
+    assert list(found) == step.output_names
+    for output, expected in recorded.outputs.items():
+        torch.testing.assert_close(found[output], expected)
+
+
+def test_a_program_that_does_not_agree_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TOLERANCES, "score_map", -1.0)
+    with pytest.raises(ExportError, match="score_map of the exported step differs from PyTorch"):
+        export_program(tiny("two_stream_tiny_128", depth=1), tmp_path / "step.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_in_another_precision_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"model must be in float32 to be exported, got torch.float64"):
+        export_program(tiny("two_stream_tiny_128", depth=1).double(), tmp_path / "step.pt2")
+
+
+def test_warnings_come_back_after_the_export(caplog: pytest.LogCaptureFixture) -> None:
+    with quiet():
+        warnings.warn("an exporter's own", FutureWarning, stacklevel=1)
+        logging.warning("an exporter's own")
+    assert not caplog.records
+    logging.warning("heard")
+    assert [record.message for record in caplog.records] == ["heard"]
+    with pytest.warns(UserWarning, match="heard"):
+        warnings.warn("heard", stacklevel=1)
