@@ -194,3 +194,13 @@ def test_only_the_bytes_of_a_view_are_read(tmp_path: Path) -> None:
 def test_reading_from_memory_is_not_offered() -> None:
     with pytest.raises(TypeError):
         open_weight_file(io.BytesIO())  # pyright: ignore[reportArgumentType]
+
+
+def test_a_header_length_that_begins_like_a_pickle(tmp_path: Path) -> None:
+    path, value = tmp_path / "file", torch.arange(4.0)
+    for length in range(512):
+        save_file({"a": value}, path, metadata={"text": "x" * length})
+        if path.read_bytes()[:1] == b"\x80":
+            break
+    assert path.read_bytes()[:1] == b"\x80"
+    assert torch.equal(open_weight_file(path).tensors["a"].read(), value)

@@ -73,12 +73,13 @@ def open_weight_file(path: str | Path) -> WeightFile:
     with path.open("rb") as file:
         head = file.read(16)
     try:
+        # first of all: the length of its header may begin with any byte, 0x80 of a pickle among them
+        if head[8:9] == b"{":
+            return _read_safetensors(path)
         if head.startswith(b"PK\x03\x04"):
             return WeightFile(path, _named_tensors(_read_archive(path)), {})
         if head.startswith(b"\x80"):
             return WeightFile(path, _named_tensors(_read_legacy(path)), {})
-        if head[8:9] == b"{":
-            return _read_safetensors(path)
     except (PickleError, SafetensorError, zipfile.BadZipFile, EOFError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or incomplete: {error}") from error
     except _LayoutError as error:
