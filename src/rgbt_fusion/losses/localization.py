@@ -109,7 +109,8 @@ def focal_heatmap_loss(
         label: target ``Y``, see :func:`gaussian_label`.
         alpha: how much easy cells are discounted.
         beta: how much cells near a centre are discounted.
-        num_positives: N when it is not this batch's, such as the mean over the ranks of a distributed training.
+        num_positives: ``max(1, N)`` when it is not this batch's, such as its mean over the ranks of a distributed
+            training.
 
     Shape:
         ``score`` and ``label`` of one shape; returns a scalar.
@@ -131,8 +132,9 @@ def focal_heatmap_loss(
     positive = label == 1
     hit = (1 - score) ** alpha * score.clamp(min=1e-12).log()
     miss = (1 - label) ** beta * score**alpha * (1 - score).clamp(min=1e-12).log()
-    count = positive.sum() if num_positives is None else num_positives
-    return -torch.where(positive, hit, miss).sum() / count.clamp(min=1)
+    # a mean over ranks may lie below 1 and is taken as it is: clamping it would change the sum over the ranks
+    count = positive.sum().clamp(min=1) if num_positives is None else num_positives
+    return -torch.where(positive, hit, miss).sum() / count
 
 
 class LocalizationLoss(nn.Module):

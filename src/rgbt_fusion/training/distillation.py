@@ -226,12 +226,11 @@ class DistillationObjective(nn.Module):
         """Return the response loss's divisor over all processes; None for one process alone."""
         if self.processes.count == 1:
             return None
-        response_loss = self.loss.response
+        loss = self.loss.response
         precise = response.to(torch.promote_types(response.dtype, torch.float32))
-        if response_loss.form == "literal":
-            return self.processes.mean(((precise.sigmoid() / response_loss.temperature) == 1).sum().to(precise.dtype))
-        mass = self.processes.mean((precise / response_loss.temperature).sigmoid().sum())
-        return mass.clamp(min=1 / self.processes.count)
+        if loss.form == "literal":
+            return self.processes.share_of((precise.sigmoid() / loss.temperature == 1).sum().to(precise.dtype))
+        return self.processes.share_of((precise / loss.temperature).sigmoid().sum())
 
 
 def match_tokens(

@@ -39,6 +39,10 @@ class Processes:
         dist.all_reduce(total)
         return total / self.count
 
+    def share_of(self, divisor: Tensor) -> Tensor:
+        """Return what each process divides its sum by, for the mean over them to be all sums over ``max(1, divisor)``."""
+        return self.mean(divisor).clamp(min=1 / self.count)
+
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.count > 1:

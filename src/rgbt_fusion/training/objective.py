@@ -58,7 +58,7 @@ def shared_positives(boxes_cxcywh_unit: Tensor, grid: int, processes: Processes)
     if processes.count == 1:
         return None
     positives = (gaussian_label(boxes_cxcywh_unit, grid) == 1).sum()
-    return processes.mean(positives.to(boxes_cxcywh_unit.dtype))
+    return processes.share_of(positives.to(boxes_cxcywh_unit.dtype))
 
 
 def mean_iou(predicted_cxcywh_unit: Tensor, target_cxcywh_unit: Tensor) -> Tensor:
