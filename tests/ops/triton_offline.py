@@ -62,6 +62,8 @@ class Code(NamedTuple):
     loops: list[Counter[str]]
     """Instructions of each innermost loop, by name."""
     work: int
+    names: set[str]
+    """Every instruction that occurs."""
 
     def per_element(self, name: str | None = None) -> float:
         """Instructions (called ``name``) in the loops per state-element: each is passed once by every element."""
@@ -220,7 +222,7 @@ def _read_nvidia(cubin: bytes, work: int) -> Code:
             if instruction[1] == "BRA" and (to := re.search(r"\((\.L\w+)\)", instruction[2])):
                 jumps.append((len(names), to[1]))
             names.append(instruction[1])
-    return Code(int(found[1]), int(found[2]), _innermost(names, labels, jumps), work)
+    return Code(int(found[1]), int(found[2]), _innermost(names, labels, jumps), work, set(names))
 
 
 def _read_amd(listing: str, work: int) -> Code:
@@ -244,7 +246,7 @@ def _read_amd(listing: str, work: int) -> Code:
     stack = entry("private_segment_fixed_size") + entry("vgpr_spill_count") + entry("sgpr_spill_count")
     # Blocks after the end of the program that jump back are not loops; a loop has at least a quad of exponentials.
     loops = [loop for loop in _innermost(names, labels, jumps) if any(name.startswith("v_exp") for name in loop)]
-    return Code(entry("vgpr_count"), stack, loops, work)
+    return Code(entry("vgpr_count"), stack, loops, work, set(names))
 
 
 def _run(tool: str, *arguments: str) -> str:

@@ -31,15 +31,16 @@ FEW_WARPS = 4
 
 HIDING_WARPS = 8
 """With fewer programs than this a multiprocessor waits for memory, unless every program loads ahead."""
-WIDE_WARPS = 12
-WIDE_REGISTERS = 168
-"""With twelve warps of twice the channels a multiprocessor, the forward kernel takes that many registers a lane."""
+WIDE_STATES = 16
+"""The most states of which twice the channels fit into the registers of the forward kernel."""
 
 CONV_TILE = 128
 CONV_STEPS = 8
 """Channels of a program of the convolution, four a lane, and steps that it holds in registers at a time."""
 
 _OPTIONS = {"num_warps": 1, "num_stages": 1, "enable_fp_fusion": True}
+_ALL_REGISTERS = {} if torch.version.hip else {"maxnreg": 255}
+"""Left to itself, NVIDIA's assembler stops at 168 registers a lane now and then, and spills the rest."""
 
 
 def scan_why_not(inputs: ScanInputs) -> list[str]:
@@ -176,7 +177,7 @@ class _Plan(NamedTuple):
     few: bool
     """Too few programs to hide the wait for memory behind one another."""
     wide: bool
-    """Twice the channels a lane: fewer instructions, where there is enough to do."""
+    """Twice the channels a program: a tenth fewer instructions, where there is plenty to do."""
 
     @classmethod
     def make(cls, inputs: ScanInputs, warps: int, *, may_widen: bool) -> "_Plan":
@@ -194,7 +195,8 @@ class _Plan(NamedTuple):
         if programs < FEW_WARPS * processors:
             chunk_blocks = -(-blocks // min(blocks, -(-warps * processors // programs)))
         chunks = -(-blocks // chunk_blocks)
-        wide = may_widen and programs >= 2 * WIDE_WARPS * processors and per_group >= 2 * tile
+        fits = padded <= WIDE_STATES and per_group >= 2 * tile
+        wide = may_widen and fits and programs >= 2 * HIDING_WARPS * processors
         tile = 2 * tile if wide else tile
         return cls(
             directions=inputs.directions,
@@ -252,11 +254,6 @@ class _Plan(NamedTuple):
             "EVEN": self.length % 4 == 0,
         }
 
-    @property
-    def limits(self) -> dict[str, int]:
-        """A ceiling on the registers of a lane, where the compiler would otherwise take all for no gain."""
-        return {"maxnreg": WIDE_REGISTERS} if self.wide and not torch.version.hip else {}
-
     def per_chunk(self, like: Tensor, *sizes: int) -> Tensor:
         return like.new_empty((self.directions, self.batch, self.chunks, *sizes))
 
@@ -294,7 +291,7 @@ def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
             checkpoints=results.checkpoints if results.checkpoints.shape[2] else None,
             last=results.last_state,
             AHEAD=plan.few,
-            **plan.limits,
+            **(_ALL_REGISTERS if plan.few or plan.wide else {}),
         )
     _add_directions(results.out, out)
 
