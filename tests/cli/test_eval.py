@@ -209,7 +209,7 @@ def kill_after_the_first_file(command: list[str], out: Path, *, whole_group: boo
 
 @pytest.mark.slow
 def test_killed_at_random_moments_and_started_again(tmp_path):
-    lengths = {f"s{number}": 30 + 5 * number for number in range(10)}
+    lengths = {f"s{number}": 20 + 2 * number for number in range(10)}
     root = write_dataset(tmp_path / "data", lengths)
     run("--model", "ncc", "--out", tmp_path / "whole", "--benchmark", "rgbt234", "--root", root)
     out = tmp_path / "killed"
