@@ -163,6 +163,21 @@ def exports(case: Case) -> None:
         assert_same(program(*inputs), layer(*inputs), rtol=1e-4, atol=1e-5)
 
 
+def runs_on(case: Case, device: str) -> None:
+    """On another device the outputs and gradients are those of the CPU."""
+    layer, inputs = build(case)
+    outputs = layer(*inputs)
+    expected = [outputs, gradients(layer, inputs, outputs)]
+    moved = tree_map(
+        lambda x: x.detach().to(device).requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x, inputs
+    )
+    layer = layer.to(device)
+    outputs = layer(*moved)
+    found = [outputs, gradients(layer, moved, tree_map(lambda x: x.cpu() if isinstance(x, Tensor) else x, outputs))]
+    assert all(x.device.type == device for x in tensors(found))
+    assert_same(tree_map(lambda x: x.cpu() if isinstance(x, Tensor) else x, found), expected, rtol=1e-3, atol=1e-4)
+
+
 def names_what_is_wrong(case: Case) -> None:
     """A first argument that is no tensor, or of the wrong rank, raises one error that says so."""
     layer, inputs = build(case)

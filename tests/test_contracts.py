@@ -49,6 +49,12 @@ def test_exports(case):
 
 
 @every_case
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_runs_on_a_gpu(case):
+    contracts.runs_on(case, "cuda")
+
+
+@every_case
 def test_names_what_is_wrong(case):
     contracts.names_what_is_wrong(case)
 

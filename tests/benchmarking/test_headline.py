@@ -24,6 +24,16 @@ ROWS = [
     row("copies as released", 250.0, extra_bytes=270, **DIRECTIONS),
     row("Mamba block", 40.0, **SHARE),
     row("its scan and convolution", 6.0, **SHARE),
+    row("fused, scores", 10.5, table="attention-scores", comparison="640"),
+    row("fused, no scores", 10.0, table="attention-scores", comparison="640"),
+    row("two streams", 180.0, table="models", comparison="two streams"),
+    row("OSTrack", 100.0, table="models", comparison="two streams"),
+    row("AINet, released widths", 310.0, table="models", comparison="AINet, released widths", resident_bytes=10**9),
+    row("OSTrack", 100.0, table="models", comparison="AINet, released widths"),
+    row("int8", 60.0, table="models-forms", comparison="OSTrack", error={"score": 0.004}),
+    row("eager", 100.0, table="models-forms", comparison="OSTrack", error={"score": 0.0}),
+    row("tracker", 54.5, table="models-frames", comparison="OSTrack"),
+    row("network", 50.0, table="models-frames", comparison="OSTrack"),
     row("from rgbt_fusion import DFM", 30.0, table="startup", clock="wall"),
 ]
 
@@ -44,6 +54,13 @@ ROWS = [
         ("bfloat16 over float32, time", "1.10x"),
         ("pure-PyTorch fallback against the reference loop, forward", "10.0x"),
         ("its extra memory over the reference loop's", "0.07x"),
+        ("attention with scores over plain fused attention, 640 and 720 tokens", "1.05x"),
+        ("two streams over OSTrack-256", "1.80x"),
+        ("AINet-256, released widths, over OSTrack-256", "3.10x"),
+        ("OSTrack-256, linear layers in int8, over eager", "0.60x"),
+        ("difference of the score with linear layers in int8", "0.0040"),
+        ("whole process of AINet-256, four steps", "1.00 GB"),
+        ("tracker around the network, a frame of 640 x 480", "4.5 ms"),
         ("`from rgbt_fusion import DFM` beyond `import torch`", "0.030 s"),
     ],
 )
@@ -60,7 +77,15 @@ def test_a_figure_without_rows_is_left_out():
     assert len(named) < len(FIGURES)
 
 
-def test_the_readme_shows_no_goals():
+def test_the_readme_shows_the_foremost_without_goals():
     columns, lines = readme_table(ROWS)
     assert columns == ["", "measured"]
     assert all(len(line) == 2 for line in lines)
+    named = {line[0] for line in lines}
+    assert "two streams over OSTrack-256" in named
+    assert "the same, bfloat16" not in named
+
+
+def test_every_figure_has_a_name_of_its_own_where_the_readme_shows_it():
+    front = [figure.what for figure in FIGURES if figure.front]
+    assert len(set(front)) == len(front) < 25

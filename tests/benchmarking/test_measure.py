@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from rgbt_fusion.benchmarking.comparison import Comparison
 from rgbt_fusion.benchmarking.measure import measure
-from rgbt_fusion.benchmarking.suites import Comparison
+from rgbt_fusion.benchmarking.memory import MemoryMeter
 from rgbt_fusion.benchmarking.timing import Effort
 from rgbt_fusion.benchmarking.workloads import Workload
 
@@ -13,7 +14,7 @@ EFFORT = Effort(rounds=2, budget_s=0.1)
 
 
 def test_every_contender_gets_a_row():
-    ours, loop, skipped = measure(SCAN, EFFORT)
+    ours, loop, skipped = measure(SCAN, EFFORT, MemoryMeter())
     assert ours.label == ours.contender == "vectorised"
     assert ours.wall_ms.samples == 2
     assert ours.ratio == pytest.approx(loop.cpu_ms.median / ours.cpu_ms.median)
@@ -27,16 +28,17 @@ def test_every_contender_gets_a_row():
 
 
 def test_memory_is_measured_where_it_is_asked_for(monkeypatch):
-    monkeypatch.setattr("rgbt_fusion.benchmarking.measure.peak_extra_bytes", lambda workload: 77)
+    monkeypatch.setattr(MemoryMeter, "peak_extra_bytes", lambda self, workload: 77)
     entries = {"vectorised": Workload("scan", "vectorised", SIZES)}
-    (row,) = measure(Comparison("scan", "scan", "a title", entries, memory=True), EFFORT)
+    (row,) = measure(Comparison("scan", "scan", "a title", entries, memory=True), EFFORT, MemoryMeter())
     assert row.extra_bytes == 77
+    assert row.resident_bytes is None
     assert row.ratio is None
 
 
 def test_a_layer_is_counted():
     entries = {"forward": Workload("layer", "CMI: 8 x 16 x 16")}
-    (row,) = measure(Comparison("layers", "layers", "CMI", entries), EFFORT)
+    (row,) = measure(Comparison("layers", "layers", "CMI", entries), EFFORT, MemoryMeter())
     assert row.parameters == 144
     assert row.macs == 256 * 8 * 16 + 256 * 256 * 12
 
@@ -44,6 +46,23 @@ def test_a_layer_is_counted():
 def test_progress_is_told_and_the_threads_are_as_before():
     told, before = [], torch.get_num_threads()
     entries = {"2 threads": Workload("scan", "vectorised", SIZES, threads=before + 1)}
-    measure(Comparison("scan", "scan-threads", "", entries), EFFORT, on_progress=lambda *x: told.append(x))
+    measure(
+        Comparison("scan", "scan-threads", "", entries), EFFORT, MemoryMeter(), on_progress=lambda *x: told.append(x)
+    )
     assert torch.get_num_threads() == before
     assert sum(share for _, share in told) == pytest.approx(1.0)
+
+
+def test_a_tracker_is_counted_and_its_forms_are_compared_with_the_first(monkeypatch):
+    monkeypatch.setattr(MemoryMeter, "peak_extra_bytes", lambda self, workload: 77)
+    forms = {"eager": "", "int8": ", int8"}
+    entries = {form: Workload("model", f"OSTrack: tiny_128{end}", {"B": 1}) for form, end in forms.items()}
+    comparison = Comparison("models", "models-forms", "OSTrack", entries, "eager", memory=True, errors=True)
+    eager, int8 = measure(comparison, EFFORT, MemoryMeter())
+    assert eager.error == {"score": 0.0}
+    assert 0 < int8.error["score"] < 0.01
+    assert eager.parameters == int8.parameters > 10**6
+    assert eager.macs > 10**7
+    assert eager.extra_bytes == 77
+    assert eager.resident_bytes > 4 * eager.parameters
+    assert int8.resident_bytes is None

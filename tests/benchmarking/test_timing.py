@@ -42,7 +42,7 @@ def test_a_slow_contender_takes_part_in_fewer_rounds(monkeypatch, seconds, sampl
     effort = Effort(rounds=10, budget_s=5.0, least_samples=3, patience_s=30.0)
     found = interleave({"slow": clock.contender(seconds, calls)}, effort)
     assert found["slow"].wall_ms.samples == samples
-    assert len(calls) == samples + 1
+    assert len(calls) == (samples + 1 if seconds < effort.patience_s else 1)
 
 
 def test_a_fast_contender_is_called_several_times_a_sample(monkeypatch):
@@ -55,9 +55,20 @@ def test_a_fast_contender_is_called_several_times_a_sample(monkeypatch):
 def test_progress_adds_up_to_one_and_the_device_is_waited_for(monkeypatch):
     clock, waits, shares = Clock(monkeypatch), [], []
     contenders = {"a": clock.contender(1, []), "b": clock.contender(9, [])}
-    interleave(contenders, Effort(rounds=4, budget_s=9), synchronise=lambda: waits.append(1), on_sample=shares.append)
+    interleave(
+        contenders,
+        Effort(rounds=4, budget_s=9, patience_s=10),
+        synchronise=lambda: waits.append(1),
+        on_sample=shares.append,
+    )
     assert sum(shares) == pytest.approx(1.0)
     assert len(waits) == 2 * (2 + len(shares))
+
+
+def test_what_is_called_once_is_done_at_once(monkeypatch):
+    shares = []
+    interleave({"slow": Clock(monkeypatch).contender(9, [])}, Effort(patience_s=8), on_sample=shares.append)
+    assert shares == [1.0]
 
 
 def test_garbage_collection_is_on_again_after_a_failure():

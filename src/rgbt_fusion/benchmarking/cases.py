@@ -25,7 +25,11 @@ from rgbt_fusion.layers.mutual_prompter import MutualPrompter
 from rgbt_fusion.layers.order_dynamic_fusion_mamba import OFM
 from rgbt_fusion.layers.progressive_interaction import CMI, MAF, TMR, TPI
 from rgbt_fusion.layers.transformer import Attention, AttentionWithScores, EncoderBlock, PatchEmbed
-from rgbt_fusion.losses.distillation import FeatureDistillationLoss, ResponseDistillationLoss
+from rgbt_fusion.losses.distillation import (
+    FeatureDistillationLoss,
+    HierarchicalDistillationLoss,
+    ResponseDistillationLoss,
+)
 from rgbt_fusion.losses.localization import LocalizationLoss
 
 __all__ = ["CASES", "Case", "Setup"]
@@ -128,6 +132,35 @@ def _maps_and_boxes(batch: int, grid: int) -> Inputs:
     return inputs
 
 
+class ByKeyword(nn.Module):
+    """A module whose last arguments have names, called with all of them in order."""
+
+    def __init__(self, module: nn.Module, *names: str) -> None:
+        super().__init__()
+        self.module, self.names = module, names
+
+    def forward(self, *inputs: Any) -> Any:
+        """Hand the inputs on, the last of them by name."""
+        unnamed = len(inputs) - len(self.names)
+        return self.module(*inputs[:unnamed], **dict(zip(self.names, inputs[unnamed:], strict=True)))
+
+
+def _hierarchical(**sizes: Any) -> nn.Module:
+    loss = HierarchicalDistillationLoss(feature=FeatureDistillationLoss(**sizes))
+    return ByKeyword(loss, "student_logits", "teacher_logits", "student_features", "teacher_features")
+
+
+def _maps_logits_and_features(batch: int, grid: int, count: int, *shape: int) -> Inputs:
+    """What a student is trained on: its maps and boxes, both networks' logits, both networks' features."""
+
+    def inputs(generator: Generator, dtype: torch.dtype) -> tuple[Any, ...]:
+        maps = _maps_and_boxes(batch, grid)(generator, dtype)
+        logits = _logits(batch, 1, grid, grid)(generator, dtype)
+        return *maps, *logits, *_student_and_teacher(count, batch, *shape)(generator, dtype)
+
+    return inputs
+
+
 def _tokens(build: Callable[[], nn.Module], streams: int, *lengths: int) -> tuple[Setup, ...]:
     """One sample of ViT-B tokens in each of ``streams``, 320 of them at 256 px and 720 at 384 px."""
     return tuple(Setup(build, normals(streams, 1, length, 768), f"{length} tokens") for length in lengths or (320, 720))
@@ -220,6 +253,11 @@ CASES: tuple[Case, ...] = (
          per_sample=False),
     Case("ResponseDistillationLoss", Setup(lambda: ResponseDistillationLoss(), _logits(2, 1, 4, 4)),
          (Setup(lambda: ResponseDistillationLoss(), _logits(1, 1, 16, 16), "16 x 16"),), per_sample=False),
+    Case("HierarchicalDistillationLoss",
+         Setup(lambda: _hierarchical(student_depth=4, student_width=8, teacher_width=8),
+               _maps_logits_and_features(2, 4, 2, 6, 8)),
+         (Setup(lambda: _hierarchical(), _maps_logits_and_features(1, 16, 6, 640, 768), "6 x 640 tokens"),),
+         per_sample=False),
     Case("LocalizationLoss", Setup(lambda: LocalizationLoss(), _maps_and_boxes(2, 8)),
          (Setup(lambda: LocalizationLoss(), _maps_and_boxes(1, 16), "16 x 16"),), per_sample=False),
 )  # fmt: skip

@@ -14,6 +14,8 @@ class Figure(NamedTuple):
     what: str
     goal: str
     read: Callable[[Sequence[Row]], str]
+    front: bool = False
+    """Whether the README shows it."""
 
 
 def _median(row: Row) -> float:
@@ -101,22 +103,50 @@ def _startup(label: str) -> Callable[[Sequence[Row]], str]:
     return read
 
 
+def _tracker(name: str, form: str | None = None, over: str = "OSTrack") -> Callable[[Sequence[Row]], str]:
+    """The time of a tracker over that of OSTrack beside it; with a form, of that form over the eager one."""
+    if form is None:
+        return _longer("models", name, over, comparison=name)
+    return _longer("models-forms", form, "eager", comparison=name)
+
+
+def _score_difference(form: str) -> Callable[[Sequence[Row]], str]:
+    def read(rows: Sequence[Row]) -> str:
+        found = [row for row in rows if row.table == "models-forms" and row.comparison == "OSTrack"]
+        return _range((row.error["score"] for row in found if row.label == form and row.error), "", 4)
+
+    return read
+
+
+def _process(name: str) -> Callable[[Sequence[Row]], str]:
+    def read(rows: Sequence[Row]) -> str:
+        found = [row.resident_bytes for row in rows if row.table == "models" and row.label == row.comparison == name]
+        return _range((size / 1e9 for size in found if size), " GB", 2)
+
+    return read
+
+
+def _around_the_network(rows: Sequence[Row]) -> str:
+    pairs = _pairs(rows, "models-frames", "tracker", "network")
+    return _range((_median(a) - _median(b) for a, b in pairs), " ms")
+
+
 _LOOP, _USUAL, _FASTEST = "reference loop", "PyTorch loop", "chunked PyTorch loop"
 _RELEASED, _SINGLE = "copies as released", "single copies, (B, L, D)"
 _SHARE = "share of convolution and scan in a Mamba block"
 
 FIGURES: tuple[Figure, ...] = (
     Figure("native scan against the reference loop, forward, token-major", "40x",
-           _faster("scan", "native", _LOOP, layout="token", backward=False)),
+           _faster("scan", "native", _LOOP, layout="token", backward=False), True),
     Figure("the same on (B, D, L)", "40x", _faster("scan", "native", _LOOP, layout="channel", backward=False)),
-    Figure("native scan, forward, time of 16 state-elements", "9 ns", _element_time),
+    Figure("native scan, forward, time of 16 state-elements", "9 ns", _element_time, True),
     Figure("native scan against the fastest PyTorch loop, forward+backward, token-major", "25x",
-           _faster("scan", "native", _FASTEST, layout="token", backward=True)),
+           _faster("scan", "native", _FASTEST, layout="token", backward=True), True),
     Figure("the same on (B, D, L)", "15x", _faster("scan", "native", _FASTEST, layout="channel", backward=True)),
     Figure("native scan against the usual PyTorch loop, forward+backward, token-major", "",
            _faster("scan", "native", _USUAL, layout="token", backward=True)),
     Figure("the same on (B, D, L)", "", _faster("scan", "native", _USUAL, layout="channel", backward=True)),
-    Figure("two threads against one, 1,536 channels", "1.5x", _two_threads),
+    Figure("two threads against one, 1,536 channels", "1.5x", _two_threads, True),
     Figure("ordered scan over the same in natural order, forward", "1.05x",
            _longer("scan-order", "random order of segments", "natural order", backward=False)),
     Figure("OFM, convolution and scan: one call against permuted copies as the released code makes them", "2.0x",
@@ -124,28 +154,50 @@ FIGURES: tuple[Figure, ...] = (
     Figure("the same against single copies, (B, L, D)", "",
            _faster("ofm-scan", "one call", _SINGLE, backward=False)),
     Figure("OFM, whole layer: one call against permuted copies as released", "1.4x",
-           _faster("ofm", "one call", _RELEASED, backward=False)),
+           _faster("ofm", "one call", _RELEASED, backward=False), True),
     Figure("the same against single copies, (B, L, D)", "",
            _faster("ofm", "one call", _SINGLE, backward=False)),
     Figure("OFM, convolution and scan: extra memory over permuted copies as released", "0.5x",
-           _memory("ofm-scan", "one call", _RELEASED, backward=False)),
+           _memory("ofm-scan", "one call", _RELEASED, backward=False), True),
     Figure("the same over single copies, (B, L, D)", "", _memory("ofm-scan", "one call", _SINGLE, backward=False)),
     Figure("OFM, whole layer: extra memory over permuted copies as released", "0.5x",
            _memory("ofm", "one call", _RELEASED, backward=False)),
-    Figure(f"{_SHARE}, 320 tokens", "25 %", _share(320)),
-    Figure(f"{_SHARE}, 3,840 tokens", "25 %", _share(3840)),
-    Figure("native scan, error, float32: output / gradients", "1e-6 / 5e-6", _error("float32", "out", "gradients")),
+    Figure(f"{_SHARE}, 320 tokens", "25 %", _share(320), True),
+    Figure(f"{_SHARE}, 3,840 tokens", "25 %", _share(3840), True),
+    Figure("native scan, error, float32: output / gradients", "1e-6 / 5e-6",
+           _error("float32", "out", "gradients"), True),
     Figure("the same, bfloat16", "1e-2", _error("bfloat16", "out", "gradients")),
     Figure("the same, float16", "2e-3", _error("float16", "out", "gradients")),
-    Figure("bfloat16 over float32, time", "1.2x", _longer("scan-dtypes", "bfloat16", "float32")),
+    Figure("bfloat16 over float32, time", "1.2x", _longer("scan-dtypes", "bfloat16", "float32"), True),
     Figure("float16 over float32, time", "1.2x", _longer("scan-dtypes", "float16", "float32")),
     Figure("pure-PyTorch fallback against the reference loop, forward", "1x",
            _faster("scan", "vectorised", _LOOP, backward=False)),
     Figure("its extra memory over the reference loop's", "0.25x", _memory("scan", "vectorised", _LOOP, backward=False)),
-    Figure("Triton scan against mamba-ssm, forward", "", _faster("scan", "triton", "mamba-ssm", backward=False)),
+    Figure("Triton scan against mamba-ssm, forward", "", _faster("scan", "triton", "mamba-ssm", backward=False), True),
     Figure("the same, forward+backward", "", _faster("scan", "triton", "mamba-ssm", backward=True)),
-    Figure("`from rgbt_fusion import DFM` beyond `import torch`", "0.2 s", _startup("from rgbt_fusion import DFM")),
-    Figure("`rgbt-fusion --help`", "0.5 s", _startup("rgbt-fusion --help")),
+    Figure("attention with scores over plain fused attention, 640 and 720 tokens", "1.15x",
+           _longer("attention-scores", "fused, scores", "fused, no scores"), True),
+    Figure("the same with the whole matrix written out", "",
+           _longer("attention-scores", "written out, scores", "fused, no scores")),
+    Figure("OSTrack-256 over the same with attention as released", "0.95x",
+           _longer("models", "OSTrack", "explicit attention", comparison="OSTrack")),
+    Figure("two streams over OSTrack-256", "1.9x", _tracker("two streams"), True),
+    Figure("AINet-256, released widths, over OSTrack-256", "3.3x", _tracker("AINet, released widths"), True),
+    Figure("AINet-256, compact, over OSTrack-256", "2.4x", _tracker("AINet, compact"), True),
+    Figure("teacher over OSTrack-256", "2.15x", _tracker("teacher"), True),
+    Figure("student, 640 tokens, over OSTrack-256", "the teacher's", _tracker("student"), True),
+    Figure("student with elimination over OSTrack-256", "1.55x", _tracker("student, elimination"), True),
+    Figure("OSTrack-256 compiled over eager", "0.85x", _tracker("OSTrack", "compiled")),
+    Figure("OSTrack-256 in ONNX Runtime over eager", "", _tracker("OSTrack", "ONNX Runtime")),
+    Figure("OSTrack-256, linear layers in int8, over eager", "0.65x", _tracker("OSTrack", "int8"), True),
+    Figure("difference of the score with linear layers in int8", "0.03", _score_difference("int8")),
+    Figure("OSTrack-256 in ONNX Runtime with int8 over eager", "0.65x", _tracker("OSTrack", "ONNX Runtime, int8")),
+    Figure("difference of the score in ONNX Runtime with int8", "0.03", _score_difference("ONNX Runtime, int8")),
+    Figure("whole process of AINet-256, four steps", "1.2 GB", _process("AINet, released widths"), True),
+    Figure("tracker around the network, a frame of 640 x 480", "5 ms", _around_the_network, True),
+    Figure("`from rgbt_fusion import DFM` beyond `import torch`", "0.2 s",
+           _startup("from rgbt_fusion import DFM"), True),
+    Figure("`rgbt-fusion --help`", "0.5 s", _startup("rgbt-fusion --help"), True),
 )  # fmt: skip
 """The figures, each with what it should reach; a range spans the shapes that were measured."""
 
@@ -157,6 +209,6 @@ def headline_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def readme_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Return the same without the goals."""
-    columns, lines = headline_table(rows)
-    return columns[:2], [line[:2] for line in lines]
+    """Return the foremost of them, without the goals."""
+    lines = [[figure.what, figure.read(rows)] for figure in FIGURES if figure.front]
+    return ["", "measured"], [line for line in lines if line[1]]

@@ -1,29 +1,38 @@
 """Carrying out comparisons: time in turn, memory in fresh processes, errors against float64."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import cache
 
 import torch
 
 from rgbt_fusion.benchmarking.arithmetic import count_macs, count_parameters
+from rgbt_fusion.benchmarking.baselines import CONVOLUTIONS, SCANS
 from rgbt_fusion.benchmarking.cases import find_setup
-from rgbt_fusion.benchmarking.memory import peak_extra_bytes
+from rgbt_fusion.benchmarking.comparison import Comparison
+from rgbt_fusion.benchmarking.memory import MemoryMeter
+from rgbt_fusion.benchmarking.model_summary import measure_step, summarise
 from rgbt_fusion.benchmarking.records import Row
-from rgbt_fusion.benchmarking.suites import Comparison
 from rgbt_fusion.benchmarking.timing import Effort, interleave
+from rgbt_fusion.benchmarking.trackers import build, parse
 from rgbt_fusion.benchmarking.workloads import Workload, error_against_float64, exact_results, prepare
 
 __all__ = ["measure"]
 
 
 def measure(
-    comparison: Comparison, effort: Effort, *, on_progress: Callable[[str, float], object] = lambda step, share: None
+    comparison: Comparison,
+    effort: Effort,
+    meter: MemoryMeter,
+    *,
+    on_progress: Callable[[str, float], object] = lambda step, share: None,
 ) -> list[Row]:
     """Return one row a contender, those that were skipped included.
 
     Args:
         comparison: what to measure.
         effort: how long to time it.
+        meter: measures the memory, where the comparison asks for it.
         on_progress: is told what is going on, and the share of the comparison that was done since it was last told.
     """
     on_progress("preparing", 0.0)
@@ -34,24 +43,24 @@ def measure(
         clocks = interleave(
             calls, effort, synchronise=synchronise, on_sample=lambda share: on_progress("timing", share)
         )
+        errors = dict(_errors(comparison, calls)) if comparison.errors else {}
         del calls
-        errors = dict(_errors(comparison)) if comparison.errors else {}
     finally:
         torch.set_num_threads(threads)
     rows = []
     for label, workload in comparison.entries.items():
-        if comparison.memory:
-            on_progress(f"memory of {label}", 0.0)
-        rows.append(
-            replace(
-                _row(comparison, label, workload),
-                wall_ms=clocks[label].wall_ms,
-                cpu_ms=None if workload.device == "cuda" else clocks[label].cpu_ms,
-                extra_bytes=peak_extra_bytes(workload) if comparison.memory else None,
-                error=errors.get(label),
-                **_counts(workload),
-            )
+        row = replace(
+            _row(comparison, label, workload),
+            wall_ms=clocks[label].wall_ms,
+            cpu_ms=None if workload.device == "cuda" else clocks[label].cpu_ms,
+            error=errors.get(label),
+            **_counts(workload),
         )
+        # what a tracker is compared with is measured in a comparison of its own, and what is slow is run only once
+        if comparison.memory and (not rows or (workload.task != "model" and clocks[label].wall_ms.samples > 1)):
+            on_progress(f"memory of {label}", 0.0)
+            row = replace(row, extra_bytes=meter.peak_extra_bytes(workload), resident_bytes=_resident_bytes(workload))
+        rows.append(row)
     for label, reason in comparison.skipped.items():
         first = next(iter(comparison.entries.values()))
         rows.append(replace(_row(comparison, label, replace(first, contender=label)), skipped=reason))
@@ -74,17 +83,44 @@ def _row(comparison: Comparison, label: str, workload: Workload) -> Row:
     )
 
 
-def _errors(comparison: Comparison) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield the error of each contender; the float64 run is made once for all that have the same inputs."""
+def _errors(
+    comparison: Comparison, calls: Mapping[str, Callable[[], tuple[torch.Tensor, ...]]]
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the error of each of our contenders; the float64 run is made once for all that have the same inputs.
+
+    A tracker's is the difference of its score map from that of the first contender.
+    """
+    if next(iter(comparison.entries.values())).task == "model":
+        (first,) = next(iter(calls.values()))()
+        for label, call in calls.items():
+            yield label, {"score": (call()[0] - first).abs().max().item()}
+        return
     truths = {}
     for label, workload in comparison.entries.items():
+        if workload.contender in (*SCANS, *CONVOLUTIONS):
+            continue  # the tests hold them against the same loop
         key = (workload.dtype, workload.layout, str(workload.sizes))
         if key not in truths:
             truths[key] = exact_results(workload)
         yield label, error_against_float64(workload, truths[key])
 
 
+def _resident_bytes(workload: Workload) -> int | None:
+    """Return the peak memory of a process that builds a tracker and runs it four times."""
+    if workload.task != "model" or workload.device != "cpu":
+        return None
+    return measure_step(build(workload.contender), rounds=3).peak_resident_bytes
+
+
+@cache
+def _tracker_counts(tracker: str, size: str) -> dict[str, int]:
+    summary = summarise(build(f"{tracker}: {size}"))
+    return {"parameters": summary.parameters, "macs": summary.macs}
+
+
 def _counts(workload: Workload) -> dict[str, int]:
+    if workload.task == "model":
+        return _tracker_counts(*parse(workload.contender)[:2])
     if workload.task != "layer":
         return {}
     setup = find_setup(workload.contender)

@@ -1,11 +1,13 @@
 """Peak extra memory of one call: resident memory of a fresh process, so that no allocator hides anything.
 
-``python -m rgbt_fusion.benchmarking.memory`` reads a workload as JSON and prints bytes. The process makes the inputs,
-runs the same workload at next to no size (which loads libraries and starts threads), gives freed memory back to the
-system, and then compares its peak resident memory during one call with what it had before. What PyTorch, a native
+``python -m rgbt_fusion.benchmarking.memory`` reads a workload a line as JSON and answers each with a line: bytes, or
+what went wrong. It only imports what is needed and leaves each workload to a process that it forks. That one makes the
+inputs, runs the same workload at next to no size (which loads libraries and starts threads), gives freed memory back to
+the system, and then compares its peak resident memory during one call with what it had before. What PyTorch, a native
 kernel or another package allocates counts alike; so does the result.
 """
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -15,35 +17,75 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
+from typing import IO, NoReturn, cast
 
 import torch
 
 from rgbt_fusion.benchmarking.workloads import Workload, prepare, shrunk
 
-__all__ = ["peak_extra_bytes", "resident_bytes"]
+__all__ = ["MemoryMeter", "resident_bytes"]
 
-# Freed blocks of 64 kB and more leave the process at once: memory that is kept would hide what is taken again.
-_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+# Freed blocks of 64 kB and more leave the process at once: memory that is kept would hide what is taken again. A thread
+# that a numerical library starts at import would not live on in a forked process.
+_SETTINGS = {
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "MALLOC_ARENA_MAX": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 
-def peak_extra_bytes(workload: Workload) -> int:
-    """Return how much memory one call of ``workload`` takes at its peak beyond its inputs and parameters.
+class MemoryMeter:
+    """Measures workloads, each in a process of its own; to be used in a ``with`` statement.
 
-    Raises:
-        RuntimeError: the fresh process failed; the message ends with its last words.
+    Example:
+        >>> from rgbt_fusion.benchmarking.memory import MemoryMeter
+        >>> from rgbt_fusion.benchmarking.workloads import Workload
+        >>> with MemoryMeter() as meter:
+        ...     extra = meter.peak_extra_bytes(Workload("conv", "vectorised", {"B": 1, "D": 64, "L": 4096, "W": 4}))
+        >>> extra > 4 * 64 * 4096
+        True
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "rgbt_fusion.benchmarking.memory"],
-        input=json.dumps(asdict(workload)),
-        capture_output=True,
-        text=True,
-        env={**os.environ, **_ALLOCATOR},
-        check=False,
-    )
-    if done.returncode:
-        words = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise RuntimeError(f"measuring the memory of {workload.task} ({workload.contender}) failed: {words[-1]}")
-    return int(done.stdout.split()[-1])
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "MemoryMeter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
+
+    def peak_extra_bytes(self, workload: Workload) -> int:
+        """Return how much memory one call of ``workload`` takes at its peak beyond its inputs and parameters.
+
+        Raises:
+            RuntimeError: the fresh process failed; the message ends with its last words.
+        """
+        answer = self._ask(json.dumps(asdict(workload)))
+        if not answer.isdigit():
+            raise RuntimeError(f"measuring the memory of {workload.task} ({workload.contender}) failed: {answer}")
+        return int(answer)
+
+    def _ask(self, question: str) -> str:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "rgbt_fusion.benchmarking.memory"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **_SETTINGS},
+            )
+        to_process, from_process = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+            to_process.write(f"{question}\n")
+            to_process.flush()
+        return from_process.readline().strip() or "it ended without an answer"
 
 
 def measure(workload: Workload) -> int:
@@ -87,5 +129,26 @@ def resident_bytes(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
+def _serve() -> None:
+    """Answer a line for each line that comes in."""
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            _answer(line)
+        _, status = os.waitpid(child, 0)
+        if status:
+            sys.stdout.write(f"the process was ended by status {status}\n")
+            sys.stdout.flush()
+
+
+def _answer(line: str) -> NoReturn:
+    try:
+        words = str(measure(Workload(**json.loads(line))))
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}".replace("\n", " ")
+    os.write(sys.stdout.fileno(), f"{words}\n".encode())
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    sys.stdout.write(f"{measure(Workload(**json.loads(sys.stdin.read())))}\n")
+    _serve()

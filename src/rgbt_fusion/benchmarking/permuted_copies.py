@@ -72,7 +72,9 @@ Projection = Callable[[int, Tensor], tuple[Tensor, Tensor, Tensor]]
 """Gives the step sizes, B and C of a direction from its convolved sequence, all in scan order and in its layout."""
 
 
-def scan_copies(xz: Tensor, orders: Tensor, scans: CopiedScans, project: Projection, copies: Copies) -> Tensor:
+def scan_copies(
+    xz: Tensor, orders: Tensor, scans: CopiedScans, project: Projection, copies: Copies, backend: str = "auto"
+) -> Tensor:
     """Run convolution and scan once a direction on a permuted copy, and sum the results.
 
     The first direction is the natural order and copies nothing, the second is its reverse. Each copies sequence and
@@ -84,6 +86,7 @@ def scan_copies(xz: Tensor, orders: Tensor, scans: CopiedScans, project: Project
         scans: the parameters.
         project: makes what the scan depends on.
         copies: how to copy, and the layout of ``xz``.
+        backend: what convolves and scans.
     """
     channels_first = copies.layout == "channel"
     tokens, channels = (2, 1) if channels_first else (1, 2)
@@ -91,10 +94,13 @@ def scan_copies(xz: Tensor, orders: Tensor, scans: CopiedScans, project: Project
     merged: Tensor | None = None
     for r, order in enumerate(orders):
         x, z = (copies.permute(xz, order, tokens, r == 1) if r else xz).chunk(2, dim=channels)
-        x = convolve(x, scans.conv_weight[r], scans.conv_bias[r], "silu")
+        x = convolve(x, scans.conv_weight[r], scans.conv_bias[r], "silu", backend=backend)
         delta, B, C = project(r, x)
         arguments = (x, delta, scans.A[r], B, C, scans.D[r], z, scans.delta_bias[r], True)
-        y = cast(Tensor, selective_scan(*arguments)) if channels_first else ordered_selective_scan(*arguments).out
+        if channels_first:
+            y = cast(Tensor, selective_scan(*arguments, backend=backend))
+        else:
+            y = ordered_selective_scan(*arguments, backend=backend).out
         y = copies.permute(y, order.argsort(-1), tokens, r == 1) if r else y
         merged = y if merged is None else merged + y
     return cast(Tensor, merged)
@@ -109,9 +115,11 @@ class PermutedCopiesMamba(OrderedMamba):
         """Scan ``tokens (B, L, C)`` in the segment orders ``orders (R, B, K)``; the order itself gets no gradient."""
         scans = CopiedScans(self.conv_weight, self.conv_bias, -torch.exp(self.A_log), self.D, self.dt_bias)
         if self.copies.layout == "channel":
-            y = scan_copies(self.in_proj.weight @ tokens.mT, orders, scans, self._project_channels, self.copies).mT
+            xz = self.in_proj.weight @ tokens.mT
+            y = scan_copies(xz, orders, scans, self._project_channels, self.copies, self.backend).mT
         else:
-            y = scan_copies(self.in_proj(tokens), orders, scans, self._project_tokens, self.copies)
+            xz = self.in_proj(tokens)
+            y = scan_copies(xz, orders, scans, self._project_tokens, self.copies, self.backend)
         return self.out_proj(y) / len(orders)
 
     def _project_tokens(self, r: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -68,8 +68,11 @@ class Row:
     cpu_ms: Spread | None = None
     extra_bytes: int | None = None
     """Peak memory of one call beyond its inputs and parameters."""
+    resident_bytes: int | None = None
+    """Peak memory of a whole process that builds a model and runs it a few times, Python and PyTorch included."""
     error: dict[str, float] | None = None
-    """Largest absolute error over largest absolute value, against float64: ``"out"`` and ``"gradients"``."""
+    """Largest absolute error over largest absolute value, against float64: ``"out"`` and ``"gradients"``; of a model
+    in another form ``"score"``, the largest difference of the score map from that of the first contender."""
     parameters: int | None = None
     macs: int | None = None
     skipped: str | None = None

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 
 from rgbt_fusion.benchmarking.baselines import CONVOLUTIONS, SCANS, why_missing
 from rgbt_fusion.benchmarking.cases import CASES
+from rgbt_fusion.benchmarking.comparison import Comparison, Options, base_workload, clock_of
+from rgbt_fusion.benchmarking.model_suite import models
 from rgbt_fusion.benchmarking.permuted_copies import COPIES
 from rgbt_fusion.benchmarking.workloads import Workload
 from rgbt_fusion.ops._dispatch import backend_report
@@ -24,48 +26,6 @@ _QUADRATIC_BACKWARD = 10**9
 """B D N L^2 above which the backward pass of the reference loop, quadratic in L, is not waited for."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the user narrows a run to; an empty tuple leaves the choice to the suite."""
-
-    quick: bool = False
-    shapes: tuple[tuple[int, ...], ...] = ()
-    backends: tuple[str, ...] = ()
-    dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
-    """The first is used everywhere, the others are compared with it."""
-    threads: tuple[int, ...] = (1, 2)
-    """Likewise."""
-    layouts: tuple[str, ...] = ("token", "channel")
-    passes: tuple[bool, ...] = (False, True)
-    """Whether with a backward pass."""
-    device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Workloads that are timed in turn; the first is ours."""
-
-    suite: str
-    table: str
-    title: str
-    entries: dict[str, Workload]
-    baseline: str | None = None
-    """The label that the ratios refer to."""
-    clock: str = "cpu"
-    memory: bool = False
-    errors: bool = False
-    skipped: dict[str, str] = field(default_factory=dict)
-    """Who is not part of it, and why."""
-
-    def __len__(self) -> int:
-        return len(self.entries) + len(self.skipped)
-
-    @property
-    def full_title(self) -> str:
-        """The title with the table that the comparison belongs to."""
-        return f"{self.table}: {self.title}"
-
-
 def _backends(options: Options) -> tuple[str, ...]:
     """Return the backends to measure, the one that "auto" takes first."""
     report = backend_report(options.device, getattr(torch, options.dtypes[0]))["selective_scan"]
@@ -78,14 +38,6 @@ def _backends(options: Options) -> tuple[str, ...]:
         if name not in able:
             raise ValueError(f"backend {name} cannot run on {options.device}: {'; '.join(report['why_not'][name])}")
     return options.backends
-
-
-def _workload(options: Options, task: str, sizes: dict[str, int], *, backward: bool = False) -> Workload:
-    return Workload(task, "", sizes, options.dtypes[0], "token", backward, options.threads[0], options.device)
-
-
-def _clock(options: Options) -> str:
-    return "cpu" if options.threads[0] == 1 and options.device == "cpu" else "wall"
 
 
 def _sizes(shape: tuple[int, ...], axes: str) -> dict[str, int]:
@@ -119,22 +71,26 @@ def scan(options: Options) -> Iterator[Comparison]:
     for shape in shapes:
         for layout in options.layouts:
             for backward in options.passes:
-                base = replace(_workload(options, "scan", _sizes(shape, "BDLN"), backward=backward), layout=layout)
-                entries, skipped = _against(base, backends, SCANS)
+                base = replace(base_workload(options, "scan", _sizes(shape, "BDLN"), backward=backward), layout=layout)
+                baseline = "chunked PyTorch loop" if backward else "reference loop"
+                # what layout changes is shown by ours and one other
+                ours, others = (backends, SCANS) if layout == "token" else (backends[:1], (baseline, "mamba-ssm"))
+                entries, skipped = _against(base, ours, others)
                 yield Comparison(
                     "scan",
                     "scan",
                     f"{shape}, {LAYOUTS[layout]}, {PASSES[backward]}",
                     entries,
-                    "chunked PyTorch loop" if backward else "reference loop",
-                    _clock(options),
-                    memory=not options.quick or (shape == SCAN_SHAPES[1] and layout == "token" and not backward),
+                    baseline,
+                    clock_of(options),
+                    # an op takes the same memory however its arguments lie
+                    memory=layout == "token" and (not options.quick or (shape == SCAN_SHAPES[1] and not backward)),
                     errors=True,
                     skipped=skipped,
                 )
     for shape in shapes:
         for backward in options.passes:
-            base = _workload(options, "scan", _sizes(shape, "BDLN"), backward=backward)
+            base = base_workload(options, "scan", _sizes(shape, "BDLN"), backward=backward)
             yield from _variants(replace(base, contender=backends[0]), options, f"{shape}, {PASSES[backward]}")
 
 
@@ -144,7 +100,7 @@ def _variants(base: Workload, options: Options, title: str) -> Iterator[Comparis
     if len(options.dtypes) > 1:
         entries = {dtype: replace(base, dtype=dtype) for dtype in options.dtypes}
         yield Comparison(
-            suite, f"{suite}-dtypes", title, entries, options.dtypes[0], _clock(options), not options.quick, True
+            suite, f"{suite}-dtypes", title, entries, options.dtypes[0], clock_of(options), not options.quick, True
         )
     if len(options.threads) > 1 and options.device == "cpu":
         entries = {f"{n} threads" if n > 1 else "1 thread": replace(base, threads=n) for n in options.threads}
@@ -153,7 +109,7 @@ def _variants(base: Workload, options: Options, title: str) -> Iterator[Comparis
     if "token" in options.layouts and segments > 1:
         ordered = replace(base, sizes={**base.sizes, "K": segments})
         entries = {"natural order": base, "random order of segments": ordered}
-        yield Comparison(suite, f"{suite}-order", title, entries, "natural order", _clock(options))
+        yield Comparison(suite, f"{suite}-order", title, entries, "natural order", clock_of(options))
 
 
 def conv(options: Options) -> Iterator[Comparison]:
@@ -165,15 +121,16 @@ def conv(options: Options) -> Iterator[Comparison]:
     for shape in shapes:
         for layout in options.layouts:
             for backward in options.passes:
-                base = replace(_workload(options, "conv", _sizes(shape, "BDLW"), backward=backward), layout=layout)
+                base = replace(base_workload(options, "conv", _sizes(shape, "BDLW"), backward=backward), layout=layout)
                 entries, skipped = _against(base, backends, CONVOLUTIONS)
+                memory = layout == "token" and not options.quick
                 title = f"{shape}, {LAYOUTS[layout]}, {PASSES[backward]}"
                 yield Comparison(
-                    "conv", "conv", title, entries, "torch conv1d", _clock(options), not options.quick, True, skipped
+                    "conv", "conv", title, entries, "torch conv1d", clock_of(options), memory, True, skipped
                 )
     for shape in shapes if not options.quick else ():
         for backward in options.passes:
-            base = _workload(options, "conv", _sizes(shape, "BDLW"), backward=backward)
+            base = base_workload(options, "conv", _sizes(shape, "BDLW"), backward=backward)
             yield from _variants(replace(base, contender=backends[0]), options, f"{shape}, {PASSES[backward]}")
 
 
@@ -183,7 +140,7 @@ def block(options: Options) -> Iterator[Comparison]:
     backends = _backends(options)
     for shape in shapes:
         for backward in options.passes:
-            base = _workload(options, "block", _sizes(shape, "BLC"), backward=backward)
+            base = base_workload(options, "block", _sizes(shape, "BLC"), backward=backward)
             others = ("written in PyTorch", "mambapy", "mamba-ssm")
             entries, skipped = _against(base, backends, others)
             yield Comparison(
@@ -196,17 +153,17 @@ def block(options: Options) -> Iterator[Comparison]:
                 else "mambapy"
                 if "mambapy" in entries
                 else None,
-                _clock(options),
+                clock_of(options),
                 memory=not options.quick,
                 skipped=skipped,
             )
     for shape in shapes:
-        base = _workload(options, "block", _sizes(shape, "BLC"))
+        base = base_workload(options, "block", _sizes(shape, "BLC"))
         entries = {
             "Mamba block": replace(base, contender=backends[0]),
             "its scan and convolution": replace(base, contender="its scan and convolution"),
         }
-        yield Comparison("block", "block-share", f"{shape}, forward", entries, "Mamba block", _clock(options))
+        yield Comparison("block", "block-share", f"{shape}, forward", entries, "Mamba block", clock_of(options))
 
 
 def dfm(options: Options) -> Iterator[Comparison]:
@@ -215,12 +172,14 @@ def dfm(options: Options) -> Iterator[Comparison]:
     backends = _backends(options)
     for shape in shapes:
         for backward in options.passes:
-            base = _workload(options, "dfm", _sizes(shape, "BLC"), backward=backward)
+            base = base_workload(options, "dfm", _sizes(shape, "BLC"), backward=backward)
             others = ("written in PyTorch", "fused attention", "written-out attention")
             entries, skipped = _against(base, backends, others)
             title = f"{shape}, {PASSES[backward]}"
             baseline = "written in PyTorch" if "written in PyTorch" in entries else "fused attention"
-            yield Comparison("dfm", "dfm", title, entries, baseline, _clock(options), not options.quick, False, skipped)
+            yield Comparison(
+                "dfm", "dfm", title, entries, baseline, clock_of(options), not options.quick, False, skipped
+            )
 
 
 def ofm(options: Options) -> Iterator[Comparison]:
@@ -232,16 +191,16 @@ def ofm(options: Options) -> Iterator[Comparison]:
         for backward in options.passes[:1] if options.quick else options.passes:
             inner = {**sizes, "D": 2 * sizes["C"], "N": 16, "W": 4}
             del inner["C"]
-            base = _workload(options, "directions", inner, backward=backward)
+            base = base_workload(options, "directions", inner, backward=backward)
             entries = {"one call": replace(base, contender=backend)} | {
                 name: replace(base, contender=name, layout=copies.layout) for name, copies in COPIES.items()
             }
             title, baseline = f"{shape}, {PASSES[backward]}", "copies as released"
-            yield Comparison("ofm", "ofm-scan", title, entries, baseline, _clock(options), memory=True)
-            base = replace(_workload(options, "ofm", sizes, backward=backward), contender=backend)
+            yield Comparison("ofm", "ofm-scan", title, entries, baseline, clock_of(options), memory=True)
+            base = replace(base_workload(options, "ofm", sizes, backward=backward), contender=backend)
             others = () if options.quick else ("fused attention",)
             entries = {"one call": base} | {name: replace(base, contender=name) for name in (*COPIES, *others)}
-            yield Comparison("ofm", "ofm", title, entries, baseline, _clock(options), memory=not options.quick)
+            yield Comparison("ofm", "ofm", title, entries, baseline, clock_of(options), memory=not options.quick)
 
 
 def layers(options: Options) -> Iterator[Comparison]:
@@ -249,21 +208,21 @@ def layers(options: Options) -> Iterator[Comparison]:
     for case in CASES:
         for setup in case.full[:1] if options.quick else case.full:
             name = f"{case.name}: {setup.size}"
-            base = replace(_workload(options, "layer", {}), contender=name)
+            base = replace(base_workload(options, "layer", {}), contender=name)
             entries = {PASSES[backward]: replace(base, backward=backward) for backward in options.passes}
             baseline = next(iter(entries))
             for other in CASES:
                 if other.name == case.compared_with and any(setup.size == same.size for same in other.full):
                     entries[other.name] = replace(entries[baseline], contender=f"{other.name}: {setup.size}")
                     baseline = other.name
-            yield Comparison("layers", "layers", name, entries, baseline, _clock(options), memory=not options.quick)
+            yield Comparison("layers", "layers", name, entries, baseline, clock_of(options), memory=not options.quick)
     for tokens, template, streams in ((640, 64, 2), (720, 144, 1)):
-        base = _workload(options, "attention", {"B": 1, "L": tokens, "C": 768, "T": template, "S": streams})
+        base = base_workload(options, "attention", {"B": 1, "L": tokens, "C": 768, "T": template, "S": streams})
         contenders = ("fused, scores", "fused, no scores", "written out, scores")
         entries = {name: replace(base, contender=name) for name in contenders}
         title = f"{tokens} tokens, forward"
         memory = not options.quick
-        yield Comparison("layers", "attention-scores", title, entries, contenders[1], _clock(options), memory)
+        yield Comparison("layers", "attention-scores", title, entries, contenders[1], clock_of(options), memory)
 
 
 def complexity(options: Options) -> Iterator[Comparison]:
@@ -273,7 +232,7 @@ def complexity(options: Options) -> Iterator[Comparison]:
     backend = _backends(options)[0]
     for px, K in options.shapes or (quick if options.quick else full):
         tokens = (px // 16) ** 2 + (px // 32) ** 2
-        base = _workload(options, "fusion", {"B": 1, "L": tokens, "C": 768, "K": K, "px": px})
+        base = base_workload(options, "fusion", {"B": 1, "L": tokens, "C": 768, "K": K, "px": px})
         entries = {"Mamba": backend, "fused attention": "fused attention"}
         skipped = {}
         if 3 * 12 * (K * tokens) ** 2 * 4 > _memory_bytes(options.device) / 2:
@@ -283,7 +242,7 @@ def complexity(options: Options) -> Iterator[Comparison]:
         workloads = {label: replace(base, contender=contender) for label, contender in entries.items()}
         title = f"{px} px, {K} layer" + "s" * (K > 1)
         yield Comparison(
-            "complexity", "complexity", title, workloads, "fused attention", _clock(options), True, False, skipped
+            "complexity", "complexity", title, workloads, "fused attention", clock_of(options), True, False, skipped
         )
 
 
@@ -301,6 +260,7 @@ SUITES: dict[str, Callable[[Options], Iterator[Comparison]]] = {
     "ofm": ofm,
     "layers": layers,
     "complexity": complexity,
+    "models": models,
 }
 """Every suite of comparisons, in the order in which they run; ``startup`` is measured beside them."""
 

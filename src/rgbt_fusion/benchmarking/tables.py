@@ -3,61 +3,31 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from rgbt_fusion.benchmarking.cells import (
+    Table,
+    by_comparison,
+    errors,
+    markdown,
+    megabytes,
+    milliseconds,
+    ns_per_16_elements,
+    number,
+    without_empty,
+)
 from rgbt_fusion.benchmarking.headline import headline_table, readme_table
+from rgbt_fusion.benchmarking.model_tables import (
+    forms_table,
+    frames_table,
+    models_table,
+    prompter_table,
+    settings_table,
+)
 from rgbt_fusion.benchmarking.records import Record, Row
 from rgbt_fusion.benchmarking.timing import Spread
 
 __all__ = ["TABLES", "Table", "comparison_table", "fill_document", "markdown", "record_tables"]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A heading of columns and lines of cells, all text."""
-
-    columns: Sequence[str]
-    lines: Sequence[Sequence[str]]
-
-
-def markdown(table: Table) -> str:
-    """Return ``table`` in Markdown."""
-    rows = [table.columns, ["---"] * len(table.columns), *table.lines]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
-
-
-def number(value: float) -> str:
-    """Return three significant digits without an exponent."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{min(digits, 6)}f}"
-
-
-def milliseconds(spread: Spread | None) -> str:
-    """Return the median and, where there are several samples, the quartiles."""
-    if spread is None:
-        return ""
-    if spread.samples < 2:
-        return f"{number(spread.median)} (one run)"
-    return f"{number(spread.median)} [{number(spread.q1)}-{number(spread.q3)}]"
-
-
-def ns_per_16_elements(row: Row) -> float | None:
-    """Return nanoseconds for 16 state-elements of a scan: one token of one channel with 16 states."""
-    spread = row.time
-    if row.task != "scan" or spread is None:
-        return None
-    return spread.median * 1e6 * 16 / math.prod(row.sizes[axis] for axis in "BDLN")
-
-
-def megabytes(row: Row) -> str:
-    return "" if row.extra_bytes is None else number(row.extra_bytes / 2**20)
-
-
-def errors(row: Row) -> str:
-    return "" if row.error is None else " / ".join(f"{value:.1e}" for value in row.error.values())
 
 
 def comparison_table(rows: Sequence[Row]) -> Table:
@@ -82,19 +52,12 @@ def comparison_table(rows: Sequence[Row]) -> Table:
     return Table(shown, list(zip(*(cells[name] for name in shown), strict=True)))
 
 
-def _by_comparison(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.comparison, []).append(row)
-    return groups
-
-
 def against_others(rows: Sequence[Row]) -> Table:
     """One line a comparison: our time, and how many times as long each of the others takes."""
-    others = list(dict.fromkeys(row.label for group in _by_comparison(rows).values() for row in group[1:]))
+    others = list(dict.fromkeys(row.label for group in by_comparison(rows).values() for row in group[1:]))
     others = [label for label in others if any(row.label == label and not row.skipped for row in rows)]
     lines = []
-    for title, (ours, *rest) in _by_comparison(rows).items():
+    for title, (ours, *rest) in by_comparison(rows).items():
         found = {row.label: row for row in rest}
         cells = [title, milliseconds(ours.time)]
         if ns_per_16_elements(ours) is not None:
@@ -103,7 +66,7 @@ def against_others(rows: Sequence[Row]) -> Table:
         lines.append([*cells, megabytes(ours), _worst_memory(rest), errors(ours)])
     scan = ["ns / 16 elements"] if any(ns_per_16_elements(row) is not None for row in rows) else []
     columns = ["", f"ours, {rows[0].clock} ms", *scan, *(f"{label} / ours" for label in others)]
-    return _without_empty(Table([*columns, "extra MB", "others' extra MB", "error out / gradients"], lines))
+    return without_empty(Table([*columns, "extra MB", "others' extra MB", "error out / gradients"], lines))
 
 
 def _times_as_long(row: Row | None, ours: Row) -> str:
@@ -116,16 +79,11 @@ def _worst_memory(rows: Sequence[Row]) -> str:
     return f"{number(min(found) / 2**20)}-{number(max(found) / 2**20)}" if found else ""
 
 
-def _without_empty(table: Table) -> Table:
-    keep = [i for i in range(len(table.columns)) if any(line[i] for line in table.lines)]
-    return Table([table.columns[i] for i in keep], [[line[i] for i in keep] for line in table.lines])
-
-
 def against_itself(rows: Sequence[Row]) -> Table:
     """One line a comparison, a column a variant: milliseconds, then how many times as long as the first."""
     labels = list(dict.fromkeys(row.label for row in rows))
     lines = []
-    for title, group in _by_comparison(rows).items():
+    for title, group in by_comparison(rows).items():
         found = {row.label: row for row in group}
         cells = [title]
         for label in labels:
@@ -136,13 +94,13 @@ def against_itself(rows: Sequence[Row]) -> Table:
         memory = "" if first.extra_bytes is None else " / ".join(megabytes(row) for row in group)
         lines.append([*cells, memory, " ; ".join(filter(None, map(errors, (first, last) if first.error else ())))])
     columns = ["", *(f"{label}, {rows[0].clock} ms" for label in labels)]
-    return _without_empty(Table([*columns, "extra MB", "error of the first ; last"], lines))
+    return without_empty(Table([*columns, "extra MB", "error of the first ; last"], lines))
 
 
 def layer_table(rows: Sequence[Row]) -> Table:
     """One line a layer and size: parameters, arithmetic, time, memory."""
     lines = []
-    for title, group in _by_comparison(rows).items():
+    for title, group in by_comparison(rows).items():
         found = {row.label: row for row in group}
         times = [milliseconds(found[label].time) if label in found else "" for label in _PASSES]
         memory = [megabytes(found[label]) if label in found else "" for label in _PASSES]
@@ -151,7 +109,7 @@ def layer_table(rows: Sequence[Row]) -> Table:
         beside = f"{1 / ratio:.2f}x {counterpart}" if ratio and counterpart not in _PASSES else ""
         lines.append([title, f"{parameters:,}", number(macs / 1e6), *times, beside, *memory])
     columns = ["layer", "parameters", "MMACs", *(f"{name}, {rows[0].clock} ms" for name in _PASSES), "time over"]
-    return _without_empty(Table([*columns, *(f"{name}, extra MB" for name in _PASSES)], lines))
+    return without_empty(Table([*columns, *(f"{name}, extra MB" for name in _PASSES)], lines))
 
 
 _PASSES = ("forward", "forward+backward")
@@ -161,7 +119,7 @@ def complexity_table(rows: Sequence[Row]) -> Table:
     """AINet's Fig. 5: time and memory of all fusion layers, by tokens and layers; then how fast they grow."""
     labels = list(dict.fromkeys(row.label for row in rows))
     lines = []
-    for title, group in _by_comparison(rows).items():
+    for title, group in by_comparison(rows).items():
         found = {row.label: row for row in group}
         cells = [title, str(group[0].sizes["L"] * group[0].sizes["K"])]
         for label in labels:
@@ -210,6 +168,11 @@ TABLES: dict[str, Callable[[Sequence[Row]], Table]] = {
     "layers": layer_table,
     "attention-scores": against_others,
     "complexity": complexity_table,
+    "models": models_table,
+    "models-forms": forms_table,
+    "models-settings": settings_table,
+    "models-frames": frames_table,
+    "models-prompter": prompter_table,
     "startup": startup_table,
 }
 """How the rows of each table are shown. A document holds one between ``<!-- benchmark: NAME -->`` and

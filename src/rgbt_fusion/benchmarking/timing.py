@@ -33,13 +33,13 @@ class Clocks(NamedTuple):
 class Effort:
     """How much time a comparison is worth."""
 
-    rounds: int = 15
-    budget_s: float = 20.0
+    rounds: int = 9
+    budget_s: float = 2.5
     """Of one contender: one that would need more than this for all rounds takes part in fewer, in one at least."""
     least_samples: int = 3
     """The budget is overdrawn for so many samples."""
-    patience_s: float = 30.0
-    """A contender whose warm-up takes longer gets one sample, whatever ``least_samples`` says."""
+    patience_s: float = 4.0
+    """A contender whose warm-up takes longer is not called again: that call is its one sample."""
 
 
 class _Contender:
@@ -48,11 +48,14 @@ class _Contender:
         self.wall: list[float] = []
         self.cpu: list[float] = []
         self.calls = 1
-        first_s, _ = self._run()
+        first_s, first_cpu_s = self._run()
+        if first_s > effort.patience_s:
+            self.samples = 0
+            self._keep(first_s, first_cpu_s)
+            return
         self.calls = max(1, round(_SAMPLE_S / max(first_s, 1e-7))) if first_s < _SAMPLE_S else 1
-        least = 1 if first_s > effort.patience_s else effort.least_samples
         affordable = int(effort.budget_s / max(first_s * self.calls, 1e-9))
-        self.samples = max(min(least, effort.rounds), min(effort.rounds, affordable))
+        self.samples = max(min(effort.least_samples, effort.rounds), min(effort.rounds, affordable))
 
     def _run(self) -> tuple[float, float]:
         self.synchronise()
@@ -63,7 +66,9 @@ class _Contender:
         return (time.perf_counter() - wall) / self.calls, (time.process_time() - cpu) / self.calls
 
     def sample(self) -> None:
-        wall_s, cpu_s = self._run()
+        self._keep(*self._run())
+
+    def _keep(self, wall_s: float, cpu_s: float) -> None:
         self.wall.append(wall_s * 1e3)
         self.cpu.append(cpu_s * 1e3)
 
@@ -80,8 +85,8 @@ def interleave(
 ) -> dict[str, Clocks]:
     """Time several functions in turn: one warm-up each, then rounds in which each runs once.
 
-    The order inside a round rotates. A slow function sits out some rounds, evenly spread, as ``effort`` says. Garbage
-    collection is off while a sample runs.
+    The order inside a round rotates. A slow function sits out some rounds, evenly spread, or all of them, as ``effort``
+    says. Garbage collection is off while a sample runs.
 
     Args:
         calls: what to run, by name.
@@ -102,6 +107,8 @@ def interleave(
         contenders = {name: _Contender(call, synchronise, effort) for name, call in calls.items()}
         names = list(contenders)
         total = sum(contender.samples for contender in contenders.values())
+        if not total:
+            on_sample(1.0)
         for i in range(effort.rounds):
             start = i % max(1, len(names))
             for name in names[start:] + names[:start]:

@@ -11,6 +11,7 @@ from rgbt_fusion.benchmarking import baselines
 from rgbt_fusion.benchmarking.baselines import CONVOLUTIONS, SCANS, ScanTensors
 from rgbt_fusion.benchmarking.cases import find_setup
 from rgbt_fusion.benchmarking.permuted_copies import COPIES, CopiedScans, PermutedCopiesMamba, scan_copies
+from rgbt_fusion.benchmarking.trackers import frame_step, network_step, parse
 from rgbt_fusion.layers.attention_fusion import AllLayerSelfAttention, CrossAttentionFusion
 from rgbt_fusion.layers.difference_fusion_mamba import DFM
 from rgbt_fusion.layers.mamba import MambaBlock
@@ -296,6 +297,19 @@ def _layer(workload: Workload, draw: Draw) -> Prepared:
     return Prepared(lambda: module(*inputs), [x for x in (*_tensors(inputs), *module.parameters()) if x.requires_grad])
 
 
+def _model(workload: Workload, draw: Draw) -> Prepared:
+    """One step of a tracker of :data:`~rgbt_fusion.benchmarking.trackers.TRACKERS`, named by the contender."""
+    place: dict[str, Any] = {"batch": workload.sizes["B"], "threads": workload.threads, "device": workload.device}
+    return Prepared(network_step(workload.contender, dtype=draw.dtype, **place), ())
+
+
+def _track(workload: Workload, draw: Draw) -> Prepared:
+    """One frame from its pixels to the box."""
+    height, width = workload.sizes["H"], workload.sizes["W"]
+    step = frame_step(workload.contender, height=height, width=width, dtype=draw.dtype, device=workload.device)
+    return Prepared(step, ())
+
+
 def _moved(inputs: Any, device: str) -> Any:
     if isinstance(inputs, Tensor):
         return inputs.detach().to(device).requires_grad_(inputs.requires_grad)
@@ -314,6 +328,8 @@ TASKS: dict[str, Callable[[Workload, Draw], Prepared]] = {
     "attention": _attention,
     "fusion": _fusion,
     "layer": _layer,
+    "model": _model,
+    "track": _track,
 }
 """What can be run."""
 
@@ -380,5 +396,8 @@ def shrunk(workload: Workload) -> Workload:
     """Return the same workload at sizes that cost next to nothing, to load what is loaded once."""
     if workload.task == "layer":
         return replace(workload, contender=f"{workload.contender.partition(':')[0]}: small")
+    if workload.task in ("model", "track"):
+        tracker, _, form = parse(workload.contender)
+        return replace(workload, contender=f"{tracker}: tiny_128, {form}")
     small = {"B": 1, "D": 16, "L": 8, "C": 64, "N": 4, "K": 1}
     return replace(workload, sizes={axis: min(size, small.get(axis, size)) for axis, size in workload.sizes.items()})

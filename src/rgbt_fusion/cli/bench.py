@@ -1,4 +1,4 @@
-"""``rgbt-fusion bench``: time, memory and error of ops and layers on this machine."""
+"""``rgbt-fusion bench``: time, memory and error of ops, layers and trackers on this machine."""
 
 import os
 import sys
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rgbt_fusion.benchmarking.suites import Comparison, Options
     from rgbt_fusion.benchmarking.timing import Effort
 
-SUITES = ("scan", "conv", "block", "dfm", "ofm", "layers", "complexity", "startup")
-QUICK_SUITES = ("scan", "conv", "block", "dfm", "ofm", "startup")
+SUITES = ("scan", "conv", "block", "dfm", "ofm", "layers", "complexity", "models", "startup")
+QUICK_SUITES = ("scan", "conv", "block", "dfm", "ofm", "models", "startup")
 
 
 def bench(
@@ -27,7 +27,9 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="A few minutes: fewer shapes, fewer rounds.")] = False,
     shape: Annotated[
         list[str] | None,
-        typer.Option(help="B,D,L,N: scan; B,D,L,W: conv; B,L,C: block, dfm; B,L,C,K: ofm; pixels,K: complexity."),
+        typer.Option(
+            help="B,D,L,N: scan; B,D,L,W: conv; B,L,C: block, dfm; B,L,C,K: ofm; pixels,K: complexity; B: models."
+        ),
     ] = None,
     backend: Annotated[list[str] | None, typer.Option(help="Backends of the ops; by default all that can run.")] = None,
     dtype: Annotated[
@@ -43,9 +45,9 @@ def bench(
         list[str] | None, typer.Option("--pass", help="forward, forward+backward; by default both.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    rounds: Annotated[int | None, typer.Option(help="Samples of each contender; 15, or 7 with --quick.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Samples of each contender; 9, or 7 with --quick.")] = None,
     budget: Annotated[
-        float | None, typer.Option(help="Seconds for a contender, slow ones get fewer samples; 20, or 1 with --quick.")
+        float | None, typer.Option(help="Seconds for a contender, slow ones get fewer samples; 2.5, or 1 with --quick.")
     ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all that is measured as one record.")] = None,
     plot: Annotated[
@@ -64,7 +66,7 @@ def bench(
         list[Path] | None, typer.Option(metavar="FILE", help="With --table: renew the marked tables of a document.")
     ] = None,
 ) -> None:
-    """Compare the ops and layers with what people use instead, interleaved in one process."""
+    """Compare ops, layers and trackers with what people use instead, interleaved in one process."""
     if table:
         _show_records([Path(name) for name in what or ()], into or [])
         return
@@ -77,7 +79,7 @@ def bench(
     for value, name in ((rounds, "--rounds"), (budget, "--budget")):
         if value is not None and value <= 0:
             raise ValueError(f"{name} must be above 0, got {value:g}")
-    effort = Effort(rounds or 7, budget or 1.0) if quick else Effort(rounds or 15, budget or 20.0)
+    effort = Effort(rounds or 7, budget or 1.0) if quick else Effort(rounds or 9, budget or 2.5)
     rows: list[Row] = []
     for suite, found in _run(suites, options, effort):
         rows += found
@@ -157,18 +159,20 @@ def _run(suites: list[str], options: "Options", effort: "Effort") -> Iterator[tu
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from rgbt_fusion.benchmarking.measure import measure
+    from rgbt_fusion.benchmarking.memory import MemoryMeter
     from rgbt_fusion.benchmarking.startup import measure_startup
     from rgbt_fusion.benchmarking.suites import SUITES as COMPARED
     from rgbt_fusion.benchmarking.suites import comparisons
 
     planned = {suite: comparisons([suite], options) if suite in COMPARED else [] for suite in suites}
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(highlight=False), transient=True) as progress:
+    bars = Progress(*columns, console=Console(highlight=False), transient=True)
+    with bars as progress, MemoryMeter() as meter:
         bar = progress.add_task("", total=sum(map(len, planned.values())) + ("startup" in planned))
         for suite, compared in planned.items():
             rows = []
             for comparison in compared:
-                rows += measure(comparison, effort, on_progress=_follow(progress, bar, comparison))
+                rows += measure(comparison, effort, meter, on_progress=_follow(progress, bar, comparison))
                 _print(progress.console, comparison.full_title, rows[-len(comparison) :])
             if suite == "startup":
                 progress.update(bar, description=suite)
