@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "tracking": {"models"},
     "evaluation": {"data", "tracking"},
     "video": {"models", "data", "tracking"},
-    "training": {"models", "losses", "data", "tracking"},
+    "training": {"layers", "models", "losses", "data", "tracking"},
     "export": {"models", "ops", "data", "tracking"},
     "study": {"models", "data", "tracking", "evaluation", "training", "benchmarking"},
     "benchmarking": {"ops", "layers", "losses", "models", "tracking", "evaluation", "data", "export"},
