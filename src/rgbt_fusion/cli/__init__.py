@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from rgbt_fusion import __version__
-from rgbt_fusion.cli import bench, compare, data, demo, distill, info, study, track, train
+from rgbt_fusion.cli import bench, compare, convert, data, demo, distill, export, info, study, track, train
 from rgbt_fusion.cli.eval import evaluate
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -28,6 +28,8 @@ COMMANDS = {
     "compare": compare.compare,
     "study": study.study,
     "data": data.data,
+    "convert": convert.convert,
+    "export": export.export,
 }
 """Every command, or group of commands, in the order in which the help shows them."""
 
