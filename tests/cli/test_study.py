@@ -25,7 +25,7 @@ def results(tmp_path):
 
 
 def test_tables_and_plots_without_training(results, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     assert run("--table", results, "--plots", tmp_path / "plots") == 0
     out = capsys.readouterr().out
     assert "| one-stream student, distilled | 1, 2 | 0.500 (0.490 to 0.510) |" in out

@@ -4,7 +4,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-from shared_material import shared
 
 from rgbt_fusion.data.annotations import DataError
 from rgbt_fusion.data.sequences import open_dataset
@@ -13,6 +12,7 @@ from rgbt_fusion.evaluation.held_out import HARD, SingleModality, held_out_seque
 from rgbt_fusion.models import create_model
 from rgbt_fusion.tracking.ncc import NCCTracker
 from rgbt_fusion.tracking.tracker import Tracker
+from shared_material import shared
 
 
 def test_more_sequences_begin_with_those_of_fewer():
@@ -82,7 +82,7 @@ def test_what_cannot_be_scored_is_refused():
         def update(self, rgb, tir):
             raise ValueError("out of patience")
 
-    with pytest.raises(DataError, match="lazy failed on 1 of 1 sequences; .*: out of patience"):
+    with pytest.raises(DataError, match=r"lazy failed on 1 of 1 sequences; .*: out of patience"):
         score_tracker(Failing, {"a": [sequence]}, name="lazy")
 
 
@@ -94,6 +94,7 @@ def test_a_network_is_tracked_with():
 
 
 def test_template_matching_on_real_sequences():
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
     found = open_dataset(shared("data/sequences"), "rgbt234").sequences
     groups = {one.name: (one,) for one in found if one.name.startswith("tno")}
     scores = score_tracker(NCCTracker, groups, name="NCC")

@@ -5,7 +5,7 @@ import pytest
 from rgbt_fusion.study.plots import plot_learning, plot_success
 from study_material import trial
 
-pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 
 def test_every_variant_has_a_line(tmp_path):
