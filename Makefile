@@ -19,6 +19,10 @@ test: $(READY)
 test-matrix: $(READY)
 	$(BIN)/python tests/matrix.py all
 
+# Training killed twenty times at random moments, where `make test` kills it three times.
+soak: $(READY)
+	RGBT_FUSION_KILLS=20 $(BIN)/python -m pytest --strict-skips tests/training/test_resume.py
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -124,10 +124,11 @@ def distill(
     """
     where = pick_device(device)
     with join_processes(where) as processes, undisturbed(where):
+        clips = open_clips(config, data, names=names)
         student = build_model(config, start_from)
         master = teacher if isinstance(teacher, TrackingNetwork) else load_model(teacher)
         objective = DistillationObjective(student, master, config, processes, where)
-        sampler = Sampler.of(config, open_clips(config, data, names=names), student)
+        sampler = Sampler.of(config, clips, student)
         return run_training(
             config,
             objective,

@@ -40,7 +40,7 @@ class Processes:
         return total / self.count
 
     def share_of(self, divisor: Tensor) -> Tensor:
-        """Return what each process divides its sum by, for the mean over them to be all sums over ``max(1, divisor)``."""
+        """Return what each process divides its sum by, so that their mean is the whole sum over ``max(1, divisor)``."""
         return self.mean(divisor).clamp(min=1 / self.count)
 
     def wait(self) -> None:

@@ -98,9 +98,10 @@ def train(
     """
     where = pick_device(device)
     with join_processes(where) as processes, undisturbed(where):
+        clips = open_clips(config, data, names=names)
         model = build_model(config, start_from)
         objective = LocalizationObjective(model, config.loss, processes)
-        sampler = Sampler.of(config, open_clips(config, data, names=names), model)
+        sampler = Sampler.of(config, clips, model)
         return run_training(
             config,
             objective,
