@@ -21,6 +21,7 @@ LAUNCHES = {
     "many programs": ("scan forward", Case(multiprocessors=0), FORWARD),
     "chunks": ("scan forward", Case(multiprocessors=100), FORWARD),
     "backward": ("scan backward", Case(), BACKWARD),
+    "ordered backward": ("scan backward", Case(segments=12), BACKWARD),
 }
 missing = [tool for tool in ("cuobjdump", "nvdisasm", "ptxas") if not (triton_offline.TOOLS / tool).is_file()]
 needs_tools = pytest.mark.skipif(bool(missing), reason=f"Triton came without {', '.join(missing)}")
@@ -34,11 +35,26 @@ def compiled(name: str, card: Card) -> Code:
 
 
 @needs_tools
-@pytest.mark.parametrize(("name", "card"), [*product(LAUNCHES, (80, 90)), ("many programs", 89), ("backward", 89)])
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        *product(("few programs", "many programs", "chunks", "backward"), (80, 90)),
+        *product(("many programs", "backward"), (89,)),
+    ],
+)
 def test_the_loops_are_short_and_nothing_spills(name, card):
     code = compiled(name, card)
     assert code.stack == 0
     assert 1 < code.per_element() <= LAUNCHES[name][2][card]
+
+
+@needs_tools
+def test_an_order_costs_the_loops_nothing():
+    """Two registers are spilled, but outside the loops."""
+    code = compiled("ordered backward", 90)
+    assert code.stack <= 8
+    assert code.per_element("LDL") == code.per_element("STL") == 0
+    assert 1 < code.per_element() <= BACKWARD[90]
 
 
 @needs_tools
