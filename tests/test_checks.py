@@ -48,6 +48,7 @@ def test_check_shape_wants_a_tensor():
             TypeError,
             "u must hold real floating-point numbers, got torch.int64",
         ),
+        (lambda: checks.check_indices(torch.zeros(2), name="u"), TypeError, "u must be int64, got torch.float32"),
         (
             lambda: checks.check_same_dtype(torch.zeros(1), torch.zeros(1).half(), name="z", like_name="u"),
             TypeError,
@@ -90,6 +91,7 @@ def test_what_is_right_passes():
     x = torch.zeros(2)
     checks.check_same_shape(x, x, name="a", like_name="b")
     checks.check_floating(x.to(torch.bfloat16), name="a")
+    checks.check_indices(x.long(), name="a")
     checks.check_same_dtype(x, x, name="a", like_name="b")
     checks.check_same_device(x, x, name="a", like_name="b")
     checks.check_choice(None, ("a", None), name="a")

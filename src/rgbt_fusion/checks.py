@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
+import torch
 from torch import Tensor
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "check_divisible",
     "check_finite_number",
     "check_floating",
+    "check_indices",
     "check_positive_int",
     "check_same_device",
     "check_same_dtype",
@@ -77,6 +79,12 @@ def check_floating(x: Tensor, *, name: str) -> None:
     """Check that ``x`` holds real floating-point numbers; raise ``TypeError`` otherwise."""
     if not x.is_floating_point():
         raise TypeError(f"{name} must hold real floating-point numbers, got {x.dtype}")
+
+
+def check_indices(x: Tensor, *, name: str) -> None:
+    """Check that ``x`` holds int64 indices; raise ``TypeError`` otherwise."""
+    if x.dtype != torch.int64:
+        raise TypeError(f"{name} must be int64, got {x.dtype}")
 
 
 def check_same_dtype(x: Tensor, like: Tensor, *, name: str, like_name: str) -> None:

@@ -216,6 +216,17 @@ def test_compiled_and_exported_equal_eager() -> None:
             ShapeError,
             "length must be at least the number of indices 3, got 2",
         ),
+        (
+            lambda: restore_tokens(torch.zeros(1, 3, 3), torch.zeros(1, 3), 9),
+            TypeError,
+            "indices must be int64, got torch.float32",
+        ),
+        (
+            lambda: select_tokens(torch.zeros(1, 3, 3), torch.zeros(1, 3)),
+            TypeError,
+            "positions must be int64, got torch.float32",
+        ),
+        (lambda: kept_length(1.5, 9), ValueError, r"keep_ratio must be a finite number in \[0, 1\], got 1.5"),
         (lambda: template_mask("center", 8), ValueError, "kind must be one of 'centre_point'"),  # type: ignore[arg-type]
         (lambda: template_mask("box", 8), ValueError, "box_xywh_unit must be a tensor .* for kind 'box', got None"),
         (lambda: template_mask("all", 8, box_xywh_unit=torch.zeros(1, 4)), ValueError, "must be None for kind 'all'"),

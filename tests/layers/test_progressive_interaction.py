@@ -376,6 +376,8 @@ def test_bad_masks_are_named():
         state.reset(torch.zeros(3))
     with pytest.raises(TypeError, match="mask must be a tensor, got list"):
         state.reset([True, False, False])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="batch must not be negative, got -1"):
+        TMRState.initial(-1)
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,16 @@ def test_a_weight_of_zero_needs_no_inputs() -> None:
             ShapeError,
             r"tir must have the shape of rgb \(1, 2, 3\), got \(1, 3, 3\)",
         ),
+        (
+            lambda: concatenate_streams(*torch.zeros(2, 1, 4, 3), torch.zeros(1, 2)),
+            TypeError,
+            "indices must be int64, got torch.float32",
+        ),
+        (
+            lambda: concatenate_streams(*torch.zeros(2, 1, 4, 3), torch.zeros(1, 2).long(), template_length=3),
+            ValueError,
+            r"template_length must be in \[0, 2\], what 2 of 4 tokens leave, got 3",
+        ),
         (lambda: ResponseDistillationLoss(temperature=0), ValueError, "temperature must be above 0, got 0"),
         (lambda: ResponseDistillationLoss(form="probabilities"), ValueError, "form must be one of 'logits', 'literal'"),  # type: ignore[arg-type]
         (

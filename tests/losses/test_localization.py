@@ -132,6 +132,8 @@ def test_compiled_and_exported_equal_eager() -> None:
     [
         (lambda: gaussian_label(torch.zeros(2, 5), 16), ShapeError, r"box_cxcywh_unit must have shape \(B, N, 4\)"),
         (lambda: gaussian_label(torch.zeros(2, 4).long(), 16), TypeError, "box_cxcywh_unit must hold real"),
+        (lambda: gaussian_label(None, 16), TypeError, "box_cxcywh_unit must be a tensor of shape .*, got NoneType"),
+        (lambda: focal_heatmap_loss(None, torch.zeros(2)), TypeError, "score must be a tensor, got NoneType"),
         (lambda: gaussian_label(torch.zeros(2, 4), 0), ValueError, "grid must be at least 1, got 0"),
         (
             lambda: focal_heatmap_loss(torch.zeros(2), torch.zeros(3)),

@@ -10,6 +10,7 @@ from rgbt_fusion.checks import (
     ShapeError,
     check_choice,
     check_finite_number,
+    check_indices,
     check_positive_int,
     check_same_shape,
     check_shape,
@@ -56,12 +57,15 @@ class EliminatedStreams(NamedTuple):
 def kept_length(keep_ratio: float, length: int) -> int:
     """Return how many of ``length`` search tokens stay, ``ceil(keep_ratio * length)``.
 
+    Raises:
+        ValueError, TypeError: ``keep_ratio`` is no number in (0, 1].
+
     Example:
         >>> from rgbt_fusion.layers.candidate_elimination import kept_length
         >>> kept_length(0.7, 256), kept_length(0.7, 180), kept_length(0.7, 126)
         (180, 126, 89)
     """
-    return math.ceil(keep_ratio * length)
+    return math.ceil(_check_keep_ratio(keep_ratio) * length)
 
 
 def scheduled_keep_ratio(epoch: float, *, start: float = 20, stop: float = 100, keep_ratio: float = 0.7) -> float:
@@ -151,6 +155,7 @@ def select_tokens(tokens: Tensor, positions: Tensor) -> Tensor:
     """
     sizes = check_shape(tokens, "B L C", name="tokens")
     check_shape(positions, "B K", B=sizes["B"], name="positions")
+    check_indices(positions, name="positions")
     return tokens.gather(1, positions.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
@@ -167,6 +172,7 @@ def restore_tokens(tokens: Tensor, indices: Tensor, length: int) -> Tensor:
 
     Raises:
         ShapeError: another number of axes, another batch, fewer tokens than indices, more indices than ``length``.
+        TypeError: no tensors, or indices that are not int64.
 
     Example:
         >>> import torch
@@ -176,6 +182,7 @@ def restore_tokens(tokens: Tensor, indices: Tensor, length: int) -> Tensor:
     """
     sizes = check_shape(tokens, "B L C", name="tokens")
     kept = check_shape(indices, "B K", B=sizes["B"], name="indices")["K"]
+    check_indices(indices, name="indices")
     if kept > sizes["L"]:
         raise ShapeError(f"indices must be at most as many as tokens, L = {sizes['L']}, got {tuple(indices.shape)}")
     if kept > length:
@@ -415,8 +422,7 @@ def _split_by_score(
     if indices is None:
         indices = torch.arange(length, device=scores.device).expand(scores.shape[0], length)
     check_same_shape(indices, scores, name="indices", like_name="scores")
-    if indices.dtype != torch.int64:
-        raise TypeError(f"indices must be int64, got {indices.dtype}")
+    check_indices(indices, name="indices")
     kept = kept_length(keep_ratio, length)
     by_score = scores.argsort(dim=1, descending=True, stable=True)
     return by_score[:, :kept].sort(dim=1).values, by_score[:, kept:].sort(dim=1).values, indices

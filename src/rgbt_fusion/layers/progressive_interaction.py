@@ -55,6 +55,8 @@ class TMRState(NamedTuple):
         cls, batch: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
     ) -> "TMRState":
         """Return the state before the first frame: weight 0.5, difference 0."""
+        if batch < 0:
+            raise ValueError(f"batch must not be negative, got {batch}")
         weight = torch.full((batch,), 0.5, dtype=dtype, device=device)
         return cls(weight, torch.zeros_like(weight))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rgbt_fusion.checks import (
     check_choice,
     check_finite_number,
+    check_indices,
     check_positive_int,
     check_same_shape,
     check_shape,
@@ -59,6 +60,7 @@ def concatenate_streams(rgb: Tensor, tir: Tensor, indices: Tensor | None = None,
 
     Raises:
         ShapeError: the streams differ in shape; ``indices`` of another batch or number of axes.
+        ValueError, TypeError: a ``template_length`` out of range; ``indices`` that are not int64.
 
     Example:
         >>> import torch
@@ -75,6 +77,10 @@ def concatenate_streams(rgb: Tensor, tir: Tensor, indices: Tensor | None = None,
     if indices is None:
         return torch.cat((rgb, tir), dim=1)
     kept = check_shape(indices, "B K", B=sizes["B"], name="indices")["K"]
+    check_indices(indices, name="indices")
+    if not 0 <= template_length <= sizes["L"] - kept:
+        rule = f"in [0, {sizes['L'] - kept}], what {kept} of {sizes['L']} tokens leave"
+        raise ValueError(f"template_length must be {rule}, got {template_length}")
     template = torch.arange(template_length, device=indices.device).expand(sizes["B"], -1)
     places = torch.cat((template, template_length + indices), dim=1).unsqueeze(-1)
     places = places.expand(-1, template_length + kept, sizes["C"])

@@ -78,7 +78,8 @@ def gaussian_label(box_cxcywh_unit: Tensor, grid: int, *, overlap: float = 0.7) 
     Source:
         Law and Deng, "CornerNet", ECCV 2018, section 3.2; Ye et al., "OSTrack", ECCV 2022, section 3.4 and its code.
     """
-    boxes = box_cxcywh_unit.unsqueeze(1) if box_cxcywh_unit.dim() == 2 else box_cxcywh_unit
+    several = not isinstance(box_cxcywh_unit, Tensor) or box_cxcywh_unit.dim() != 2
+    boxes = box_cxcywh_unit if several else box_cxcywh_unit.unsqueeze(1)
     check_shape(boxes, "B N 4", name="box_cxcywh_unit")
     check_floating(boxes, name="box_cxcywh_unit")
     check_positive_int(grid, name="grid")
@@ -127,6 +128,8 @@ def focal_heatmap_loss(
     Source:
         Law and Deng, "CornerNet", ECCV 2018, eq. 1; Ye et al., "OSTrack", ECCV 2022, eq. 7.
     """
+    if not isinstance(score, Tensor):
+        raise TypeError(f"score must be a tensor, got {type(score).__name__}")
     check_same_shape(label, score, name="label", like_name="score")
     score, label = _at_least_float32(score), _at_least_float32(label)
     positive = label == 1
