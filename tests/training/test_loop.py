@@ -110,12 +110,24 @@ def test_elimination_sets_in_along_a_cosine():
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
     config = small_training(steps=30, optimiser={"learning_rate": 1e30, "clip_norm": 0.0}, checkpoint_every=1)
     with pytest.raises(
-        TrainingError, match=r"the loss of step \d+ is (nan|inf): lower optimiser.learning_rate"
+        TrainingError, match=r"the (loss|gradient) of step \d+ is (nan|inf): lower optimiser.learning_rate"
     ) as error:
         train(config, out=tmp_path, device="cpu")
     content = read_checkpoint(tmp_path / "checkpoint.pt")
     assert f"{tmp_path / 'checkpoint.pt'} holds the last checkpoint" in str(error.value)
     assert all(value.isfinite().all() for value in content["objective"].values())
+
+
+def test_a_gradient_that_is_not_finite_is_not_saved(tmp_path, monkeypatch):
+    def forward(self, batch, ratio):
+        weight = next(self.parameters())
+        # 0 at 0, where its slope is infinite
+        return dict.fromkeys(self.names, (weight - weight.detach()).abs().sqrt().sum())
+
+    monkeypatch.setattr(LocalizationObjective, "forward", forward)
+    with pytest.raises(TrainingError, match=r"the gradient of step 1 is (nan|inf): "):
+        train(small_training(steps=3, checkpoint_every=1), out=tmp_path, device="cpu")
+    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 def test_a_loss_that_was_never_finite_leaves_no_checkpoint(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from rgbt_fusion.training.objective import LocalizationObjective
 from rgbt_fusion.training.optimisation import learning_rate_factor, make_optimiser, set_learning_rate
 from rgbt_fusion.training.samples import Sampler, open_clips
 
-STEPS = 200
+STEPS = 140
 NARROW = {
     "dim": 64,
     "depth": 3,

@@ -293,15 +293,18 @@ class _Run:
         return values | {"learning_rate": self.learning_rate, "keep_ratio": self.keep_ratio}
 
     def _check_finite(self) -> None:
-        """Refuse to go on after a loss that is not finite: before its weights are saved."""
+        """Refuse to go on after a loss or a gradient that is not finite: before its weights are saved."""
         for step, row in self.history[-1:] if self.device.type == "cpu" else self.history:
-            loss = float(row[0])
-            if not isfinite(loss):
-                left = f"{self.path} holds the last checkpoint" if self.path.exists() else "there is no checkpoint yet"
-                raise TrainingError(
-                    f"the loss of step {step + 1} is {loss}: lower optimiser.learning_rate or optimiser.clip_norm, or "
-                    f"look at the data; {left}"
-                )
+            loss, norm = float(row[0]), float(row[-1])
+            # a scaler skips such gradients and tries a smaller scale
+            if isfinite(loss) and (isfinite(norm) or self.scaler.is_enabled()):
+                continue
+            what, value = ("gradient", norm) if isfinite(loss) else ("loss", loss)
+            left = f"{self.path} holds the last checkpoint" if self.path.exists() else "there is no checkpoint yet"
+            raise TrainingError(
+                f"the {what} of step {step + 1} is {value}: lower optimiser.learning_rate or optimiser.clip_norm, or "
+                f"look at the data; {left}"
+            )
 
     def save(self, step: int) -> None:
         """Write the checkpoint, then the model."""
