@@ -90,3 +90,5 @@ def test_the_sort_puts_numbers_and_their_places_in_order() -> None:
         values, indices = PLAIN_OPS[torch.ops.aten.sort.stable](x, stable=True, dim=1, descending=descending)
         expected = x.sort(dim=1, descending=descending)
         assert torch.equal(values, expected.values) and torch.equal(indices, expected.indices)
+        places = PLAIN_OPS[torch.ops.aten.argsort.stable](x, stable=True, dim=1, descending=descending)
+        assert torch.equal(places, expected.indices)

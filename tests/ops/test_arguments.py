@@ -189,3 +189,10 @@ def test_a_trusted_order_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
     ordered_causal_conv1d(x, of(6, 4), order=order, trusted_order=True)
     with pytest.raises(AssertionError, match="the order was read"):
         ordered_causal_conv1d(x, of(6, 4), order=order)
+
+
+def test_tensors_without_values_give_the_shape() -> None:
+    x, coefficients = of(2, 12, 6, device="meta"), of(2, 12, 4, device="meta")
+    scan = ordered_selective_scan(x, x, of(6, 4, device="meta"), coefficients, coefficients)
+    assert scan.out.is_meta and scan.out.shape == (2, 12, 6)
+    assert ordered_causal_conv1d(x, of(6, 4, device="meta")).shape == (2, 12, 6)

@@ -61,7 +61,7 @@ class StepCost:
 
 
 def summarise(model: TrackingNetwork) -> ModelSummary:
-    """Count a model's parts, parameters, tokens and multiply-accumulates.
+    """Count a model's parts, parameters, tokens and multiply-accumulates; it may lie on the meta device.
 
     Example:
         >>> from rgbt_fusion.benchmarking.model_summary import summarise
@@ -89,7 +89,9 @@ def summarise(model: TrackingNetwork) -> ModelSummary:
 
 def _step_inputs(model: TrackingNetwork) -> tuple[ImagePair, ImagePair]:
     sizes, generator = (model.template_size, model.search_size), torch.Generator().manual_seed(0)
-    template, search = (ImagePair(*torch.randn(2, 1, 3, size, size, generator=generator)) for size in sizes)
+    device = model.backbone.pos_embed_x.device
+    drawn = (torch.randn(2, 1, 3, size, size, generator=generator).to(device) for size in sizes)
+    template, search = (ImagePair(*images) for images in drawn)
     return template, search
 
 

@@ -99,7 +99,7 @@ def run_session(session: "InferenceSession", inputs: Mapping[str, Tensor]) -> di
 
 def _write(step: TrackerStep, path: Path) -> None:
     with torch.no_grad():
-        program = traced(step).run_decompositions({**torch.export.default_decompositions(), **PLAIN_OPS})
+        program = traced(step).run_decompositions(PLAIN_OPS)
         written = torch.onnx.export(
             program,
             dynamo=True,

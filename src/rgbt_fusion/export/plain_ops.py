@@ -33,7 +33,7 @@ def _in_order(x: Tensor, order: Tensor | None) -> Tensor:
 
 def _in_place(x: Tensor, order: Tensor | None) -> Tensor:
     """Undo :func:`_in_order`."""
-    return x if order is None else _in_order(x, order.argsort(-1))
+    return x if order is None else _in_order(x, order.argsort(dim=-1, stable=True))
 
 
 def _selective_scan(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,14 +96,23 @@ def _causal_conv1d(*values: Any) -> Tensor:
     return y.movedim(2, -1) if channels_first else y
 
 
-def _stable_sort(x: Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
+def _sort(x: Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
     """The sort that ONNX has: its TopK gives the lower index first among equals, as a stable sort does."""
     return torch.topk(x, x.shape[dim], dim, largest=descending, sorted=True)
+
+
+def _argsort(x: Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Tensor:
+    return _sort(x, dim=dim, descending=descending)[1]
 
 
 PLAIN_OPS: dict[Any, Callable[..., Any]] = {
     torch.ops.rgbt_fusion.selective_scan.default: _selective_scan,
     torch.ops.rgbt_fusion.causal_conv1d.default: _causal_conv1d,
-    torch.ops.aten.sort.stable: _stable_sort,
+    torch.ops.aten.sort.stable: _sort,
+    torch.ops.aten.argsort.stable: _argsort,
 }
-"""What takes the place of each op when an exported program is decomposed; forward only."""
+"""What takes the place of each op when an exported program is decomposed; forward only.
+
+Nothing else is taken apart: of a linear layer's own op an exporter makes one product with a constant, which can be
+quantised, of its parts a batched one with a broadcast weight.
+"""

@@ -12,7 +12,8 @@ from rgbt_fusion.checks import ShapeError, check_divisible, check_same_device, c
 def lower_to_autocast(*tensors: Any) -> tuple[Any, ...]:
     """Cast what varies over tokens to the autocast dtype of its device; outside autocast return it as it is."""
     device = next((x.device.type for x in tensors if isinstance(x, Tensor)), "cpu")
-    if not torch.is_autocast_enabled(device):
+    # tensors without values have no autocast to ask for
+    if device == "meta" or not torch.is_autocast_enabled(device):
         return tensors
     dtype = torch.get_autocast_dtype(device)
     # A constant B or C (D, N) is a parameter and keeps its precision.
