@@ -59,13 +59,12 @@ def _against_ostrack(options: Options, base: Workload, name: str, behind: str) -
     elif name in NAIVE and not options.quick:
         entries["written naively"] = _runs(base, options, name, "written naively")
     entries.setdefault(BASELINE, _runs(base, options, BASELINE))
-    title, memory = f"{name}{behind}", not options.quick
+    title, memory = f"{name}{behind}", not options.quick and name in (BASELINE, *NAIVE)
     return Comparison("models", "models", title, entries, BASELINE, clock_of(options), memory)
 
 
 def _forms(options: Options, base: Workload, name: str, behind: str) -> Comparison:
-    forms = {"eager": ""} | ({"compiled": "compiled"} if name == BASELINE or options.device != "cpu" else {})
-    skipped = {}
+    forms, skipped = {"eager": ""}, {}
     for form in ("ONNX Runtime", "int8", "ONNX Runtime, int8"):
         if options.device != "cpu":
             skipped[form] = "runs on cpu only"
@@ -73,6 +72,8 @@ def _forms(options: Options, base: Workload, name: str, behind: str) -> Comparis
             skipped[form] = reason
         elif name == BASELINE or form == "ONNX Runtime":
             forms[form] = form
+    if name == BASELINE or options.device != "cpu":
+        forms["compiled"] = "compiled"  # the last: exporting throws away what has been compiled
     entries = {label: _runs(base, options, name, form) for label, form in forms.items()}
     return Comparison(
         "models", "models-forms", f"{name}{behind}", entries, "eager", clock_of(options), errors=True, skipped=skipped

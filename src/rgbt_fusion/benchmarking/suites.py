@@ -228,7 +228,7 @@ def layers(options: Options) -> Iterator[Comparison]:
 def complexity(options: Options) -> Iterator[Comparison]:
     """AINet's Fig. 5 again: what is added to a two-stream ViT-B, over search resolution and over fused layers."""
     quick = ((128, 12), (192, 12), (256, 12))
-    full = tuple((px, 12) for px in (128, 192, 256, 320, 384)) + tuple((256, K) for K in (1, 3, 6))
+    full = tuple((px, 12) for px in (128, 192, 256, 384)) + tuple((256, K) for K in (1, 3, 6))
     backend = _backends(options)[0]
     for px, K in options.shapes or (quick if options.quick else full):
         tokens = (px // 16) ** 2 + (px // 32) ** 2

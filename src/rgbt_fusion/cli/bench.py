@@ -176,7 +176,7 @@ def _run(suites: list[str], options: "Options", effort: "Effort") -> Iterator[tu
                 _print(progress.console, comparison.full_title, rows[-len(comparison) :])
             if suite == "startup":
                 progress.update(bar, description=suite)
-                rows = measure_startup(3 if options.quick else effort.rounds)
+                rows = measure_startup(3 if options.quick else 5)
                 progress.update(bar, advance=1)
                 _print(progress.console, suite, rows)
             yield suite, rows
