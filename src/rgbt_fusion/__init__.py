@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from rgbt_fusion.evaluation.report import write_report as write_report
     from rgbt_fusion.evaluation.results import read_results as read_results
     from rgbt_fusion.evaluation.run import run_tracker as run_tracker
+    from rgbt_fusion.export.agreement import ExportError as ExportError
+    from rgbt_fusion.export.agreement import ExportReport as ExportReport
+    from rgbt_fusion.export.int8 import export_int8 as export_int8
+    from rgbt_fusion.export.onnx_file import export_onnx as export_onnx
+    from rgbt_fusion.export.program import export_program as export_program
     from rgbt_fusion.layers.attention_fusion import AllLayerSelfAttention as AllLayerSelfAttention
     from rgbt_fusion.layers.attention_fusion import CrossAttentionFusion as CrossAttentionFusion
     from rgbt_fusion.layers.candidate_elimination import CandidateElimination as CandidateElimination
@@ -65,6 +70,28 @@ if TYPE_CHECKING:
     from rgbt_fusion.losses.localization import LocalizationLoss as LocalizationLoss
     from rgbt_fusion.losses.localization import focal_heatmap_loss as focal_heatmap_loss
     from rgbt_fusion.losses.localization import gaussian_label as gaussian_label
+    from rgbt_fusion.models import TPMRI as TPMRI
+    from rgbt_fusion.models import AINet as AINet
+    from rgbt_fusion.models import CompensationTracker as CompensationTracker
+    from rgbt_fusion.models import EncoderSettings as EncoderSettings
+    from rgbt_fusion.models import Encoding as Encoding
+    from rgbt_fusion.models import ImagePair as ImagePair
+    from rgbt_fusion.models import ModelOutput as ModelOutput
+    from rgbt_fusion.models import MutualPromptTeacher as MutualPromptTeacher
+    from rgbt_fusion.models import OneStreamStudent as OneStreamStudent
+    from rgbt_fusion.models import OSTrack as OSTrack
+    from rgbt_fusion.models import TrackerModel as TrackerModel
+    from rgbt_fusion.models import TrackingNetwork as TrackingNetwork
+    from rgbt_fusion.models import TwoStream as TwoStream
+    from rgbt_fusion.models import create_model as create_model
+    from rgbt_fusion.models import list_models as list_models
+    from rgbt_fusion.models.checkpoints import CheckpointError as CheckpointError
+    from rgbt_fusion.models.checkpoints import LoadReport as LoadReport
+    from rgbt_fusion.models.checkpoints import convert_checkpoint as convert_checkpoint
+    from rgbt_fusion.models.checkpoints import load_checkpoint as load_checkpoint
+    from rgbt_fusion.models.checkpoints import load_model as load_model
+    from rgbt_fusion.models.checkpoints import save_checkpoint as save_checkpoint
+    from rgbt_fusion.models.tpmri import TPMRIState as TPMRIState
     from rgbt_fusion.ops._dispatch import backend_report as backend_report
     from rgbt_fusion.ops.causal_conv1d import causal_conv1d as causal_conv1d
     from rgbt_fusion.ops.causal_conv1d import ordered_causal_conv1d as ordered_causal_conv1d
@@ -117,6 +144,32 @@ _MODULES = {
     "layers.attention_fusion": ("AllLayerSelfAttention", "CrossAttentionFusion"),
     "losses.distillation": ("FeatureDistillationLoss", "HierarchicalDistillationLoss", "ResponseDistillationLoss"),
     "losses.localization": ("LocalizationLoss", "focal_heatmap_loss", "gaussian_label"),
+    "models": (
+        "AINet",
+        "CompensationTracker",
+        "EncoderSettings",
+        "Encoding",
+        "ImagePair",
+        "ModelOutput",
+        "MutualPromptTeacher",
+        "OSTrack",
+        "OneStreamStudent",
+        "TPMRI",
+        "TrackerModel",
+        "TrackingNetwork",
+        "TwoStream",
+        "create_model",
+        "list_models",
+    ),
+    "models.checkpoints": (
+        "CheckpointError",
+        "LoadReport",
+        "convert_checkpoint",
+        "load_checkpoint",
+        "load_model",
+        "save_checkpoint",
+    ),
+    "models.tpmri": ("TPMRIState",),
     "data.annotations": ("DataError",),
     "data.dataset_check": ("check_dataset",),
     "data.sequences": ("open_dataset", "open_sequence"),
@@ -125,6 +178,10 @@ _MODULES = {
     "evaluation.report": ("write_report",),
     "evaluation.results": ("read_results",),
     "evaluation.run": ("run_tracker",),
+    "export.agreement": ("ExportError", "ExportReport"),
+    "export.int8": ("export_int8",),
+    "export.onnx_file": ("export_onnx",),
+    "export.program": ("export_program",),
 }
 """Where the public names live; a module is imported when one of its names is first asked for."""
 
