@@ -13,7 +13,7 @@ from rgbt_fusion.models import create_model
 from rgbt_fusion.models.checkpoints import CheckpointError, load_model, save_checkpoint
 from rgbt_fusion.training import TrainConfig, TrainingError, config_from_table, train
 from rgbt_fusion.training.checkpoints import read_checkpoint
-from rgbt_fusion.training.loop import keep_ratio_at, pick_device
+from rgbt_fusion.training.loop import pick_device
 from rgbt_fusion.training.objective import LocalizationObjective
 
 
@@ -97,14 +97,6 @@ def test_every_way_of_training_takes_a_step(tmp_path, changes):
     result = train(small_training(steps=2, **changes), out=tmp_path, device="cpu")
     assert result.values["gradient_norm"] > 0
     assert torch.isfinite(torch.tensor(result.values["loss"]))
-
-
-def test_elimination_sets_in_along_a_cosine():
-    config = TrainConfig(model="ostrack_tiny_128", steps=300)
-    model = create_model("ostrack_tiny_128", **SMALL)
-    ratios = [keep_ratio_at(step, config, model) for step in (0, 20, 60, 100, 299)]
-    assert ratios == pytest.approx([1.0, 1.0, 0.85, 0.7, 0.7])
-    assert keep_ratio_at(299, config, create_model("two_stream_tiny_128", **SMALL)) is None
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
