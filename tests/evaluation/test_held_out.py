@@ -53,8 +53,8 @@ def test_scores_count_the_modality_that_fits():
         scores = score_tracker(Oracle, groups, name="still", modality=modality)
         # the start is the box of the shown modality, which counts as exact
         assert scores.metrics["MSR"] == pytest.approx(20 / 21)
-    assert scores.protocol.title == "the held-out synthetic world"
-    assert scores.fps
+        assert scores.protocol.title == "the held-out synthetic world"
+        assert scores.fps
 
 
 def test_groups_are_scored_alone_and_kept(tmp_path):
