@@ -97,7 +97,8 @@ class Run:
         self._check_finite()
         rows = self.processes.mean(torch.stack([row for _, row in self.history])).mean(0).tolist()
         self.history.clear()
-        values = dict(zip((*self.objective.names, "gradient_norm"), rows, strict=True))
+        names: tuple[str, ...] = (*self.objective.names, "gradient_norm")
+        values: dict[str, float] = dict(zip(names, rows, strict=True))
         return values | {"learning_rate": self.learning_rate, "keep_ratio": self.keep_ratio}
 
     def _check_finite(self) -> None:
