@@ -56,21 +56,10 @@ def test_every_model_becomes_a_file_that_gives_the_same(name: str, tmp_path: Pat
     (recorded,) = recorded_steps(step, 1, seed=7)
     found = run_session(session, dict(zip(step.input_names, recorded.inputs, strict=True)))
     torch.testing.assert_close(found, recorded.outputs, atol=1e-4, rtol=0)
-
-
-def test_int8_makes_the_file_smaller_and_says_what_it_costs(tmp_path: Path) -> None:
-    model = tiny("two_stream_tiny_128", depth=1, dim=256)
-    export_onnx(model, tmp_path / "step.onnx", batch=2)
-    report = export_int8(model, tmp_path / "step.onnx", tmp_path / "int8.onnx", batch=2)
-    weights = sum(p.numel() for block in model.backbone.blocks for p in block.parameters() if p.dim() == 2)
-    saved = (tmp_path / "step.onnx").stat().st_size - report.size_bytes
-    # three of four bytes, less the scales and the nodes that round
-    assert 2.6 * weights < saved < 3 * weights
-    integers = [node for node in onnx.load(report.path).graph.node if node.op_type == "MatMulInteger"]
-    assert len(integers) == 4  # qkv, proj, fc1, fc2
-    assert 1e-5 < report.errors["score_map"] < 0.1
-    assert report.box.centre_px <= report.box.largest_centre_px
-    assert report.steps == 8 and "int8 linear layers" in str(report)
+    if name.startswith("ainet"):
+        # with a layer whose weight the quantiser turns round, and scans, which stay as they are
+        assert export_int8(model, tmp_path / "step.onnx", tmp_path / "int8.onnx").errors["score_map"] < 0.2
+        assert scans(tmp_path / "int8.onnx") == 3
 
 
 def test_a_file_that_does_not_agree_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
