@@ -13,7 +13,7 @@ from rgbt_fusion.training.objective import LocalizationObjective
 from rgbt_fusion.training.optimisation import learning_rate_factor, make_optimiser, set_learning_rate
 from rgbt_fusion.training.samples import Sampler, open_clips
 
-STEPS = 140
+STEPS = 200
 NARROW = {
     "dim": 64,
     "depth": 3,
@@ -54,7 +54,7 @@ def test_no_family_is_left_out():
 )
 def test_sixteen_pairs_are_learnt_by_heart(name):
     optimiser = OptimiserConfig(
-        learning_rate=3e-3, backbone_factor=1.0, weight_decay=0.0, schedule="cosine", warmup_steps=10
+        learning_rate=2e-3, backbone_factor=1.0, weight_decay=0.0, schedule="cosine", warmup_steps=10
     )
     data = DataConfig(sequences=20, challenges=("none",))
     config = TrainConfig(model=name, overrides=NARROW, data=data, optimiser=optimiser, steps=STEPS)
