@@ -56,8 +56,7 @@ def measure(
             error=errors.get(label),
             **_counts(workload),
         )
-        # what a tracker is compared with is measured in a comparison of its own, and what is slow is run only once
-        if comparison.memory and (not rows or (workload.task != "model" and clocks[label].wall_ms.samples > 1)):
+        if comparison.memory and (not rows or _worth_its_memory(workload, clocks[label].wall_ms.samples)):
             on_progress(f"memory of {label}", 0.0)
             row = replace(row, extra_bytes=meter.peak_extra_bytes(workload), resident_bytes=_resident_bytes(workload))
         rows.append(row)
@@ -103,6 +102,14 @@ def _errors(
         if key not in truths:
             truths[key] = exact_results(workload)
         yield label, error_against_float64(workload, truths[key])
+
+
+def _worth_its_memory(workload: Workload, samples: int) -> bool:
+    """Say whether the memory of a contender that is not ours is asked for."""
+    if workload.task == "model":
+        return False  # each tracker is the first in a comparison of its own
+    # what was too slow to run twice is run again only where memory is the question
+    return samples > 1 or workload.task == "fusion"
 
 
 def _resident_bytes(workload: Workload) -> int | None:
