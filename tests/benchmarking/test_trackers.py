@@ -2,9 +2,15 @@ import pytest
 import torch
 
 from rgbt_fusion.benchmarking.trackers import FORMS, TRACKERS, build, frame_step, network_step, parse
+from rgbt_fusion.models import list_models
 
 SLOW_FORMS = ("compiled", "ONNX Runtime", "ONNX Runtime, int8")
 """Forms that take tens of seconds to make; the export and the compilation have tests of their own."""
+
+
+def test_every_model_is_measured():
+    measured = {preset.name.format("tiny_128") for preset in TRACKERS.values()}
+    assert {name for name in list_models() if "tiny_128" in name} == measured
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)
