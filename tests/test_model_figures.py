@@ -11,7 +11,8 @@ import torch
 from rgbt_fusion.benchmarking.model_summary import ModelSummary, summarise
 from rgbt_fusion.models import create_model, list_models
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "models.md").read_text()
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "models.md").read_text()
 ROWS = re.findall(
     r"^\| `(\w+_vitb_\w+)`(?:, `keep_ratio=([\d.]+)`)? \|.*\| ([\d,]+) \| ([\d.]+) \|$", PAGE, re.MULTILINE
 )
@@ -35,6 +36,15 @@ def test_parameters_and_arithmetic_are_those_on_the_page(
     summary = counted(name, **({"keep_ratio": float(keep_ratio)} if keep_ratio else {}))
     assert f"{summary.parameters:,}" == parameters
     assert f"{summary.macs / 1e9:.1f}" == macs
+
+
+def test_the_readme_says_the_same() -> None:
+    page = {name: (parameters, macs) for name, keep_ratio, parameters, macs in ROWS if not keep_ratio}
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| `(\w+_vitb_\w+)` \|.*\| ([\d.]+) M \| ([\d.]+) \|$", readme, re.MULTILINE)
+    assert len(rows) >= 8
+    for name, millions, macs in rows:
+        assert (f"{int(page[name][0].replace(',', '')) / 1e6:.1f}", page[name][1]) == (millions, macs), name
 
 
 def row(title: str) -> str:

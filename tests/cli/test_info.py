@@ -1,3 +1,4 @@
+import json
 import sys
 from pathlib import Path
 
@@ -5,8 +6,13 @@ import pytest
 import torch
 
 from rgbt_fusion import __version__, backend_report
+from rgbt_fusion.benchmarking import model_summary
+from rgbt_fusion.benchmarking.model_summary import StepCost
+from rgbt_fusion.benchmarking.timing import Spread
 from rgbt_fusion.cli import info as info_command
 from rgbt_fusion.cli.info import EXTRAS, info
+from rgbt_fusion.models import create_model
+from rgbt_fusion.models.checkpoints import save_checkpoint
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -52,3 +58,37 @@ def test_extras_are_those_of_the_package():
 def test_what_there_is_not_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         info(**options)
+
+
+def test_a_model_is_described_part_by_part(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    info("ainet_tiny_128", static=True)
+    out = capsys.readouterr().out
+    parameters = sum(p.numel() for p in create_model("ainet_tiny_128").parameters())
+    for shown in ("backbone.blocks", "dfm", "ofm", "box_head", f"{parameters:,}", "16 template, 64 search", "G a step"):
+        assert shown in out
+    assert "latency" not in out
+
+
+def test_a_file_is_described_as_json_with_the_cost_of_a_step(tmp_path, capsys, monkeypatch):
+    save_checkpoint(create_model("ostrack_tiny_128", keep_ratio=0.5), tmp_path / "own")
+    cost = StepCost(1, Spread(5.0, 4.0, 6.0, 3), Spread(7.0, 6.0, 8.0, 3), 300_000_000)
+    monkeypatch.setattr(model_summary, "measure_step", lambda model: cost)
+    info(str(tmp_path / "own"), json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["search_tokens"] == [64, 64, 32, 16, 8]
+    assert found["step"] == {
+        "threads": 1,
+        "cpu_ms": [5.0, 4.0, 6.0, 3],
+        "wall_ms": [7.0, 6.0, 8.0, 3],
+        "peak_resident_bytes": 300_000_000,
+    }
+    info(str(tmp_path / "own"))
+    out = capsys.readouterr().out
+    assert "300 MB at the peak of a fresh process" in out
+    assert "5.0 ms of CPU time, 7.0 ms by the clock (1 thread)" in out
+
+
+def test_what_belongs_to_a_model_needs_one():
+    with pytest.raises(ValueError, match="--json and --static must come with MODEL"):
+        info(json=True)
