@@ -50,7 +50,7 @@ def test_no_family_is_left_out():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.environ.get("RGBT_FUSION_KILLS"), reason="learning by heart takes minutes: make soak does it")
+@pytest.mark.skipif(not os.environ.get("RGBT_FUSION_KILLS"), reason="by heart takes minutes: see make soak")
 @pytest.mark.parametrize("name", PRESETS)
 def test_sixteen_pairs_are_learnt_by_heart(name):
     optimiser = OptimiserConfig(
