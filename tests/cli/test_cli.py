@@ -88,3 +88,11 @@ def test_a_backend_that_cannot_run_is_the_users_to_know(monkeypatch, capsys):
 def test_an_interruption_leaves_quietly(monkeypatch, capsys):
     monkeypatch.setattr("rgbt_fusion.cli.app", fail_with(KeyboardInterrupt()))
     assert run(capsys) == (130, "", "interrupted\n")
+
+
+def test_an_interrupted_command_says_so(monkeypatch, capsys):
+    def press(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rgbt_fusion.data.dataset_check.guess_layout", press)
+    assert run(capsys, "data", "check", ".") == (130, "", "interrupted\n")

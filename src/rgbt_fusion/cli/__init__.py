@@ -33,6 +33,9 @@ COMMANDS = {
 }
 """Every command, or group of commands, in the order in which the help shows them."""
 
+INTERRUPTED = 130
+"""The status of a process that Ctrl-C ended."""
+
 TRACEBACK_VARIABLE = "RGBT_FUSION_TRACEBACK"
 """The environment variable that shows where an error comes from."""
 
@@ -70,13 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
         status = app(given, prog_name="rgbt-fusion", standalone_mode=False)
-    except KeyboardInterrupt:
-        _leave("interrupted", 130)
+    except (KeyboardInterrupt, typer.Abort):
+        _leave("interrupted", INTERRUPTED)
     except Exception as error:
         message = _user_error(error)
         if message is None or os.environ.get(TRACEBACK_VARIABLE):
             raise
         _leave(message, 2)
+    if status == INTERRUPTED:  # what typer makes of an interruption within a command
+        _leave("interrupted", INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -84,8 +89,6 @@ def _user_error(error: Exception) -> str | None:
     """Return what to tell the user in one line, or None where the error is a fault of the program."""
     if type(error).__name__ == "NoArgsIsHelpError":
         return error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
-    if type(error).__name__ == "Abort":
-        return "interrupted"
     if hasattr(error, "format_message"):  # of the command line itself: an unknown command, option or value
         return f"error: {error.format_message()}"  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(error, OSError) and error.strerror and error.filename:
