@@ -21,8 +21,7 @@ test-matrix: $(READY)
 
 # Training killed twenty times at random moments, where `make test` kills it three times.
 soak: $(READY)
-	RGBT_FUSION_KILLS=20 $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/training/test_resume.py \
-		tests/training/test_overfitting.py
+	RGBT_FUSION_KILLS=20 $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/training/test_resume.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
