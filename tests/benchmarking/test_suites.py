@@ -3,7 +3,7 @@ import pytest
 from rgbt_fusion.benchmarking.cases import CASES
 from rgbt_fusion.benchmarking.suites import SCAN_SHAPES, SUITES, Options, comparisons
 from rgbt_fusion.benchmarking.tables import TABLES
-from rgbt_fusion.benchmarking.workloads import TASKS
+from rgbt_fusion.benchmarking.workloads import TASKS, prepare, shrunk
 
 
 @pytest.mark.parametrize("quick", [False, True], ids=["full", "quick"])
@@ -90,3 +90,10 @@ def test_every_case_with_a_full_size_is_measured_beside_its_counterpart():
 def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         comparisons(["scan"], options)
+
+
+def test_what_is_run_before_memory_is_measured_runs():
+    attending = [one for one in comparisons(["layers"], Options()) if one.table == "attention-scores"]
+    for workload in (workload for one in attending for workload in one.entries.values()):
+        prepare(shrunk(workload))()
+    assert len(attending) == 2

@@ -399,5 +399,5 @@ def shrunk(workload: Workload) -> Workload:
     if workload.task in ("model", "track"):
         tracker, _, form = parse(workload.contender)
         return replace(workload, contender=f"{tracker}: tiny_128, {form}")
-    small = {"B": 1, "D": 16, "L": 8, "C": 64, "N": 4, "K": 1}
+    small = {"B": 1, "D": 16, "L": 8, "C": 64, "N": 4, "K": 1, "T": 1}
     return replace(workload, sizes={axis: min(size, small.get(axis, size)) for axis, size in workload.sizes.items()})
