@@ -32,8 +32,6 @@ ROWS = [
     row("OSTrack", 100.0, table="models", comparison="AINet, released widths"),
     row("int8", 60.0, table="models-forms", comparison="OSTrack", error={"score": 0.004}),
     row("eager", 100.0, table="models-forms", comparison="OSTrack", error={"score": 0.0}),
-    row("tracker", 54.5, table="models-frames", comparison="OSTrack"),
-    row("network", 50.0, table="models-frames", comparison="OSTrack"),
     row("from rgbt_fusion import DFM", 30.0, table="startup", clock="wall"),
 ]
 
@@ -60,7 +58,6 @@ ROWS = [
         ("OSTrack-256, linear layers in int8, over eager", "0.60x"),
         ("difference of the score with linear layers in int8", "0.0040"),
         ("whole process of AINet-256, four steps", "1.00 GB"),
-        ("tracker around the network, a frame of 640 x 480", "4.5 ms"),
         ("`from rgbt_fusion import DFM` beyond `import torch`", "0.030 s"),
     ],
 )

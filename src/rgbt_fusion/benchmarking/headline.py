@@ -126,11 +126,6 @@ def _process(name: str) -> Callable[[Sequence[Row]], str]:
     return read
 
 
-def _around_the_network(rows: Sequence[Row]) -> str:
-    pairs = _pairs(rows, "models-frames", "tracker", "network")
-    return _range((_median(a) - _median(b) for a, b in pairs), " ms")
-
-
 _LOOP, _USUAL, _FASTEST = "reference loop", "PyTorch loop", "chunked PyTorch loop"
 _RELEASED, _SINGLE = "copies as released", "single copies, (B, L, D)"
 _SHARE = "share of convolution and scan in a Mamba block"
@@ -194,7 +189,6 @@ FIGURES: tuple[Figure, ...] = (
     Figure("OSTrack-256 in ONNX Runtime with int8 over eager", "0.65x", _tracker("OSTrack", "ONNX Runtime, int8")),
     Figure("difference of the score in ONNX Runtime with int8", "0.03", _score_difference("ONNX Runtime, int8")),
     Figure("whole process of AINet-256, four steps", "1.2 GB", _process("AINet, released widths"), True),
-    Figure("tracker around the network, a frame of 640 x 480", "5 ms", _around_the_network, True),
     Figure("`from rgbt_fusion import DFM` beyond `import torch`", "0.2 s",
            _startup("from rgbt_fusion import DFM"), True),
     Figure("`rgbt-fusion --help`", "0.5 s", _startup("rgbt-fusion --help"), True),

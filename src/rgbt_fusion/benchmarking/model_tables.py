@@ -50,17 +50,17 @@ def settings_table(rows: Sequence[Row]) -> Table:
 
 
 def frames_table(rows: Sequence[Row]) -> Table:
-    """One line a tracker: frames a second of the network alone and from the frame to the box, and what lies between."""
+    """One line a tracker: frames a second of the network alone and from the frame to the box."""
     lines = []
     for title, group in by_comparison(rows).items():
         network, tracker = (row.time for row in group)
         if network is None or tracker is None:
             continue
         cells = [cell for spread in (network, tracker) for cell in (milliseconds(spread), number(1e3 / spread.median))]
-        lines.append([title, *cells, number(tracker.median - network.median)])
+        lines.append([title, *cells])
     clock = rows[0].clock
     columns = [f"network, {clock} ms", "frames a second", f"end to end, {clock} ms", "frames a second"]
-    return Table(["tracker", *columns, "around the network, ms"], lines)
+    return Table(["tracker", *columns], lines)
 
 
 def _counts(row: Row) -> list[str]:
