@@ -228,11 +228,17 @@ def _square(frame: Frame, left: int, top: int, side: int, size: int) -> Tensor:
     if side <= 4 * size:
         planes = _planes(_cut(frame, left, side, np.arange(top, top + side)))
         return interpolate(planes, (size, size), mode="bilinear", align_corners=False)
-    # of a large square only the two rows around each row of the crop are needed
+    # of a large square only the two rows around each row of the crop are needed, where they are inside
     steps = (np.arange(size) + 0.5) * (side / size) - 0.5
     above = np.floor(steps).astype(np.int64)
-    rows = _planes(_cut(frame, left, side, top + np.concatenate((above, above + 1))))
-    upper, lower = interpolate(rows, (2 * size, size), mode="bilinear", align_corners=False).float().chunk(2, dim=2)
+    rows = top + np.concatenate((above, above + 1))
+    inside = np.flatnonzero((rows >= 0) & (rows < height))
+    sampled = torch.zeros(1, 3 if frame.ndim == 3 and frame.shape[2] == 3 else 1, 2 * size, size)
+    if len(inside):
+        planes = _planes(_cut(frame, left, side, rows[inside]))
+        found = interpolate(planes, (len(inside), size), mode="bilinear", align_corners=False)
+        sampled[:, :, torch.from_numpy(inside)] = found.float()
+    upper, lower = sampled.chunk(2, dim=2)
     return upper.lerp(lower, torch.from_numpy(steps - above).float().view(-1, 1))
 
 
