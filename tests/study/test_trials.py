@@ -42,7 +42,7 @@ def test_a_study_goes_on_where_it_was(tmp_path):
     def listen(what, progress):
         said.append((what, progress is not None))
 
-    first = run_study(tmp_path, ["tir"], [1], TINY, device="cpu", workers=1, on_progress=listen)
+    first = run_study(tmp_path, ["tir"], [1], TINY, device="cpu", workers=0, on_progress=listen)
     assert ("backbone: training", True) in said
     assert said[-1][0].startswith("TIR only, seed 1: success 0.")
     (trial,) = first

@@ -32,7 +32,7 @@ def study(
     backbone_steps: Annotated[int, typer.Option(help="Steps of the backbone.")] = 3000,
     sequences: Annotated[int, typer.Option(help="Held-out sequences of each challenge.")] = 10,
     frames: Annotated[int, typer.Option(help="Their length.")] = 60,
-    workers: Annotated[int, typer.Option(help="Processes that make samples, and that track.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that make samples, and that track; 0 does all in one.")] = 1,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
     table: Annotated[bool, typer.Option("--table", help="Train nothing; show the tables of result files.")] = False,

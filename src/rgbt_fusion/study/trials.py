@@ -57,7 +57,7 @@ def run_study(
         settings: what all have in common.
         backbone: a file to start from; None trains one, ``settings.backbone_steps`` long.
         device: as in :func:`~rgbt_fusion.training.train`.
-        workers: processes that make samples, and that track.
+        workers: processes that make samples, and that track; 0 does all in this one.
         on_progress: called with what is going on and, while something is trained, how far it is.
 
     Raises:
@@ -156,7 +156,7 @@ class _Study:
             held_out_sequences(HARD, sequences=settings.sequences, frames=settings.frames),
             name=name,
             modality=variant.modality,
-            workers=self.workers,
+            workers=max(1, self.workers),
         )
         model = load_model(result.model)
         lines, seconds = _read_log(result.log, config.batch_size)
