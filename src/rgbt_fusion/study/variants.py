@@ -169,7 +169,7 @@ _FUSIONS = ("sum", "dfm", "dfm_ofm", "tpi", "prompter", "compensation", "distill
 
 QUESTIONS = (
     *(
-        Question(f"{VARIANTS[name].title} against the better single modality, {where}", name, ("rgb", "tir"), (where,))
+        Question(f"{VARIANTS[name].title} against the better single modality, {where.replace('_', ' ')}", name, ("rgb", "tir"), (where,))
         for where in ("night", "thermal_crossover")
         for name in _FUSIONS
     ),
