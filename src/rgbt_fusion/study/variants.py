@@ -169,8 +169,13 @@ _FUSIONS = ("sum", "dfm", "dfm_ofm", "tpi", "prompter", "compensation", "distill
 
 QUESTIONS = (
     *(
-        Question(f"{VARIANTS[name].title} against the better single modality, {where.replace('_', ' ')}", name, ("rgb", "tir"), (where,))
-        for where in ("night", "thermal_crossover")
+        Question(
+            f"{VARIANTS[name].title} against the better single modality, {challenge.replace('_', ' ')}",
+            name,
+            ("rgb", "tir"),
+            (challenge,),
+        )
+        for challenge in ("night", "thermal_crossover")
         for name in _FUSIONS
     ),
     Question("DFM against the plain sum", "dfm", ("sum",)),
