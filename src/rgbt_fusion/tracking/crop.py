@@ -226,8 +226,7 @@ def _square(frame: Frame, left: int, top: int, side: int, size: int) -> Tensor:
         # nearly all of the square is outside: sampling it costs less than holding it
         return _sample(frame, *_pixel_grid(left, top, side, size))
     if side <= 4 * size:
-        planes = _planes(_cut(frame, left, side, np.arange(top, top + side)))
-        return interpolate(planes, (size, size), mode="bilinear", align_corners=False)
+        return _resized(_cut(frame, left, side, range(top, top + side)), size, size)
     # of a large square only the two rows around each row of the crop are needed, where they are inside
     steps = (np.arange(size) + 0.5) * (side / size) - 0.5
     above = np.floor(steps).astype(np.int64)
@@ -235,25 +234,34 @@ def _square(frame: Frame, left: int, top: int, side: int, size: int) -> Tensor:
     inside = np.flatnonzero((rows >= 0) & (rows < height))
     sampled = torch.zeros(1, 3 if frame.ndim == 3 and frame.shape[2] == 3 else 1, 2 * size, size)
     if len(inside):
-        planes = _planes(_cut(frame, left, side, rows[inside]))
-        found = interpolate(planes, (len(inside), size), mode="bilinear", align_corners=False)
+        found = _resized(_cut(frame, left, side, rows[inside]), len(inside), size)
         sampled[:, :, torch.from_numpy(inside)] = found.float()
     upper, lower = sampled.chunk(2, dim=2)
     return upper.lerp(lower, torch.from_numpy(steps - above).float().view(-1, 1))
 
 
-def _cut(frame: Frame, left: int, side: int, rows: NDArray[np.int64]) -> Frame:
-    """Return some rows of ``side`` pixels, zeros outside the frame."""
+def _cut(frame: Frame, left: int, side: int, rows: range | NDArray[np.int64]) -> Frame:
+    """Return some rows of ``side`` pixels, zeros outside the frame; rows given by their numbers are all inside."""
     height, width = frame.shape[:2]
     x0, x1 = max(left, 0), max(min(left + side, width), 0)
-    contiguous = rows[-1] - rows[0] == len(rows) - 1
-    if contiguous and rows[0] >= 0 and rows[-1] < height and x1 - x0 == side:
-        return frame[rows[0] : rows[-1] + 1, x0:x1]
+    skipped = 0
+    if isinstance(rows, range):
+        # a run of rows is copied several times as fast as rows by their numbers, or not at all
+        start, stop = max(rows.start, 0), max(min(rows.stop, height), 0)
+        found, skipped = frame[start:stop, x0:x1], start - rows.start
+    else:
+        found = frame[rows, x0:x1]
+    if found.shape[:2] == (len(rows), side):
+        return found
     cut = np.zeros((len(rows), side, *frame.shape[2:]), dtype=frame.dtype)
-    inside = (rows >= 0) & (rows < height)
-    if x1 > x0:
-        cut[inside, x0 - left : x1 - left] = frame[rows[inside], x0:x1]
+    if found.size:
+        cut[skipped : skipped + len(found), x0 - left : x1 - left] = found
     return cut
+
+
+def _resized(image: Frame, height: int, width: int) -> Tensor:
+    """Return an image resized: ``(1, C, height, width)``."""
+    return interpolate(_planes(image), (height, width), mode="bilinear", align_corners=False)
 
 
 def _warped(tir: Frame, left: int, top: int, side: int, size: int, tir_from_rgb: ArrayLike) -> Tensor:
