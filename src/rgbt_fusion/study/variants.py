@@ -170,16 +170,18 @@ _FUSIONS = ("sum", "dfm", "dfm_ofm", "tpi", "prompter", "compensation", "distill
 QUESTIONS = (
     *(
         Question(
-            f"{VARIANTS[name].title} against the better single modality, {challenge.replace('_', ' ')}",
-            name,
-            ("rgb", "tir"),
-            (challenge,),
+            f"{VARIANTS[name].title} against the better single modality, {where}", name, ("rgb", "tir"), challenges
         )
-        for challenge in ("night", "thermal_crossover")
+        for where, challenges in (
+            ("all challenges", HARD),
+            ("night", ("night",)),
+            ("thermal crossover", ("thermal_crossover",)),
+        )
         for name in _FUSIONS
     ),
     Question("DFM against the plain sum", "dfm", ("sum",)),
     Question("OFM on top of DFM", "dfm_ofm", ("dfm",)),
+    Question("DFM + OFM against the plain sum", "dfm_ofm", ("sum",)),
     Question("a learned order against a frozen one", "dfm_ofm", ("dfm_ofm_frozen",)),
     Question("a learned order against none", "dfm_ofm", ("dfm_ofm_fixed",)),
     Question("TPI against the plain sum", "tpi", ("sum",)),
