@@ -3,6 +3,7 @@
 import importlib.abc
 import os
 import sys
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -34,6 +35,17 @@ def pytest_configure(config: pytest.Config) -> None:
     # The warning has its own test; in a run without the compiled kernels every other test would meet it too.
     if os.environ.get("RGBT_FUSION_EXPECT_NO_NATIVE"):
         config.addinivalue_line("filterwarnings", "ignore:rgbt_fusion was installed without:RuntimeWarning")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute on one thread of the CPU."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def allowed_skips() -> list[tuple[str, str]]:

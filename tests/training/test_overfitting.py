@@ -48,7 +48,9 @@ def test_no_family_is_left_out():
     }
 
 
+# on one thread: networks this small gain nothing from a second, and lose much where another process has the core
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", PRESETS)
 def test_sixteen_pairs_are_learnt_by_heart(name):
     optimiser = OptimiserConfig(

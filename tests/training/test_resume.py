@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,8 @@ KILLS = int(os.environ.get("RGBT_FUSION_KILLS", "3"))
 SCRIPT = [sys.executable, "-W", "ignore", one_training.__file__]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums of floats depend on how many threads share them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+# sums of floats depend on how many threads share them
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
