@@ -37,7 +37,7 @@ docs: $(READY)
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 # torch comes first and pinned: what else is installed then finds its requirement met.
-$(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard src/rgbt_fusion/ops/*.c src/rgbt_fusion/ops/*.h)
+$(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard src/rgbt_fusion/ops/native/*.c src/rgbt_fusion/ops/native/*.h)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch
 	$(PIP) --force-reinstall --no-deps --no-cache-dir -e .
@@ -45,4 +45,4 @@ $(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard src/rgbt_fusi
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist .bench docs/_build src/rgbt_fusion/ops/*.so
+	rm -rf $(VENV) build dist .bench docs/_build src/rgbt_fusion/ops/native/*.so

@@ -1,7 +1,9 @@
-"""Compile the native CPU kernels: a build hook of hatchling, and `python hatch_build.py` for a working tree.
+"""Compile the native CPU kernels: a build hook of hatchling, and `python hatch_build.py` for a
+working tree.
 
-The library links nothing but libc and is loaded through ctypes, so one wheel serves every Python and torch version of
-its platform. Without a working C compiler the package is built all the same, as a pure wheel that needs PyTorch alone.
+The library links nothing but libc and is loaded through ctypes, so one wheel serves every Python
+and torch version of its platform. Without a working C compiler the package is built all the same,
+as a pure wheel that needs PyTorch alone.
 """
 
 import os
@@ -20,13 +22,26 @@ try:
 except ImportError:  # compiling in place needs no hatchling
     BuildHookInterface = object
 
-SOURCES = Path(__file__).parent / "src" / "rgbt_fusion" / "ops"
+SOURCES = Path(__file__).parent / "src" / "rgbt_fusion" / "ops" / "native"
 LIBRARY = "librgbt_fusion_cpu" + (".dylib" if sys.platform == "darwin" else ".so")
 
-# No -ffast-math: NaN and infinity must come through. Single flags, because -march=x86-64-v4 needs a recent compiler.
-FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=fast", "-w"]
+# No -ffast-math: NaN and infinity must come through. Single flags, because -march=x86-64-v4 needs a
+# recent compiler.
+FLAGS = [
+    "-std=gnu11",
+    "-O3",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fno-math-errno",
+    "-ffp-contract=fast",
+    "-w",
+]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
-LEVELS = {"baseline": [], "avx2": AVX2, "avx512": [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"]}
+LEVELS = {
+    "baseline": [],
+    "avx2": AVX2,
+    "avx512": [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"],
+}
 
 
 class CannotCompileError(Exception):
@@ -63,7 +78,8 @@ def _run(command: list[str]) -> None:
 
 
 def compile_library(target: Path) -> None:
-    """Compile one object for each instruction set, link them, and put the library at ``target`` in one step.
+    """Compile one object for each instruction set, link them, and put the library at ``target`` in
+    one step.
 
     Raises:
         CannotCompileError: no compiler, or it fails.
@@ -71,12 +87,23 @@ def compile_library(target: Path) -> None:
     compiler, flags = _compiler(), [*FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
     with tempfile.TemporaryDirectory() as folder:
         dispatcher = Path(folder) / "dispatcher.o"
-        commands = [[*compiler, *flags, "-c", str(SOURCES / "_cpu.c"), "-o", str(dispatcher)]]
+        commands = [[*compiler, *flags, "-c", str(SOURCES / "cpu.c"), "-o", str(dispatcher)]]
         objects = [dispatcher]
         for level, extra in _levels().items():
             objects.append(Path(folder) / f"{level}.o")
-            source = str(SOURCES / "_cpu_level.c")
-            commands.append([*compiler, *flags, *extra, f"-DLEVEL={level}", "-c", source, "-o", str(objects[-1])])
+            source = str(SOURCES / "level.c")
+            commands.append(
+                [
+                    *compiler,
+                    *flags,
+                    *extra,
+                    f"-DLEVEL={level}",
+                    "-c",
+                    source,
+                    "-o",
+                    str(objects[-1]),
+                ]
+            )
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(_run, commands))
         shared = ["-dynamiclib"] if sys.platform == "darwin" else ["-shared"]
@@ -84,16 +111,20 @@ def compile_library(target: Path) -> None:
         _run([*compiler, *shared, *map(str, objects), "-o", str(linked), "-lpthread", "-lm"])
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(linked, target.with_suffix(".new"))
-        target.with_suffix(".new").replace(target)  # a process that has the old library mapped keeps it
+        target.with_suffix(".new").replace(
+            target
+        )  # a process that has the old library mapped keeps it
 
 
 class CustomBuildHook(BuildHookInterface):
-    """Adds the compiled library to the wheel; on any failure leaves a pure wheel behind and says so."""
+    """Adds the compiled library to the wheel; on any failure leaves a pure wheel behind and says
+    so."""
 
     folder: Path | None = None
 
     def initialize(self, version: str, build_data: dict) -> None:
-        """Compile beside the sources for an editable install, into a folder of its own for a wheel."""
+        """Compile beside the sources for an editable install, into a folder of its own for a
+        wheel."""
         if self.target_name != "wheel":
             return
         if version != "editable":
@@ -102,12 +133,16 @@ class CustomBuildHook(BuildHookInterface):
         try:
             compile_library(target)
         except CannotCompileError as error:
-            self.app.display_warning(f"rgbt_fusion: no compiled CPU kernels, the slower PyTorch ones will run: {error}")
+            self.app.display_warning(
+                f"rgbt_fusion: no compiled CPU kernels, the slower PyTorch ones will run: {error}"
+            )
             return
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+        build_data["tag"] = (
+            f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+        )
         if self.folder:
-            build_data["force_include"][str(target)] = f"rgbt_fusion/ops/{LIBRARY}"
+            build_data["force_include"][str(target)] = f"rgbt_fusion/ops/native/{LIBRARY}"
 
     def finalize(self, version: str, build_data: dict, artifact_path: str) -> None:
         """Remove the folder; the wheel has its copy."""

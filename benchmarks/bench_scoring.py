@@ -1,6 +1,8 @@
-"""Time the scoring of LasHeR's test set against the PyPI package ``rgbt``, in one process on one thread.
+"""Time the scoring of LasHeR's test set against the PyPI package ``rgbt``, in one process on one
+thread.
 
-Both get the same boxes, already read; both compute precision, normalised precision and success of 245 sequences.
+Both get the same boxes, already read; both compute precision, normalised precision and success of
+245 sequences.
 
     python benchmarks/bench_scoring.py
 """
@@ -14,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rgbt_fusion.evaluation.evaluate import load_benchmark, score
 from rgbt_fusion.evaluation.results import read_results
+from rgbt_fusion.evaluation.scoring import load_benchmark, score
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -26,7 +28,8 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Print the medians of interleaved runs, their ratio, and the largest difference of the scores."""
+    """Print the medians of interleaved runs, their ratio, and the largest difference of the
+    scores."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     runs = parser.parse_args().runs
@@ -53,9 +56,13 @@ def main() -> None:
     ours, expected = score(results, benchmark, protocol="rgbt").metrics, theirs()
     frames = sum(len(truth.rgb) for truth in benchmark.truth.values())
     for name, median in medians.items():
-        print(f"{name:12s} {median:7.3f} s for {frames:,} frames (of {runs} runs: {min(times[name]):.3f} s at best)")
+        print(
+            f"{name:12s} {median:7.3f} s for {frames:,} frames (of {runs} runs: {min(times[name]):.3f} s at best)"
+        )
     print(f"ratio        {medians['rgbt'] / medians['rgbt_fusion']:7.1f}")
-    print(f"difference   {max(abs(ours[name] - expected[name]) for name in expected):.1e} (protocol 'rgbt')")
+    print(
+        f"difference   {max(abs(ours[name] - expected[name]) for name in expected):.1e} (protocol 'rgbt')"
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,13 @@
 
 project = "rgbt_fusion"
 author = "The rgbt_fusion authors"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
 myst_heading_anchors = 2
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 html_theme = "furo"

@@ -2,7 +2,8 @@
 
     python examples/01_fuse_two_streams.py RGB.jpg TIR.jpg --out fused.png
 
-The layer starts untrained, so it first learns on this one pair to keep the brighter of both images in every patch.
+The layer starts untrained, so it first learns on this one pair to keep the brighter of both images
+in every patch.
 """
 
 import argparse
@@ -35,12 +36,16 @@ def picture(tokens: torch.Tensor) -> np.ndarray:
 def heat(change: torch.Tensor) -> np.ndarray:
     """Draw how strongly each token changed, as a colour map."""
     strength = change.square().mean(-1).sqrt().view(1, 1, SIZE // PATCH, -1)
-    strength = F.interpolate(strength / strength.max().clamp(min=1e-9), size=SIZE, mode="bilinear")[0, 0]
+    strength = F.interpolate(strength / strength.max().clamp(min=1e-9), size=SIZE, mode="bilinear")[
+        0, 0
+    ]
     return cv2.applyColorMap((strength * 255).byte().numpy(), cv2.COLORMAP_INFERNO)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rgb")
     parser.add_argument("tir")
     parser.add_argument("--out", default="fused.png")
@@ -63,7 +68,9 @@ def main() -> None:
     panels = dict(zip(("RGB", "thermal", "fused"), grey, strict=True))
     panels["RGB took"], panels["thermal took"] = heat(out.rgb - rgb), heat(out.tir - tir)
     for title, panel in panels.items():
-        cv2.putText(panel, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (80, 255, 80), 1, cv2.LINE_AA)
+        cv2.putText(
+            panel, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (80, 255, 80), 1, cv2.LINE_AA
+        )
     cv2.imwrite(arguments.out, np.hstack(list(panels.values())))
     print(f"wrote {arguments.out}")
 

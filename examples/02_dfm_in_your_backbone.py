@@ -7,13 +7,16 @@ from rgbt_fusion import DFM, OFM
 
 
 class TwoStreamBackbone(nn.Module):
-    """Blocks shared by both modalities; DFM lets the streams talk after each, OFM joins all layers."""
+    """Blocks shared by both modalities; DFM lets the streams talk after each, OFM joins all
+    layers."""
 
     def __init__(self, dim: int = 192, depth: int = 4, heads: int = 3) -> None:
         super().__init__()
         self.embed = nn.Conv2d(3, dim, kernel_size=16, stride=16)
         self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(dim, heads, 4 * dim, batch_first=True, norm_first=True, activation="gelu")
+            nn.TransformerEncoderLayer(
+                dim, heads, 4 * dim, batch_first=True, norm_first=True, activation="gelu"
+            )
             for _ in range(depth)
         )
         self.fusion = nn.ModuleList(DFM(dim) for _ in range(depth))
@@ -38,5 +41,9 @@ if __name__ == "__main__":
     tokens = backbone(torch.randn(2, 3, 256, 256), torch.randn(2, 3, 256, 256))
     tokens.square().mean().backward()
     total = sum(p.numel() for p in backbone.parameters())
-    fusion = sum(p.numel() for p in [*backbone.fusion.parameters(), *backbone.all_layers.parameters()])
-    print(f"fused tokens {tuple(tokens.shape)}; {total / 1e6:.2f} M parameters, {fusion / 1e6:.2f} M of them fuse")
+    fusion = sum(
+        p.numel() for p in [*backbone.fusion.parameters(), *backbone.all_layers.parameters()]
+    )
+    print(
+        f"fused tokens {tuple(tokens.shape)}; {total / 1e6:.2f} M parameters, {fusion / 1e6:.2f} M of them fuse"
+    )

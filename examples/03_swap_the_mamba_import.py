@@ -1,15 +1,20 @@
-"""Swap an import of mamba_ssm for ours: the same constructor, the same state_dict, on any machine."""
+"""Swap an import of mamba_ssm for ours: the same constructor, the same state_dict, on any
+machine."""
 
 import torch
 
 from rgbt_fusion import MambaBlock as Mamba  # was: from mamba_ssm import Mamba
 from rgbt_fusion import backend_report
-from rgbt_fusion import selective_scan as selective_scan_fn  # was: mamba_ssm.ops.selective_scan_interface
+from rgbt_fusion import (
+    selective_scan as selective_scan_fn,  # was: mamba_ssm.ops.selective_scan_interface
+)
 
 if __name__ == "__main__":
     torch.manual_seed(0)
     block = Mamba(d_model=192, d_state=16, d_conv=4, expand=2)
-    state_dict = {name: x.clone() for name, x in block.state_dict().items()}  # of mamba_ssm.Mamba: loads unchanged
+    state_dict = {
+        name: x.clone() for name, x in block.state_dict().items()
+    }  # of mamba_ssm.Mamba: loads unchanged
     block.load_state_dict(state_dict)
     tokens = torch.randn(2, 320, 192, requires_grad=True)
     block(tokens).sum().backward()
@@ -17,6 +22,8 @@ if __name__ == "__main__":
 
     u, delta, z = (torch.randn(2, 384, 320) for _ in range(3))
     A, B, C = -torch.rand(384, 16), torch.randn(2, 16, 320), torch.randn(2, 16, 320)
-    out, last_state = selective_scan_fn(u, delta, A, B, C, z=z, delta_softplus=True, return_last_state=True)
+    out, last_state = selective_scan_fn(
+        u, delta, A, B, C, z=z, delta_softplus=True, return_last_state=True
+    )
     print(f"op: out {tuple(out.shape)}, last state {tuple(last_state.shape)}")
     print(f"ran on: {backend_report()['selective_scan']['chosen']}")

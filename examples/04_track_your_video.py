@@ -1,13 +1,12 @@
-"""Track a target through your own two videos or folders, and write its boxes: the loop behind `rgbt-fusion track`."""
+"""Track a target through your own two videos or folders, and write its boxes: the loop behind
+`rgbt-fusion track`."""
 
 import argparse
 
-from rgbt_fusion import Tracker
-from rgbt_fusion.models import create_model
-from rgbt_fusion.models.checkpoints import load_model
+from rgbt_fusion import Tracker, create_model, load_model
 from rgbt_fusion.tracking.ncc import NCCTracker
-from rgbt_fusion.video.film import draw_result
-from rgbt_fusion.video.overlay import writing_video
+from rgbt_fusion.video.film import writing_video
+from rgbt_fusion.video.result_picture import draw_result
 from rgbt_fusion.video.sources import open_source
 
 
@@ -16,7 +15,9 @@ def main() -> None:
     parser.add_argument("rgb")
     parser.add_argument("tir")
     parser.add_argument("box", type=float, nargs=4, metavar=("X", "Y", "W", "H"))
-    parser.add_argument("--weights", help="a file of this library, 'pretrained', or none for template matching")
+    parser.add_argument(
+        "--weights", help="a file of this library, 'pretrained', or none for template matching"
+    )
     parser.add_argument("--out", default="tracked.mp4")
     options = parser.parse_args()
 

@@ -18,7 +18,9 @@ class _Blocker(importlib.abc.MetaPathFinder):
 
     def find_spec(self, fullname, path=None, target=None):
         if fullname.split(".")[0] in BLOCKED:
-            raise ModuleNotFoundError(f"No module named {fullname!r} (blocked for this run)", name=fullname)
+            raise ModuleNotFoundError(
+                f"No module named {fullname!r} (blocked for this run)", name=fullname
+            )
 
 
 if BLOCKED:
@@ -27,14 +29,19 @@ if BLOCKED:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--strict-skips", action="store_true", help="fail on a skip that tests/allowed_skips.txt does not explain"
+        "--strict-skips",
+        action="store_true",
+        help="fail on a skip that tests/allowed_skips.txt does not explain",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # The warning has its own test; in a run without the compiled kernels every other test would meet it too.
+    # The warning has its own test; in a run without the compiled kernels every other test would
+    # meet it too.
     if os.environ.get("RGBT_FUSION_EXPECT_NO_NATIVE"):
-        config.addinivalue_line("filterwarnings", "ignore:rgbt_fusion was installed without:RuntimeWarning")
+        config.addinivalue_line(
+            "filterwarnings", "ignore:rgbt_fusion was installed without:RuntimeWarning"
+        )
 
 
 @pytest.fixture
@@ -49,7 +56,8 @@ def one_thread() -> Iterator[None]:
 
 
 def allowed_skips() -> list[tuple[str, str]]:
-    """Return (test pattern, reason pattern) of each line `pattern | reason | why it is all right`."""
+    """Return (test pattern, reason pattern) of each line `pattern | reason | why it is all
+    right`."""
     lines = ALLOWED_SKIPS.read_text().splitlines()
     rows = [line.split("|") for line in lines if line.strip() and not line.startswith("#")]
     return [(row[0].strip(), row[1].strip()) for row in rows]
@@ -62,7 +70,9 @@ def pytest_terminal_summary(terminalreporter, exitstatus, config) -> None:
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         reason = reason.removeprefix("Skipped: ")
-        if not any(fnmatch(report.nodeid, test) and fnmatch(reason, why) for test, why in allowed_skips()):
+        if not any(
+            fnmatch(report.nodeid, test) and fnmatch(reason, why) for test, why in allowed_skips()
+        ):
             unexplained.append(f"{report.nodeid}: {reason}")
     if unexplained:
         terminalreporter.section("skips that tests/allowed_skips.txt does not explain", red=True)

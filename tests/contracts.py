@@ -40,7 +40,9 @@ def objective(outputs: Any) -> Tensor:
     """Weigh every output differently, so that no gradient cancels."""
     total = torch.zeros((), dtype=torch.float64)
     for i, x in enumerate(x for x in tensors(outputs, floating=True) if x.requires_grad):
-        weights = torch.randn(x.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
+        weights = torch.randn(
+            x.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64
+        )
         total = total + (x.double() * weights).sum()
     return total
 
@@ -60,7 +62,8 @@ def assert_same(actual: Any, expected: Any, **tolerances: float) -> None:
 
 
 def runs_in(case: Case, dtype: torch.dtype) -> None:
-    """Outputs have the dtype of the inputs and are finite; in low precision they stay near float32."""
+    """Outputs have the dtype of the inputs and are finite; in low precision they stay near
+    float32."""
     layer, inputs = build(case)
     expected = layer(*inputs)
     low_layer, low_inputs = build(case, dtype)
@@ -101,7 +104,9 @@ def passes_gradcheck(case: Case) -> None:
         outputs = torch.func.functional_call(layer, named, tuple(spec.unflatten(filled)))
         return tuple(x for x in tensors(outputs, floating=True) if x.requires_grad)
 
-    values = [leaves[i] for i in places] + [p.detach().clone().requires_grad_() for p in parameters.values()]
+    values = [leaves[i] for i in places] + [
+        p.detach().clone().requires_grad_() for p in parameters.values()
+    ]
     torch.manual_seed(5)
     assert torch.autograd.gradcheck(function, values, fast_mode=True, atol=1e-5, rtol=1e-3)
 
@@ -126,7 +131,9 @@ def keeps_samples_apart(case: Case) -> None:
         return x
 
     before, after = tensors(layer(*inputs)), tensors(layer(*changed(inputs, replace)))
-    assert any(not torch.equal(x, y) for x, y in zip(before, after, strict=True)), "the change was seen nowhere"
+    assert any(not torch.equal(x, y) for x, y in zip(before, after, strict=True)), (
+        "the change was seen nowhere"
+    )
     for x, y in zip(before, after, strict=True):
         torch.testing.assert_close(x[0], y[0])
 
@@ -135,11 +142,14 @@ def takes_strided_inputs(case: Case) -> None:
     """The memory layout of the inputs does not matter, forward or backward."""
     layer, inputs = build(case)
     strided = changed(
-        inputs, lambda x: torch.stack([x, torch.full_like(x, float("nan"))], -1)[..., 0] if x.dim() else x
+        inputs,
+        lambda x: torch.stack([x, torch.full_like(x, float("nan"))], -1)[..., 0] if x.dim() else x,
     )
     outputs, expected = layer(*strided), layer(*inputs)
     assert_same(outputs, expected, rtol=1e-4, atol=1e-5)
-    assert_same(gradients(layer, strided, outputs), gradients(layer, inputs, expected), rtol=1e-3, atol=1e-4)
+    assert_same(
+        gradients(layer, strided, outputs), gradients(layer, inputs, expected), rtol=1e-3, atol=1e-4
+    )
 
 
 def compiles_in_one_graph(case: Case, backend: str = "aot_eager") -> None:
@@ -149,7 +159,9 @@ def compiles_in_one_graph(case: Case, backend: str = "aot_eager") -> None:
     compiled = torch.compile(layer, fullgraph=True, backend=backend)
     outputs, expected = compiled(*inputs), layer(*inputs)
     assert_same(outputs, expected, rtol=1e-4, atol=1e-5)
-    assert_same(gradients(layer, inputs, outputs), gradients(layer, inputs, expected), rtol=1e-3, atol=1e-4)
+    assert_same(
+        gradients(layer, inputs, outputs), gradients(layer, inputs, expected), rtol=1e-3, atol=1e-4
+    )
 
 
 def exports(case: Case) -> None:
@@ -169,13 +181,26 @@ def runs_on(case: Case, device: str) -> None:
     outputs = layer(*inputs)
     expected = [outputs, gradients(layer, inputs, outputs)]
     moved = tree_map(
-        lambda x: x.detach().to(device).requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x, inputs
+        lambda x: (
+            x.detach().to(device).requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x
+        ),
+        inputs,
     )
     layer = layer.to(device)
     outputs = layer(*moved)
-    found = [outputs, gradients(layer, moved, tree_map(lambda x: x.cpu() if isinstance(x, Tensor) else x, outputs))]
+    found = [
+        outputs,
+        gradients(
+            layer, moved, tree_map(lambda x: x.cpu() if isinstance(x, Tensor) else x, outputs)
+        ),
+    ]
     assert all(x.device.type == device for x in tensors(found))
-    assert_same(tree_map(lambda x: x.cpu() if isinstance(x, Tensor) else x, found), expected, rtol=1e-3, atol=1e-4)
+    assert_same(
+        tree_map(lambda x: x.cpu() if isinstance(x, Tensor) else x, found),
+        expected,
+        rtol=1e-3,
+        atol=1e-4,
+    )
 
 
 def names_what_is_wrong(case: Case) -> None:

@@ -1,4 +1,5 @@
-"""What the tests of running trackers share: a small dataset on disk, and a tracker that any process can make."""
+"""What the tests of running trackers share: a small dataset on disk, and a tracker that any process
+can make."""
 
 import os
 from pathlib import Path
@@ -19,7 +20,10 @@ def write_dataset(root: Path, lengths: dict[str, int], layout: str = "rgbt234") 
             (root / name / folder).mkdir(parents=True, exist_ok=True)
             for k in range(length):
                 image = generator.integers(0, 255, (48, 64, 3), dtype=np.uint8)
-                cv2.imwrite(str(root / name / folder / f"{k:03d}.png"), image if folder in row.rgb else image[:, :, 0])
+                cv2.imwrite(
+                    str(root / name / folder / f"{k:03d}.png"),
+                    image if folder in row.rgb else image[:, :, 0],
+                )
         boxes = np.array([20.0, 15, 12, 10]) + np.arange(length)[:, None] * [1, 0, 0, 0]
         if row.box_format == "xyxy":
             boxes[:, 2:] += boxes[:, :2]
@@ -30,13 +34,19 @@ def write_dataset(root: Path, lengths: dict[str, int], layout: str = "rgbt234") 
 
 def files(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, and what is in it."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 class Drift:
-    """A tracker whose box moves with the brightness of the images: any two frames that differ give other boxes.
+    """A tracker whose box moves with the brightness of the images: any two frames that differ give
+    other boxes.
 
-    ``fails`` and ``dies`` are the frame's first pixel at which it raises, or takes its process along.
+    ``fails`` and ``dies`` are the frame's first pixel at which it raises, or takes its process
+    along.
     """
 
     def __init__(self, fails: int = -1, dies: int = -1) -> None:

@@ -3,7 +3,8 @@
     python tests/matrix.py ops    the op tests in each situation (part of `make test`)
     python tests/matrix.py all    the whole suite in each situation (`make test-matrix`)
 
-It also builds a wheel, installs it outside the source tree and checks which backend "auto" takes there.
+It also builds a wheel, installs it outside the source tree and checks which backend "auto" takes
+there.
 """
 
 import os
@@ -34,12 +35,23 @@ print(f"installed wheel: auto takes {{chosen}}")
 
 
 def build_and_install(site: Path, *, compiler: bool) -> Path:
-    """Build a wheel with or without a compiler, unpack it into ``site`` and return the wheel's path."""
+    """Build a wheel with or without a compiler, unpack it into ``site`` and return the wheel's
+    path."""
     wheels = site.parent / f"{site.name}-wheel"
     environment = {**os.environ}
     if not compiler:
         environment["CC"] = str(ROOT / "no-such-compiler")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(wheels)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(wheels),
+    ]
     subprocess.run([*command, str(ROOT)], check=True, env=environment, cwd=site.parent)
     (wheel,) = wheels.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(site)
@@ -78,7 +90,9 @@ def main(selection: list[str]) -> None:
         else:
             print("no compiler on this machine: the native wheel is not checked")
         run_tests("optional packages blocked", selection, RGBT_FUSION_BLOCKED=BLOCKED)
-        run_tests("no compiled kernel", selection, PYTHONPATH=str(pure), RGBT_FUSION_EXPECT_NO_NATIVE="1")
+        run_tests(
+            "no compiled kernel", selection, PYTHONPATH=str(pure), RGBT_FUSION_EXPECT_NO_NATIVE="1"
+        )
         run_tests("one thread", selection, OMP_NUM_THREADS="1")
 
 

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rgbt_fusion.models import ImagePair, TrackingNetwork, create_model
+from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.weights.pretrained import create_model
 from shared_material import shared
 
 
@@ -23,14 +25,17 @@ def images(model: TrackingNetwork, batch: int = 2, *, seed: int = 0) -> tuple[Im
     dtype = model.backbone.pos_embed_x.dtype
 
     def pair(size: int) -> ImagePair:
-        rgb, tir = torch.randn(2, batch, 3, size, size, generator=generator, dtype=torch.float64).to(dtype)
+        rgb, tir = torch.randn(
+            2, batch, 3, size, size, generator=generator, dtype=torch.float64
+        ).to(dtype)
         return ImagePair(rgb, tir)
 
     return pair(model.template_size), pair(model.search_size)
 
 
 def tiny(name: str, **overrides: Any) -> TrackingNetwork:
-    """A small model in evaluation mode with seeded weights; every bias and norm moved off its start."""
+    """A small model in evaluation mode with seeded weights; every bias and norm moved off its
+    start."""
     torch.manual_seed(0)
     model = create_model(name, **overrides)
     with torch.no_grad():
@@ -40,7 +45,8 @@ def tiny(name: str, **overrides: Any) -> TrackingNetwork:
 
 
 class Conformance:
-    """One recorded case: the weights and inputs it was made from, what came out, and how close one must come."""
+    """One recorded case: the weights and inputs it was made from, what came out, and how close one
+    must come."""
 
     def __init__(self, case: str) -> None:
         self.folder = shared(f"conformance/{case}")
@@ -60,7 +66,10 @@ class Conformance:
     def images(self, dtype: torch.dtype) -> tuple[ImagePair, ImagePair]:
         """The first of the two recorded rows: template and search."""
         sizes = ((1, 128), (2, 128), (3, 256), (4, 256))
-        rows = [torch.from_numpy(self.recipe.make_input(seed, (2, 3, n, n)))[:1].to(dtype) for seed, n in sizes]
+        rows = [
+            torch.from_numpy(self.recipe.make_input(seed, (2, 3, n, n)))[:1].to(dtype)
+            for seed, n in sizes
+        ]
         return ImagePair(rows[0], rows[1]), ImagePair(rows[2], rows[3])
 
     def check(self, name: str, value: Tensor) -> None:
@@ -85,7 +94,8 @@ class Conformance:
 
 @contextmanager
 def foreign_module(name: str, *classes: str) -> Iterator[types.ModuleType]:
-    """A package that exists while a file is written and is gone when it is read, as the official trainers' are."""
+    """A package that exists while a file is written and is gone when it is read, as the official
+    trainers' are."""
     parts = name.split(".")
     names = [".".join(parts[: i + 1]) for i in range(len(parts))]
     for made in names:
@@ -100,11 +110,19 @@ def foreign_module(name: str, *classes: str) -> Iterator[types.ModuleType]:
 
 
 def save_as_official(state: dict[str, Tensor], path: Path) -> Path:
-    """Write a state_dict as the official trainers do: under ``net``, among objects of their own package."""
+    """Write a state_dict as the official trainers do: under ``net``, among objects of their own
+    package."""
     with foreign_module("lib.train.admin.settings", "Settings", "AverageMeter") as lib:
         settings, meter = lib.Settings(), lib.AverageMeter()
         settings.__dict__.update(project_path="train/ostrack", device=torch.device("cpu"))
         meter.__dict__.update(history=[0.5, 0.25], count=2)
-        content = {"epoch": 300, "actor_type": "OSTrackActor", "net": state, "stats": {"loss": meter}}
-        torch.save(content | {"settings": settings, "optimizer": {"state": {}, "param_groups": []}}, path)
+        content = {
+            "epoch": 300,
+            "actor_type": "OSTrackActor",
+            "net": state,
+            "stats": {"loss": meter},
+        }
+        torch.save(
+            content | {"settings": settings, "optimizer": {"state": {}, "param_groups": []}}, path
+        )
     return path

@@ -1,4 +1,5 @@
-"""One small training in a process of its own, for tests that kill it, split it or take its disk away.
+"""One small training in a process of its own, for tests that kill it, split it or take its disk
+away.
 
 python one_training.py FOLDER '{"steps": 9, ...}' [--limit STEP]
 """
@@ -12,7 +13,14 @@ import torch
 
 from rgbt_fusion.training import Progress, TrainConfig, config_from_table, train
 
-SMALL = {"dim": 16, "depth": 1, "num_heads": 1, "head_channels": 8, "template_size": 32, "search_size": 64}
+SMALL = {
+    "dim": 16,
+    "depth": 1,
+    "num_heads": 1,
+    "head_channels": 8,
+    "template_size": 32,
+    "search_size": 64,
+}
 PLAIN_DATA = {"sequences": 2, "frames": 10, "workers": 0, "challenges": ["none"]}
 
 

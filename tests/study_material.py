@@ -1,17 +1,25 @@
 """Trials that were never run, for tests of what is made of them."""
 
+from benchmarks.study.records import Settings, Trial
 from rgbt_fusion.evaluation.held_out import HARD
-from rgbt_fusion.study.records import Settings, Trial
 
 SETTINGS = Settings(steps=20, backbone_steps=10, backbone="0123abcd", sequences=1, frames=3)
 
 
-def trial(variant: str, seed: int, success: float, settings: Settings = SETTINGS, **challenges: float) -> Trial:
+def trial(
+    variant: str, seed: int, success: float, settings: Settings = SETTINGS, **challenges: float
+) -> Trial:
     """Make up a trial of one success in all challenges but those named."""
     values = dict.fromkeys(HARD, success) | challenges
     values["all"] = sum(values[name] for name in HARD) / len(HARD)
     steps = [10.0, 20.0]
-    curve = {"step": steps, "focal": [1.0, 0.5], "giou": [0.4, 0.2], "l1": [0.2, 0.1], "iou": [0.3, 0.5]}
+    curve = {
+        "step": steps,
+        "focal": [1.0, 0.5],
+        "giou": [0.4, 0.2],
+        "l1": [0.2, 0.1],
+        "iou": [0.3, 0.5],
+    }
     return Trial(
         variant=variant,
         seed=seed,

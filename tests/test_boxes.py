@@ -12,11 +12,17 @@ FORMATS = {
     ("xywh", "cxcywh"): boxes.xywh_to_cxcywh,
     ("cxcywh", "xywh"): boxes.cxcywh_to_xywh,
 }
-SAME_BOX = {"xywh": (10.0, 20.0, 30.0, 44.0), "xyxy": (10.0, 20.0, 40.0, 64.0), "cxcywh": (25.0, 42.0, 30.0, 44.0)}
+SAME_BOX = {
+    "xywh": (10.0, 20.0, 30.0, 44.0),
+    "xyxy": (10.0, 20.0, 40.0, 64.0),
+    "cxcywh": (25.0, 42.0, 30.0, 44.0),
+}
 
 
 def random_boxes(*shape: int, seed: int = 0) -> torch.Tensor:
-    corner, size = torch.rand(2, *shape, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    corner, size = torch.rand(
+        2, *shape, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     return torch.cat((corner, corner + 0.05 + size), dim=-1)
 
 
@@ -104,15 +110,27 @@ def test_clipping_to_an_image(box: tuple[float, ...], clipped: tuple[float, ...]
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: boxes.xywh_to_xyxy(torch.zeros(2, 3)), ShapeError, r"box must have shape \(..., 4\), got \(2, 3\)"),
-        (lambda: boxes.xywh_to_xyxy(torch.tensor(1.0)), ShapeError, r"box must have shape \(..., 4\), got \(\)"),
+        (
+            lambda: boxes.xywh_to_xyxy(torch.zeros(2, 3)),
+            ShapeError,
+            r"box must have shape \(..., 4\), got \(2, 3\)",
+        ),
+        (
+            lambda: boxes.xywh_to_xyxy(torch.tensor(1.0)),
+            ShapeError,
+            r"box must have shape \(..., 4\), got \(\)",
+        ),
         (lambda: boxes.xyxy_to_xywh([1, 2, 3, 4]), TypeError, "box must be a tensor .* got list"),  # type: ignore[arg-type]
         (
             lambda: boxes.box_iou(torch.zeros(3, 4), torch.zeros(2, 4)),
             ShapeError,
             r"broadcast .*\(3, 4\), got \(2, 4\)",
         ),
-        (lambda: boxes.box_giou(torch.zeros(4, dtype=torch.int64), torch.zeros(4)), TypeError, "a_xyxy must hold real"),
+        (
+            lambda: boxes.box_giou(torch.zeros(4, dtype=torch.int64), torch.zeros(4)),
+            TypeError,
+            "a_xyxy must hold real",
+        ),
         (
             lambda: boxes.clip_xywh(torch.zeros(4), height=5, width=9, margin=6),
             ValueError,
@@ -128,7 +146,9 @@ def test_bad_boxes_are_refused(call, error: type[Exception], message: str) -> No
 def test_compiled_and_exported_equal_eager() -> None:
     class Loss(torch.nn.Module):
         def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-            return boxes.box_giou(boxes.cxcywh_to_xyxy(a), b) + boxes.clip_xywh(a, height=2, width=2).sum(-1)
+            return boxes.box_giou(boxes.cxcywh_to_xyxy(a), b) + boxes.clip_xywh(
+                a, height=2, width=2
+            ).sum(-1)
 
     a, b = boxes.xyxy_to_cxcywh(random_boxes(5)), random_boxes(5, seed=1)
     expected = Loss()(a, b)

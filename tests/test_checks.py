@@ -6,7 +6,11 @@ from rgbt_fusion.checks import ShapeError
 
 
 def test_check_shape_returns_the_sizes():
-    assert checks.check_shape(torch.zeros(2, 3, 4), "B L C", C=4, name="x") == {"B": 2, "L": 3, "C": 4}
+    assert checks.check_shape(torch.zeros(2, 3, 4), "B L C", C=4, name="x") == {
+        "B": 2,
+        "L": 3,
+        "C": 4,
+    }
     assert checks.check_shape(torch.zeros(2, 1), "B 1", name="x") == {"B": 2}
 
 
@@ -34,7 +38,9 @@ def test_check_shape_wants_a_tensor():
     ("call", "error", "message"),
     [
         (
-            lambda: checks.check_same_shape(torch.zeros(2), torch.zeros(3), name="tir", like_name="rgb"),
+            lambda: checks.check_same_shape(
+                torch.zeros(2), torch.zeros(3), name="tir", like_name="rgb"
+            ),
             ShapeError,
             "tir must have the shape of rgb (3,), got (2,)",
         ),
@@ -48,22 +54,46 @@ def test_check_shape_wants_a_tensor():
             TypeError,
             "u must hold real floating-point numbers, got torch.int64",
         ),
-        (lambda: checks.check_indices(torch.zeros(2), name="u"), TypeError, "u must be int64, got torch.float32"),
         (
-            lambda: checks.check_same_dtype(torch.zeros(1), torch.zeros(1).half(), name="z", like_name="u"),
+            lambda: checks.check_indices(torch.zeros(2), name="u"),
+            TypeError,
+            "u must be int64, got torch.float32",
+        ),
+        (
+            lambda: checks.check_same_dtype(
+                torch.zeros(1), torch.zeros(1).half(), name="z", like_name="u"
+            ),
             TypeError,
             "z must have the dtype of u torch.float16, got torch.float32",
         ),
         (
-            lambda: checks.check_same_device(torch.zeros(1, device="meta"), torch.zeros(1), name="z", like_name="u"),
+            lambda: checks.check_same_device(
+                torch.zeros(1, device="meta"), torch.zeros(1), name="z", like_name="u"
+            ),
             ValueError,
             "z must be on the device of u cpu, got meta",
         ),
         (lambda: checks.check_positive_int(0, name="n"), ValueError, "n must be at least 1, got 0"),
-        (lambda: checks.check_positive_int(True, name="n"), TypeError, "n must be a whole number, got True"),
-        (lambda: checks.check_positive_int("3", name="n"), TypeError, "n must be a whole number, got '3'"),
-        (lambda: checks.check_finite_number("a", name="t"), TypeError, "t must be a number, got 'a'"),
-        (lambda: checks.check_finite_number(float("nan"), name="t"), ValueError, "t must be finite, got nan"),
+        (
+            lambda: checks.check_positive_int(True, name="n"),
+            TypeError,
+            "n must be a whole number, got True",
+        ),
+        (
+            lambda: checks.check_positive_int("3", name="n"),
+            TypeError,
+            "n must be a whole number, got '3'",
+        ),
+        (
+            lambda: checks.check_finite_number("a", name="t"),
+            TypeError,
+            "t must be a number, got 'a'",
+        ),
+        (
+            lambda: checks.check_finite_number(float("nan"), name="t"),
+            ValueError,
+            "t must be finite, got nan",
+        ),
         (
             lambda: checks.check_finite_number(2, name="t", low=0, high=1),
             ValueError,

@@ -75,9 +75,13 @@ def test_every_layer_has_a_row():
     built = {type(case.small.build()).__name__ for case in CASES}
     parts = {"PooledOrderPredictor", "ReleasedOrderPredictor", "OrderedMamba", "MLP", "DropPath"}
     for path in layers.glob("*.py"):
-        classes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
+        classes = [
+            node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)
+        ]
         modules = {
-            c.name for c in classes if any("Module" in ast.unparse(b) or "Attention" in ast.unparse(b) for b in c.bases)
+            c.name
+            for c in classes
+            if any("Module" in ast.unparse(b) or "Attention" in ast.unparse(b) for b in c.bases)
         }
         public = {name for name in modules - parts if not name.startswith("_")}
         assert public <= built, f"no row in CASES for {sorted(public - built)}"

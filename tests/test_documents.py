@@ -1,4 +1,5 @@
-"""What the pages say is run: their code, the docstrings' examples, the generated tables, the links."""
+"""What the pages say is run: their code, the docstrings' examples, the generated tables, the
+links."""
 
 import doctest
 import importlib
@@ -13,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"])
 SOURCE = Path(rgbt_fusion.__file__).parent
 MODULES = sorted(
-    ".".join(("rgbt_fusion", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+    ".".join(("rgbt_fusion", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    )
     for path in SOURCE.rglob("*.py")
     if not path.name.startswith("_triton") and path.name != "__main__.py"
 )
@@ -39,7 +42,9 @@ def test_the_examples_of_a_module_run(name):
 def test_a_public_name_is_documented(name):
     documentation = getattr(rgbt_fusion, name).__doc__
     assert documentation
-    assert not documentation.startswith(f"{name}("), "a NamedTuple's own signature is no documentation"
+    assert not documentation.startswith(f"{name}("), (
+        "a NamedTuple's own signature is no documentation"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

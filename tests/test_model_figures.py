@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from rgbt_fusion.benchmarking.model_summary import ModelSummary, summarise
-from rgbt_fusion.models import create_model, list_models
+from rgbt_fusion.models.presets import list_models
+from rgbt_fusion.weights.pretrained import create_model
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "models.md").read_text()
 ROWS = re.findall(
-    r"^\| `(\w+_vitb_\w+)`(?:, `keep_ratio=([\d.]+)`)? \|.*\| ([\d,]+) \| ([\d.]+) \|$", PAGE, re.MULTILINE
+    r"^\| `(\w+_vitb_\w+)`(?:, `keep_ratio=([\d.]+)`)? \|.*\| ([\d,]+) \| ([\d.]+) \|$",
+    PAGE,
+    re.MULTILINE,
 )
 
 
@@ -39,12 +42,19 @@ def test_parameters_and_arithmetic_are_those_on_the_page(
 
 
 def test_the_readme_says_the_same() -> None:
-    page = {name: (parameters, macs) for name, keep_ratio, parameters, macs in ROWS if not keep_ratio}
+    page = {
+        name: (parameters, macs) for name, keep_ratio, parameters, macs in ROWS if not keep_ratio
+    }
     readme = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| `(\w+_vitb_\w+)` \|.*\| ([\d.]+) M \| ([\d.]+) \|$", readme, re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+_vitb_\w+)` \|.*\| ([\d.]+) M \| ([\d.]+) \|$", readme, re.MULTILINE
+    )
     assert len(rows) >= 8
     for name, millions, macs in rows:
-        assert (f"{int(page[name][0].replace(',', '')) / 1e6:.1f}", page[name][1]) == (millions, macs), name
+        assert (f"{int(page[name][0].replace(',', '')) / 1e6:.1f}", page[name][1]) == (
+            millions,
+            macs,
+        ), name
 
 
 def row(title: str) -> str:
@@ -63,7 +73,10 @@ def test_what_ainet_adds_to_its_baseline_is_what_the_page_says() -> None:
         row("AINet, added to its baseline: parameters"),
         row("AINet, added to its baseline: multiply-adds"),
     )
-    assert f"| {more[0] / 1e6:.1f} M |" in parameters and f"`_compact` adds {more[1] / 1e6:.1f} M" in parameters
+    assert (
+        f"| {more[0] / 1e6:.1f} M |" in parameters
+        and f"`_compact` adds {more[1] / 1e6:.1f} M" in parameters
+    )
     assert f"| {work[0] / 1e9:.1f} G |" in macs and f"`_compact` adds {work[1] / 1e9:.1f} G" in macs
     (dfm,) = [part for part in released.components if part.name == "dfm"]
     assert f"| {dfm.parameters // dfm.layers:,} |" in row("AINet, a DFM")
@@ -74,13 +87,16 @@ def test_what_tpmri_adds_is_what_the_page_says() -> None:
         model: Any = create_model("tpmri_vitb_256")
     layers = [layer.interaction for layer in model.prompt_layers]
     cmi, maf = (
-        {sum(p.numel() for p in getattr(layer, name).parameters()) for layer in layers} for name in ("cmi", "maf")
+        {sum(p.numel() for p in getattr(layer, name).parameters()) for layer in layers}
+        for name in ("cmi", "maf")
     )
     assert (cmi, maf, len(layers)) == ({144}, {40}, 12)
     assert "| 0.0017 M, 0.0005 M | 12 x 144, 12 x 40 |" in row("TPMRI: CMI, MAF")
     tmr = sum(p.numel() for p in model.tmr.parameters())
     assert f"| {tmr / 1e6:.4f} M |" in row("TPMRI: TMR")
-    assert f"| 23.08 G | {counted('tpmri_vitb_256').macs / 1e9:.1f} G |" in row("TPMRI: multiply-adds")
+    assert f"| 23.08 G | {counted('tpmri_vitb_256').macs / 1e9:.1f} G |" in row(
+        "TPMRI: multiply-adds"
+    )
 
 
 def test_ostrack_without_the_products_of_attention_costs_what_is_published() -> None:
@@ -90,5 +106,8 @@ def test_ostrack_without_the_products_of_attention_costs_what_is_published() -> 
 
 
 def test_student_and_teacher_are_equal_work() -> None:
-    student, teacher = counted("one_stream_student_vitb_256"), counted("mutual_prompt_teacher_vitb_256")
+    student, teacher = (
+        counted("one_stream_student_vitb_256"),
+        counted("mutual_prompt_teacher_vitb_256"),
+    )
     assert f"| {student.macs / teacher.macs:.2f} times the operations |" in PAGE

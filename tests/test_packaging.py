@@ -1,4 +1,5 @@
-"""What the build hook makes of a source tree: a wheel with the compiled kernels, or a pure one that still installs."""
+"""What the build hook makes of a source tree: a wheel with the compiled kernels, or a pure one that
+still installs."""
 
 import os
 import re
@@ -14,12 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 COMPILED = shutil.ignore_patterns("*.so", "*.dylib", "__pycache__")
 SOURCES = ("pyproject.toml", "hatch_build.py", "LICENSE", "README.md")
 
-HAS_COMPILER = os.name == "posix" and any(shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang"))
+HAS_COMPILER = os.name == "posix" and any(
+    shutil.which(name) for name in (os.environ.get("CC") or "cc", "gcc", "clang")
+)
 
 RUN_A_SCAN = """
 import pathlib, sys, torch
-from rgbt_fusion.ops import _cpu
-from rgbt_fusion.ops._inputs import ScanInputs, ScanResults
+from rgbt_fusion.ops.native import backend as _cpu
+from rgbt_fusion.ops.inputs import ScanInputs, ScanResults
 home = pathlib.Path(_cpu.__file__).resolve()
 if not home.is_relative_to(pathlib.Path(sys.argv[1]).resolve()):
     raise SystemExit(f"imported {home}, not the unpacked wheel")
@@ -49,7 +52,9 @@ def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(tree: Path, target: Path, **environment: str) -> tuple[zipfile.ZipFile, str]:
     """Build a wheel with hatchling; return it and what the build said."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target)]
-    done = subprocess.run(command, cwd=tree, env=os.environ | environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=tree, env=os.environ | environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     (wheel,) = target.glob("*.whl")
     return zipfile.ZipFile(wheel), done.stdout + done.stderr
@@ -99,7 +104,8 @@ def test_without_a_compiler_the_wheel_is_pure(
 
 
 def test_what_is_no_code_is_in_the_wheel(source_tree: Path, tmp_path: Path) -> None:
-    """Recipes, pages and trained weights are read at run time: a wheel without them would fail far from here."""
+    """Recipes, pages and trained weights are read at run time: a wheel without them would fail far
+    from here."""
     package = source_tree / "src" / "rgbt_fusion"
     weights = package / "weights" / "some.safetensors"
     weights.parent.mkdir(exist_ok=True)
@@ -111,7 +117,9 @@ def test_what_is_no_code_is_in_the_wheel(source_tree: Path, tmp_path: Path) -> N
     sources = {".py", ".c", ".h"}
     data = {path for path in package.rglob("*") if path.is_file() and path.suffix not in sources}
     expected = {
-        f"rgbt_fusion/{path.relative_to(package).as_posix()}" for path in data if "__pycache__" not in path.parts
+        f"rgbt_fusion/{path.relative_to(package).as_posix()}"
+        for path in data
+        if "__pycache__" not in path.parts
     }
     assert {"rgbt_fusion/py.typed", "rgbt_fusion/recipes/ainet_tiny_128_synthetic.toml"} <= expected
     assert expected | {"rgbt_fusion/weights/some.safetensors"} <= set(wheel.namelist())

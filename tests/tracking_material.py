@@ -3,19 +3,23 @@
 import numpy as np
 import torch
 
-from rgbt_fusion.models import Encoding, ImagePair, ModelOutput
+from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.head import decode_box
-from rgbt_fusion.models.interface import TemplateTokens
+from rgbt_fusion.models.interface import Encoding, ModelOutput, TemplateTokens
 
 BOX = (70.0, 50.0, 24.0, 16.0)
 
 
-def scene(frames: int = 5, *, step: tuple[int, int] = (3, -2), dtype: type = np.uint8) -> list[tuple]:
+def scene(
+    frames: int = 5, *, step: tuple[int, int] = (3, -2), dtype: type = np.uint8
+) -> list[tuple]:
     """Frames of 160 x 120 in which a bright block moves by ``step``; it starts at ``BOX``."""
     pairs = []
     noise = np.random.default_rng(0)
     rgb_ground = noise.integers(20, 60, (120, 160, 3), dtype=np.uint8)
-    tir_ground = noise.integers(20, 60, (120, 160)).astype(dtype) * (1 if dtype is np.uint8 else 100)
+    tir_ground = noise.integers(20, 60, (120, 160)).astype(dtype) * (
+        1 if dtype is np.uint8 else 100
+    )
     for number in range(frames):
         rgb, tir = rgb_ground.copy(), tir_ground.copy()
         x, y = int(BOX[0]) + step[0] * number, int(BOX[1]) + step[1] * number
@@ -52,7 +56,9 @@ class BrightSpot:
             size[row, :, j, i] = torch.stack((xs.max() - xs.min(), ys.max() - ys.min())) + 1 / 128
             offset[row, :, j, i] = centre * grid - torch.tensor((i, j))
         memory = (0 if state is None else state) + 1
-        return ModelOutput(score, score.logit(), size, offset, decode_box(score, size, offset), memory)
+        return ModelOutput(
+            score, score.logit(), size, offset, decode_box(score, size, offset), memory
+        )
 
     def encode(self, template, search, state=None, layers=()) -> Encoding:
         raise NotImplementedError

@@ -21,12 +21,18 @@ def write_images(folder: Path, images: list[np.ndarray], ending: str = "png") ->
     return folder
 
 
-def write_video(path: Path, images: list[np.ndarray], *, fps: float = 20.0, code: str = "MJPG") -> Path:
+def write_video(
+    path: Path, images: list[np.ndarray], *, fps: float = 20.0, code: str = "MJPG"
+) -> Path:
     height, width = images[0].shape[:2]
     writer = cv2().VideoWriter(str(path), cv2().VideoWriter.fourcc(*code), fps, (width, height))
     assert writer.isOpened()
     for image in images:
-        writer.write(np.ascontiguousarray(image[:, :, ::-1] if image.ndim == 3 else np.stack([image] * 3, axis=-1)))
+        writer.write(
+            np.ascontiguousarray(
+                image[:, :, ::-1] if image.ndim == 3 else np.stack([image] * 3, axis=-1)
+            )
+        )
     writer.release()
     return path
 

@@ -1,15 +1,16 @@
 """Boxes: the three formats of the field, their overlap, and clipping to an image.
 
-A box is the last axis of a tensor ``(..., 4)``, so that every function works on one box, a batch or a grid alike, and
-two arguments broadcast. The formats are ``xywh`` (corner and size: annotations and results), ``xyxy`` (two corners:
-overlaps) and ``cxcywh`` (centre and size: networks). The functions do not care whether a box is in pixels or in
-fractions of an image.
+A box is the last axis of a tensor ``(..., 4)``, so that every function works on one box, a batch or
+a grid alike, and two arguments broadcast. The formats are ``xywh`` (corner and size: annotations
+and results), ``xyxy`` (two corners: overlaps) and ``cxcywh`` (centre and size: networks). The
+functions do not care whether a box is in pixels or in fractions of an image.
 """
 
 import torch
 from torch import Tensor
 
-from rgbt_fusion.checks import ShapeError, check_finite_number, check_floating
+from rgbt_fusion.checks import ShapeError, check_finite_number
+from rgbt_fusion.shapes import check_floating
 
 __all__ = [
     "box_giou",
@@ -68,7 +69,8 @@ def cxcywh_to_xywh(box: Tensor) -> Tensor:
 
 
 def box_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
-    """Return the intersection over union of boxes, element by element, 0 for two boxes without area.
+    """Return the intersection over union of boxes, element by element, 0 for two boxes without
+    area.
 
     For all pairs of N and M boxes, broadcast: ``box_iou(a[:, None], b[None])`` is ``(N, M)``.
 
@@ -131,8 +133,8 @@ def box_giou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
 def clip_xywh(box: Tensor, *, height: float, width: float, margin: float = 0.0) -> Tensor:
     """Clip boxes to an image, keeping each at least ``margin`` wide, high and inside.
 
-    OSTrack's rule, with which its family of trackers is scored: a tracker that wandered off keeps a box of ``margin``
-    pixels at the border and can come back.
+    OSTrack's rule, with which its family of trackers is scored: a tracker that wandered off keeps a
+    box of ``margin`` pixels at the border and can come back.
 
     Args:
         box: boxes ``(..., 4)`` as left, top, width, height.
@@ -154,7 +156,9 @@ def clip_xywh(box: Tensor, *, height: float, width: float, margin: float = 0.0) 
         [0.0, 90.0, 10.0, 10.0]
     """
     corner, size = _halves(box)
-    smallest_side = min(check_finite_number(height, name="height"), check_finite_number(width, name="width"))
+    smallest_side = min(
+        check_finite_number(height, name="height"), check_finite_number(width, name="width")
+    )
     check_finite_number(margin, name="margin", low=0.0, high=smallest_side)
     limit = corner.new_tensor((width, height))
     opposite = torch.minimum((corner + size).clamp(min=margin), limit)
@@ -175,7 +179,9 @@ def _areas(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     try:
         torch.broadcast_shapes(a.shape, b.shape)
     except RuntimeError:
-        raise ShapeError(f"b_xyxy must broadcast with a_xyxy {tuple(a.shape)}, got {tuple(b.shape)}") from None
+        raise ShapeError(
+            f"b_xyxy must broadcast with a_xyxy {tuple(a.shape)}, got {tuple(b.shape)}"
+        ) from None
     (a_start, a_stop), (b_start, b_stop) = _halves(a), _halves(b)
     inner = (torch.minimum(a_stop, b_stop) - torch.maximum(a_start, b_start)).clamp(min=0)
     outer = torch.maximum(a_stop, b_stop) - torch.minimum(a_start, b_start)

@@ -1,10 +1,17 @@
 import pytest
 import torch
 
-from rgbt_fusion import DFM, MambaBlock, causal_conv1d, ordered_causal_conv1d, ordered_selective_scan, selective_scan
+from rgbt_fusion import (
+    DFM,
+    MambaBlock,
+    causal_conv1d,
+    ordered_causal_conv1d,
+    ordered_selective_scan,
+    selective_scan,
+)
 from rgbt_fusion.benchmarking.arithmetic import count_macs, count_parameters
+from rgbt_fusion.layers.attention import Attention
 from rgbt_fusion.layers.compensation import CrossModalCompensation
-from rgbt_fusion.layers.transformer import Attention
 
 
 class Function(torch.nn.Module):
@@ -28,10 +35,15 @@ def test_every_direction_counts():
     u, B, A = torch.randn(2, 10, 6), torch.randn(2, 10, 4), -torch.rand(6, 4)
     order = torch.stack([torch.arange(5), torch.arange(5).flip(0), torch.arange(5)])
     one = count_macs(Function(lambda: ordered_selective_scan(u, u, A, B, B)))
-    three = count_macs(Function(lambda: ordered_selective_scan(u, u, A, B, B, order=order, merge=True)))
+    three = count_macs(
+        Function(lambda: ordered_selective_scan(u, u, A, B, B, order=order, merge=True))
+    )
     assert three == 3 * one
     taps = torch.randn(6, 4)
-    assert count_macs(Function(lambda: ordered_causal_conv1d(u, taps, order=order))) == 3 * u.numel() * 4
+    assert (
+        count_macs(Function(lambda: ordered_causal_conv1d(u, taps, order=order)))
+        == 3 * u.numel() * 4
+    )
     assert count_macs(Function(causal_conv1d), u.mT, taps) == u.numel() * 4
 
 
@@ -59,6 +71,8 @@ def test_a_mamba_block_by_hand():
     assert count_macs(block, torch.randn(1, L, C)) == projections + 4 * L * D + scan
 
 
-@pytest.mark.parametrize(("layer", "expected"), [(DFM(768), 3_068_928), (Attention(768, 12), 2_362_368)])
+@pytest.mark.parametrize(
+    ("layer", "expected"), [(DFM(768), 3_068_928), (Attention(768, 12), 2_362_368)]
+)
 def test_parameters(layer, expected):
     assert count_parameters(layer) == expected

@@ -9,7 +9,9 @@ SIZES = {"B": 2, "D": 6, "L": 37, "N": 3}
 
 
 @pytest.mark.parametrize("layout", ["token", "channel"])
-@pytest.mark.parametrize("name", ["reference loop", "PyTorch loop", "chunked PyTorch loop", "mambapy"])
+@pytest.mark.parametrize(
+    "name", ["reference loop", "PyTorch loop", "chunked PyTorch loop", "mambapy"]
+)
 def test_every_scan_computes_the_same(name, layout):
     if reason := baselines.why_missing(name, "cpu"):
         pytest.skip(reason)
@@ -19,7 +21,9 @@ def test_every_scan_computes_the_same(name, layout):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("name", ["reference loop", "PyTorch loop", "chunked PyTorch loop", "mambapy"])
+@pytest.mark.parametrize(
+    "name", ["reference loop", "PyTorch loop", "chunked PyTorch loop", "mambapy"]
+)
 def test_every_scan_takes_low_precision(name, dtype):
     if reason := baselines.why_missing(name, "cpu"):
         pytest.skip(reason)
@@ -29,7 +33,9 @@ def test_every_scan_takes_low_precision(name, dtype):
 @pytest.mark.parametrize("layout", ["token", "channel"])
 def test_the_usual_convolution_computes_the_same(layout):
     sizes = {"B": 2, "D": 6, "L": 9, "W": 4}
-    error = error_against_float64(Workload("conv", "torch conv1d", sizes, layout=layout, backward=True))
+    error = error_against_float64(
+        Workload("conv", "torch conv1d", sizes, layout=layout, backward=True)
+    )
     assert max(error.values()) < 1e-6
 
 

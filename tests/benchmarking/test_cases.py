@@ -34,13 +34,17 @@ def test_names_are_unique_and_counterparts_exist():
 
 def test_inputs_repeat_and_follow_the_dtype():
     (case,) = (case for case in CASES if case.name == "DFM")
-    first, second = (case.small.inputs(torch.Generator().manual_seed(3), torch.bfloat16) for _ in range(2))
+    first, second = (
+        case.small.inputs(torch.Generator().manual_seed(3), torch.bfloat16) for _ in range(2)
+    )
     assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
     assert {x.dtype for x in first} == {torch.bfloat16}
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="one of the cases and sizes of CASES, got 'DFM: 3 tokens'"):
+    with pytest.raises(
+        ValueError, match="one of the cases and sizes of CASES, got 'DFM: 3 tokens'"
+    ):
         find_setup("DFM: 3 tokens")
 
 
@@ -54,7 +58,9 @@ PARTS = {
 """What is measured inside another row."""
 
 
-@pytest.mark.parametrize("folder", [rgbt_fusion.layers, rgbt_fusion.losses], ids=["layers", "losses"])
+@pytest.mark.parametrize(
+    "folder", [rgbt_fusion.layers, rgbt_fusion.losses], ids=["layers", "losses"]
+)
 def test_every_module_has_a_row(folder):
     import importlib
     import pkgutil

@@ -22,5 +22,7 @@ def test_columns_in_which_nothing_stands_are_left_out():
 
 
 def test_rows_go_with_their_comparison():
-    groups = by_comparison([row("x", comparison="one"), row("y", comparison="two"), row("z", comparison="one")])
+    groups = by_comparison(
+        [row("x", comparison="one"), row("y", comparison="two"), row("z", comparison="one")]
+    )
     assert [[x.label for x in group] for group in groups.values()] == [["x", "z"], ["y"]]

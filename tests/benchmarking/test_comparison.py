@@ -9,12 +9,16 @@ def test_the_first_choices_make_the_workload():
     assert (workload.dtype, workload.threads, workload.backward) == ("bfloat16", 2, True)
 
 
-@pytest.mark.parametrize(("options", "clock"), [({}, "cpu"), ({"threads": (2,)}, "wall"), ({"device": "cuda"}, "wall")])
+@pytest.mark.parametrize(
+    ("options", "clock"), [({}, "cpu"), ({"threads": (2,)}, "wall"), ({"device": "cuda"}, "wall")]
+)
 def test_the_clock_is_the_process_own_on_one_cpu_thread(options, clock):
     assert clock_of(Options(**options)) == clock
 
 
 def test_its_length_counts_who_is_left_out():
-    comparison = Comparison("scan", "scan", "a", {"x": base_workload(Options(), "scan", {})}, skipped={"y": "why"})
+    comparison = Comparison(
+        "scan", "scan", "a", {"x": base_workload(Options(), "scan", {})}, skipped={"y": "why"}
+    )
     assert len(comparison) == 2
     assert comparison.full_title == "scan: a"

@@ -5,8 +5,18 @@ from rgbt_fusion.benchmarking.headline import FIGURES, headline_table, readme_ta
 
 LONG = {"B": 1, "D": 1536, "L": 3840, "N": 16}
 BACKWARD = {"backward": True, "baseline": "chunked PyTorch loop", "comparison": "backward"}
-DIRECTIONS = {"table": "ofm-scan", "comparison": "ofm", "task": "directions", "baseline": "copies as released"}
-SHARE = {"table": "block-share", "comparison": "block", "task": "block", "sizes": {"B": 1, "L": 320, "C": 768}}
+DIRECTIONS = {
+    "table": "ofm-scan",
+    "comparison": "ofm",
+    "task": "directions",
+    "baseline": "copies as released",
+}
+SHARE = {
+    "table": "block-share",
+    "comparison": "block",
+    "task": "block",
+    "sizes": {"B": 1, "L": 320, "C": 768},
+}
 
 ROWS = [
     *SCAN_ROWS,
@@ -28,7 +38,13 @@ ROWS = [
     row("fused, no scores", 10.0, table="attention-scores", comparison="640"),
     row("two streams", 180.0, table="models", comparison="two streams"),
     row("OSTrack", 100.0, table="models", comparison="two streams"),
-    row("AINet, released widths", 310.0, table="models", comparison="AINet, released widths", resident_bytes=10**9),
+    row(
+        "AINet, released widths",
+        310.0,
+        table="models",
+        comparison="AINet, released widths",
+        resident_bytes=10**9,
+    ),
     row("OSTrack", 100.0, table="models", comparison="AINet, released widths"),
     row("int8", 60.0, table="models-forms", comparison="OSTrack", error={"score": 0.004}),
     row("eager", 100.0, table="models-forms", comparison="OSTrack", error={"score": 0.0}),
@@ -44,7 +60,10 @@ ROWS = [
         ("native scan against the fastest PyTorch loop, forward+backward, token-major", "30.0x"),
         ("two threads against one, 1,536 channels", "1.60x"),
         ("ordered scan over the same in natural order, forward", "1.03x"),
-        ("OFM, convolution and scan: one call against permuted copies as the released code makes them", "2.5x"),
+        (
+            "OFM, convolution and scan: one call against permuted copies as the released code makes them",
+            "2.5x",
+        ),
         ("OFM, convolution and scan: extra memory over permuted copies as released", "0.33x"),
         ("share of convolution and scan in a Mamba block, 320 tokens", "15.0 %"),
         ("native scan, error, float32: output / gradients", "5.0e-07 / 2.0e-06"),

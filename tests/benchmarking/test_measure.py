@@ -8,8 +8,18 @@ from rgbt_fusion.benchmarking.timing import Effort
 from rgbt_fusion.benchmarking.workloads import Workload
 
 SIZES = {"B": 1, "D": 6, "L": 12, "N": 3}
-ENTRIES = {name: Workload("scan", name, SIZES, backward=True) for name in ("vectorised", "reference loop")}
-SCAN = Comparison("scan", "scan", "a title", ENTRIES, "reference loop", errors=True, skipped={"nobody": "not here"})
+ENTRIES = {
+    name: Workload("scan", name, SIZES, backward=True) for name in ("vectorised", "reference loop")
+}
+SCAN = Comparison(
+    "scan",
+    "scan",
+    "a title",
+    ENTRIES,
+    "reference loop",
+    errors=True,
+    skipped={"nobody": "not here"},
+)
 EFFORT = Effort(rounds=2, budget_s=0.1)
 
 
@@ -30,7 +40,9 @@ def test_every_contender_gets_a_row():
 def test_memory_is_measured_where_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(MemoryMeter, "peak_extra_bytes", lambda self, workload: 77)
     entries = {"vectorised": Workload("scan", "vectorised", SIZES)}
-    (row,) = measure(Comparison("scan", "scan", "a title", entries, memory=True), EFFORT, MemoryMeter())
+    (row,) = measure(
+        Comparison("scan", "scan", "a title", entries, memory=True), EFFORT, MemoryMeter()
+    )
     assert row.extra_bytes == 77
     assert row.resident_bytes is None
     assert row.ratio is None
@@ -47,7 +59,10 @@ def test_progress_is_told_and_the_threads_are_as_before():
     told, before = [], torch.get_num_threads()
     entries = {"2 threads": Workload("scan", "vectorised", SIZES, threads=before + 1)}
     measure(
-        Comparison("scan", "scan-threads", "", entries), EFFORT, MemoryMeter(), on_progress=lambda *x: told.append(x)
+        Comparison("scan", "scan-threads", "", entries),
+        EFFORT,
+        MemoryMeter(),
+        on_progress=lambda *x: told.append(x),
     )
     assert torch.get_num_threads() == before
     assert sum(share for _, share in told) == pytest.approx(1.0)
@@ -56,8 +71,12 @@ def test_progress_is_told_and_the_threads_are_as_before():
 def test_a_tracker_is_counted_and_its_forms_are_compared_with_the_first(monkeypatch):
     monkeypatch.setattr(MemoryMeter, "peak_extra_bytes", lambda self, workload: 77)
     forms = {"eager": "", "int8": ", int8"}
-    entries = {form: Workload("model", f"OSTrack: tiny_128{end}", {"B": 1}) for form, end in forms.items()}
-    comparison = Comparison("models", "models-forms", "OSTrack", entries, "eager", memory=True, errors=True)
+    entries = {
+        form: Workload("model", f"OSTrack: tiny_128{end}", {"B": 1}) for form, end in forms.items()
+    }
+    comparison = Comparison(
+        "models", "models-forms", "OSTrack", entries, "eager", memory=True, errors=True
+    )
     eager, int8 = measure(comparison, EFFORT, MemoryMeter())
     assert eager.error == {"score": 0.0}
     assert 0 < int8.error["score"] < 0.01

@@ -16,7 +16,9 @@ def test_every_tracker_is_measured_beside_ostrack():
 
 def test_every_form_and_setting_is_there():
     found = list(models(Options()))
-    forms = {label for x in found if x.table == "models-forms" for label in (*x.entries, *x.skipped)}
+    forms = {
+        label for x in found if x.table == "models-forms" for label in (*x.entries, *x.skipped)
+    }
     assert forms == {"eager", "compiled", "ONNX Runtime", "int8", "ONNX Runtime, int8"}
     assert [x.title for x in found if x.table == "models-settings"] == [
         "batch 1, 2 threads, float32",

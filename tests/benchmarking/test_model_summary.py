@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from rgbt_fusion.benchmarking.model_summary import measure_step, summarise
-from rgbt_fusion.models import create_model, list_models
+from rgbt_fusion.models.presets import list_models
+from rgbt_fusion.weights.pretrained import create_model
 
 
 @pytest.mark.parametrize("name", [name for name in list_models() if "tiny" in name])
@@ -20,7 +21,10 @@ def test_the_parts_are_the_whole(name: str) -> None:
 
 
 def test_parameters_of_a_model_itself_are_a_part() -> None:
-    parts = {part.name: part for part in summarise(create_model("one_stream_student_tiny_128")).components}
+    parts = {
+        part.name: part
+        for part in summarise(create_model("one_stream_student_tiny_128")).components
+    }
     assert "embeddings" not in parts
     model = create_model("one_stream_student_tiny_128", modality_embedding=True)
     parts = {part.name: part for part in summarise(model).components}
@@ -28,7 +32,9 @@ def test_parameters_of_a_model_itself_are_a_part() -> None:
 
 
 def test_a_linear_layer_of_every_token_counts_each_of_them() -> None:
-    one, two = (summarise(create_model("two_stream_tiny_128", depth=depth)).macs for depth in (1, 2))
+    one, two = (
+        summarise(create_model("two_stream_tiny_128", depth=depth)).macs for depth in (1, 2)
+    )
     tokens, dim = 2 * 80, 128
     # qkv, projection and the two layers of the MLP; attention of each stream over its 80 tokens
     assert two - one == tokens * dim * dim * 12 + 2 * (2 * 80 * 80 * dim)
@@ -48,7 +54,9 @@ def test_a_step_is_measured_in_a_fresh_process() -> None:
 def test_what_goes_wrong_in_the_fresh_process_is_said() -> None:
     model = create_model("ostrack_tiny_128", depth=1)
     model.options = {"modality": "sound"}
-    with pytest.raises(RuntimeError, match="measuring a step of OSTrack failed: ValueError: modality must be"):
+    with pytest.raises(
+        RuntimeError, match="measuring a step of OSTrack failed: ValueError: modality must be"
+    ):
         measure_step(model)
 
 

@@ -14,18 +14,30 @@ def test_a_tracker_a_line_over_ostrack_and_beside_its_naive_form():
     counts = {"parameters": 136_000_000, "macs": 85 * 10**9}
     rows = [
         row(
-            "AINet", 300.0, ratio=1 / 3, comparison="AINet", resident_bytes=10**9, extra_bytes=2**26, **counts, **MODEL
+            "AINet",
+            300.0,
+            ratio=1 / 3,
+            comparison="AINet",
+            resident_bytes=10**9,
+            extra_bytes=2**26,
+            **counts,
+            **MODEL,
         ),
         row("written naively", 900.0, ratio=1 / 9, comparison="AINet", **MODEL),
         row("OSTrack", 100.0, ratio=1.0, comparison="AINet", **MODEL),
     ]
     table = models_table(rows)
-    assert table.lines == [["AINet", "136,000,000", "85.0", "300 [270-330]", "3.00x", "9.00x", "954", "64.0"]]
+    assert table.lines == [
+        ["AINet", "136,000,000", "85.0", "300 [270-330]", "3.00x", "9.00x", "954", "64.0"]
+    ]
     assert len(table.columns) == len(table.lines[0])
 
 
 def test_variants_of_the_teacher():
-    rows = [row("two streams", 100.0, ratio=1.0, **MODEL), row("teacher", 110.0, ratio=1 / 1.1, **MODEL)]
+    rows = [
+        row("two streams", 100.0, ratio=1.0, **MODEL),
+        row("teacher", 110.0, ratio=1 / 1.1, **MODEL),
+    ]
     assert [line[-1] for line in prompter_table(rows).lines] == ["1.00x", "1.10x"]
 
 
@@ -46,7 +58,9 @@ def test_forms_with_what_they_change():
 def test_settings_count_targets():
     batch = {**MODEL, "comparison": "batch 8", "sizes": {"B": 8}, "clock": "wall"}
     rows = [row("AINet", 2000.0, ratio=0.5, **batch), row("OSTrack", 1000.0, ratio=1.0, **batch)]
-    assert settings_table(rows).lines == [["batch 8", "wall", "2,000 ms, 4.00/s, 2.00x", "1,000 ms, 8.00/s"]]
+    assert settings_table(rows).lines == [
+        ["batch 8", "wall", "2,000 ms, 4.00/s, 2.00x", "1,000 ms, 8.00/s"]
+    ]
 
 
 def test_frames_a_second_of_the_network_and_of_the_tracker_around_it():

@@ -8,12 +8,15 @@ from rgbt_fusion.benchmarking.naive_models import (
     written_naively,
 )
 from rgbt_fusion.benchmarking.permuted_copies import PermutedCopiesMamba
-from rgbt_fusion.models import ImagePair, create_model
+from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.weights.pretrained import create_model
 
 
 def step(model):
     generator = torch.Generator().manual_seed(0)
-    template, search = (ImagePair(*torch.randn(2, 2, 3, size, size, generator=generator)) for size in (64, 128))
+    template, search = (
+        ImagePair(*torch.randn(2, 2, 3, size, size, generator=generator)) for size in (64, 128)
+    )
     with torch.inference_mode():
         return model(template, search)
 

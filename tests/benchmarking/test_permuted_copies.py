@@ -2,7 +2,12 @@ import pytest
 import torch
 
 from rgbt_fusion import OFM
-from rgbt_fusion.benchmarking.permuted_copies import COPIES, PermutedCopiesMamba, copied_as_released, copied_once
+from rgbt_fusion.benchmarking.permuted_copies import (
+    COPIES,
+    PermutedCopiesMamba,
+    copied_as_released,
+    copied_once,
+)
 from rgbt_fusion.benchmarking.workloads import Workload, prepare
 
 
@@ -38,7 +43,9 @@ def test_an_ofm_on_copies_computes_what_the_ofm_computes(name):
 def test_the_benchmark_gives_both_sides_the_same_work(name):
     sizes = {"B": 1, "D": 8, "L": 5, "N": 3, "W": 4, "K": 3}
     one_call = prepare(Workload("directions", "auto", sizes, backward=True))()
-    copies = prepare(Workload("directions", name, sizes, layout=COPIES[name].layout, backward=True))()
+    copies = prepare(
+        Workload("directions", name, sizes, layout=COPIES[name].layout, backward=True)
+    )()
     out = copies[0].mT if COPIES[name].layout == "channel" else copies[0]
     assert out.shape == one_call[0].shape
     assert sum(x.numel() for x in copies) == sum(x.numel() for x in one_call)

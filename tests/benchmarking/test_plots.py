@@ -13,7 +13,9 @@ GROWTH = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", [SCAN_ROWS, GROWTH, [*SCAN_ROWS, *GROWTH]], ids=["bars", "growth", "both"])
+@pytest.mark.parametrize(
+    "rows", [SCAN_ROWS, GROWTH, [*SCAN_ROWS, *GROWTH]], ids=["bars", "growth", "both"]
+)
 def test_a_picture_is_drawn(rows, tmp_path):
     cv2 = pytest.importorskip("cv2")
     pytest.importorskip("matplotlib")

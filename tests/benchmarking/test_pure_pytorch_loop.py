@@ -3,14 +3,21 @@ import torch
 
 from rgbt_fusion import ordered_selective_scan
 from rgbt_fusion.benchmarking import pure_pytorch_loop
-from rgbt_fusion.benchmarking.pure_pytorch_loop import chunked_loop, mamba_ssm_loop, whole_sequence_loop
+from rgbt_fusion.benchmarking.pure_pytorch_loop import (
+    chunked_loop,
+    mamba_ssm_loop,
+    whole_sequence_loop,
+)
 
 
 def arguments(batch=2, length=70, channels=6, states=3):
     torch.manual_seed(0)
     u, delta, z = torch.randn(3, batch, length, channels, dtype=torch.float64)
     B, C = torch.randn(2, batch, length, states, dtype=torch.float64)
-    A, D = -torch.rand(channels, states, dtype=torch.float64), torch.randn(channels, dtype=torch.float64)
+    A, D = (
+        -torch.rand(channels, states, dtype=torch.float64),
+        torch.randn(channels, dtype=torch.float64),
+    )
     return [x.clone().requires_grad_() for x in (u, delta, A, B, C, D, z, torch.randn_like(D))]
 
 
@@ -27,7 +34,9 @@ LOOPS = {
 
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
 def test_a_loop_computes_the_scan_and_its_gradients(loop, monkeypatch):
-    monkeypatch.setattr(pure_pytorch_loop, "CHUNK_ELEMENTS", 800)  # several chunks, the last one shorter
+    monkeypatch.setattr(
+        pure_pytorch_loop, "CHUNK_ELEMENTS", 800
+    )  # several chunks, the last one shorter
     given = arguments()
     upstream = torch.randn(2, 70, 6, dtype=torch.float64)
     out = loop(*given)
@@ -41,5 +50,7 @@ def test_a_loop_computes_the_scan_and_its_gradients(loop, monkeypatch):
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
 def test_everything_optional_may_be_absent(loop):
     u, delta, A, B, C, *_ = (x.detach() for x in arguments())
-    expected = ordered_selective_scan(u, delta, A, B, C, delta_softplus=True, backend="reference").out
+    expected = ordered_selective_scan(
+        u, delta, A, B, C, delta_softplus=True, backend="reference"
+    ).out
     torch.testing.assert_close(loop(u, delta, A, B, C), expected)

@@ -37,11 +37,23 @@ def test_a_record_survives_its_file(tmp_path):
         (lambda data: data.update(format=99), "must have format 1, got 99"),
         (lambda data: data.pop("commit"), "must have the fields .*'commit'"),
         (lambda data: data["rows"][0].update(speed=3), r"rows\[0\] must have the fields"),
-        (lambda data: data["rows"][1].update(threads="two"), r"rows\[1\]: threads must be int, got 'two'"),
-        (lambda data: data["rows"][1].update(backward=1), r"rows\[1\]: backward must be bool, got 1"),
-        (lambda data: data["rows"][0].update(cpu_ms=[1.0, 2.0]), r"rows\[0\]: cpu_ms must be Spread"),
+        (
+            lambda data: data["rows"][1].update(threads="two"),
+            r"rows\[1\]: threads must be int, got 'two'",
+        ),
+        (
+            lambda data: data["rows"][1].update(backward=1),
+            r"rows\[1\]: backward must be bool, got 1",
+        ),
+        (
+            lambda data: data["rows"][0].update(cpu_ms=[1.0, 2.0]),
+            r"rows\[0\]: cpu_ms must be Spread",
+        ),
         (lambda data: data["rows"][0]["sizes"].update(B="one"), r"sizes: B must be int, got 'one'"),
-        (lambda data: data["rows"][0].update(error={"out": None}), r"error: out must be float, got None"),
+        (
+            lambda data: data["rows"][0].update(error={"out": None}),
+            r"error: out must be float, got None",
+        ),
         (lambda data: data.update(rows={}), r"rows must be list, got \{\}"),
     ],
 )
@@ -67,7 +79,10 @@ def test_a_new_record_describes_this_moment():
     assert made.machine.name == "my-machine-2-cores"
     assert made.machine.cores > 0
     assert made.machine.memory_gb > 0
-    assert made.software["torch"] == torch.__version__.partition("+")[0] or "+" in made.software["torch"]
+    assert (
+        made.software["torch"] == torch.__version__.partition("+")[0]
+        or "+" in made.software["torch"]
+    )
     assert made.rows == []
     assert made.created.endswith("+00:00")
 

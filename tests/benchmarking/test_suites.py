@@ -56,7 +56,9 @@ def test_several_threads_make_the_wall_clock_count():
 
 def test_what_cannot_run_or_would_take_for_ever_is_skipped_with_a_reason():
     found = {x.full_title: x for x in comparisons(["scan"], Options())}
-    assert list(found["scan: (1, 192, 320, 16), (B, D, L), forward"].entries)[1:] == ["reference loop"]
+    assert list(found["scan: (1, 192, 320, 16), (B, D, L), forward"].entries)[1:] == [
+        "reference loop"
+    ]
     forward = found["scan: (1, 1536, 3840, 16), token-major, forward"]
     backward = found["scan: (1, 1536, 3840, 16), token-major, forward+backward"]
     assert "reference loop" in forward.entries
@@ -76,7 +78,10 @@ def test_every_case_with_a_full_size_is_measured_beside_its_counterpart():
     found = {x.title: x for x in comparisons(["layers"], Options()) if x.table == "layers"}
     assert set(found) == {f"{case.name}: {setup.size}" for case in CASES for setup in case.full}
     assert found["DFM: 320 tokens"].baseline == "CrossAttentionFusion"
-    assert found["DFM: 320 tokens"].entries["CrossAttentionFusion"].contender == "CrossAttentionFusion: 320 tokens"
+    assert (
+        found["DFM: 320 tokens"].entries["CrossAttentionFusion"].contender
+        == "CrossAttentionFusion: 320 tokens"
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,7 +98,9 @@ def test_options_that_do_not_fit_are_refused(options, message):
 
 
 def test_what_is_run_before_memory_is_measured_runs():
-    attending = [one for one in comparisons(["layers"], Options()) if one.table == "attention-scores"]
+    attending = [
+        one for one in comparisons(["layers"], Options()) if one.table == "attention-scores"
+    ]
     for workload in (workload for one in attending for workload in one.entries.values()):
         prepare(shrunk(workload))()
     assert len(attending) == 2

@@ -21,7 +21,10 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_tables_of_a_page_are_those_of_the_records(page):
-    records = [read_record(path) for path in sorted((ROOT / "benchmarks" / "results" / __version__).glob("*.json"))]
+    records = [
+        read_record(path)
+        for path in sorted((ROOT / "benchmarks" / "results" / __version__).glob("*.json"))
+    ]
     text = page.read_text()
     assert text == fill_document(text, records), (
         f"rgbt-fusion bench --table benchmarks/results/{__version__}/*.json --into {page.relative_to(ROOT)}"
@@ -30,7 +33,14 @@ def test_the_tables_of_a_page_are_those_of_the_records(page):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (0.01234, "0.0123"), (4.0, "4.00"), (60.06, "60.1"), (240.4, "240"), (18713.2, "18,713")],
+    [
+        (0.0, "0"),
+        (0.01234, "0.0123"),
+        (4.0, "4.00"),
+        (60.06, "60.1"),
+        (240.4, "240"),
+        (18713.2, "18,713"),
+    ],
 )
 def test_three_digits(value, text):
     assert number(value) == text
@@ -52,13 +62,21 @@ def test_one_line_a_comparison_against_others():
 
 
 def test_variants_of_ours_against_the_first():
-    rows = [row("float32", 4.0, ratio=1.0, table="scan-dtypes"), row("bfloat16", 5.0, ratio=0.8, table="scan-dtypes")]
+    rows = [
+        row("float32", 4.0, ratio=1.0, table="scan-dtypes"),
+        row("bfloat16", 5.0, ratio=0.8, table="scan-dtypes"),
+    ]
     (line,) = TABLES["scan-dtypes"](rows).lines
     assert line[1:] == ["4.00 [3.60-4.40]", "5.00 [4.50-5.50], 1.25x"]
 
 
 def test_layers():
-    common = {"task": "layer", "table": "layers", "comparison": "DFM: 320 tokens", "baseline": "CrossAttentionFusion"}
+    common = {
+        "task": "layer",
+        "table": "layers",
+        "comparison": "DFM: 320 tokens",
+        "baseline": "CrossAttentionFusion",
+    }
     rows = [
         row("forward", 30.0, ratio=2.0, parameters=3_068_928, macs=994_000_000, **common),
         row("forward+backward", 90.0, ratio=0.67, parameters=3_068_928, macs=994_000_000, **common),
@@ -110,5 +128,7 @@ def test_nothing_stands_where_there_is_no_record():
 
 
 def test_a_marker_that_names_no_table_is_refused():
-    with pytest.raises(ValueError, match=r"must be one of headline, readme, scan, .* got 'nonsense'"):
+    with pytest.raises(
+        ValueError, match=r"must be one of headline, readme, scan, .* got 'nonsense'"
+    ):
         fill_document("<!-- benchmark: nonsense -->\n<!-- /benchmark -->", [record()])

@@ -24,7 +24,9 @@ class Clock:
 
 def test_medians_of_both_clocks(monkeypatch):
     clock, calls = Clock(monkeypatch), []
-    found = interleave({"a": clock.contender(0.1, calls), "b": clock.contender(0.2, calls)}, Effort(rounds=4))
+    found = interleave(
+        {"a": clock.contender(0.1, calls), "b": clock.contender(0.2, calls)}, Effort(rounds=4)
+    )
     assert found["a"].wall_ms.median == pytest.approx(100)
     assert found["b"].cpu_ms.median == pytest.approx(400)
     assert found["a"].wall_ms.samples == 4
@@ -67,7 +69,9 @@ def test_progress_adds_up_to_one_and_the_device_is_waited_for(monkeypatch):
 
 def test_what_is_called_once_is_done_at_once(monkeypatch):
     shares = []
-    interleave({"slow": Clock(monkeypatch).contender(9, [])}, Effort(patience_s=8), on_sample=shares.append)
+    interleave(
+        {"slow": Clock(monkeypatch).contender(9, [])}, Effort(patience_s=8), on_sample=shares.append
+    )
     assert shares == [1.0]
 
 

@@ -1,11 +1,19 @@
 import pytest
 import torch
 
-from rgbt_fusion.benchmarking.trackers import FORMS, TRACKERS, build, frame_step, network_step, parse
-from rgbt_fusion.models import list_models
+from rgbt_fusion.benchmarking.trackers import (
+    FORMS,
+    TRACKERS,
+    build,
+    frame_step,
+    network_step,
+    parse,
+)
+from rgbt_fusion.models.presets import list_models
 
 SLOW_FORMS = ("compiled", "ONNX Runtime", "ONNX Runtime, int8")
-"""Forms that take tens of seconds to make; the export and the compilation have tests of their own."""
+"""Forms that take tens of seconds to make; the export and the compilation have tests of their
+own."""
 
 
 def test_every_model_is_measured():
@@ -35,7 +43,9 @@ def test_ostrack_keeps_its_candidates_unless_it_says_otherwise():
 
 
 def test_a_frame_is_tracked_alike_every_time():
-    step = frame_step("AINet, compact: tiny_128", height=96, width=128, dtype=torch.float32, device="cpu")
+    step = frame_step(
+        "AINet, compact: tiny_128", height=96, width=128, dtype=torch.float32, device="cpu"
+    )
     assert torch.equal(step(), step())
 
 

@@ -4,7 +4,13 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from rgbt_fusion.benchmarking.workloads import Workload, error_against_float64, exact_results, prepare, shrunk
+from rgbt_fusion.benchmarking.workloads import (
+    Workload,
+    error_against_float64,
+    exact_results,
+    prepare,
+    shrunk,
+)
 
 SCAN = Workload("scan", "vectorised", {"B": 1, "D": 6, "L": 24, "N": 3})
 BLOCK = {"B": 1, "L": 6, "C": 64}

@@ -23,8 +23,20 @@ def test_the_suites_are_those_there_are():
 
 
 def test_a_run_prints_a_table_and_writes_its_record(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["rgbt-fusion", "bench", "scan", "--json", str(tmp_path / "run.json"), "--quick"])
-    status = run("scan", *SMALL, "--json", str(tmp_path / "run.json"), "--save", str(tmp_path), "--machine", "here")
+    monkeypatch.setattr(
+        "sys.argv",
+        ["rgbt-fusion", "bench", "scan", "--json", str(tmp_path / "run.json"), "--quick"],
+    )
+    status = run(
+        "scan",
+        *SMALL,
+        "--json",
+        str(tmp_path / "run.json"),
+        "--save",
+        str(tmp_path),
+        "--machine",
+        "here",
+    )
     assert status == 0
     written = capsys.readouterr()
     assert "scan: (1, 8, 12, 4), token-major, forward" in written.out
@@ -39,7 +51,18 @@ def test_a_run_prints_a_table_and_writes_its_record(tmp_path, capsys, monkeypatc
 
 
 def test_tables_of_records_on_the_terminal_and_in_a_document(tmp_path, capsys):
-    run("scan", *SMALL, "--layout", "token", "--pass", "forward", "--dtype", "float32", "--json", str(tmp_path / "r"))
+    run(
+        "scan",
+        *SMALL,
+        "--layout",
+        "token",
+        "--pass",
+        "forward",
+        "--dtype",
+        "float32",
+        "--json",
+        str(tmp_path / "r"),
+    )
     capsys.readouterr()
     assert run("--table", str(tmp_path / "r")) == 0
     out = capsys.readouterr().out
@@ -53,9 +76,21 @@ def test_tables_of_records_on_the_terminal_and_in_a_document(tmp_path, capsys):
 
 def test_a_plot_is_drawn(tmp_path):
     pytest.importorskip("matplotlib")
-    arguments = ["conv", *SMALL, "--layout", "token", "--pass", "forward", "--plot", str(tmp_path / "plot.svg")]
+    arguments = [
+        "conv",
+        *SMALL,
+        "--layout",
+        "token",
+        "--pass",
+        "forward",
+        "--plot",
+        str(tmp_path / "plot.svg"),
+    ]
     assert run(*arguments) == 0
-    assert "torch conv1d" in (tmp_path / "plot.svg").read_text() or (tmp_path / "plot.svg").stat().st_size > 1000
+    assert (
+        "torch conv1d" in (tmp_path / "plot.svg").read_text()
+        or (tmp_path / "plot.svg").stat().st_size > 1000
+    )
 
 
 def test_startup_is_a_suite(monkeypatch, capsys):

@@ -30,14 +30,18 @@ def test_the_version(capsys):
     assert run(capsys, "--version") == (0, f"{__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join
+)
 def test_help_needs_no_torch(arguments):
     script = (
         "import sys\n"
         "sys.modules['torch'] = sys.modules['numpy'] = None\n"
         f"from rgbt_fusion.cli import main; main({arguments})"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -94,5 +98,5 @@ def test_an_interrupted_command_says_so(monkeypatch, capsys):
     def press(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rgbt_fusion.data.dataset_check.guess_layout", press)
+    monkeypatch.setattr("rgbt_fusion.data.checking.guess_layout", press)
     assert run(capsys, "data", "check", ".") == (130, "", "interrupted\n")

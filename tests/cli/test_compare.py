@@ -1,4 +1,5 @@
-"""Trackers side by side: on the held-out world, on sequences of one's own, with one modality hidden."""
+"""Trackers side by side: on the held-out world, on sequences of one's own, with one modality
+hidden."""
 
 import json
 import re
@@ -7,8 +8,8 @@ import pytest
 
 from evaluation_material import write_dataset
 from rgbt_fusion.cli import main
-from rgbt_fusion.models import PRETRAINED, create_model
-from rgbt_fusion.models.checkpoints import save_checkpoint
+from rgbt_fusion.weights.checkpoints import save_checkpoint
+from rgbt_fusion.weights.pretrained import PRETRAINED, create_model
 
 
 def run(*arguments: object) -> object:
@@ -31,13 +32,24 @@ def test_beside_template_matching_and_single_modalities(weights, tmp_path, capsy
     told = capsys.readouterr().out
     assert "6 sequences, 12 frames of the held-out synthetic world" in told
     assert "| thermal_crossover | 1 |" in told
-    halves = [f"{name}, {shown} shown" for name in ("mine", "template matching") for shown in ("RGB", "TIR")]
+    halves = [
+        f"{name}, {shown} shown"
+        for name in ("mine", "template matching")
+        for shown in ("RGB", "TIR")
+    ]
     names = ["template matching", "trained on RGB alone", *halves]
     for name in names:
         assert re.search(rf"^mine above {re.escape(name)}: [+-]0\.\d{{3}}$", told, re.M)
     found = json.loads(numbers.read_text())
     assert list(found) == ["mine", *names]
-    assert found["mine"]["groups"].keys() == {"none", "night", "glare", "thermal_crossover", "misalignment", "missing"}
+    assert found["mine"]["groups"].keys() == {
+        "none",
+        "night",
+        "glare",
+        "thermal_crossover",
+        "misalignment",
+        "missing",
+    }
     assert (out / "mine_RGB_shown" / "synthetic_none_0.txt").is_file()
     # the boxes are there already
     assert run(*arguments, "--out", out) == 0
@@ -55,7 +67,10 @@ def test_on_real_sequences(tmp_path, weights, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--checkpoint", "absent.safetensors"], "--checkpoint must be a file, got absent.safetensors"),
+        (
+            ["--checkpoint", "absent.safetensors"],
+            "--checkpoint must be a file, got absent.safetensors",
+        ),
         (["--model", "magic"], "--model must be ncc, a preset or a file of weights, got 'magic'"),
         (["--model", "ncc", "--data", "absent"], "absent"),
     ],

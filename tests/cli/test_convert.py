@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from model_material import save_as_official, tiny
 from rgbt_fusion.cli import main
-from rgbt_fusion.models.checkpoints import load_model, save_checkpoint
+from rgbt_fusion.weights.checkpoints import load_model, save_checkpoint
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[object, str, str]:
@@ -26,7 +26,9 @@ def official(tmp_path: Path) -> Path:
 
 def test_an_own_file_is_converted_to_the_preset_it_fits(tmp_path, capsys):
     save_checkpoint(tiny("ainet_tiny_128_compact"), tmp_path / "own")
-    status, out, err = run(capsys, tmp_path / "own", tmp_path / "half.safetensors", "--dtype", "float16")
+    status, out, err = run(
+        capsys, tmp_path / "own", tmp_path / "half.safetensors", "--dtype", "float16"
+    )
     assert (status, err) == (0, f"wrote {tmp_path / 'half.safetensors'}\n")
     assert "(rgbt_fusion): 100.0% of the model loaded" in out
     assert "missing    0" in out
@@ -58,7 +60,9 @@ def test_too_little_is_refused_unless_it_is_asked_for(tmp_path, capsys):
     assert status == 0
     assert "missing" in out
     loaded = load_model(tmp_path / "out")
-    assert torch.equal(loaded.get_parameter("box_head.conv1_ctr.0.weight"), model.box_head.conv1_ctr[0].weight)
+    assert torch.equal(
+        loaded.get_parameter("box_head.conv1_ctr.0.weight"), model.box_head.conv1_ctr[0].weight
+    )
 
 
 def test_nothing_is_overwritten_unless_told(tmp_path, capsys):

@@ -23,7 +23,9 @@ def dataset(tmp_path) -> Path:
         for folder in ("visible", "infrared"):
             (tmp_path / name / folder).mkdir(parents=True)
             for k in range(4):
-                cv2.imwrite(str(tmp_path / name / folder / f"{k}.png"), np.full((24, 32), k, dtype=np.uint8))
+                cv2.imwrite(
+                    str(tmp_path / name / folder / f"{k}.png"), np.full((24, 32), k, dtype=np.uint8)
+                )
         for file in ("visible.txt", "infrared.txt"):
             write_boxes(tmp_path / name / file)
     return tmp_path
@@ -81,13 +83,25 @@ def damage(dataset: Path, what: str) -> None:
         ("damaged", 1, "odd: image: .*2.png cannot be decoded: it is no image, or damaged"),
         ("cut off", 1, "odd: image: .*2.png is cut off: [0-9]+ bytes without an end of image"),
         ("empty", 1, "odd: image: .*2.png is empty"),
-        ("missing", 1, "odd: sequence: .*visible must hold an image for each of 4 annotations, got 3"),
+        (
+            "missing",
+            1,
+            "odd: sequence: .*visible must hold an image for each of 4 annotations, got 3",
+        ),
         ("extra", 0, "odd: notice: 1 images of visible beyond the last annotated one are left out"),
         ("size", 1, r"odd: size: .*2.png is 32x30, most are 32x24 \(1 differ\)"),
         ("no images", 1, "odd: sequence: .*infrared must hold images, but is empty"),
         ("no boxes", 1, "odd: sequence: .*visible.txt must hold numbers, but it is empty"),
-        ("words", 1, "odd: sequence: .*visible.txt, line 2: must hold numbers only, got '1 two 3 4'"),
-        ("columns", 1, "odd: sequence: .*visible.txt, line 1: must have 4 or 8 numbers, got 3: '1 2 3'"),
+        (
+            "words",
+            1,
+            "odd: sequence: .*visible.txt, line 2: must hold numbers only, got '1 two 3 4'",
+        ),
+        (
+            "columns",
+            1,
+            "odd: sequence: .*visible.txt, line 1: must have 4 or 8 numbers, got 3: '1 2 3'",
+        ),
         ("outside", 1, r"odd: box: 1 boxes \(frames 3\) outside the image of 32x24 \(colour\)"),
         ("no size", 1, r"odd: box: the first box \(colour\) has no size: \[3.0, 4.0, 0.0, 6.0\]"),
     ],
@@ -117,7 +131,10 @@ def test_only_some_sequences_and_problems(dataset, capsys):
     ("arguments", "message"),
     [
         (["{root}/gone"], "root must be a folder with sequences, got"),
-        (["{root}/good/visible"], "holds no complete sequence of any layout; name its layout: gtot, "),
+        (
+            ["{root}/good/visible"],
+            "holds no complete sequence of any layout; name its layout: gtot, ",
+        ),
         (["{root}", "--layout", "imagenet"], "layout must be one of 'gtot', .* got 'imagenet'"),
         (["{root}", "--images", "all"], "images must be 'decode', 'size' or 'none', got 'all'"),
         (["{root}", "--threads", "0"], "--threads must be at least 1, got 0"),

@@ -1,4 +1,5 @@
-"""The first thing a newcomer sees: a film, a plot, scores and one page of all, without a download."""
+"""The first thing a newcomer sees: a film, a plot, scores and one page of all, without a
+download."""
 
 import base64
 import json
@@ -8,9 +9,9 @@ import pytest
 
 from rgbt_fusion.cli import main
 from rgbt_fusion.cli.demo import SCENES, _should_open
-from rgbt_fusion.data.synthetic import SyntheticSequence
-from rgbt_fusion.models import PRETRAINED, create_model
-from rgbt_fusion.models.checkpoints import save_checkpoint
+from rgbt_fusion.synthetic.world import SyntheticSequence
+from rgbt_fusion.weights.checkpoints import save_checkpoint
+from rgbt_fusion.weights.pretrained import PRETRAINED, create_model
 
 
 def run(*arguments: object) -> object:
@@ -28,7 +29,12 @@ def test_a_film_a_plot_scores_and_a_page(tmp_path, capsys):
     told = capsys.readouterr().out
     assert told.startswith("| success | mine | template matching |")
     assert "15 frames in" in told
-    assert {path.name for path in out.iterdir()} == {"film.mp4", "index.html", "overlap.png", "scores.json"}
+    assert {path.name for path in out.iterdir()} == {
+        "film.mp4",
+        "index.html",
+        "overlap.png",
+        "scores.json",
+    }
 
     scores = json.loads((out / "scores.json").read_text())
     assert list(scores) == [*(scene.title for scene in SCENES), "all"]
@@ -48,9 +54,18 @@ def test_a_film_a_plot_scores_and_a_page(tmp_path, capsys):
 
 
 def test_no_scene_is_one_that_training_shows():
-    assert [scene.challenge for scene in SCENES] == ["none", "night", "glare", "thermal_crossover", "missing"]
+    assert [scene.challenge for scene in SCENES] == [
+        "none",
+        "night",
+        "glare",
+        "thermal_crossover",
+        "missing",
+    ]
     shown = {SyntheticSequence(seed).plan.place for seed in range(200)}
-    scenes = {SyntheticSequence(one.seed, challenge=one.challenge, held_out=True).plan.place for one in SCENES}
+    scenes = {
+        SyntheticSequence(one.seed, challenge=one.challenge, held_out=True).plan.place
+        for one in SCENES
+    }
     assert not shown & scenes
 
 

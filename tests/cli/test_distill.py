@@ -13,8 +13,18 @@ from rgbt_fusion.cli import main
         (["--teacher", "absent.safetensors", "--set", "layers=odd"], "layers must be one of"),
     ],
 )
-def test_a_wrong_call_ends_in_one_line_before_anything_is_written(capsys, tmp_path, arguments, message):
-    given = ["distill", "ainet_tiny_128_synthetic", "--out", str(tmp_path / "run"), "--data", "synthetic", *arguments]
+def test_a_wrong_call_ends_in_one_line_before_anything_is_written(
+    capsys, tmp_path, arguments, message
+):
+    given = [
+        "distill",
+        "ainet_tiny_128_synthetic",
+        "--out",
+        str(tmp_path / "run"),
+        "--data",
+        "synthetic",
+        *arguments,
+    ]
     with pytest.raises(SystemExit) as left:
         main(given)
     written = capsys.readouterr()

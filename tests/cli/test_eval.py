@@ -1,4 +1,5 @@
-"""Running and scoring from the command line: tables, files, one clear line for each mistake, runs that are killed."""
+"""Running and scoring from the command line: tables, files, one clear line for each mistake, runs
+that are killed."""
 
 import contextlib
 import csv
@@ -42,30 +43,71 @@ def lasher(tmp_path) -> Path:
 
 
 def test_two_trackers_in_a_table(lasher, capsys):
-    assert run(lasher / "drifting", lasher / "steady", "--benchmark", "lasher", "--root", lasher / "data") == 0
+    assert (
+        run(
+            lasher / "drifting",
+            lasher / "steady",
+            "--benchmark",
+            "lasher",
+            "--root",
+            lasher / "data",
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "LasHeR, 3 sequences" in out
-    assert re.findall(r"^ +(steady|drifting) +[01]\.\d{3} +[01]\.\d{3} +[01]\.\d{3} *$", out, re.M) == [
+    assert re.findall(
+        r"^ +(steady|drifting) +[01]\.\d{3} +[01]\.\d{3} +[01]\.\d{3} *$", out, re.M
+    ) == [
         "steady",
         "drifting",
     ]
 
 
 def test_every_number_and_table_as_csv(lasher, capsys):
-    arguments = [lasher / "drifting", "--benchmark", "lasher", "--root", lasher / "data", "--format", "csv"]
+    arguments = [
+        lasher / "drifting",
+        "--benchmark",
+        "lasher",
+        "--root",
+        lasher / "data",
+        "--format",
+        "csv",
+    ]
     assert run(*arguments, "--metrics", "all", "--attributes", "--per-sequence") == 0
-    tables = [list(csv.reader(text.splitlines())) for text in capsys.readouterr().out.strip().split("\n\n")]
-    names = ["PR", "NPR", "SR", "AO", "SR0.5", "SR0.75", "SR0.9", "APE", "miss_count", "track_success"]
+    tables = [
+        list(csv.reader(text.splitlines()))
+        for text in capsys.readouterr().out.strip().split("\n\n")
+    ]
+    names = [
+        "PR",
+        "NPR",
+        "SR",
+        "AO",
+        "SR0.5",
+        "SR0.75",
+        "SR0.9",
+        "APE",
+        "miss_count",
+        "track_success",
+    ]
     assert tables[0][0] == ["tracker", *names]
     assert float(tables[0][1][1 + names.index("APE")]) == pytest.approx(3 * 9.5)
     assert [table[0][0] for table in tables[1:-1]] == names
-    assert [row[:2] for row in tables[1][1:]] == [[name, "3"] for name in ("NO", "PO", "TO", "HO", "all")]
+    assert [row[:2] for row in tables[1][1:]] == [
+        [name, "3"] for name in ("NO", "PO", "TO", "HO", "all")
+    ]
     assert [row[0] for row in tables[-1][1:]] == ["[dog]", "car", "boy"]
 
 
-@pytest.mark.parametrize(("form", "text"), [("markdown", "| tracker | PR | NPR | SR |"), ("latex", r"\toprule")])
+@pytest.mark.parametrize(
+    ("form", "text"), [("markdown", "| tracker | PR | NPR | SR |"), ("latex", r"\toprule")]
+)
 def test_tables_for_papers(lasher, capsys, form, text):
-    assert run(lasher / "steady", "--benchmark", "lasher", "--root", lasher / "data", "--format", form) == 0
+    assert (
+        run(lasher / "steady", "--benchmark", "lasher", "--root", lasher / "data", "--format", form)
+        == 0
+    )
     assert text in capsys.readouterr().out
 
 
@@ -73,14 +115,32 @@ def test_plots_and_report(lasher, capsys):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     pytest.importorskip("cv2", reason="OpenCV is not installed")
     # the attributes lie beside the dataset, the images are drawn on where there are any
-    arguments = ["--benchmark", "rgbt234", "--root", write_dataset(lasher / "images", {"a": 3, "b": 4})]
-    assert run("--model", "ncc", "--out", lasher / "ncc", *arguments, "--report", lasher / "report.html") == 0
+    arguments = [
+        "--benchmark",
+        "rgbt234",
+        "--root",
+        write_dataset(lasher / "images", {"a": 3, "b": 4}),
+    ]
+    assert (
+        run(
+            "--model",
+            "ncc",
+            "--out",
+            lasher / "ncc",
+            *arguments,
+            "--report",
+            lasher / "report.html",
+        )
+        == 0
+    )
     assert (lasher / "report.html").read_text().count("data:image/jpeg") >= 6
     arguments = [lasher / "steady", "--benchmark", "lasher", "--root", lasher / "data"]
     assert run(*arguments, "--plots", lasher / "plots", "--plot-format", "svg") == 0
     names = {path.name for path in (lasher / "plots").iterdir()}
     assert names == {"precision.svg", "normalised_precision.svg", "success.svg", "attributes.svg"}
-    assert "wrote precision, normalised precision, success, attributes into" in capsys.readouterr().err
+    assert (
+        "wrote precision, normalised precision, success, attributes into" in capsys.readouterr().err
+    )
 
 
 def test_folders_of_one_name_are_told_apart(lasher, capsys):
@@ -111,18 +171,27 @@ def test_incomplete_results(lasher, capsys):
 def test_a_model_is_run_scored_and_kept(tmp_path, capsys):
     import torch
 
-    from rgbt_fusion.models import create_model
-    from rgbt_fusion.models.checkpoints import save_checkpoint
+    from rgbt_fusion.weights.checkpoints import save_checkpoint
+    from rgbt_fusion.weights.pretrained import create_model
 
     torch.manual_seed(0)
     save_checkpoint(create_model("ostrack_tiny_128", depth=1), tmp_path / "mine.safetensors")
     root = write_dataset(tmp_path / "data", {"a": 3, "b": 4, "c": 3})
     (root / "c" / "visible" / "001.png").write_bytes(b"")
-    arguments = ["--model", tmp_path / "mine.safetensors", "--out", tmp_path / "mine", "--root", root]
+    arguments = [
+        "--model",
+        tmp_path / "mine.safetensors",
+        "--out",
+        tmp_path / "mine",
+        "--root",
+        root,
+    ]
     assert run(*arguments, "--benchmark", "rgbt234", "--incomplete", "skip") == 1
     written = capsys.readouterr()
     assert re.search(r"c failed: image .*001.png is empty\n", written.err)
-    assert re.search(r"2 sequences tracked \(\d+ frames, .* frames/s\), 0 kept, 1 failed", written.err)
+    assert re.search(
+        r"2 sequences tracked \(\d+ frames, .* frames/s\), 0 kept, 1 failed", written.err
+    )
     assert re.search("mine +[01].[0-9]{3}", written.out)
     assert run(*arguments, "--benchmark", "rgbt234", "--incomplete", "skip") == 1
     assert re.search("0 sequences tracked .*, 2 kept, 1 failed", capsys.readouterr().err)
@@ -137,7 +206,16 @@ def test_a_part_of_a_run_does_not_score(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     for rank in "01":
         monkeypatch.setenv("RANK", rank)
-        arguments = ["--model", "ncc", "--out", tmp_path / "ncc", "--root", root, "--benchmark", "rgbt234"]
+        arguments = [
+            "--model",
+            "ncc",
+            "--out",
+            tmp_path / "ncc",
+            "--root",
+            root,
+            "--benchmark",
+            "rgbt234",
+        ]
         assert run(*arguments) == 0
         written = capsys.readouterr()
         assert written.out == ""
@@ -150,20 +228,56 @@ def test_a_part_of_a_run_does_not_score(tmp_path, capsys, monkeypatch):
     [
         ([], "RESULTS to score or --model to run must be given, got neither"),
         (["x", "--benchmark", "lasot"], "--benchmark must be one of .* got 'lasot'"),
-        (["x", "--benchmark", "visevent", "--protocol", "rgbt"], "protocol 'rgbt' must be used with one of"),
-        (["x", "--benchmark", "lasher", "--protocol", "mine"], "protocol must be one of .* got 'mine'"),
-        (["x", "--benchmark", "lasher", "--format", "word"], "--format must be one of .* got 'word'"),
-        (["x", "--benchmark", "lasher", "--plot-format", "gif"], "--plot-format must be one of .* got 'gif'"),
-        (["x", "--benchmark", "lasher", "--incomplete", "guess"], "--incomplete must be one of .* got 'guess'"),
-        (["x", "--benchmark", "lasher", "--box-format", "yx"], "--box-format must be one of .* got 'yx'"),
+        (
+            ["x", "--benchmark", "visevent", "--protocol", "rgbt"],
+            "protocol 'rgbt' must be used with one of",
+        ),
+        (
+            ["x", "--benchmark", "lasher", "--protocol", "mine"],
+            "protocol must be one of .* got 'mine'",
+        ),
+        (
+            ["x", "--benchmark", "lasher", "--format", "word"],
+            "--format must be one of .* got 'word'",
+        ),
+        (
+            ["x", "--benchmark", "lasher", "--plot-format", "gif"],
+            "--plot-format must be one of .* got 'gif'",
+        ),
+        (
+            ["x", "--benchmark", "lasher", "--incomplete", "guess"],
+            "--incomplete must be one of .* got 'guess'",
+        ),
+        (
+            ["x", "--benchmark", "lasher", "--box-format", "yx"],
+            "--box-format must be one of .* got 'yx'",
+        ),
         (["x", "--benchmark", "lasher", "--worst", "0"], "--worst must be at least 1, got 0"),
-        (["x", "--benchmark", "lasher", "--out", "y"], "--checkpoint and --out must come with --model, got y without"),
+        (
+            ["x", "--benchmark", "lasher", "--out", "y"],
+            "--checkpoint and --out must come with --model, got y without",
+        ),
         (["--model", "ncc", "--benchmark", "lasher"], "--root must be given to run a tracker"),
-        (["--model", "yolo", "--benchmark", "lasher", "--root", "{root}"], "--model must be ncc, a preset or a file"),
-        (["--model", "ncc", "--benchmark", "lasher", "--root", "{root}", "--workers", "0"], "--workers must be at"),
-        (["--model", "ncc", "--benchmark", "gtot", "--root", "{root}"], "must hold sequences in the layout of GTOT"),
-        (["{root}/gone", "--benchmark", "lasher", "--root", "{root}/data"], "results must be a folder of text files"),
-        (["{root}/steady", "--benchmark", "lasher", "--root", "{root}/data", "--metrics", "XY"], "--metrics must be"),
+        (
+            ["--model", "yolo", "--benchmark", "lasher", "--root", "{root}"],
+            "--model must be ncc, a preset or a file",
+        ),
+        (
+            ["--model", "ncc", "--benchmark", "lasher", "--root", "{root}", "--workers", "0"],
+            "--workers must be at",
+        ),
+        (
+            ["--model", "ncc", "--benchmark", "gtot", "--root", "{root}"],
+            "must hold sequences in the layout of GTOT",
+        ),
+        (
+            ["{root}/gone", "--benchmark", "lasher", "--root", "{root}/data"],
+            "results must be a folder of text files",
+        ),
+        (
+            ["{root}/steady", "--benchmark", "lasher", "--root", "{root}/data", "--metrics", "XY"],
+            "--metrics must be",
+        ),
     ],
 )
 def test_a_wrong_call_is_one_line_before_anything_is_done(lasher, capsys, arguments, message):
@@ -178,12 +292,32 @@ def test_a_wrong_call_is_one_line_before_anything_is_done(lasher, capsys, argume
 
 def test_the_real_sequences_score_what_a_correlation_tracker_should(tmp_path, capsys):
     root = shared("data/sequences")
-    assert run("--model", "ncc", "--out", tmp_path / "ncc", "--benchmark", "rgbt234", "--root", root) == 0
+    assert (
+        run("--model", "ncc", "--out", tmp_path / "ncc", "--benchmark", "rgbt234", "--root", root)
+        == 0
+    )
     capsys.readouterr()
-    assert run(tmp_path / "ncc", "--benchmark", "rgbt234", "--root", root, "--per-sequence", "--format", "csv") == 0
+    assert (
+        run(
+            tmp_path / "ncc",
+            "--benchmark",
+            "rgbt234",
+            "--root",
+            root,
+            "--per-sequence",
+            "--format",
+            "csv",
+        )
+        == 0
+    )
     rows = list(csv.reader(capsys.readouterr().out.strip().split("\n\n")[1].splitlines()))[1:]
     # as recorded beside the sequences, to the third place
-    expected = {"tno_nato_a": 0.729, "tno_tree": 0.786, "pan_cyclist": 0.69, "paste_ped_dark": 0.835}
+    expected = {
+        "tno_nato_a": 0.729,
+        "tno_tree": 0.786,
+        "pan_cyclist": 0.69,
+        "paste_ped_dark": 0.835,
+    }
     assert {name: float(success) for name, _, success in rows} == pytest.approx(expected, abs=6e-3)
 
 
@@ -194,10 +328,16 @@ COMMAND = [sys.executable, "-W", "ignore", "-c", "from rgbt_fusion.cli import ma
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
 
 
-def kill_after_the_first_file(command: list[str], out: Path, *, whole_group: bool, pause: float) -> None:
+def kill_after_the_first_file(
+    command: list[str], out: Path, *, whole_group: bool, pause: float
+) -> None:
     before = set(out.glob("*.txt"))
     process = subprocess.Popen(
-        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     while process.poll() is None and set(out.glob("*.txt")) == before:
         time.sleep(0.005)
@@ -230,8 +370,26 @@ def test_torchrun_shares_the_sequences_and_scores_once(tmp_path):
     root = write_dataset(tmp_path / "data", {"a": 3, "b": 4, "c": 5, "d": 6})
     # the second process has the second longest, and says so without ending the first
     (root / "c" / "visible" / "001.png").write_bytes(b"")
-    arguments = ["--model", "ncc", "--out", str(tmp_path / "ncc"), "--benchmark", "rgbt234", "--root", str(root)]
-    torchrun = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = [
+        "--model",
+        "ncc",
+        "--out",
+        str(tmp_path / "ncc"),
+        "--benchmark",
+        "rgbt234",
+        "--root",
+        str(root),
+    ]
+    torchrun = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     command = [*torchrun, "--no-python", *COMMAND, *arguments, "--incomplete", "skip"]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert sorted(re.findall(r"(\d) sequences tracked .*, 0 kept, (\d) failed", done.stderr)) == [

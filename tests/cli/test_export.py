@@ -6,8 +6,8 @@ import torch
 from model_material import tiny
 from rgbt_fusion.cli import main
 from rgbt_fusion.export import int8, onnx_file
-from rgbt_fusion.models import TrackingNetwork
-from rgbt_fusion.models.checkpoints import save_checkpoint
+from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.weights.checkpoints import save_checkpoint
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[object, str, str]:
@@ -41,7 +41,10 @@ def test_int8_is_a_second_file(tmp_path, capsys, monkeypatch):
     path = tmp_path / "step.onnx"
     status, out, err = run(capsys, "two_stream_tiny_128", path, "--int8", "--batch", "3")
     assert (status, out) == (0, "float32 written\nint8 written\n")
-    assert err == "note: two_stream_tiny_128 has random weights; give --checkpoint FILE for trained ones\n"
+    assert (
+        err
+        == "note: two_stream_tiny_128 has random weights; give --checkpoint FILE for trained ones\n"
+    )
     assert [(kind, paths, batch) for kind, _, paths, batch in calls] == [
         ("float32", [path], 3),
         ("int8", [path, tmp_path / "step.int8.onnx"], 3),
@@ -61,8 +64,14 @@ def test_a_preset_is_exported_with_the_weights_of_a_file(tmp_path, capsys, monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("ostrack_tiny_128", "out.tflite"), "the ending of DST must be one of '.onnx', '.pt2', got '.tflite'"),
-        (("ostrack_tiny_128", "out.pt2", "--int8"), "--int8 must come with a DST that ends in .onnx"),
+        (
+            ("ostrack_tiny_128", "out.tflite"),
+            "the ending of DST must be one of '.onnx', '.pt2', got '.tflite'",
+        ),
+        (
+            ("ostrack_tiny_128", "out.pt2", "--int8"),
+            "--int8 must come with a DST that ends in .onnx",
+        ),
         (("ostrack_tiny", "out.pt2"), "presets: ostrack_tiny_128"),
         (("ostrack_tiny_128", "there.pt2"), "there.pt2 exists: give --force"),
         (("ostrack_tiny_128", "there.onnx", "--int8"), "there.int8.onnx exists: give --force"),

@@ -11,8 +11,8 @@ from rgbt_fusion.benchmarking.model_summary import StepCost
 from rgbt_fusion.benchmarking.timing import Spread
 from rgbt_fusion.cli import info as info_command
 from rgbt_fusion.cli.info import EXTRAS, info
-from rgbt_fusion.models import create_model
-from rgbt_fusion.models.checkpoints import save_checkpoint
+from rgbt_fusion.weights.checkpoints import save_checkpoint
+from rgbt_fusion.weights.pretrained import create_model
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -65,7 +65,15 @@ def test_a_model_is_described_part_by_part(capsys, monkeypatch):
     info("ainet_tiny_128", static=True)
     out = capsys.readouterr().out
     parameters = sum(p.numel() for p in create_model("ainet_tiny_128").parameters())
-    for shown in ("backbone.blocks", "dfm", "ofm", "box_head", f"{parameters:,}", "16 template, 64 search", "G a step"):
+    for shown in (
+        "backbone.blocks",
+        "dfm",
+        "ofm",
+        "box_head",
+        f"{parameters:,}",
+        "16 template, 64 search",
+        "G a step",
+    ):
         assert shown in out
     assert "latency" not in out
 

@@ -4,7 +4,7 @@ import pytest
 
 from model_material import tiny
 from rgbt_fusion.cli.model_argument import open_model, refuse_overwriting
-from rgbt_fusion.models.checkpoints import save_checkpoint
+from rgbt_fusion.weights.checkpoints import save_checkpoint
 
 
 def test_a_model_is_a_preset_or_a_file(tmp_path: Path) -> None:
@@ -22,7 +22,9 @@ def test_a_preset_is_filled_from_a_file(tmp_path: Path) -> None:
 
 
 def test_what_is_neither_is_refused_with_the_names_that_are_near(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="got 'ainet_tiny'; presets: ainet_tiny_128, ainet_tiny_128_compact"):
+    with pytest.raises(
+        ValueError, match="got 'ainet_tiny'; presets: ainet_tiny_128, ainet_tiny_128_compact"
+    ):
         open_model("ainet_tiny")
     save_checkpoint(tiny("ostrack_tiny_128", depth=1), tmp_path / "own")
     with pytest.raises(ValueError, match="must come with the name of a preset"):

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from benchmarks.study.records import append_trial
 from rgbt_fusion.cli import main
-from rgbt_fusion.study.records import append_trial
 from study_material import trial
 
 
@@ -46,8 +46,21 @@ def test_tables_into_a_page(results, tmp_path, capsys):
 
 
 def test_a_small_study(tmp_path, capsys):
-    sizes = ["--steps", 1, "--batch-size", 2, "--backbone-steps", 1, "--sequences", 1, "--frames", 2]
-    assert run("--out", tmp_path, "--seeds", "3", "--variants", "sum", *sizes, "--device", "cpu") == 0
+    sizes = [
+        "--steps",
+        1,
+        "--batch-size",
+        2,
+        "--backbone-steps",
+        1,
+        "--sequences",
+        1,
+        "--frames",
+        2,
+    ]
+    assert (
+        run("--out", tmp_path, "--seeds", "3", "--variants", "sum", *sizes, "--device", "cpu") == 0
+    )
     written = capsys.readouterr()
     assert "plain sum, seed 3: success 0." in written.err
     assert "| plain sum | 3 |" in written.out
@@ -59,7 +72,10 @@ def test_a_small_study(tmp_path, capsys):
     ("arguments", "message"),
     [
         ([], "--out must be given"),
-        (["--out", "there", "--seeds", "1;2"], "--seeds must be whole numbers with commas between them, got '1;2'"),
+        (
+            ["--out", "there", "--seeds", "1;2"],
+            "--seeds must be whole numbers with commas between them, got '1;2'",
+        ),
         (["--out", "there", "--variants", "magic"], "variants must be among rgb, tir, sum"),
         (["--out", "there", "--steps", "0"], "steps must be at least 1, got 0"),
         (["--out", "there", "results.jsonl"], "must come with --table"),

@@ -1,4 +1,5 @@
-"""The command from its arguments to its files: what it writes, what it refuses, and that a refusal leaves nothing."""
+"""The command from its arguments to its files: what it writes, what it refuses, and that a refusal
+leaves nothing."""
 
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ import torch
 from rgbt_fusion import Tracker
 from rgbt_fusion.cli import main
 from rgbt_fusion.data.annotations import read_boxes
-from rgbt_fusion.models import create_model
-from rgbt_fusion.models.checkpoints import load_model, save_checkpoint
+from rgbt_fusion.weights.checkpoints import load_model, save_checkpoint
+from rgbt_fusion.weights.pretrained import create_model
 from shared_material import shared
 from tracking_material import BOX
 from video_material import cv2, split, write_images, write_video
@@ -35,7 +36,9 @@ def weights(tmp_path_factory) -> Path:
 @pytest.fixture
 def folders(tmp_path) -> tuple[str, str]:
     rgb, tir = split()
-    return str(write_images(tmp_path / "in" / "rgb", rgb)), str(write_images(tmp_path / "in" / "tir", tir))
+    return str(write_images(tmp_path / "in" / "rgb", rgb)), str(
+        write_images(tmp_path / "in" / "tir", tir)
+    )
 
 
 def run(capsys, *arguments: object) -> tuple[object, str, str]:
@@ -51,7 +54,10 @@ def lengths(path: Path) -> tuple[int, int, int]:
     count = 0
     while capture.grab():
         count += 1
-    size = int(capture.get(cv2().CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2().CAP_PROP_FRAME_HEIGHT))
+    size = (
+        int(capture.get(cv2().CAP_PROP_FRAME_WIDTH)),
+        int(capture.get(cv2().CAP_PROP_FRAME_HEIGHT)),
+    )
     capture.release()
     return count, *size
 
@@ -69,7 +75,9 @@ def test_folders_to_video_and_text(capsys, tmp_path, folders, weights):
     assert messages.endswith(f"wrote {out} and {txt}\n")
     assert files(tmp_path) == ["out.mp4", "out.txt", "out_confidence.txt"]
     results = list(Tracker(load_model(weights)).track(list(zip(*split(), strict=True)), BOX))
-    np.testing.assert_allclose(read_boxes(txt), [result.box_xywh_px for result in results], atol=1e-3)
+    np.testing.assert_allclose(
+        read_boxes(txt), [result.box_xywh_px for result in results], atol=1e-3
+    )
     confidences = np.loadtxt(tmp_path / "out_confidence.txt")
     np.testing.assert_allclose(confidences, [result.confidence for result in results], atol=1e-5)
     # drawing the panels of the first frame changes nothing that follows
@@ -81,14 +89,22 @@ def test_folders_to_video_and_text(capsys, tmp_path, folders, weights):
 def test_videos_give_nearly_what_folders_give(capsys, tmp_path, folders):
     start = "64,44,36,28"
     rgb, tir = split()
-    both = [np.concatenate((a, np.stack([b] * 3, axis=-1)), axis=1) for a, b in zip(rgb, tir, strict=True)]
+    both = [
+        np.concatenate((a, np.stack([b] * 3, axis=-1)), axis=1)
+        for a, b in zip(rgb, tir, strict=True)
+    ]
     sources = {
         "folders": folders,
-        "videos": (write_video(tmp_path / "in" / "a.avi", rgb), write_video(tmp_path / "in" / "b.avi", tir)),
+        "videos": (
+            write_video(tmp_path / "in" / "a.avi", rgb),
+            write_video(tmp_path / "in" / "b.avi", tir),
+        ),
         "both": (write_video(tmp_path / "in" / "both.avi", both),),
     }
     for name, places in sources.items():
-        status, _, messages = run(capsys, *places, "--init", start, "--txt", tmp_path / f"{name}.txt", "--model", "ncc")
+        status, _, messages = run(
+            capsys, *places, "--init", start, "--txt", tmp_path / f"{name}.txt", "--model", "ncc"
+        )
         assert (status, messages[:9]) == (0, "5 frames,")
     found = {name: read_boxes(tmp_path / f"{name}.txt") for name in sources}
     np.testing.assert_allclose(found["videos"], found["folders"], atol=1)
@@ -98,10 +114,24 @@ def test_videos_give_nearly_what_folders_give(capsys, tmp_path, folders):
 
 def test_several_targets(capsys, tmp_path, folders):
     txt = tmp_path / "out.txt"
-    options = ["--init", INIT, "--init", "10,10,30,30", "--txt", txt, "--out", tmp_path / "out.avi", "--model", "ncc"]
+    options = [
+        "--init",
+        INIT,
+        "--init",
+        "10,10,30,30",
+        "--txt",
+        txt,
+        "--out",
+        tmp_path / "out.avi",
+        "--model",
+        "ncc",
+    ]
     assert run(capsys, *folders, *options)[0] == 0
     assert read_boxes(tmp_path / "out_2.txt").tolist() == [[10, 10, 30, 30]] * 5
-    assert files(tmp_path) == ["out.avi", *(f"out_{k}{end}.txt" for k in (1, 2) for end in ("", "_confidence"))]
+    assert files(tmp_path) == [
+        "out.avi",
+        *(f"out_{k}{end}.txt" for k in (1, 2) for end in ("", "_confidence")),
+    ]
 
 
 def test_a_sequence_needs_no_box_and_others_are_drawn(capsys, tmp_path):
@@ -115,7 +145,12 @@ def test_a_sequence_needs_no_box_and_others_are_drawn(capsys, tmp_path):
     sequence, out = tmp_path / "in" / "car", tmp_path / "out.mp4"
     plain = tmp_path / "plain.mp4"
     assert run(capsys, sequence, "--out", plain, "--model", "ncc", "--frames", "3")[0] == 0
-    assert run(capsys, sequence, "--out", out, "--model", "ncc", "--frames", "3", "--compare", other)[0] == 0
+    assert (
+        run(capsys, sequence, "--out", out, "--model", "ncc", "--frames", "3", "--compare", other)[
+            0
+        ]
+        == 0
+    )
     assert lengths(out)[0] == 3
     pictures = [cv2().VideoCapture(str(path)).read()[1].astype(int) for path in (plain, out)]
     changed = np.abs(pictures[0] - pictures[1]).max(-1)[26:, :320] > 60
@@ -125,7 +160,9 @@ def test_a_sequence_needs_no_box_and_others_are_drawn(capsys, tmp_path):
     assert abs(columns.max() - 160) < 9
     assert abs(rows.min() - 40) < 9
     (other / "car.txt").unlink()
-    status, _, messages = run(capsys, sequence, "--txt", tmp_path / "o.txt", "--model", "ncc", "--compare", other)
+    status, _, messages = run(
+        capsys, sequence, "--txt", tmp_path / "o.txt", "--model", "ncc", "--compare", other
+    )
     assert (status, "--compare must name folders with car.txt" in messages) == (2, True)
 
 
@@ -138,11 +175,24 @@ def test_cameras_that_see_different_places(capsys, tmp_path, weights):
     found = []
     for option in (["--offset", "11,7"], ["--homography", matrix]):
         txt, out = tmp_path / f"{option[0]}.txt", tmp_path / f"{option[0]}.mp4"
-        options = ["--init", INIT, "--txt", txt, "--out", out, "--model", weights, "--missing", "last"]
+        options = [
+            "--init",
+            INIT,
+            "--txt",
+            txt,
+            "--out",
+            out,
+            "--model",
+            weights,
+            "--missing",
+            "last",
+        ]
         assert run(capsys, *places, *options, *option)[0] == 0
         found.append(read_boxes(txt))
     np.testing.assert_allclose(found[1][:2], found[0][:2], atol=0.1)
-    status, _, messages = run(capsys, *places, "--init", INIT, "--txt", tmp_path / "o.txt", "--model", weights)
+    status, _, messages = run(
+        capsys, *places, "--init", INIT, "--txt", tmp_path / "o.txt", "--model", weights
+    )
     assert status == 2
     assert "tir must have the height and width of rgb (120, 160), got (147, 201)" in messages
 
@@ -180,19 +230,55 @@ def test_a_person_is_asked_for_the_box(capsys, tmp_path, folders, monkeypatch):
 
 REFUSED = {
     "nothing to write": (["--init", INIT], "--out or --txt must be given, got neither"),
-    "a wrong box": (["--init", "1,2,3", "--txt", "o.txt"], "--init must be x,y,w,h, 4 numbers, got '1,2,3'"),
-    "an empty box": (["--init", "1,2,0,4", "--txt", "o.txt"], "finite with width and height above 0"),
-    "a box outside": (["--init", "500,2,9,9", "--txt", "o.txt"], "must lie in the frame of 160 x 120"),
-    "an unknown ending": (["--init", INIT, "--out", "o.gif"], "the ending of --out must be one of '.mp4'"),
-    "no folder": (["--init", INIT, "--txt", "absent/o.txt"], "absent must be a folder to write o.txt into"),
-    "one file twice": (["--init", INIT, "--txt", "o.mp4", "--out", "o.mp4"], "must be two files, got o.mp4"),
-    "debug of nothing": (["--init", INIT, "--txt", "o.txt", "--debug"], "--debug must come with --out"),
-    "debug of ncc": (["--init", INIT, "--out", "o.mp4", "--debug"], "--debug must come with a network"),
-    "no frames": (["--init", INIT, "--txt", "o.txt", "--frames", "0"], "frames must be at least 1, got 0"),
-    "a wrong stand-in": (["--init", INIT, "--txt", "o.txt", "--missing", "hold"], "--missing must be one of"),
-    "an offset for ncc": (["--init", INIT, "--txt", "o.txt", "--offset", "1,2"], "must come with a network, not with"),
+    "a wrong box": (
+        ["--init", "1,2,3", "--txt", "o.txt"],
+        "--init must be x,y,w,h, 4 numbers, got '1,2,3'",
+    ),
+    "an empty box": (
+        ["--init", "1,2,0,4", "--txt", "o.txt"],
+        "finite with width and height above 0",
+    ),
+    "a box outside": (
+        ["--init", "500,2,9,9", "--txt", "o.txt"],
+        "must lie in the frame of 160 x 120",
+    ),
+    "an unknown ending": (
+        ["--init", INIT, "--out", "o.gif"],
+        "the ending of --out must be one of '.mp4'",
+    ),
+    "no folder": (
+        ["--init", INIT, "--txt", "absent/o.txt"],
+        "absent must be a folder to write o.txt into",
+    ),
+    "one file twice": (
+        ["--init", INIT, "--txt", "o.mp4", "--out", "o.mp4"],
+        "must be two files, got o.mp4",
+    ),
+    "debug of nothing": (
+        ["--init", INIT, "--txt", "o.txt", "--debug"],
+        "--debug must come with --out",
+    ),
+    "debug of ncc": (
+        ["--init", INIT, "--out", "o.mp4", "--debug"],
+        "--debug must come with a network",
+    ),
+    "no frames": (
+        ["--init", INIT, "--txt", "o.txt", "--frames", "0"],
+        "frames must be at least 1, got 0",
+    ),
+    "a wrong stand-in": (
+        ["--init", INIT, "--txt", "o.txt", "--missing", "hold"],
+        "--missing must be one of",
+    ),
+    "an offset for ncc": (
+        ["--init", INIT, "--txt", "o.txt", "--offset", "1,2"],
+        "must come with a network, not with",
+    ),
     "no rate": (["--init", INIT, "--out", "o.mp4", "--fps", "0"], "--fps must be a finite number"),
-    "no device": (["--init", INIT, "--out", "o.mp4", "--device", "tpu"], "--device must be cpu, cuda or cuda:NUMBER"),
+    "no device": (
+        ["--init", INIT, "--out", "o.mp4", "--device", "tpu"],
+        "--device must be cpu, cuda or cuda:NUMBER",
+    ),
 }
 
 
@@ -231,7 +317,17 @@ def test_what_is_there_is_kept_unless_it_may_be_replaced(capsys, tmp_path, folde
 
 def test_a_damaged_frame_ends_the_run_and_leaves_nothing(capsys, tmp_path, folders):
     (Path(folders[1]) / "frame10.png").write_bytes(b"no image")
-    arguments = [*folders, "--init", INIT, "--txt", tmp_path / "o.txt", "--out", tmp_path / "o.mp4", "--model", "ncc"]
+    arguments = [
+        *folders,
+        "--init",
+        INIT,
+        "--txt",
+        tmp_path / "o.txt",
+        "--out",
+        tmp_path / "o.mp4",
+        "--model",
+        "ncc",
+    ]
     status, _, messages = run(capsys, *arguments)
     assert status == 2
     assert messages.startswith("error: image ")
@@ -240,7 +336,9 @@ def test_a_damaged_frame_ends_the_run_and_leaves_nothing(capsys, tmp_path, folde
 
 
 @pytest.mark.parametrize("live", [True, False])
-def test_an_interruption_ends_a_camera_and_breaks_off_a_video(capsys, tmp_path, folders, monkeypatch, live):
+def test_an_interruption_ends_a_camera_and_breaks_off_a_video(
+    capsys, tmp_path, folders, monkeypatch, live
+):
     from rgbt_fusion.video.sources import Source, open_source
 
     inner = open_source(*folders)
@@ -253,7 +351,18 @@ def test_an_interruption_ends_a_camera_and_breaks_off_a_video(capsys, tmp_path, 
 
     source = Source("camera", None if live else 5, None, None, interrupted)
     monkeypatch.setattr("rgbt_fusion.video.sources.open_source", lambda *places, **options: source)
-    arguments = ["0", "1", "--init", INIT, "--txt", tmp_path / "o.txt", "--out", tmp_path / "o.avi", "--model", "ncc"]
+    arguments = [
+        "0",
+        "1",
+        "--init",
+        INIT,
+        "--txt",
+        tmp_path / "o.txt",
+        "--out",
+        tmp_path / "o.avi",
+        "--model",
+        "ncc",
+    ]
     status, _, messages = run(capsys, *arguments)
     if live:
         assert (status, messages[:9]) == (0, "3 frames,")
@@ -269,11 +378,17 @@ def test_real_sequences_from_folders_and_from_videos(capsys, tmp_path, name, wei
     first = (folder / "visible.txt").read_text().split()[0]
     videos = []
     for modality in ("visible", "infrared"):
-        images = [cv2().imread(str(path))[:, :, ::-1] for path in sorted((folder / modality).iterdir())]
+        images = [
+            cv2().imread(str(path))[:, :, ::-1] for path in sorted((folder / modality).iterdir())
+        ]
         videos.append(write_video(tmp_path / f"{modality}.mkv", images, code="FFV1"))
     assert run(capsys, folder, "--txt", tmp_path / "a.txt", "--model", "ncc")[0] == 0
-    assert run(capsys, *videos, "--init", first, "--txt", tmp_path / "b.txt", "--model", "ncc")[0] == 0
+    assert (
+        run(capsys, *videos, "--init", first, "--txt", tmp_path / "b.txt", "--model", "ncc")[0] == 0
+    )
     # the codec keeps luminance to a grey level, and with it the place to a pixel
-    np.testing.assert_allclose(read_boxes(tmp_path / "b.txt"), read_boxes(tmp_path / "a.txt"), atol=1)
+    np.testing.assert_allclose(
+        read_boxes(tmp_path / "b.txt"), read_boxes(tmp_path / "a.txt"), atol=1
+    )
     assert run(capsys, folder, "--out", tmp_path / "a.mp4", "--model", weights, "--debug")[0] == 0
     assert lengths(tmp_path / "a.mp4")[0] == len(read_boxes(folder / "visible.txt"))

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from rgbt_fusion.cli.trackers import check_tracker, make_tracker, tracker_settings
-from rgbt_fusion.models import create_model
-from rgbt_fusion.models.checkpoints import save_checkpoint
 from rgbt_fusion.tracking.ncc import NCCTracker
 from rgbt_fusion.tracking.tracker import Tracker
+from rgbt_fusion.weights.checkpoints import save_checkpoint
+from rgbt_fusion.weights.pretrained import create_model
 
 
 @pytest.fixture
@@ -51,8 +51,18 @@ def test_settings_tell_weights_apart_by_their_content(checkpoint, tmp_path):
     [
         ("yolo", None, "cpu", "--model must be ncc, a preset or a file of weights, got 'yolo'"),
         ("ostrack_tiny_128", "gone.pth", "cpu", "--checkpoint must be a file, got .*gone.pth"),
-        ("ostrack_vitb_256", None, "cpu", "--checkpoint must be given for ostrack_vitb_256: weights come with"),
-        ("ncc", "mine.pth", "cpu", "--checkpoint must come with the name of a preset, got --model ncc"),
+        (
+            "ostrack_vitb_256",
+            None,
+            "cpu",
+            "--checkpoint must be given for ostrack_vitb_256: weights come with",
+        ),
+        (
+            "ncc",
+            "mine.pth",
+            "cpu",
+            "--checkpoint must come with the name of a preset, got --model ncc",
+        ),
         ("ncc", None, "tpu", "--device must be cpu, cuda or cuda:NUMBER, got 'tpu'"),
         ("ncc", None, "cuda:99", "--device must be one of [0-9]+ CUDA devices, got 'cuda:99'"),
     ],

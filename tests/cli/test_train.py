@@ -7,11 +7,20 @@ import pytest
 from one_training import PLAIN_DATA, SMALL
 from rgbt_fusion.cli import main
 from rgbt_fusion.cli.train import changed
-from rgbt_fusion.models.checkpoints import load_model
 from rgbt_fusion.training.checkpoints import read_checkpoint
+from rgbt_fusion.weights.checkpoints import load_model
 
 QUICK = [
-    *("--set", "steps=2", "--set", "batch_size=2", "--set", "log_every=1", "--set", "optimiser.warmup_steps=0"),
+    *(
+        "--set",
+        "steps=2",
+        "--set",
+        "batch_size=2",
+        "--set",
+        "log_every=1",
+        "--set",
+        "optimiser.warmup_steps=0",
+    ),
     *("--set", "overrides=" + json.dumps(SMALL).replace(": ", " = ").replace('"', "")),
     *(
         "--set",
@@ -33,8 +42,13 @@ def run(capsys, *arguments: str) -> tuple[object, str, str]:
 
 
 def test_a_recipe_is_trained_with_changes(capsys, tmp_path):
-    status, out, err = run(capsys, "train", "ainet_tiny_128_synthetic", "--out", str(tmp_path / "run"), *QUICK)
-    assert (status, out) == (0, f"2 steps done; the model is {tmp_path / 'run' / 'model.safetensors'}\n")
+    status, out, err = run(
+        capsys, "train", "ainet_tiny_128_synthetic", "--out", str(tmp_path / "run"), *QUICK
+    )
+    assert (status, out) == (
+        0,
+        f"2 steps done; the model is {tmp_path / 'run' / 'model.safetensors'}\n",
+    )
     assert [line.split()[:2] for line in err.splitlines()] == [["1/2", "loss"], ["2/2", "loss"]]
     assert "samples/s" in err
     settings = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -50,7 +64,16 @@ def test_a_file_is_trained_and_distilled(capsys, tmp_path):
     file.write_text("model = 'one_stream_student_tiny_128'\nlayers = 'all'\n")
     teacher = str(tmp_path / "teacher" / "model.safetensors")
     status, out, _ = run(
-        capsys, "distill", str(file), "--teacher", teacher, "--out", str(tmp_path / "student"), *QUICK, "--threads", "1"
+        capsys,
+        "distill",
+        str(file),
+        "--teacher",
+        teacher,
+        "--out",
+        str(tmp_path / "student"),
+        *QUICK,
+        "--threads",
+        "1",
     )
     assert status == 0
     assert out.startswith("2 steps done")
@@ -64,15 +87,25 @@ def test_a_file_is_trained_and_distilled(capsys, tmp_path):
         (["absent"], "config must be a file or one of the recipes"),
         (["ainet_tiny_128_synthetic", "--set", "stepps=3"], "unknown key stepps"),
         (["ainet_tiny_128_synthetic", "--set", "steps"], "--set must be KEY=VALUE, got 'steps'"),
-        (["ainet_tiny_128_synthetic", "--set", "steps=many"], "steps must be a whole number, got 'many'"),
-        (["ainet_tiny_128_synthetic", "--set", "steps.more=3"], "--set must name a setting, got 'steps.more'"),
+        (
+            ["ainet_tiny_128_synthetic", "--set", "steps=many"],
+            "steps must be a whole number, got 'many'",
+        ),
+        (
+            ["ainet_tiny_128_synthetic", "--set", "steps.more=3"],
+            "--set must name a setting, got 'steps.more'",
+        ),
         (["ainet_tiny_128_synthetic", "--threads", "0"], "--threads must be at least 1, got 0"),
         (["ainet_vitb_256_lasher"], "data must be the folder of a dataset of layout 'lasher'"),
         (["ainet_tiny_128_synthetic", "--start-from", "absent.pth"], "absent.pth"),
     ],
 )
-def test_a_wrong_call_ends_in_one_line_before_anything_is_written(capsys, tmp_path, arguments, message):
-    status, out, err = run(capsys, "train", *arguments, "--out", str(tmp_path / "run"), "--data", "synthetic")
+def test_a_wrong_call_ends_in_one_line_before_anything_is_written(
+    capsys, tmp_path, arguments, message
+):
+    status, out, err = run(
+        capsys, "train", *arguments, "--out", str(tmp_path / "run"), "--data", "synthetic"
+    )
     assert (status, out) == (2, "")
     assert err.startswith("error: ")
     assert err.count("\n") == 1
@@ -81,5 +114,12 @@ def test_a_wrong_call_ends_in_one_line_before_anything_is_written(capsys, tmp_pa
 
 
 def test_changes_are_made_in_toml():
-    table = changed({"optimiser": {"clip_norm": 1.0}}, ["optimiser.learning_rate = 1e-3", "model=x", "frozen=['a.']"])
-    assert table == {"optimiser": {"clip_norm": 1.0, "learning_rate": 1e-3}, "model": "x", "frozen": ["a."]}
+    table = changed(
+        {"optimiser": {"clip_norm": 1.0}},
+        ["optimiser.learning_rate = 1e-3", "model=x", "frozen=['a.']"],
+    )
+    assert table == {
+        "optimiser": {"clip_norm": 1.0, "learning_rate": 1e-3},
+        "model": "x",
+        "frozen": ["a."],
+    }

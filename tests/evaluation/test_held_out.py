@@ -5,13 +5,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.annotations import DataError
 from rgbt_fusion.data.sequences import open_dataset
-from rgbt_fusion.data.synthetic import SyntheticSequence
 from rgbt_fusion.evaluation.held_out import HARD, SingleModality, held_out_sequences, score_tracker
-from rgbt_fusion.models import create_model
+from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.synthetic.world import SyntheticSequence
 from rgbt_fusion.tracking.ncc import NCCTracker
 from rgbt_fusion.tracking.tracker import Tracker
+from rgbt_fusion.weights.pretrained import create_model
 from shared_material import shared
 
 
@@ -62,11 +62,17 @@ def test_groups_are_scored_alone_and_kept(tmp_path):
     calls = []
     settings = {"tracker": "NCC"}
     make = partial(NCCTracker, search_factor=3.0)
-    first = score_tracker(make, groups, name="NCC", folder=tmp_path, settings=settings, on_progress=calls.append)
-    assert first.metrics["MSR"] == pytest.approx(np.mean([one.metrics["MSR"] for one in first.attributes.values()]))
+    first = score_tracker(
+        make, groups, name="NCC", folder=tmp_path, settings=settings, on_progress=calls.append
+    )
+    assert first.metrics["MSR"] == pytest.approx(
+        np.mean([one.metrics["MSR"] for one in first.attributes.values()])
+    )
     assert [call.state for call in calls].count("frame") == 12
     calls.clear()
-    again = score_tracker(make, groups, name="NCC", folder=tmp_path, settings=settings, on_progress=calls.append)
+    again = score_tracker(
+        make, groups, name="NCC", folder=tmp_path, settings=settings, on_progress=calls.append
+    )
     assert again.metrics == first.metrics
     assert {call.state for call in calls} == {"kept"}
     with pytest.raises(DataError, match="made with tracker 'NCC', not 'other'"):
@@ -88,7 +94,9 @@ def test_what_cannot_be_scored_is_refused():
 
 def test_a_network_is_tracked_with():
     groups = held_out_sequences(["night"], sequences=1, frames=3)
-    scores = score_tracker(lambda: Tracker(create_model("ostrack_tiny_128")), groups, name="untrained")
+    scores = score_tracker(
+        lambda: Tracker(create_model("ostrack_tiny_128")), groups, name="untrained"
+    )
     assert scores.frames == 3
     assert 0 < scores.metrics["MSR"] < 1
 

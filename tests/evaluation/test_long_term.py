@@ -16,7 +16,9 @@ def test_precision_and_recall_follow_the_definition():
     precision, recall = precision_recall(overlaps, confidences, visible, thresholds)
     for k, threshold in enumerate(thresholds):
         sure = confidences >= threshold
-        assert precision[k] == pytest.approx(overlaps[sure].mean() if sure.any() else 1.0, abs=1e-12)
+        assert precision[k] == pytest.approx(
+            overlaps[sure].mean() if sure.any() else 1.0, abs=1e-12
+        )
         assert recall[k] == pytest.approx(overlaps[sure].sum() / visible.sum(), abs=1e-12)
 
 

@@ -25,7 +25,8 @@ NAN = float("nan")
 
 def test_matlab_counts_from_both_ends():
     grid = matlab_colon(0, 0.05, 1)
-    # what MATLAB prints for 0:0.05:1 with format long, where counting up alone gives another last bit
+    # what MATLAB prints for 0:0.05:1 with format long, where counting up alone gives another last
+    # bit
     assert grid[13] == 0.64999999999999991
     assert grid[10] == 0.5
     assert (grid[0], grid[-1], len(grid)) == (0.0, 1.0, 21)
@@ -60,7 +61,9 @@ def test_a_step_that_leads_nowhere_is_refused(start, step, stop):
     ],
 )
 def test_overlap(box, expected, inclusive):
-    assert overlap([box], [(10, 20, 30, 40)], inclusive=inclusive).tolist() == pytest.approx([expected], abs=1e-15)
+    assert overlap([box], [(10, 20, 30, 40)], inclusive=inclusive).tolist() == pytest.approx(
+        [expected], abs=1e-15
+    )
 
 
 def test_two_boxes_without_area_do_not_overlap():
@@ -71,14 +74,20 @@ def test_centre_errors():
     boxes, truth = [(0, 0, 10, 20), (NAN, 0, 1, 1)], [(3, 4, 10, 20), (0, 0, 1, 1)]
     assert centre_error(boxes, truth).tolist() == [5.0, float("inf")]
     assert centre_error(boxes, truth, centre_offset=0).tolist() == [5.0, float("inf")]
-    assert normalised_centre_error(boxes, truth).tolist() == pytest.approx([np.hypot(0.3, 0.2), float("inf")])
+    assert normalised_centre_error(boxes, truth).tolist() == pytest.approx(
+        [np.hypot(0.3, 0.2), float("inf")]
+    )
     assert normalised_centre_error([(1, 1, 2, 2)], [(1, 1, 0, 2)]).tolist() == [float("inf")]
 
 
 def test_curves_count_the_frames_at_a_threshold_as_the_toolkits_do():
     errors = [-1.0, 0.0, 5.0, 20.0, 20.000001, float("inf")]
-    assert precision_curve(errors, [0, 5, 20, 50]).tolist() == pytest.approx([2 / 6, 3 / 6, 4 / 6, 5 / 6])
-    assert precision_curve(errors, [0, 5, 20, 50], strict=True).tolist() == pytest.approx([1 / 6, 2 / 6, 3 / 6, 5 / 6])
+    assert precision_curve(errors, [0, 5, 20, 50]).tolist() == pytest.approx(
+        [2 / 6, 3 / 6, 4 / 6, 5 / 6]
+    )
+    assert precision_curve(errors, [0, 5, 20, 50], strict=True).tolist() == pytest.approx(
+        [1 / 6, 2 / 6, 3 / 6, 5 / 6]
+    )
     overlaps = [-1.0, 0.0, 0.5, 1.0]
     assert success_curve(overlaps, [0, 0.5, 1]).tolist() == [0.5, 0.25, 0.0]
     generator = np.random.default_rng(0)
@@ -111,7 +120,11 @@ def test_rounding_is_matlabs():
 
 def test_clipping():
     boxes = [(-10, 5, 30, 30), (90, 90, 50, 50), (200, 0, 10, 10)]
-    assert clip_to_image(boxes, width=100, height=120).tolist() == [[0, 5, 30, 30], [90, 90, 10, 30], [100, 0, 0, 10]]
+    assert clip_to_image(boxes, width=100, height=120).tolist() == [
+        [0, 5, 30, 30],
+        [90, 90, 10, 30],
+        [100, 0, 0, 10],
+    ]
 
 
 def test_the_notes_measures():
@@ -131,10 +144,22 @@ def test_float32_stays_float32():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: overlap([[1, 2, 3]], [[1, 2, 3, 4]]), r"boxes must have shape \(T, 4\), got \(1, 3\)"),
-        (lambda: overlap([[1, 2, 3, 4]], [1, 2, 3, 4]), r"truth must have shape \(T, 4\), got \(4,\)"),
-        (lambda: centre_error([[1, 2, 3, 4]] * 2, [[1, 2, 3, 4]]), "boxes must have the length of truth 1, got 2"),
-        (lambda: success_curve([], [0.5]), r"overlaps must have shape \(T,\) with at least one value, got \(0,\)"),
+        (
+            lambda: overlap([[1, 2, 3]], [[1, 2, 3, 4]]),
+            r"boxes must have shape \(T, 4\), got \(1, 3\)",
+        ),
+        (
+            lambda: overlap([[1, 2, 3, 4]], [1, 2, 3, 4]),
+            r"truth must have shape \(T, 4\), got \(4,\)",
+        ),
+        (
+            lambda: centre_error([[1, 2, 3, 4]] * 2, [[1, 2, 3, 4]]),
+            "boxes must have the length of truth 1, got 2",
+        ),
+        (
+            lambda: success_curve([], [0.5]),
+            r"overlaps must have shape \(T,\) with at least one value, got \(0,\)",
+        ),
         (lambda: precision_curve([[1.0]], [0.5]), r"errors must have shape \(T,\)"),
         (lambda: area_under([]), "curve must have shape"),
         (lambda: repeat_previous([1.0]), "boxes must have shape"),

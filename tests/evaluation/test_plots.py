@@ -5,17 +5,19 @@ import sys
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.ground_truth import GroundTruth
-from rgbt_fusion.evaluation.evaluate import BenchmarkTruth, score
 from rgbt_fusion.evaluation.plots import plot_attributes, plot_curves
 from rgbt_fusion.evaluation.scores import Scores
+from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
+from rgbt_fusion.frames.types import GroundTruth
 
 BOXES = np.tile([100.0, 100, 20, 20], (10, 1))
 
 
 def scored(tracker: str, shift: float, attributes: tuple[str, ...] = ("TC", "LI", "FM")) -> Scores:
     truth = BenchmarkTruth(
-        "rgbt234", {"a": GroundTruth(BOXES, BOXES, np.arange(10))}, dict.fromkeys(attributes, ("a",))
+        "rgbt234",
+        {"a": GroundTruth(BOXES, BOXES, np.arange(10))},
+        dict.fromkeys(attributes, ("a",)),
     )
     return score({"a": BOXES + np.array([shift, 0, 0, 0])}, truth, tracker=tracker)
 
@@ -51,5 +53,7 @@ def test_what_cannot_be_drawn_is_said():
 
 def test_without_matplotlib_one_sentence_tells_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ModuleNotFoundError, match=r"drawn with matplotlib.*pip install 'rgbt-fusion\[tracking\]'"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"drawn with matplotlib.*pip install 'rgbt-fusion\[tracking\]'"
+    ):
         plot_curves([scored("near", 1)])

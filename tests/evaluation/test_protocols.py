@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.ground_truth import GroundTruth
 from rgbt_fusion.data.layouts import LAYOUTS
-from rgbt_fusion.evaluation.evaluate import BenchmarkTruth, score
 from rgbt_fusion.evaluation.protocols import PROTOCOLS, get_protocol
+from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
+from rgbt_fusion.frames.types import GroundTruth
 
 BOXES = np.array([[10.0, 20, 30, 40], [12, 21, 30, 40], [14, 22, 31, 40], [16, 23, 31, 41]])
 
@@ -52,7 +52,11 @@ def test_thresholds():
 @pytest.mark.parametrize(
     ("benchmark", "protocol", "message"),
     [
-        ("lasher", "matlab", "protocol must be one of 'official', 'rgbt', 'exclude_absent', got 'matlab'"),
+        (
+            "lasher",
+            "matlab",
+            "protocol must be one of 'official', 'rgbt', 'exclude_absent', got 'matlab'",
+        ),
         ("lasot", "official", "benchmark must be one of 'gtot', .*, got 'lasot'"),
         ("got10k", "rgbt", "protocol 'rgbt' must be used with one of gtot, .*, got 'got10k'"),
     ],

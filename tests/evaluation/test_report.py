@@ -6,10 +6,10 @@ from base64 import b64decode
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.ground_truth import GroundTruth
 from rgbt_fusion.data.sequences import open_dataset
-from rgbt_fusion.evaluation.evaluate import BenchmarkTruth, score
 from rgbt_fusion.evaluation.report import write_report
+from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
+from rgbt_fusion.frames.types import GroundTruth
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
@@ -19,7 +19,8 @@ BOXES = np.tile([30.0, 20, 20, 20], (6, 1))
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Two sequences in RGBT234's layout, one with 16-bit thermal images and one with a damaged image."""
+    """Two sequences in RGBT234's layout, one with 16-bit thermal images and one with a damaged
+    image."""
     for name in ("deep", "damaged"):
         for folder in ("visible", "infrared"):
             (tmp_path / name / folder).mkdir(parents=True)
@@ -37,7 +38,10 @@ def dataset(tmp_path):
 def test_one_file_with_everything(dataset, tmp_path):
     truth = {name: GroundTruth(BOXES, BOXES, np.arange(6)) for name in ("deep", "damaged")}
     benchmark = BenchmarkTruth("rgbt234", truth, dict.fromkeys(("TC", "LI", "FM"), ("deep",)))
-    trackers = [score(dict.fromkeys(truth, BOXES + shift), benchmark, tracker=f"shifted {shift}") for shift in (1, 900)]
+    trackers = [
+        score(dict.fromkeys(truth, BOXES + shift), benchmark, tracker=f"shifted {shift}")
+        for shift in (1, 900)
+    ]
     images = {sequence.name: sequence for sequence in open_dataset(dataset, "rgbt234").sequences}
     page = write_report(trackers, tmp_path / "report.html", truth=truth, images=images).read_text()
     assert len(re.findall("data:image/svg", page)) == 4
@@ -54,7 +58,10 @@ def test_without_images_all_pictures_of_a_sequence_are_alike(tmp_path):
     truth = {"a": GroundTruth(track, track, np.arange(6))}
     scores = score({"a": track + 3000.0}, BenchmarkTruth("rgbt234", truth, {}))
     page = write_report([scores], tmp_path / "report.html", truth=truth).read_text()
-    pictures = [np.frombuffer(b64decode(data), np.uint8) for data in re.findall('image/jpeg;base64,([^"]+)"', page)]
+    pictures = [
+        np.frombuffer(b64decode(data), np.uint8)
+        for data in re.findall('image/jpeg;base64,([^"]+)"', page)
+    ]
     shapes = {cv2.imdecode(picture, cv2.IMREAD_COLOR).shape for picture in pictures}
     assert shapes == {(270, 360, 3)}
 
@@ -79,7 +86,9 @@ def test_boxes_that_cannot_be_drawn_are_left_out(tmp_path):
 
 
 def test_bad_settings(tmp_path):
-    scores = score({"a": BOXES}, BenchmarkTruth("lasher", {"a": GroundTruth(BOXES, BOXES, np.arange(6))}, {}))
+    scores = score(
+        {"a": BOXES}, BenchmarkTruth("lasher", {"a": GroundTruth(BOXES, BOXES, np.arange(6))}, {})
+    )
     with pytest.raises(ValueError, match="worst must be at least 1, got 0"):
         write_report([scores], tmp_path / "report.html", worst=0)
     with pytest.raises(ValueError, match="scores must hold at least one tracker"):

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.annotations import DataError
 from rgbt_fusion.evaluation.results import read_results
+from rgbt_fusion.files.text_tables import DataError
 
 BOXES = np.array([[1.5, 2, 30, 40], [2, 3, 31, 41], [3, 4, 32, 42]])
 
@@ -103,7 +103,10 @@ def test_a_broken_time_file_costs_the_speed_alone(tmp_path):
 def test_too_few_confidences_are_reported(tmp_path):
     write(tmp_path / "car.txt", BOXES)
     (tmp_path / "car_confidence.txt").write_text("1\n")
-    assert "must have a confidence for each of 3 boxes, got 1" in read_results(tmp_path, ["car"]).unreadable["car"]
+    assert (
+        "must have a confidence for each of 3 boxes, got 1"
+        in read_results(tmp_path, ["car"]).unreadable["car"]
+    )
 
 
 def test_a_format_that_does_not_fit_is_reported(tmp_path):

@@ -1,4 +1,5 @@
-"""Running a tracker over a dataset: whole files or none, going on where a run was stopped, failures that stay alone."""
+"""Running a tracker over a dataset: whole files or none, going on where a run was stopped, failures
+that stay alone."""
 
 import os
 import subprocess
@@ -10,12 +11,12 @@ import numpy as np
 import pytest
 
 from evaluation_material import Drift, files, write_dataset
-from rgbt_fusion.data.annotations import DataError
 from rgbt_fusion.data.sequences import Dataset, open_dataset
-from rgbt_fusion.evaluation.evaluate import load_benchmark, score
 from rgbt_fusion.evaluation.protocols import PROTOCOLS
 from rgbt_fusion.evaluation.results import read_results
 from rgbt_fusion.evaluation.run import run_tracker
+from rgbt_fusion.evaluation.scoring import load_benchmark, score
+from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.tracking.tracker import TrackResult
 
 LENGTHS = {"a": 4, "b [1]": 6, "c'd": 3}
@@ -33,7 +34,9 @@ def test_what_is_written(tmp_path, dataset):
     results = read_results(tmp_path / "drift", LENGTHS).results
     assert {name: len(result.boxes) for name, result in results.items()} == LENGTHS
     for sequence in dataset.sequences:
-        expected = [result.box_xywh_px for result in [Drift().init(*sequence[0], sequence.truth.rgb[0])]]
+        expected = [
+            result.box_xywh_px for result in [Drift().init(*sequence[0], sequence.truth.rgb[0])]
+        ]
         tracker = Drift()
         tracker.init(*sequence[0], sequence.truth.rgb[0])
         expected += [tracker.update(*sequence[k]).box_xywh_px for k in range(1, len(sequence))]
@@ -100,7 +103,9 @@ def test_failures_are_reported_and_the_rest_goes_on(tmp_path):
     for file in ("visible.txt", "infrared.txt"):
         (root / "d" / file).write_text("5,5,0,0\n" * 3)
     fails = int(open_dataset(root, "rgbt234", names=["e"]).sequences[0][2].rgb[0, 0, 0])
-    report = run_tracker(partial(Drift, fails=fails), open_dataset(root, "rgbt234"), tmp_path / "drift")
+    report = run_tracker(
+        partial(Drift, fails=fails), open_dataset(root, "rgbt234"), tmp_path / "drift"
+    )
     assert set(report.finished) == {"d", "f"}
     assert "001.png cannot be decoded" in report.failed["a"]
     assert "must have 4 or 8 numbers, got 3" in report.failed["b"]
@@ -126,11 +131,16 @@ def test_a_sequence_without_boxes_fails(tmp_path):
     for file in ("visible.txt", "infrared.txt"):
         (root / "a" / file).unlink()
     report = run_tracker(Drift, open_dataset(root, "folder"), tmp_path / "drift")
-    assert report.failed == {"a": "box_xywh_px must be given for a source without annotations, got None"}
+    assert report.failed == {
+        "a": "box_xywh_px must be given for a source without annotations, got None"
+    }
 
 
 def test_shards_share_the_sequences(tmp_path, dataset):
-    parts = [run_tracker(Drift, dataset, tmp_path / "shards", shard=(rank, 2)).finished for rank in range(2)]
+    parts = [
+        run_tracker(Drift, dataset, tmp_path / "shards", shard=(rank, 2)).finished
+        for rank in range(2)
+    ]
     assert parts == [("b [1]", "c'd"), ("a",)]
     run_tracker(Drift, dataset, tmp_path / "whole")
     assert files(tmp_path / "shards") == files(tmp_path / "whole")
@@ -203,7 +213,15 @@ KILLED_AT_EVERY_STEP = """
 def test_killed_at_every_step_of_writing(tmp_path, dataset):
     run_tracker(Drift, dataset, tmp_path / "whole", settings={"model": "drift"})
     script = textwrap.dedent(KILLED_AT_EVERY_STEP)
-    arguments = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "data"), str(tmp_path / "killed")]
+    arguments = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        script,
+        str(tmp_path / "data"),
+        str(tmp_path / "killed"),
+    ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr

@@ -6,9 +6,8 @@ import io
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.ground_truth import GroundTruth
-from rgbt_fusion.evaluation.evaluate import BenchmarkTruth, score
 from rgbt_fusion.evaluation.scores import Scores
+from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
 from rgbt_fusion.evaluation.tables import (
     Table,
     attribute_table,
@@ -19,6 +18,7 @@ from rgbt_fusion.evaluation.tables import (
     to_latex,
     to_markdown,
 )
+from rgbt_fusion.frames.types import GroundTruth
 
 BOXES = np.tile([100.0, 100, 20, 20], (10, 1))
 
@@ -70,7 +70,13 @@ def test_sequences_are_ranked_worst_first_and_reasons_last():
     table = sequence_table(scored("near", 5), metrics=["APE"])
     assert table.header == ("sequence", "APE")
     assert [row[0] for row in table.rows] == ["a", "b"]
-    assert sequence_table(scored("half", 0, incomplete="skip")).rows[-1] == ("b", None, None, None, "missing")
+    assert sequence_table(scored("half", 0, incomplete="skip")).rows[-1] == (
+        "b",
+        None,
+        None,
+        None,
+        "missing",
+    )
 
 
 ODD = Table(("tracker", "SR"), (("a_b & 50%|x", 1 / 3), ('c\\d, "e"', None)))

@@ -16,7 +16,9 @@ def test_processes_write_what_one_does_and_survive_each_other(tmp_path):
     fails, dies = (int(dataset.sequences[k][2].rgb[0, 0, 0]) for k in (1, 4))
     assert fails != dies
     events = []
-    report = run_tracker(partial(Drift, fails, dies), dataset, tmp_path / "two", workers=2, on_progress=events.append)
+    report = run_tracker(
+        partial(Drift, fails, dies), dataset, tmp_path / "two", workers=2, on_progress=events.append
+    )
     assert dict(report.failed) == {
         "b": "RuntimeError: the tracker fell over",
         "e": "its worker process died with exit code 9",
@@ -36,7 +38,9 @@ def test_a_tracker_that_cannot_be_made_ends_the_run(tmp_path):
         run_tracker(broken_tracker, dataset, tmp_path / "results", workers=2)
     with pytest.raises(ChildProcessError, match="died with exit code 3 while it made the tracker"):
         run_tracker(deadly_tracker, dataset, tmp_path / "results", workers=2)
-    with pytest.raises(TypeError, match="make_tracker must be picklable where there are several workers, but: "):
+    with pytest.raises(
+        TypeError, match="make_tracker must be picklable where there are several workers, but: "
+    ):
         run_tracker(lambda: Drift(), dataset, tmp_path / "results", workers=2)
     assert files(tmp_path / "results") == {}
 
@@ -45,4 +49,6 @@ def test_nothing_to_do_makes_no_tracker(tmp_path):
     dataset = open_dataset(write_dataset(tmp_path / "data", {"a": 2}), "rgbt234")
     run_tracker(Drift, dataset, tmp_path / "results")
     for workers in (1, 2):
-        assert run_tracker(broken_tracker, dataset, tmp_path / "results", workers=workers).kept == ("a",)
+        assert run_tracker(broken_tracker, dataset, tmp_path / "results", workers=workers).kept == (
+            "a",
+        )

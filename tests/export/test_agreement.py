@@ -8,7 +8,9 @@ from rgbt_fusion.export.agreement import ExportError, agreement, published_when_
 from rgbt_fusion.export.step import RecordedStep
 
 BOX = torch.tensor([[0.5, 0.5, 0.2, 0.2]])
-STEP = RecordedStep((), {"score_map": torch.zeros(1, 1, 2, 2), "box_cxcywh_unit": BOX, "next_a": torch.ones(1)})
+STEP = RecordedStep(
+    (), {"score_map": torch.zeros(1, 1, 2, 2), "box_cxcywh_unit": BOX, "next_a": torch.ones(1)}
+)
 
 
 def compared(path: Path, *found: dict[str, Tensor]):
@@ -50,7 +52,9 @@ def test_another_cell_with_the_same_score_is_not_refused(tmp_path: Path) -> None
 
 def test_the_report_can_be_read(tmp_path: Path) -> None:
     lines = str(compared(tmp_path / "step.onnx", {})).splitlines()
-    assert lines[0].endswith("step.onnx: 0.0 MB, float32; largest differences from PyTorch on 1 synthetic steps")
+    assert lines[0].endswith(
+        "step.onnx: 0.0 MB, float32; largest differences from PyTorch on 1 synthetic steps"
+    )
     assert lines[1].split() == ["score_map", "0.0e+00", "(at", "most", "1e-04)"]
 
 

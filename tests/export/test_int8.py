@@ -19,11 +19,15 @@ def test_int8_makes_the_file_smaller_and_says_what_it_costs(tmp_path: Path) -> N
     model = tiny("two_stream_tiny_128", depth=1, dim=256)
     export_onnx(model, tmp_path / "step.onnx", batch=2)
     report = export_int8(model, tmp_path / "step.onnx", tmp_path / "int8.onnx", batch=2)
-    weights = sum(p.numel() for block in model.backbone.blocks for p in block.parameters() if p.dim() == 2)
+    weights = sum(
+        p.numel() for block in model.backbone.blocks for p in block.parameters() if p.dim() == 2
+    )
     saved = (tmp_path / "step.onnx").stat().st_size - report.size_bytes
     # three of four bytes, less the scales and the nodes that round
     assert saved == pytest.approx(3 * weights, rel=0.02)
-    integers = [node for node in onnx.load(report.path).graph.node if node.op_type == "MatMulInteger"]
+    integers = [
+        node for node in onnx.load(report.path).graph.node if node.op_type == "MatMulInteger"
+    ]
     assert len(integers) == 4  # qkv, proj, fc1, fc2
     assert 1e-5 < report.errors["score_map"] < 0.1
     assert report.box.centre_px <= report.box.largest_centre_px

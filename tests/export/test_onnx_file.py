@@ -10,10 +10,16 @@ from model_material import tiny
 from rgbt_fusion.export import onnx_file
 from rgbt_fusion.export.agreement import BoxError, ExportError, ExportReport
 from rgbt_fusion.export.int8 import export_int8
-from rgbt_fusion.export.onnx_file import INITIAL_STATE_KEY, export_onnx, need_onnx, open_session, run_session
+from rgbt_fusion.export.onnx_file import (
+    INITIAL_STATE_KEY,
+    export_onnx,
+    need_onnx,
+    open_session,
+    run_session,
+)
 from rgbt_fusion.export.step import TrackerStep, recorded_steps
-from rgbt_fusion.models import list_models
-from rgbt_fusion.models.layouts import CONFIGURATION_KEY
+from rgbt_fusion.models.presets import list_models
+from rgbt_fusion.weights.formats import CONFIGURATION_KEY
 
 try:
     need_onnx()
@@ -28,7 +34,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "one_stream_student_tiny_128": {"keep_ratio": 0.7, "depth": 2},
 }
 # the two-stream baseline is exported for int8 below
-NAMES = [name for name in list_models() if "tiny" in name and "compact" not in name and "two_stream" not in name]
+NAMES = [
+    name
+    for name in list_models()
+    if "tiny" in name and "compact" not in name and "two_stream" not in name
+]
 
 
 def scans(path: Path) -> int:
@@ -47,22 +57,34 @@ def test_every_model_becomes_a_file_that_gives_the_same(name: str, tmp_path: Pat
     assert [entry.name for entry in session.get_outputs()] == step.output_names
     texts = session.get_modelmeta().custom_metadata_map
     assert json.loads(texts[CONFIGURATION_KEY])["model"] == type(model).__name__
-    initial = {name: tensor.tolist() for name, tensor in zip(step.state_names, step.initial_state, strict=True)}
+    initial = {
+        name: tensor.tolist()
+        for name, tensor in zip(step.state_names, step.initial_state, strict=True)
+    }
     assert json.loads(texts[INITIAL_STATE_KEY]) == initial
     # two scans of the DFMs, one for the three directions of the OFM
     assert scans(tmp_path / "step.onnx") == (3 if name.startswith("ainet") else 0)
-    (opset,) = {entry.version for entry in onnx.load(tmp_path / "step.onnx").opset_import if entry.domain == ""}
+    (opset,) = {
+        entry.version
+        for entry in onnx.load(tmp_path / "step.onnx").opset_import
+        if entry.domain == ""
+    }
     assert opset == 18
     (recorded,) = recorded_steps(step, 1, seed=7)
     found = run_session(session, dict(zip(step.input_names, recorded.inputs, strict=True)))
     torch.testing.assert_close(found, recorded.outputs, atol=1e-4, rtol=0)
     if name.startswith("ainet"):
         # with a layer whose weight the quantiser turns round, and scans, which stay as they are
-        assert export_int8(model, tmp_path / "step.onnx", tmp_path / "int8.onnx").errors["score_map"] < 0.2
+        assert (
+            export_int8(model, tmp_path / "step.onnx", tmp_path / "int8.onnx").errors["score_map"]
+            < 0.2
+        )
         assert scans(tmp_path / "int8.onnx") == 3
 
 
-def test_a_file_that_does_not_agree_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_does_not_agree_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = ExportReport(tmp_path, 1, 1, {"score_map": 2e-4}, BoxError(0.0, 0.0, 1.0))
     monkeypatch.setattr(onnx_file, "_write", lambda step, path: path.write_text("wrong"))
     monkeypatch.setattr(onnx_file, "check_onnx", lambda step, path, count: report)
@@ -74,11 +96,15 @@ def test_a_file_that_does_not_agree_is_not_kept(tmp_path: Path, monkeypatch: pyt
 
 def test_what_is_missing_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ModuleNotFoundError, match=r"needs onnxscript: pip install 'rgbt-fusion\[export\]'"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"needs onnxscript: pip install 'rgbt-fusion\[export\]'"
+    ):
         need_onnx()
 
 
 def test_a_torch_that_cannot_write_scans_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", "2.7.1+cpu")
-    with pytest.raises(ExportError, match=r"exporting to ONNX needs torch 2\.8 or later, got 2\.7\.1"):
+    with pytest.raises(
+        ExportError, match=r"exporting to ONNX needs torch 2\.8 or later, got 2\.7\.1"
+    ):
         need_onnx()

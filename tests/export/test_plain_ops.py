@@ -41,9 +41,13 @@ CASES = {
     "smallest": lambda: scan_arguments(1, 1, delta_softplus=False),
     "groups": lambda: scan_arguments(1, 2, D=draw(1, 4), z=draw(1, 2, 6, 4)),
     "readout": lambda: scan_arguments(1, 1, readout=draw(1, 4, 3), delta_bias=draw(1, 4)),
-    "two directions": lambda: scan_arguments(2, 1, A=-draw(2, 4, 3).abs(), order=ORDER, D=draw(2, 4)),
+    "two directions": lambda: scan_arguments(
+        2, 1, A=-draw(2, 4, 3).abs(), order=ORDER, D=draw(2, 4)
+    ),
     "merged": lambda: scan_arguments(1, 1, order=ORDER, z=draw(1, 2, 6, 4), merge=True),
-    "one order for all samples": lambda: scan_arguments(1, 1, order=ORDER[:, :1], initial_state=draw(1, 2, 4, 3)),
+    "one order for all samples": lambda: scan_arguments(
+        1, 1, order=ORDER[:, :1], initial_state=draw(1, 2, 4, 3)
+    ),
     "channels first": lambda: scan_arguments(
         1,
         1,
@@ -65,7 +69,9 @@ def test_the_scan_is_that_of_the_op(case: str) -> None:
         torch.testing.assert_close(plain, op)
 
 
-@pytest.mark.parametrize("order", [None, ORDER, ORDER[:1, :1]], ids=["natural", "ordered", "shared"])
+@pytest.mark.parametrize(
+    "order", [None, ORDER, ORDER[:1, :1]], ids=["natural", "ordered", "shared"]
+)
 @pytest.mark.parametrize("silu", [True, False])
 def test_the_convolution_is_that_of_the_op(order: Tensor | None, silu: bool) -> None:
     torch.manual_seed(0)
@@ -78,7 +84,16 @@ def test_the_convolution_is_that_of_the_op(order: Tensor | None, silu: bool) -> 
 
 def test_half_precision_comes_back_in_its_own_dtype() -> None:
     torch.manual_seed(0)
-    arguments = (draw(1, 1, 6, 4).bfloat16(), draw(1, 4, 3).float(), None, None, True, False, False, "reference")
+    arguments = (
+        draw(1, 1, 6, 4).bfloat16(),
+        draw(1, 4, 3).float(),
+        None,
+        None,
+        True,
+        False,
+        False,
+        "reference",
+    )
     plain, op = PLAIN_OPS[CONV](*arguments), CONV(*arguments)
     assert plain.dtype == torch.bfloat16
     torch.testing.assert_close(plain, op)
@@ -87,8 +102,12 @@ def test_half_precision_comes_back_in_its_own_dtype() -> None:
 def test_the_sort_puts_numbers_and_their_places_in_order() -> None:
     x = torch.tensor([[0.3, -1.0, 2.0], [5.0, 4.0, 4.5]])
     for descending in (False, True):
-        values, indices = PLAIN_OPS[torch.ops.aten.sort.stable](x, stable=True, dim=1, descending=descending)
+        values, indices = PLAIN_OPS[torch.ops.aten.sort.stable](
+            x, stable=True, dim=1, descending=descending
+        )
         expected = x.sort(dim=1, descending=descending)
         assert torch.equal(values, expected.values) and torch.equal(indices, expected.indices)
-        places = PLAIN_OPS[torch.ops.aten.argsort.stable](x, stable=True, dim=1, descending=descending)
+        places = PLAIN_OPS[torch.ops.aten.argsort.stable](
+            x, stable=True, dim=1, descending=descending
+        )
         assert torch.equal(places, expected.indices)

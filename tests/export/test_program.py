@@ -11,7 +11,8 @@ from rgbt_fusion.export.program import export_program, quiet
 from rgbt_fusion.export.step import TrackerStep, recorded_steps
 
 
-# that every preset can be exported is tested with the networks; here is what becomes of state, elimination and scans
+# that every preset can be exported is tested with the networks; here is what becomes of state,
+# elimination and scans
 @pytest.mark.parametrize("name", ["tpmri_tiny_128", "ainet_tiny_128"])
 def test_a_model_becomes_a_program_that_gives_the_same(name: str, tmp_path: Path) -> None:
     model = tiny(name, depth=1).train()
@@ -30,7 +31,9 @@ def test_a_model_becomes_a_program_that_gives_the_same(name: str, tmp_path: Path
         torch.testing.assert_close(found[output], expected)
 
 
-def test_a_program_that_does_not_agree_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_does_not_agree_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(TOLERANCES, "score_map", -1.0)
     with pytest.raises(ExportError, match="score_map of the exported step differs from PyTorch"):
         export_program(tiny("two_stream_tiny_128", depth=1), tmp_path / "step.pt2")
@@ -38,7 +41,9 @@ def test_a_program_that_does_not_agree_is_not_kept(tmp_path: Path, monkeypatch: 
 
 
 def test_a_model_in_another_precision_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"model must be in float32 to be exported, got torch.float64"):
+    with pytest.raises(
+        ExportError, match=r"model must be in float32 to be exported, got torch.float64"
+    ):
         export_program(tiny("two_stream_tiny_128", depth=1).double(), tmp_path / "step.pt2")
 
 

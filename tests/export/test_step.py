@@ -5,7 +5,7 @@ from torch import Tensor
 from model_material import tiny
 from rgbt_fusion.checks import ShapeError
 from rgbt_fusion.export.step import IMAGE_INPUTS, MAP_OUTPUTS, TrackerStep, recorded_steps
-from rgbt_fusion.models import ImagePair
+from rgbt_fusion.frames.types import ImagePair
 
 
 def test_a_step_is_the_model_with_a_window() -> None:

@@ -60,7 +60,10 @@ def test_swapping_the_streams_swaps_the_results() -> None:
 
 
 def test_gradients() -> None:
-    fusion, all_layers = CrossAttentionFusion(DIM, HEADS).double(), AllLayerSelfAttention(DIM, HEADS).double()
+    fusion, all_layers = (
+        CrossAttentionFusion(DIM, HEADS).double(),
+        AllLayerSelfAttention(DIM, HEADS).double(),
+    )
     rgb, tir = (x.requires_grad_() for x in tokens(2, 1, 3).unbind(0))
     assert torch.autograd.gradcheck(lambda *inputs: tuple(fusion(*inputs)), (rgb, tir))
     assert torch.autograd.gradcheck(lambda *inputs: all_layers(inputs), (rgb, tir))
@@ -87,15 +90,31 @@ def test_compiled_and_exported_equal_eager(attention) -> None:
             ShapeError,
             r"tir must have the shape of rgb \(1, 5, 8\), got \(1, 4, 8\)",
         ),
-        (lambda: CrossAttentionFusion(8, 3), ValueError, "dim must be divisible by num_heads = 3, got 8"),
-        (lambda: CrossAttentionFusion(8, 2, attention="flash"), ValueError, "attention must be one of"),  # type: ignore[arg-type]
-        (lambda: AllLayerSelfAttention(8, 2)([]), ValueError, "features must hold at least one layer, got none"),
+        (
+            lambda: CrossAttentionFusion(8, 3),
+            ValueError,
+            "dim must be divisible by num_heads = 3, got 8",
+        ),
+        (
+            lambda: CrossAttentionFusion(8, 2, attention="flash"),
+            ValueError,
+            "attention must be one of",
+        ),  # type: ignore[arg-type]
+        (
+            lambda: AllLayerSelfAttention(8, 2)([]),
+            ValueError,
+            "features must hold at least one layer, got none",
+        ),
         (
             lambda: AllLayerSelfAttention(8, 2)([torch.zeros(1, 5, 8), torch.zeros(1, 4, 8)]),
             ShapeError,
             r"features\[1\] must have the shape of features\[0\] \(1, 5, 8\), got \(1, 4, 8\)",
         ),
-        (lambda: AllLayerSelfAttention(8, 2)(torch.zeros(1, 5, 8)), ShapeError, r"features must have .*K, L, C"),
+        (
+            lambda: AllLayerSelfAttention(8, 2)(torch.zeros(1, 5, 8)),
+            ShapeError,
+            r"features must have .*K, L, C",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, error: type[Exception], message: str) -> None:

@@ -13,15 +13,14 @@ from torch import Tensor, nn
 from rgbt_fusion.checks import ShapeError
 from rgbt_fusion.layers.candidate_elimination import (
     CandidateElimination,
-    EliminationBlock,
-    JointCandidateElimination,
     kept_length,
-    restore_tokens,
     scheduled_keep_ratio,
-    select_tokens,
-    template_mask,
 )
-from rgbt_fusion.layers.transformer import EncoderBlock, PatchEmbed
+from rgbt_fusion.layers.elimination_block import EliminationBlock
+from rgbt_fusion.layers.joint_candidate_elimination import JointCandidateElimination
+from rgbt_fusion.layers.template_mask import template_mask
+from rgbt_fusion.layers.token_selection import restore_tokens, select_tokens
+from rgbt_fusion.layers.vit import EncoderBlock, PatchEmbed
 from shared_material import shared
 
 
@@ -90,7 +89,9 @@ def test_keep_ratio_follows_ostrack_schedule() -> None:
     assert kept_length(1.0, 7) == 7
 
 
-@pytest.mark.parametrize(("grid", "point", "rectangle"), [(8, 27, [27, 28, 35, 36]), (12, 65, [65, 66, 77, 78])])
+@pytest.mark.parametrize(
+    ("grid", "point", "rectangle"), [(8, 27, [27, 28, 35, 36]), (12, 65, [65, 66, 77, 78])]
+)
 def test_template_masks_of_ostrack(grid: int, point: int, rectangle: list[int]) -> None:
     assert template_mask("centre_point", grid).nonzero().flatten().tolist() == [point]
     assert template_mask("centre_rectangle", grid).nonzero().flatten().tolist() == rectangle
@@ -120,7 +121,10 @@ def test_a_box_too_small_for_a_mask_counts_the_token_at_its_centre() -> None:
 
 def test_two_streams_keep_one_set() -> None:
     rgb, tir = numbered(1, 1, 4), 100 + numbered(1, 1, 4)
-    rgb_scores, tir_scores = torch.tensor([[0.9, 0.0, 0.5, 0.4]]), torch.tensor([[0.0, 0.8, 0.5, 0.3]])
+    rgb_scores, tir_scores = (
+        torch.tensor([[0.9, 0.0, 0.5, 0.4]]),
+        torch.tensor([[0.0, 0.8, 0.5, 0.3]]),
+    )
     most = JointCandidateElimination(keep_ratio=0.5, joint="max")(rgb, tir, rgb_scores, tir_scores)
     assert most.indices.tolist() == [[0, 1]]
     assert most.tir.flatten().tolist() == [99, 100, 101]
@@ -128,14 +132,20 @@ def test_two_streams_keep_one_set() -> None:
     mean = JointCandidateElimination(keep_ratio=0.5, joint="mean")(rgb, tir, rgb_scores, tir_scores)
     assert mean.indices.tolist() == [[0, 2]]
     assert mean.removed.tolist() == [[1, 3]]
-    again = JointCandidateElimination()(mean.rgb, mean.tir, *torch.rand(2, 1, 2), mean.indices, keep_ratio=1.0)
+    again = JointCandidateElimination()(
+        mean.rgb, mean.tir, *torch.rand(2, 1, 2), mean.indices, keep_ratio=1.0
+    )
     assert again.indices.tolist() == [[0, 2]]
     assert again.tir.equal(mean.tir)
 
 
 def test_a_stream_that_was_not_scored_follows() -> None:
     eliminated = CandidateElimination(keep_ratio=0.5)(numbered(2, 2, 6), torch.rand(2, 6))
-    assert select_tokens(numbered(2, 0, 6), eliminated.positions).squeeze(-1).equal(eliminated.indices.float())
+    assert (
+        select_tokens(numbered(2, 0, 6), eliminated.positions)
+        .squeeze(-1)
+        .equal(eliminated.indices.float())
+    )
 
 
 def test_kept_tokens_have_gradients_and_removed_ones_none() -> None:
@@ -168,10 +178,17 @@ def test_block_eliminates_between_attention_and_feed_forward() -> None:
 
 def test_compiled_and_exported_equal_eager() -> None:
     block = EliminationBlock(12, 3).eval()
-    inputs = (torch.randn(2, 20, 12), 4, torch.arange(16).repeat(2, 1), template_mask("centre_point", 2))
+    inputs = (
+        torch.randn(2, 20, 12),
+        4,
+        torch.arange(16).repeat(2, 1),
+        template_mask("centre_point", 2),
+    )
     compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
     for keep_ratio in (None, 0.9, 0.85, 1.0):
-        torch.testing.assert_close(compiled(*inputs, keep_ratio=keep_ratio), block(*inputs, keep_ratio=keep_ratio))
+        torch.testing.assert_close(
+            compiled(*inputs, keep_ratio=keep_ratio), block(*inputs, keep_ratio=keep_ratio)
+        )
     torch.testing.assert_close(torch.export.export(block, inputs).module()(*inputs), block(*inputs))
 
 
@@ -179,7 +196,11 @@ def test_compiled_and_exported_equal_eager() -> None:
     ("call", "error", "message"),
     [
         (lambda: CandidateElimination(0.0), ValueError, "keep_ratio must be above 0, got 0"),
-        (lambda: CandidateElimination(1.1), ValueError, r"keep_ratio must be a finite number in \[0, 1\], got 1.1"),
+        (
+            lambda: CandidateElimination(1.1),
+            ValueError,
+            r"keep_ratio must be a finite number in \[0, 1\], got 1.1",
+        ),
         (
             lambda: CandidateElimination()(torch.zeros(2, 5, 3), torch.zeros(1, 4)),
             ShapeError,
@@ -191,21 +212,31 @@ def test_compiled_and_exported_equal_eager() -> None:
             r"scores must be at most as many as tokens, L = 5, got \(2, 6\)",
         ),
         (
-            lambda: CandidateElimination()(torch.zeros(1, 5, 3), torch.zeros(1, 4), torch.zeros(1, 4)),
+            lambda: CandidateElimination()(
+                torch.zeros(1, 5, 3), torch.zeros(1, 4), torch.zeros(1, 4)
+            ),
             TypeError,
             "indices must be int64, got torch.float32",
         ),
         (
-            lambda: CandidateElimination()(torch.zeros(1, 5, 3), torch.zeros(1, 4), torch.zeros(1, 3).long()),
+            lambda: CandidateElimination()(
+                torch.zeros(1, 5, 3), torch.zeros(1, 4), torch.zeros(1, 3).long()
+            ),
             ShapeError,
             r"indices must have the shape of scores \(1, 4\), got \(1, 3\)",
         ),
         (
-            lambda: JointCandidateElimination()(torch.zeros(1, 5, 3), torch.zeros(1, 4, 3), *torch.zeros(2, 1, 4)),
+            lambda: JointCandidateElimination()(
+                torch.zeros(1, 5, 3), torch.zeros(1, 4, 3), *torch.zeros(2, 1, 4)
+            ),
             ShapeError,
             r"tir must have the shape of rgb \(1, 5, 3\), got \(1, 4, 3\)",
         ),
-        (lambda: JointCandidateElimination(joint="min"), ValueError, "joint must be one of 'max', 'mean', got 'min'"),  # type: ignore[arg-type]
+        (
+            lambda: JointCandidateElimination(joint="min"),
+            ValueError,
+            "joint must be one of 'max', 'mean', got 'min'",
+        ),  # type: ignore[arg-type]
         (
             lambda: restore_tokens(torch.zeros(1, 2, 3), torch.zeros(1, 3).long(), 9),
             ShapeError,
@@ -226,11 +257,27 @@ def test_compiled_and_exported_equal_eager() -> None:
             TypeError,
             "positions must be int64, got torch.float32",
         ),
-        (lambda: kept_length(1.5, 9), ValueError, r"keep_ratio must be a finite number in \[0, 1\], got 1.5"),
+        (
+            lambda: kept_length(1.5, 9),
+            ValueError,
+            r"keep_ratio must be a finite number in \[0, 1\], got 1.5",
+        ),
         (lambda: template_mask("center", 8), ValueError, "kind must be one of 'centre_point'"),  # type: ignore[arg-type]
-        (lambda: template_mask("box", 8), ValueError, "box_xywh_unit must be a tensor .* for kind 'box', got None"),
-        (lambda: template_mask("all", 8, box_xywh_unit=torch.zeros(1, 4)), ValueError, "must be None for kind 'all'"),
-        (lambda: scheduled_keep_ratio(1, start=9, stop=3), ValueError, "stop must not be below start = 9, got 3"),
+        (
+            lambda: template_mask("box", 8),
+            ValueError,
+            "box_xywh_unit must be a tensor .* for kind 'box', got None",
+        ),
+        (
+            lambda: template_mask("all", 8, box_xywh_unit=torch.zeros(1, 4)),
+            ValueError,
+            "must be None for kind 'all'",
+        ),
+        (
+            lambda: scheduled_keep_ratio(1, start=9, stop=3),
+            ValueError,
+            "stop must not be below start = 9, got 3",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, error: type[Exception], message: str) -> None:
@@ -257,10 +304,14 @@ def test_ostrack_with_elimination_as_recorded() -> None:
         for key, entry in json.loads((folder / "keys.json").read_text()).items()
         if key.startswith("backbone.")
     }
-    weights = {name: torch.from_numpy(recipe.make_array(*entry)).double() for name, entry in shapes.items()}
+    weights = {
+        name: torch.from_numpy(recipe.make_array(*entry)).double() for name, entry in shapes.items()
+    }
 
     def own(module: nn.Module, prefix: str) -> nn.Module:
-        state = {name.removeprefix(prefix): x for name, x in weights.items() if name.startswith(prefix)}
+        state = {
+            name.removeprefix(prefix): x for name, x in weights.items() if name.startswith(prefix)
+        }
         module.load_state_dict(state, assign=True)
         return module
 
@@ -282,13 +333,17 @@ def test_ostrack_with_elimination_as_recorded() -> None:
                 assert removed[0].tolist() == sorted(expected[f"ce.removed{depth}"][0].tolist())
             else:
                 tokens = own(EncoderBlock(), f"blocks.{depth}.")(tokens)
-        normed = F.layer_norm(tokens, (768,), weights["norm.weight"], weights["norm.bias"], eps=1e-6)
+        normed = F.layer_norm(
+            tokens, (768,), weights["norm.weight"], weights["norm.bias"], eps=1e-6
+        )
         assert indices is not None
         feature = restore_tokens(normed, indices, 256)
     for name, found in {
         "block11.first": tokens[:, :4, :8],
         "block11.last": tokens[:, -4:, :8],
-        "feat.proj": feature @ torch.from_numpy(recipe.make_input(99, (768, 4))).double() / math.sqrt(768),
+        "feat.proj": feature
+        @ torch.from_numpy(recipe.make_input(99, (768, 4))).double()
+        / math.sqrt(768),
     }.items():
         reference = torch.from_numpy(expected[f"{name}@f64"][:1])
         assert (found - reference).abs().max() <= tolerances[name]["atol_f64"], name

@@ -4,14 +4,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import ShapeError
-from rgbt_fusion.layers.candidate_elimination import EliminationBlock, select_tokens
-from rgbt_fusion.layers.compensation import CrossModalCompensation, GatedCrossModalCompensation, TwoWayCompensation
-from rgbt_fusion.layers.transformer import EncoderBlock
+from rgbt_fusion.layers.compensation import (
+    CrossModalCompensation,
+    GatedCrossModalCompensation,
+    TwoWayCompensation,
+)
+from rgbt_fusion.layers.elimination_block import EliminationBlock
+from rgbt_fusion.layers.token_selection import select_tokens
+from rgbt_fusion.layers.vit import EncoderBlock
 
 DIM, HEADS = 8, 2
 
 
-def streams(batch: int = 2, length: int = 5, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def streams(
+    batch: int = 2, length: int = 5, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     rgb, tir = torch.randn(2, batch, length, DIM, generator=generator, dtype=dtype).unbind(0)
     return rgb, tir
@@ -77,14 +84,18 @@ def test_gated_compensation_is_the_notes_equation() -> None:
     torch.testing.assert_close(layer(rgb, tir), norm(rgb + feed_forward(gated, w), w, "norm"))
 
 
-@pytest.mark.parametrize("layer", [CrossModalCompensation(DIM, HEADS), GatedCrossModalCompensation(DIM, HEADS)])
+@pytest.mark.parametrize(
+    "layer", [CrossModalCompensation(DIM, HEADS), GatedCrossModalCompensation(DIM, HEADS)]
+)
 def test_samples_do_not_see_each_other(layer: nn.Module) -> None:
     randomised(layer).eval()
     rgb, tir = streams()
     other_rgb, other_tir = rgb.clone(), tir.clone()
     other_rgb[1] += 1
     other_tir[1] -= 1
-    torch.testing.assert_close(layer(other_rgb, other_tir)[0], layer(rgb, tir)[0], rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        layer(other_rgb, other_tir)[0], layer(rgb, tir)[0], rtol=0, atol=1e-14
+    )
     torch.testing.assert_close(layer(rgb[:1], tir[:1])[0], layer(rgb, tir)[0])
 
 
@@ -102,7 +113,9 @@ def test_position_table_is_absolute_and_can_be_drawn_as_in_the_notes() -> None:
     assert abs(layer.position.std().item() - 1) < 0.1
     rgb, tir = (x.float() for x in streams())
     swapped = [1, 0, 2, 3, 4]
-    assert not torch.allclose(layer(rgb[:, swapped], tir[:, swapped]), layer(rgb, tir)[:, swapped], atol=1e-3)
+    assert not torch.allclose(
+        layer(rgb[:, swapped], tir[:, swapped]), layer(rgb, tir)[:, swapped], atol=1e-3
+    )
     layer.position.data.zero_()
     torch.testing.assert_close(layer(rgb[:, swapped], tir[:, swapped]), layer(rgb, tir)[:, swapped])
 
@@ -139,16 +152,20 @@ def test_autocast_stays_close(gated: bool) -> None:
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_gradients(gated: bool) -> None:
-    layer = randomised(TwoWayCompensation(DIM, HEADS, gated=gated, mlp_ratio=1.0, dropout=0.0, max_len=4))
+    layer = randomised(
+        TwoWayCompensation(DIM, HEADS, gated=gated, mlp_ratio=1.0, dropout=0.0, max_len=4)
+    )
     inputs = tuple(x.requires_grad_() for x in streams(length=3))
     assert torch.autograd.gradcheck(lambda rgb, tir: tuple(layer(rgb, tir)), inputs)
 
 
 @pytest.mark.parametrize(
-    "chain", ["CMC", "CMC1", "CMC+CMC", "CMC1+CMC", "CMC+CE+CMC", "CMC1+CE+CMC", "single", "single+CE"]
+    "chain",
+    ["CMC", "CMC1", "CMC+CMC", "CMC1+CMC", "CMC+CE+CMC", "CMC1+CE+CMC", "single", "single+CE"],
 )
 def test_every_chain_of_the_notes_can_be_built(chain: str) -> None:
-    """Template and search are compensated apart; after an elimination TIR keeps the places that RGB kept."""
+    """Template and search are compensated apart; after an elimination TIR keeps the places that RGB
+    kept."""
     template_length, search_length = 4, 10
     rgb, tir = streams(length=template_length + search_length, dtype=torch.float32)
     indices = None
@@ -160,7 +177,9 @@ def test_every_chain_of_the_notes_can_be_built(chain: str) -> None:
         elif step == "single":
             rgb = EncoderBlock(DIM, HEADS)(rgb)
         else:
-            layer = {"CMC": CrossModalCompensation, "CMC1": GatedCrossModalCompensation}[step](DIM, HEADS)
+            layer = {"CMC": CrossModalCompensation, "CMC1": GatedCrossModalCompensation}[step](
+                DIM, HEADS
+            )
             lengths = [template_length, rgb.shape[1] - template_length]
             parts = zip(rgb.split(lengths, dim=1), tir.split(lengths, dim=1), strict=True)
             rgb = torch.cat([layer(*part) for part in parts], dim=1)
@@ -182,7 +201,9 @@ def test_compiled_and_exported_equal_eager(gated: bool) -> None:
     ("call", "error", "message"),
     [
         (
-            lambda: GatedCrossModalCompensation(8, 2, max_len=4)(torch.zeros(1, 5, 8), torch.zeros(1, 5, 8)),
+            lambda: GatedCrossModalCompensation(8, 2, max_len=4)(
+                torch.zeros(1, 5, 8), torch.zeros(1, 5, 8)
+            ),
             ShapeError,
             r"rgb must have at most max_len = 4 tokens, got \(1, 5, 8\)",
         ),
@@ -196,9 +217,21 @@ def test_compiled_and_exported_equal_eager(gated: bool) -> None:
             ShapeError,
             r"rgb must have shape \(B, L, C\) with C = 8, got \(5, 8\)",
         ),
-        (lambda: CrossModalCompensation(8, 3), ValueError, "dim must be divisible by num_heads = 3, got 8"),
-        (lambda: GatedCrossModalCompensation(8, 2, dropout=2.0), ValueError, r"dropout must be .*\[0, 1\], got 2.0"),
-        (lambda: GatedCrossModalCompensation(8, 2, max_len=0), ValueError, "max_len must be at least 1, got 0"),
+        (
+            lambda: CrossModalCompensation(8, 3),
+            ValueError,
+            "dim must be divisible by num_heads = 3, got 8",
+        ),
+        (
+            lambda: GatedCrossModalCompensation(8, 2, dropout=2.0),
+            ValueError,
+            r"dropout must be .*\[0, 1\], got 2.0",
+        ),
+        (
+            lambda: GatedCrossModalCompensation(8, 2, max_len=0),
+            ValueError,
+            "max_len must be at least 1, got 0",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, error: type[Exception], message: str) -> None:

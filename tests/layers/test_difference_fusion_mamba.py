@@ -52,7 +52,9 @@ def test_reproduces_the_authors_layer_in_float64(recorded):
         x = getattr(out, name)
         parts = {"first": x[:, :4, :8], "proj": x @ projection.double() / 768**0.5}
         for part, value in parts.items():
-            error = np.abs(value.numpy() - expected[f"{name}.{part}@f64"][:, : value.shape[1]]).max()
+            error = np.abs(
+                value.numpy() - expected[f"{name}.{part}@f64"][:, : value.shape[1]]
+            ).max()
             assert error <= tolerances[f"{name}.{part}"]["atol_f64"], (name, part, error)
 
 
@@ -60,13 +62,18 @@ def test_equals_equations_7_and_8():
     torch.manual_seed(0)
     layer = DFM(8).double()
     rgb, tir = torch.randn(2, 5, 8, dtype=torch.float64), torch.randn(2, 5, 8, dtype=torch.float64)
-    mask = torch.tanh(layer.mamba(F.layer_norm(rgb - tir, (8,), layer.norm.weight, layer.norm.bias, 1e-5)))
+    mask = torch.tanh(
+        layer.mamba(F.layer_norm(rgb - tir, (8,), layer.norm.weight, layer.norm.bias, 1e-5))
+    )
     out = layer(rgb, tir)
     torch.testing.assert_close(out.rgb, rgb + tir * mask)
     torch.testing.assert_close(out.tir, tir + rgb * mask)
     linear, norm = layer.fuse
     joined = F.layer_norm(
-        torch.cat([out.rgb, out.tir], -1) @ linear.weight.T + linear.bias, (8,), norm.weight, norm.bias
+        torch.cat([out.rgb, out.tir], -1) @ linear.weight.T + linear.bias,
+        (8,),
+        norm.weight,
+        norm.bias,
     )
     torch.testing.assert_close(out.fused, F.gelu(joined))
     layer.variant = "paper"
@@ -103,9 +110,13 @@ def test_bad_arguments_and_inputs_are_named():
     with pytest.raises(ValueError, match="dim must be at least 1, got 0"):
         DFM(0)
     layer, x = DFM(8), torch.randn(2, 5, 8)
-    with pytest.raises(ShapeError, match=r"rgb must have shape \(B, L, C\) with C = 8, got \(2, 5\)"):
+    with pytest.raises(
+        ShapeError, match=r"rgb must have shape \(B, L, C\) with C = 8, got \(2, 5\)"
+    ):
         layer(x[..., 0], x)
-    with pytest.raises(ShapeError, match=r"tir must have the shape of rgb \(2, 5, 8\), got \(2, 4, 8\)"):
+    with pytest.raises(
+        ShapeError, match=r"tir must have the shape of rgb \(2, 5, 8\), got \(2, 4, 8\)"
+    ):
         layer(x, x[:, 1:])
     with pytest.raises(TypeError, match="rgb must be a tensor"):
         layer(None, x)

@@ -1,4 +1,5 @@
-"""EMA against the published form written out, in values and gradients, and against one map computed by hand."""
+"""EMA against the published form written out, in values and gradients, and against one map computed
+by hand."""
 
 import math
 
@@ -11,7 +12,8 @@ from rgbt_fusion.layers.efficient_multiscale_attention import EfficientMultiscal
 
 
 def written_out(ema: EfficientMultiscaleAttention, x: Tensor) -> Tensor:
-    """The figure of the paper step by step: both branches as maps, both pooled, all products taken."""
+    """The figure of the paper step by step: both branches as maps, both pooled, all products
+    taken."""
     groups = x.reshape(-1, x.shape[1] // ema.factor, *x.shape[2:])
     height, width = x.shape[2:]
     rows = groups.mean(3, keepdim=True)
@@ -35,7 +37,14 @@ def random_ema(channels: int, factor: int | None) -> EfficientMultiscaleAttentio
 
 @pytest.mark.parametrize(
     ("channels", "factor", "size"),
-    [(32, 8, (16, 16)), (24, 4, (5, 7)), (8, 8, (8, 8)), (6, 1, (3, 2)), (24, 4, (1, 3)), (16, 2, (2, 1))],
+    [
+        (32, 8, (16, 16)),
+        (24, 4, (5, 7)),
+        (8, 8, (8, 8)),
+        (6, 1, (3, 2)),
+        (24, 4, (1, 3)),
+        (16, 2, (2, 1)),
+    ],
 )
 def test_equals_the_written_out_form_in_values_and_gradients(channels, factor, size):
     ema = random_ema(channels, factor)
@@ -51,7 +60,9 @@ def test_equals_the_written_out_form_in_values_and_gradients(channels, factor, s
         torch.autograd.grad((theirs * weights).sum(), leaves),
         strict=True,
     ):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            a, b, rtol=1e-10, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_one_channel_by_hand():
@@ -61,7 +72,8 @@ def test_one_channel_by_hand():
     with torch.no_grad():
         ema.conv3x3.weight[0, 0, 1, 1] = 2.0
     x = torch.tensor([1.0, 3.0], dtype=torch.float64).view(1, 1, 1, 2)
-    # Both pooled gates are sigmoid(0), so the first branch normalises (0.25, 0.75): mean 0.5, variance 0.0625.
+    # Both pooled gates are sigmoid(0), so the first branch normalises (0.25, 0.75): mean 0.5,
+    # variance 0.0625.
     deviation = 0.25 / math.sqrt(0.0625 + ema.gn.eps)
     # The second branch is twice the map; a softmax over one channel is 1.
     expected = [1 / (1 + math.exp(-(2 - deviation))), 3 / (1 + math.exp(-(6 + deviation)))]
@@ -93,12 +105,28 @@ def test_default_factor_fits_any_width(channels, factor):
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (torch.zeros(2, 8, 4), ShapeError, r"x must have shape \(B, C, H, W\) with C = 16, got \(2, 8, 4\)"),
+        (
+            torch.zeros(2, 8, 4),
+            ShapeError,
+            r"x must have shape \(B, C, H, W\) with C = 16, got \(2, 8, 4\)",
+        ),
         (torch.zeros(2, 8, 4, 4), ShapeError, r"x must have shape .* got \(2, 8, 4, 4\)"),
-        (torch.zeros(2, 16, 0, 4), ShapeError, r"x must have at least one position, got \(2, 16, 0, 4\)"),
+        (
+            torch.zeros(2, 16, 0, 4),
+            ShapeError,
+            r"x must have at least one position, got \(2, 16, 0, 4\)",
+        ),
         ([1.0], TypeError, "x must be a tensor .* got list"),
-        (torch.zeros(2, 16, 4, 4, dtype=torch.int64), TypeError, "x must hold real floating-point numbers"),
-        (torch.zeros(2, 16, 4, 4, dtype=torch.float64), TypeError, "x must have the dtype of the layer's parameters"),
+        (
+            torch.zeros(2, 16, 4, 4, dtype=torch.int64),
+            TypeError,
+            "x must hold real floating-point numbers",
+        ),
+        (
+            torch.zeros(2, 16, 4, 4, dtype=torch.float64),
+            TypeError,
+            "x must have the dtype of the layer's parameters",
+        ),
     ],
 )
 def test_bad_input_is_named(x, error, message):

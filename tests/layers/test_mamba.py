@@ -45,13 +45,18 @@ def test_equals_the_equation_written_out():
     x, z = (h[0] @ block.in_proj.weight.T + block.in_proj.bias).split(9, dim=-1)
     padded = torch.cat([torch.zeros(1, 9, dtype=torch.float64), x])
     x = F.silu(
-        padded[:-1] * block.conv1d.weight[:, 0, 0] + padded[1:] * block.conv1d.weight[:, 0, 1] + block.conv1d.bias
+        padded[:-1] * block.conv1d.weight[:, 0, 0]
+        + padded[1:] * block.conv1d.weight[:, 0, 1]
+        + block.conv1d.bias
     )
     delta, B, C = (x @ block.x_proj.weight.T).split([2, 3, 3], dim=-1)
     dt = F.softplus(delta @ block.dt_proj.weight.T + block.dt_proj.bias)
     state, rows = torch.zeros(9, 3, dtype=torch.float64), []
     for t in range(5):
-        state = torch.exp(dt[t, :, None] * -block.A_log.exp()) * state + dt[t, :, None] * B[t] * x[t, :, None]
+        state = (
+            torch.exp(dt[t, :, None] * -block.A_log.exp()) * state
+            + dt[t, :, None] * B[t] * x[t, :, None]
+        )
         rows.append((state @ C[t] + block.D * x[t]) * F.silu(z[t]))
     expected = torch.stack(rows) @ block.out_proj.weight.T + block.out_proj.bias
     torch.testing.assert_close(block(h)[0], expected, rtol=1e-6, atol=1e-8)
@@ -93,7 +98,10 @@ def test_is_causal():
     [
         ({"d_model": 0}, "d_model must be at least 1, got 0"),
         ({"d_state": 1.5}, "d_state must be a whole number, got 1.5"),
-        ({"expand": 0.001}, "expand must leave an inner width of at least 1, got 0.001 of 8 channels"),
+        (
+            {"expand": 0.001},
+            "expand must leave an inner width of at least 1, got 0.001 of 8 channels",
+        ),
         ({"dt_rank": 0}, "dt_rank must be at least 1, got 0"),
         ({"dt_init": "uniform"}, "dt_init must be one of 'random', 'constant', got 'uniform'"),
         ({"dt_max": 1e-5}, "dt_max must be a finite number in"),
@@ -105,7 +113,9 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ShapeError, match=r"hidden_states must have shape \(B, L, C\) with C = 8, got \(2, 5, 9\)"):
+    with pytest.raises(
+        ShapeError, match=r"hidden_states must have shape \(B, L, C\) with C = 8, got \(2, 5, 9\)"
+    ):
         MambaBlock(8)(torch.randn(2, 5, 9))
     with pytest.raises(ValueError, match="backend must be one of"):
         MambaBlock(8, backend="cuda")(torch.randn(2, 5, 8))

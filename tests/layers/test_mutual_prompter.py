@@ -1,4 +1,5 @@
-"""MutualPrompter: equations 8 to 16 written out, one prompt by hand, both forms, every ablation, any length."""
+"""MutualPrompter: equations 8 to 16 written out, one prompt by hand, both forms, every ablation,
+any length."""
 
 import math
 from typing import Any
@@ -15,7 +16,8 @@ TOKENS, CHANNELS = 12, 10
 
 
 def built(*args, **options) -> Any:
-    """A double-precision prompter with random biases and a fovea that is neither flat nor a maximum."""
+    """A double-precision prompter with random biases and a fovea that is neither flat nor a
+    maximum."""
     torch.manual_seed(0)
     prompter = MutualPrompter(*args, **{"reduction": 4, "fovea_scale": 1.5, **options}).double()
     for name, parameter in prompter.named_parameters():
@@ -26,14 +28,18 @@ def built(*args, **options) -> Any:
 
 def streams(tokens: int = TOKENS, seed: int = 0) -> tuple[Tensor, Tensor, MutualPrompts]:
     generator = torch.Generator().manual_seed(seed)
-    rgb, tir, *history = torch.randn(4, 2, tokens, CHANNELS, dtype=torch.float64, generator=generator)
+    rgb, tir, *history = torch.randn(
+        4, 2, tokens, CHANNELS, dtype=torch.float64, generator=generator
+    )
     return rgb, tir, MutualPrompts(*history)
 
 
 def neighbours(pooled: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     """A convolution of width 7 from two rows to one, place by place: ``(2, S)`` to ``(S,)``."""
     padded = torch.cat([pooled.new_zeros(2, 3), pooled, pooled.new_zeros(2, 3)], 1)
-    return torch.stack([(padded[:, s : s + 7] * kernel).sum() for s in range(pooled.shape[1])]) + bias
+    return (
+        torch.stack([(padded[:, s : s + 7] * kernel).sum() for s in range(pooled.shape[1])]) + bias
+    )
 
 
 def attended(branch: Any, tokens: Tensor, *, sigmoid: bool, length_free: bool) -> Tensor:
@@ -41,7 +47,9 @@ def attended(branch: Any, tokens: Tensor, *, sigmoid: bool, length_free: bool) -
     gate = torch.sigmoid if sigmoid else lambda weights: weights
     mean, largest = tokens.mean(1), tokens.max(1).values
     if length_free:
-        weights = neighbours(torch.stack([mean, largest]), branch.spatial.mix.weight[0], branch.spatial.mix.bias)
+        weights = neighbours(
+            torch.stack([mean, largest]), branch.spatial.mix.weight[0], branch.spatial.mix.bias
+        )
     else:
         narrow, wide = branch.spatial.reduce, branch.spatial.restore
         weights: Any = sum(
@@ -76,23 +84,29 @@ def test_follows_equations_8_to_16(spatial_attention, gate):
 
 
 def test_one_channel_and_two_tokens_by_hand():
-    prompter: Any = MutualPrompter(2, history=False, token_attention=False, gate="none", reduction=2, fovea_scale=1.0)
+    prompter: Any = MutualPrompter(
+        2, history=False, token_attention=False, gate="none", reduction=2, fovea_scale=1.0
+    )
     prompter = prompter.double()
     with torch.no_grad():
         for parameter in prompter.parameters():
             parameter.zero_()
         prompter.fovea_scale.fill_(1.0)
-        # Own: the hidden value is the second token's, given to the first token's weight. Other: every weight is 1.
+        # Own: the hidden value is the second token's, given to the first token's weight. Other:
+        # every weight is 1.
         prompter.own.spatial.reduce.weight[0, :, 0] = torch.tensor([0.0, 1.0])
         prompter.own.spatial.restore.weight[:, 0, 0] = torch.tensor([1.0, 0.0])
         prompter.own.spatial.restore.bias.copy_(torch.tensor([0.0, 0.5]))
         prompter.other.spatial.restore.bias.fill_(0.5)
     rgb = torch.tensor([0.25, 3.0], dtype=torch.float64).view(1, 2, 1)
     tir = torch.tensor([7.0, -2.0], dtype=torch.float64).view(1, 2, 1)
-    # Mean and maximum over one channel are the token, so the weights of RGB are 3 + 3 and 0.5 + 0.5 (bias twice).
+    # Mean and maximum over one channel are the token, so the weights of RGB are 3 + 3 and 0.5 + 0.5
+    # (bias twice).
     weighed = [6 * 0.25, 1 * 3.0]
     total = math.exp(weighed[0]) + math.exp(weighed[1])
-    expected = [w * math.exp(w) / total + other for w, other in zip(weighed, (7.0, -2.0), strict=True)]
+    expected = [
+        w * math.exp(w) / total + other for w, other in zip(weighed, (7.0, -2.0), strict=True)
+    ]
     torch.testing.assert_close(prompter(rgb, tir).rgb.flatten().tolist(), expected)
     # A negative second token is cut by the ReLU: TIR's own weights are 0 and 1.
     total = math.exp(0.0) + math.exp(-2.0)
@@ -103,7 +117,10 @@ def test_one_channel_and_two_tokens_by_hand():
 def test_exchanging_the_streams_exchanges_the_prompts():
     prompter = built(TOKENS)
     rgb, tir, history = streams()
-    prompts, exchanged = prompter(rgb, tir, history), prompter(tir, rgb, MutualPrompts(history.tir, history.rgb))
+    prompts, exchanged = (
+        prompter(rgb, tir, history),
+        prompter(tir, rgb, MutualPrompts(history.tir, history.rgb)),
+    )
     assert torch.equal(prompts.rgb, exchanged.tir)
     assert torch.equal(prompts.tir, exchanged.rgb)
 
@@ -187,7 +204,9 @@ def test_ablations_leave_out_exactly_their_part():
         return expected if history is None else expected + gated(whole.history, history, **parts)
 
     torch.testing.assert_close(without().rgb, prompt(history.rgb))
-    torch.testing.assert_close(without(spatial_attention=None).rgb, prompt(history.rgb, spatial=False))
+    torch.testing.assert_close(
+        without(spatial_attention=None).rgb, prompt(history.rgb, spatial=False)
+    )
     torch.testing.assert_close(without(token_attention=False).rgb, prompt(history.rgb, token=False))
     torch.testing.assert_close(without(history=False).rgb, prompt(None))
     torch.testing.assert_close(without(fovea_scale=None).rgb, prompt(history.rgb, fovea=False))
@@ -195,14 +214,18 @@ def test_ablations_leave_out_exactly_their_part():
 
 def test_with_everything_left_out_the_prompt_is_the_sum_of_the_streams():
     rgb, tir, _ = streams()
-    prompter = MutualPrompter(spatial_attention=None, token_attention=False, history=False, fovea_scale=None)
+    prompter = MutualPrompter(
+        spatial_attention=None, token_attention=False, history=False, fovea_scale=None
+    )
     assert not list(prompter.parameters())
     assert all(torch.equal(prompt, rgb + tir) for prompt in prompter(rgb, tir))
 
 
 def test_fovea_starts_at_ten_is_learned_and_sharpens_towards_the_largest_token():
     assert MutualPrompter(TOKENS).fovea_scale.item() == 10.0  # pyright: ignore[reportOptionalMemberAccess]
-    prompter = built(spatial_attention=None, token_attention=False, history=False, fovea_scale=200.0)
+    prompter = built(
+        spatial_attention=None, token_attention=False, history=False, fovea_scale=200.0
+    )
     rgb, tir, _ = streams()
     prompts = prompter(rgb, torch.zeros_like(tir))
     largest = torch.where(rgb == rgb.amax(1, keepdim=True), rgb, 0)
@@ -229,16 +252,52 @@ X = torch.zeros(2, TOKENS, CHANNELS)
     ("rgb", "tir", "history", "error", "message"),
     [
         (X[0], X[0], None, ShapeError, r"rgb must have shape \(B, L, C\), got \(12, 10\)"),
-        (X, X[:, :5], None, ShapeError, r"tir must have the shape of rgb \(2, 12, 10\), got \(2, 5, 10\)"),
-        (X[:, :, :0], X[:, :, :0], None, ShapeError, r"at least one token and one channel, got \(2, 12, 0\)"),
-        (X, X.double(), None, TypeError, r"tir must have the dtype of rgb torch\.float32, got torch\.float64"),
-        (X.double(), X.double(), None, TypeError, r"rgb must have the dtype of the prompter's parameters"),
-        (X.long(), X.long(), None, TypeError, r"rgb must hold real floating-point numbers, got torch\.int64"),
+        (
+            X,
+            X[:, :5],
+            None,
+            ShapeError,
+            r"tir must have the shape of rgb \(2, 12, 10\), got \(2, 5, 10\)",
+        ),
+        (
+            X[:, :, :0],
+            X[:, :, :0],
+            None,
+            ShapeError,
+            r"at least one token and one channel, got \(2, 12, 0\)",
+        ),
+        (
+            X,
+            X.double(),
+            None,
+            TypeError,
+            r"tir must have the dtype of rgb torch\.float32, got torch\.float64",
+        ),
+        (
+            X.double(),
+            X.double(),
+            None,
+            TypeError,
+            r"rgb must have the dtype of the prompter's parameters",
+        ),
+        (
+            X.long(),
+            X.long(),
+            None,
+            TypeError,
+            r"rgb must hold real floating-point numbers, got torch\.int64",
+        ),
         (X, X.to("meta"), None, ValueError, "tir must be on the device of rgb cpu, got meta"),
         (None, X, None, TypeError, "rgb must be a tensor .* got NoneType"),
         (X, X, X, TypeError, r"history must be MutualPrompts\(rgb, tir\) or None, got Tensor"),
         (X, X, (X,), TypeError, r"history must be MutualPrompts\(rgb, tir\) or None, got tuple"),
-        (X, X, (X, X[:1]), ShapeError, r"history\.tir must have the shape of rgb \(2, 12, 10\), got \(1, 12, 10\)"),
+        (
+            X,
+            X,
+            (X, X[:1]),
+            ShapeError,
+            r"history\.tir must have the shape of rgb \(2, 12, 10\), got \(1, 12, 10\)",
+        ),
         (X, X, (X.double(), X), TypeError, r"history\.rgb must have the dtype of rgb"),
     ],
 )
@@ -248,7 +307,9 @@ def test_bad_input_is_named(rgb, tir, history, error, message):
 
 
 def test_history_given_to_a_prompter_without_it_is_refused():
-    with pytest.raises(ValueError, match="history must be None for a prompter built with history=False, got tuple"):
+    with pytest.raises(
+        ValueError, match="history must be None for a prompter built with history=False, got tuple"
+    ):
         MutualPrompter(TOKENS, history=False)(X, X, (X, X))
 
 
@@ -256,7 +317,10 @@ def test_history_given_to_a_prompter_without_it_is_refused():
     ("options", "message"),
     [
         ({"num_tokens": 0}, "num_tokens must be at least 1, got 0"),
-        ({"spatial_attention": "cbam"}, "spatial_attention must be one of 'literal', 'length_free', None, got 'cbam'"),
+        (
+            {"spatial_attention": "cbam"},
+            "spatial_attention must be one of 'literal', 'length_free', None, got 'cbam'",
+        ),
         ({"gate": None}, "gate must be one of 'sigmoid', 'none', got None"),
         ({"form": "conv"}, "form must be one of 'convolution', 'linear', got 'conv'"),
         ({"reduction": 0}, "reduction must be at least 1, got 0"),
@@ -270,7 +334,9 @@ def test_bad_arguments_are_named(options, message):
 
 def test_autocast_streams_may_meet_a_history_of_another_precision():
     prompter = MutualPrompter(TOKENS)
-    rgb, tir, history = (torch.stack(x).float() if isinstance(x, tuple) else x.float() for x in streams())
+    rgb, tir, history = (
+        torch.stack(x).float() if isinstance(x, tuple) else x.float() for x in streams()
+    )
     with torch.autocast("cpu", torch.bfloat16):
         prompts = prompter(rgb.bfloat16(), tir.bfloat16(), MutualPrompts(*history))
     torch.testing.assert_close(

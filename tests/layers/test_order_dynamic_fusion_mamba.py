@@ -4,7 +4,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from rgbt_fusion import OFM, MambaBlock, OrderDynamicFusionMamba, ShapeError
-from rgbt_fusion.layers.layer_order import PooledOrderPredictor, soft_permutation, straight_through_order
+from rgbt_fusion.layers.layer_order import (
+    PooledOrderPredictor,
+    soft_permutation,
+    straight_through_order,
+)
 from rgbt_fusion.layers.order_dynamic_fusion_mamba import OrderedMamba
 
 
@@ -12,7 +16,9 @@ def single_scan(layer: OFM, direction: int) -> MambaBlock:
     """Return the Mamba block that scans as one direction of ``layer`` does."""
     scans = layer.scans
     inner, taps = scans.conv_weight.shape[1:]
-    block = MambaBlock(layer.dim, scans.d_state, taps, inner / layer.dim, scans.dt_rank).to(scans.D.dtype)
+    block = MambaBlock(layer.dim, scans.d_state, taps, inner / layer.dim, scans.dt_rank).to(
+        scans.D.dtype
+    )
     block.load_state_dict(
         {
             "A_log": scans.A_log[direction],
@@ -30,19 +36,26 @@ def single_scan(layer: OFM, direction: int) -> MambaBlock:
 
 
 def by_hand(layer: OFM, features: list[torch.Tensor], orders: list[list[int]]) -> torch.Tensor:
-    """Permute, scan with a plain Mamba block, un-permute, average: what the layer does in one call."""
+    """Permute, scan with a plain Mamba block, un-permute, average: what the layer does in one
+    call."""
     x = torch.cat(features, 1)
-    blocks = F.layer_norm(x, (layer.dim,), layer.norm1.weight, layer.norm1.bias).chunk(len(features), 1)
+    blocks = F.layer_norm(x, (layer.dim,), layer.norm1.weight, layer.norm1.bias).chunk(
+        len(features), 1
+    )
     total = torch.zeros_like(x)
     for direction, order in enumerate(orders):
-        scanned = single_scan(layer, direction)(torch.cat([blocks[k] for k in order], 1)).chunk(len(features), 1)
+        scanned = single_scan(layer, direction)(torch.cat([blocks[k] for k in order], 1)).chunk(
+            len(features), 1
+        )
         back = [scanned[order.index(k)] for k in range(len(features))]
         total = total + torch.cat(back, 1)
     x = layer.norm2(x + total / len(orders))
     return layer.norm(sum(x.chunk(len(features), 1)))
 
 
-def random_features(layers: int, batch: int = 2, tokens: int = 5, dim: int = 8) -> list[torch.Tensor]:
+def random_features(
+    layers: int, batch: int = 2, tokens: int = 5, dim: int = 8
+) -> list[torch.Tensor]:
     torch.manual_seed(3)
     return [torch.randn(batch, tokens, dim, dtype=torch.float64) for _ in range(layers)]
 
@@ -85,7 +98,10 @@ def test_each_sample_has_its_own_order():
 
 def test_released_predictor_pools_as_the_authors_do():
     torch.manual_seed(0)
-    layer, features = OFM(8, num_layers=3, order_predictor="released").double(), random_features(3, tokens=700)
+    layer, features = (
+        OFM(8, num_layers=3, order_predictor="released").double(),
+        random_features(3, tokens=700),
+    )
     predictor = layer.order_predictor
     normed = layer.norm1(torch.cat(features, 1))
     pooled = F.adaptive_avg_pool2d(normed.mT, (8, 2048))
@@ -101,7 +117,8 @@ def test_counts_its_parameters_at_the_authors_width():
 
 
 def test_the_order_gradient_is_that_of_a_soft_permutation():
-    """With the hard order replaced by P = hard + soft - soft.detach(), autograd gives the same gradient."""
+    """With the hard order replaced by P = hard + soft - soft.detach(), autograd gives the same
+    gradient."""
     torch.manual_seed(0)
     x = torch.randn(2, 6, 4, dtype=torch.float64)
     logits = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
@@ -132,7 +149,9 @@ def test_only_the_straight_through_gradient_reaches_the_predictor():
 
 
 def test_bad_arguments_and_inputs_are_named():
-    with pytest.raises(ValueError, match="order_predictor must be one of 'pooled', 'released', None, got 'sorted'"):
+    with pytest.raises(
+        ValueError, match="order_predictor must be one of 'pooled', 'released', None, got 'sorted'"
+    ):
         OFM(8, order_predictor="sorted")
     with pytest.raises(ValueError, match="order_gradient must be one of"):
         OFM(8, order_gradient="soft")
@@ -142,19 +161,28 @@ def test_bad_arguments_and_inputs_are_named():
     with pytest.raises(ShapeError, match=r"features\[1\] must have shape"):
         layer([x, x[:, 1:], x])
     with pytest.raises(
-        ShapeError, match=r"features must have shape \(B, K, L, C\) with K = 3, C = 8, got \(2, 4, 5, 8\)"
+        ShapeError,
+        match=r"features must have shape \(B, K, L, C\) with K = 3, C = 8, got \(2, 4, 5, 8\)",
     ):
         layer(torch.randn(2, 4, 5, 8))
 
 
 def train_on_a_task_where_order_matters(order_gradient: str, seed: int) -> tuple[float, list[int]]:
-    """Tell from the rows of layer 0 alone a sign that only layer 2 holds, with noise between: 2 must be read before 0.
+    """Tell from the rows of layer 0 alone a sign that only layer 2 holds, with noise between: 2
+    must be read before 0.
 
-    One scan in the predicted order, so that neither the other directions nor a residual can carry the sign.
+    One scan in the predicted order, so that neither the other directions nor a residual can carry
+    the sign.
     """
     torch.manual_seed(seed)
-    scans, predictor, head = OrderedMamba(8, 1, 4, 2, 2, "auto", "auto"), PooledOrderPredictor(8, 3), nn.Linear(8, 1)
-    optimizer = torch.optim.Adam([*scans.parameters(), *predictor.parameters(), *head.parameters()], lr=1e-2)
+    scans, predictor, head = (
+        OrderedMamba(8, 1, 4, 2, 2, "auto", "auto"),
+        PooledOrderPredictor(8, 3),
+        nn.Linear(8, 1),
+    )
+    optimizer = torch.optim.Adam(
+        [*scans.parameters(), *predictor.parameters(), *head.parameters()], lr=1e-2
+    )
     signal, losses, order = torch.randn(8), [], torch.empty(0)
     for _ in range(200):
         sign = torch.randint(0, 2, (32, 1, 1)) * 2.0 - 1

@@ -1,4 +1,5 @@
-"""TMR, CMI, MAF and TPI: the equations by hand, the state through time, every ablation, published parameter counts."""
+"""TMR, CMI, MAF and TPI: the equations by hand, the state through time, every ablation, published
+parameter counts."""
 
 import math
 from typing import Any
@@ -9,7 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import ShapeError
-from rgbt_fusion.layers.progressive_interaction import CMI, MAF, TMR, TPI, TMRState
+from rgbt_fusion.layers.cross_modality_interaction import CMI
+from rgbt_fusion.layers.modality_aware_fusion import MAF
+from rgbt_fusion.layers.progressive_interaction import TPI
+from rgbt_fusion.layers.temporal_modality_reweighting import TMR, TMRState
 
 CHANNELS = 8
 
@@ -21,7 +25,8 @@ def pair(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> tupl
 
 
 def built(layer_type: type[nn.Module], *args, **options) -> Any:
-    """A double-precision layer whose small perceptrons are large enough that every input of theirs matters."""
+    """A double-precision layer whose small perceptrons are large enough that every input of theirs
+    matters."""
     torch.manual_seed(0)
     layer = layer_type(*args, **options).double()
     for name, parameter in layer.named_parameters():
@@ -36,7 +41,10 @@ def count(layer: nn.Module) -> int:
 
 def test_tmr_follows_equations_1_to_3_over_two_frames():
     tmr = built(TMR, CHANNELS, hidden=5)
-    weight, difference = torch.full((3,), 0.5, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    weight, difference = (
+        torch.full((3,), 0.5, dtype=torch.float64),
+        torch.zeros(3, dtype=torch.float64),
+    )
     state = None
     for frame in range(2):
         rgb, tir = pair(3, CHANNELS, 4, 6, seed=frame)
@@ -59,7 +67,8 @@ def test_tmr_with_a_known_perceptron_gives_the_weight_computed_by_hand():
     with torch.no_grad():
         tmr.fc1.weight.copy_(torch.tensor([[2.0, -1.0, 3.0, 4.0]]))
         tmr.fc2.weight.fill_(0.5)
-    # With all of EMA at zero its gate is sigmoid(0), so the responses are half the means: 1 and 0.5.
+    # With all of EMA at zero its gate is sigmoid(0), so the responses are half the means: 1 and
+    # 0.5.
     rgb = torch.tensor([1.0, 3.0], dtype=torch.float64).view(1, 1, 1, 2)
     tir = torch.ones(1, 1, 1, 2, dtype=torch.float64)
     state = TMRState(torch.tensor([0.25]), torch.tensor([-0.5]))
@@ -122,7 +131,9 @@ def test_resetting_one_row_restarts_that_row_and_leaves_the_others_bit_for_bit()
     tmr = built(TMR, CHANNELS)
     state = tmr(*pair(3, CHANNELS, 4, 4, seed=1)).state
     reset = state.reset(torch.tensor([False, True, False]))
-    for before, after, start in zip(state, reset, TMRState.initial(3, dtype=torch.float64), strict=True):
+    for before, after, start in zip(
+        state, reset, TMRState.initial(3, dtype=torch.float64), strict=True
+    ):
         assert torch.equal(after[[0, 2]], before[[0, 2]])
         assert torch.equal(after[1], start[1])
         assert not torch.equal(after[1], before[1])
@@ -167,7 +178,11 @@ def test_tmr_without_history_ignores_the_previous_frame_and_with_it_does_not():
 
 @pytest.mark.parametrize(
     ("dtype", "kept"),
-    [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)],
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
 )
 def test_the_state_is_kept_in_single_precision_or_better(dtype, kept):
     out = TMR(CHANNELS).to(dtype)(*pair(2, CHANNELS, 4, 4, dtype=dtype))
@@ -176,7 +191,8 @@ def test_the_state_is_kept_in_single_precision_or_better(dtype, kept):
 
 
 def test_parameter_counts():
-    # Two EMAs at 96 channels a group and a perceptron 4-64-1: the nearest natural form to the published 0.2028 M.
+    # Two EMAs at 96 channels a group and a perceptron 4-64-1: the nearest natural form to the
+    # published 0.2028 M.
     assert count(TMR(768)) == 2 * (10 * 96**2 + 4 * 96) + 4 * 64 + 64 + 64 + 1 == 185_473
     assert count(CMI(8)) == 144
     assert count(CMI(8, direction="bidirectional")) == 288
@@ -207,7 +223,9 @@ def test_cmi_follows_equations_4_to_6(direction, scale):
     for b, out in enumerate(cmi(rgb, tir)):
         expected = rgb[b] + attention_by_loops(cmi.tir_to_rgb, rgb[b], tir[b], scale)
         if direction == "bidirectional":
-            expected = (expected + tir[b] + attention_by_loops(cmi.rgb_to_tir, tir[b], rgb[b], scale)) / 2
+            expected = (
+                expected + tir[b] + attention_by_loops(cmi.rgb_to_tir, tir[b], rgb[b], scale)
+            ) / 2
         torch.testing.assert_close(out, expected)
 
 
@@ -221,7 +239,8 @@ def test_cmi_by_hand():
         cmi.tir_to_rgb.v.weight[:, :, 0, 0] = torch.eye(2)
     rgb = torch.tensor([[math.log(3.0), 0.0], [7.0, 8.0]], dtype=torch.float64).view(1, 2, 1, 2)
     tir = torch.tensor([[10.0, 20.0], [1.0, 0.0]], dtype=torch.float64).view(1, 2, 1, 2)
-    # Position 0 asks log 3 of keys (1, 0): shares 3/4 and 1/4. Position 1 asks 0: shares 1/2 and 1/2.
+    # Position 0 asks log 3 of keys (1, 0): shares 3/4 and 1/4. Position 1 asks 0: shares 1/2 and
+    # 1/2.
     expected = [[math.log(3.0) + 12.5, 15.0], [7.0 + 0.75, 8.0 + 0.5]]
     torch.testing.assert_close(cmi(rgb, tir)[0, :, 0].tolist(), expected)
 
@@ -273,7 +292,9 @@ def test_spatial_maf_is_the_global_one_at_every_position():
     assert not torch.allclose(out, pooled(rgb, enhanced))
 
 
-@pytest.mark.parametrize("layer", [CMI(CHANNELS), MAF(CHANNELS), MAF(CHANNELS, pooling="spatial")], ids=str)
+@pytest.mark.parametrize(
+    "layer", [CMI(CHANNELS), MAF(CHANNELS), MAF(CHANNELS, pooling="spatial")], ids=str
+)
 def test_a_clip_of_the_stages_without_memory_is_a_batch_of_frames(layer):
     rgb, tir = pair(2, 3, CHANNELS, 4, 5, dtype=torch.float32)
     frames = layer(rgb.flatten(0, 1), tir.flatten(0, 1))
@@ -296,7 +317,9 @@ def test_tpi_ablations_leave_out_exactly_their_stage():
     assert torch.equal(without_tmr(rgb, tir).fused, without_tmr.maf(rgb, without_tmr.cmi(rgb, tir)))
     without_cmi = built(TPI, CHANNELS, cmi=None)
     rgb_weighted, tir_weighted, _ = without_cmi.tmr(rgb, tir)
-    assert torch.equal(without_cmi(rgb, tir).fused, without_cmi.maf(rgb_weighted, rgb_weighted + tir_weighted))
+    assert torch.equal(
+        without_cmi(rgb, tir).fused, without_cmi.maf(rgb_weighted, rgb_weighted + tir_weighted)
+    )
     without_maf = built(TPI, CHANNELS, maf=None)
     rgb_weighted, tir_weighted, _ = without_maf.tmr(rgb, tir)
     assert torch.equal(without_maf(rgb, tir).fused, without_maf.cmi(rgb_weighted, tir_weighted))
@@ -304,13 +327,19 @@ def test_tpi_ablations_leave_out_exactly_their_stage():
 
 
 def test_tpi_hands_its_options_to_its_stages():
-    tpi = TPI(CHANNELS, history=False, cmi="bidirectional", maf="spatial", scale=0.5, detach_history=False)
+    tpi = TPI(
+        CHANNELS, history=False, cmi="bidirectional", maf="spatial", scale=0.5, detach_history=False
+    )
     assert tpi.tmr is not None
     assert tpi.cmi is not None
     assert tpi.maf is not None
     assert (tpi.tmr.history, tpi.tmr.detach_history) == (False, False)
     assert tpi.cmi.rgb_to_tir is not None
-    assert (tpi.cmi.tir_to_rgb.scale, tpi.cmi.rgb_to_tir.scale, tpi.maf.pooling) == (0.5, 0.5, "spatial")
+    assert (tpi.cmi.tir_to_rgb.scale, tpi.cmi.rgb_to_tir.scale, tpi.maf.pooling) == (
+        0.5,
+        0.5,
+        "spatial",
+    )
 
 
 def test_tpi_without_tmr_passes_the_state_through():
@@ -335,14 +364,44 @@ MAP = torch.zeros(2, CHANNELS, 4, 4)
 @pytest.mark.parametrize(
     ("rgb", "tir", "error", "message"),
     [
-        (MAP[0], MAP[0], ShapeError, r"rgb must have shape \(B, C, H, W\) with C = 8, got \(8, 4, 4\)"),
+        (
+            MAP[0],
+            MAP[0],
+            ShapeError,
+            r"rgb must have shape \(B, C, H, W\) with C = 8, got \(8, 4, 4\)",
+        ),
         (MAP[:, :4], MAP[:, :4], ShapeError, r"rgb must have shape .* got \(2, 4, 4, 4\)"),
-        (MAP[None, :, :4], MAP[None], ShapeError, r"rgb must have shape \(B, T, C, H, W\) .* got \(1, 2, 4, 4, 4\)"),
-        (MAP, MAP[..., :3], ShapeError, r"must have the shape of rgb \(2, 8, 4, 4\), got \(2, 8, 4, 3\)"),
-        (MAP[:, :, :0], MAP[:, :, :0], ShapeError, r"at least one frame and one position, got \(2, 8, 0, 4\)"),
-        (MAP, MAP.double(), TypeError, r"must have the dtype of rgb torch\.float32, got torch\.float64"),
+        (
+            MAP[None, :, :4],
+            MAP[None],
+            ShapeError,
+            r"rgb must have shape \(B, T, C, H, W\) .* got \(1, 2, 4, 4, 4\)",
+        ),
+        (
+            MAP,
+            MAP[..., :3],
+            ShapeError,
+            r"must have the shape of rgb \(2, 8, 4, 4\), got \(2, 8, 4, 3\)",
+        ),
+        (
+            MAP[:, :, :0],
+            MAP[:, :, :0],
+            ShapeError,
+            r"at least one frame and one position, got \(2, 8, 0, 4\)",
+        ),
+        (
+            MAP,
+            MAP.double(),
+            TypeError,
+            r"must have the dtype of rgb torch\.float32, got torch\.float64",
+        ),
         (MAP, MAP.to("meta"), ValueError, "must be on the device of rgb cpu, got meta"),
-        (MAP.int(), MAP.int(), TypeError, r"rgb must hold real floating-point numbers, got torch\.int32"),
+        (
+            MAP.int(),
+            MAP.int(),
+            TypeError,
+            r"rgb must hold real floating-point numbers, got torch\.int32",
+        ),
         (None, MAP, TypeError, "rgb must be a tensor .* got NoneType"),
         (MAP, None, TypeError, "must be a tensor, got NoneType"),
     ],
@@ -354,23 +413,33 @@ def test_bad_maps_are_named(layer, rgb, tir, error, message):
 
 @pytest.mark.parametrize("name", ["TMR", "CMI", "MAF", "TPI"])
 def test_inputs_of_another_precision_than_the_parameters_are_named(name):
-    with pytest.raises(TypeError, match=r"rgb must have the dtype of the layer's parameters torch\.float32"):
+    with pytest.raises(
+        TypeError, match=r"rgb must have the dtype of the layer's parameters torch\.float32"
+    ):
         LAYERS[name](MAP.double(), MAP.double())
 
 
-@pytest.mark.parametrize("layer", [LAYERS["TMR"], LAYERS["TPI"], LAYERS["sum"]], ids=["TMR", "TPI", "sum"])
+@pytest.mark.parametrize(
+    "layer", [LAYERS["TMR"], LAYERS["TPI"], LAYERS["sum"]], ids=["TMR", "TPI", "sum"]
+)
 def test_bad_states_are_named(layer):
     with pytest.raises(TypeError, match="state must be a TMRState or None, got tuple"):
         layer(MAP, MAP, (torch.zeros(2), torch.zeros(2)))
-    with pytest.raises(ShapeError, match=r"state\.rgb_weight must have shape \(B\) with B = 2, got \(3,\)"):
+    with pytest.raises(
+        ShapeError, match=r"state\.rgb_weight must have shape \(B\) with B = 2, got \(3,\)"
+    ):
         layer(MAP, MAP, TMRState.initial(3))
-    with pytest.raises(ValueError, match=r"state\.rgb_weight must be on the device of rgb cpu, got meta"):
+    with pytest.raises(
+        ValueError, match=r"state\.rgb_weight must be on the device of rgb cpu, got meta"
+    ):
         layer(MAP, MAP, TMRState.initial(2, device="meta"))
 
 
 def test_bad_masks_are_named():
     state = TMRState.initial(3)
-    with pytest.raises(ShapeError, match=r"mask must have the shape of the state's rows \(3,\), got \(2,\)"):
+    with pytest.raises(
+        ShapeError, match=r"mask must have the shape of the state's rows \(3,\), got \(2,\)"
+    ):
         state.reset(torch.zeros(2, dtype=torch.bool))
     with pytest.raises(TypeError, match=r"mask must be boolean, got torch\.float32"):
         state.reset(torch.zeros(3))
@@ -385,12 +454,18 @@ def test_bad_masks_are_named():
     [
         (lambda: TMR(12, factor=8), "channels must be divisible by factor = 8, got 12"),
         (lambda: TMR(8, hidden=0), "hidden must be at least 1, got 0"),
-        (lambda: CMI(8, direction="rgb_to_tir"), "direction must be one of 'tir_to_rgb', 'bidirectional', got"),
+        (
+            lambda: CMI(8, direction="rgb_to_tir"),
+            "direction must be one of 'tir_to_rgb', 'bidirectional', got",
+        ),
         (lambda: CMI(8, scale=math.nan), "scale must be finite, got nan"),
         (lambda: CMI(0), "channels must be at least 1, got 0"),
         (lambda: MAF(8, pooling="max"), "pooling must be one of 'global', 'spatial', got 'max'"),
         (lambda: MAF(8, reduction=0), "reduction must be at least 1, got 0"),
-        (lambda: TPI(8, cmi="both"), "cmi must be one of 'tir_to_rgb', 'bidirectional', None, got 'both'"),
+        (
+            lambda: TPI(8, cmi="both"),
+            "cmi must be one of 'tir_to_rgb', 'bidirectional', None, got 'both'",
+        ),
         (lambda: TPI(8, maf="none"), "maf must be one of 'global', 'spatial', None, got 'none'"),
     ],
 )

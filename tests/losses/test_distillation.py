@@ -32,7 +32,9 @@ def minimise(loss: ResponseDistillationLoss) -> Tensor:
 def test_the_literal_response_loss_is_minimised_by_an_all_zero_map() -> None:
     literal = ResponseDistillationLoss(form="literal")
     assert literal(ZERO_MAP, TEACHER).item() == pytest.approx(0.0, abs=1e-12)
-    assert literal(TEACHER, TEACHER) > 0.01  # agreeing with the teacher costs more than answering nothing
+    assert (
+        literal(TEACHER, TEACHER) > 0.01
+    )  # agreeing with the teacher costs more than answering nothing
     assert minimise(literal).sigmoid().max() < 0.05
 
 
@@ -58,7 +60,9 @@ def test_response_loss_by_hand() -> None:
     assert given.item() == pytest.approx(expected / 4, rel=1e-5)
     p, q = (1 / (1 + math.exp(-x)) / tau for x in (student, teacher))
     literal = -((1 - q) ** 4) * p**2 * math.log(1 - p)
-    assert ResponseDistillationLoss(form="literal")(*maps).item() == pytest.approx(literal, rel=1e-5)
+    assert ResponseDistillationLoss(form="literal")(*maps).item() == pytest.approx(
+        literal, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("form", ["logits", "literal"])
@@ -85,7 +89,10 @@ def test_streams_are_laid_out_as_the_student_has_them() -> None:
 def test_a_student_that_keeps_its_teachers_surviving_tokens_has_no_feature_loss() -> None:
     rgb, tir = torch.randn(2, 2, 10, 3).unbind(0)
     kept = CandidateElimination(keep_ratio=0.5)(rgb, torch.rand(2, 8))
-    student = torch.cat((kept.tokens, tir[:, :2], tir[:, 2:].gather(1, kept.indices[..., None].expand(-1, -1, 3))), 1)
+    student = torch.cat(
+        (kept.tokens, tir[:, :2], tir[:, 2:].gather(1, kept.indices[..., None].expand(-1, -1, 3))),
+        1,
+    )
     teacher = concatenate_streams(rgb, tir, kept.indices, template_length=2)
     loss = FeatureDistillationLoss(student_width=3, teacher_width=3, layers=(1,))
     assert loss([student], [teacher]).item() == 0.0
@@ -115,7 +122,9 @@ def test_layer_sets_of_table_5_weighted_by_layer_number(layers, numbers: tuple[i
     ("student_depth", "teacher_depth", "teacher_layers"),
     [(4, 12, (5, 11)), (12, 4, (0, 1, 1, 2, 3, 3)), (6, 12, (3, 7, 11)), (5, 12, (4, 9))],
 )
-def test_layers_of_unequal_depths(student_depth: int, teacher_depth: int, teacher_layers: tuple[int, ...]) -> None:
+def test_layers_of_unequal_depths(
+    student_depth: int, teacher_depth: int, teacher_layers: tuple[int, ...]
+) -> None:
     loss = FeatureDistillationLoss(student_depth=student_depth, teacher_depth=teacher_depth)
     assert loss.student_layers == tuple(range(1, student_depth, 2))
     assert loss.teacher_layers == teacher_layers
@@ -123,7 +132,9 @@ def test_layers_of_unequal_depths(student_depth: int, teacher_depth: int, teache
 
 def test_unequal_widths_learn_a_projection() -> None:
     torch.manual_seed(0)
-    loss = FeatureDistillationLoss(student_depth=2, teacher_depth=2, student_width=3, teacher_width=5).double()
+    loss = FeatureDistillationLoss(
+        student_depth=2, teacher_depth=2, student_width=3, teacher_width=5
+    ).double()
     student = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True)
     weight, bias = (parameter.detach() for parameter in loss.parameters())
@@ -162,7 +173,8 @@ def test_total_is_equation_21() -> None:
     torch.testing.assert_close(terms.response, response)
     torch.testing.assert_close(terms.feature, torch.tensor(2.0 + 4.0))
     torch.testing.assert_close(
-        terms.total, terms.focal + 2 * terms.giou + 5 * terms.l1 + 0.7 * response + 0.035 * (2.0 + 4.0)
+        terms.total,
+        terms.focal + 2 * terms.giou + 5 * terms.l1 + 0.7 * response + 0.035 * (2.0 + 4.0),
     )
 
 
@@ -176,9 +188,21 @@ def test_a_weight_of_zero_needs_no_inputs() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: FeatureDistillationLoss(layers="odd"), ValueError, "layers must be one of 'even'.* got 'odd'"),  # type: ignore[arg-type]
-        (lambda: FeatureDistillationLoss(layers=(4, 2)), ValueError, r"ascending layer numbers in \[1, 12\]"),
-        (lambda: FeatureDistillationLoss(layers=(0, 2)), ValueError, r"ascending layer numbers in \[1, 12\]"),
+        (
+            lambda: FeatureDistillationLoss(layers="odd"),
+            ValueError,
+            "layers must be one of 'even'.* got 'odd'",
+        ),  # type: ignore[arg-type]
+        (
+            lambda: FeatureDistillationLoss(layers=(4, 2)),
+            ValueError,
+            r"ascending layer numbers in \[1, 12\]",
+        ),
+        (
+            lambda: FeatureDistillationLoss(layers=(0, 2)),
+            ValueError,
+            r"ascending layer numbers in \[1, 12\]",
+        ),
         (lambda: FeatureDistillationLoss(layers=()), ValueError, r"at least one, got \(\)"),
         (lambda: FeatureDistillationLoss(student_depth=1), ValueError, "at least one, got 'even'"),
         (
@@ -187,7 +211,9 @@ def test_a_weight_of_zero_needs_no_inputs() -> None:
             r"student must hold one tensor for each of the layers \(1, 2\), got 1",
         ),
         (
-            lambda: FeatureDistillationLoss(layers=(2,))([torch.zeros(1, 2, 768)], [torch.zeros(1, 3, 768)]),
+            lambda: FeatureDistillationLoss(layers=(2,))(
+                [torch.zeros(1, 2, 768)], [torch.zeros(1, 3, 768)]
+            ),
             ShapeError,
             r"teacher for student layer 2 must have shape .*N = 2.* got \(1, 3, 768\)",
         ),
@@ -202,19 +228,31 @@ def test_a_weight_of_zero_needs_no_inputs() -> None:
             "indices must be int64, got torch.float32",
         ),
         (
-            lambda: concatenate_streams(*torch.zeros(2, 1, 4, 3), torch.zeros(1, 2).long(), template_length=3),
+            lambda: concatenate_streams(
+                *torch.zeros(2, 1, 4, 3), torch.zeros(1, 2).long(), template_length=3
+            ),
             ValueError,
             r"template_length must be in \[0, 2\], what 2 of 4 tokens leave, got 3",
         ),
-        (lambda: ResponseDistillationLoss(temperature=0), ValueError, "temperature must be above 0, got 0"),
-        (lambda: ResponseDistillationLoss(form="probabilities"), ValueError, "form must be one of 'logits', 'literal'"),  # type: ignore[arg-type]
+        (
+            lambda: ResponseDistillationLoss(temperature=0),
+            ValueError,
+            "temperature must be above 0, got 0",
+        ),
+        (
+            lambda: ResponseDistillationLoss(form="probabilities"),
+            ValueError,
+            "form must be one of 'logits', 'literal'",
+        ),  # type: ignore[arg-type]
         (
             lambda: ResponseDistillationLoss()(torch.zeros(2), torch.zeros(3)),
             ShapeError,
             r"teacher_logits must have the shape of student_logits \(2,\), got \(3,\)",
         ),
         (
-            lambda: HierarchicalDistillationLoss()(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4), torch.zeros(1, 4)),
+            lambda: HierarchicalDistillationLoss()(
+                torch.zeros(1, 1, 4, 4), torch.zeros(1, 4), torch.zeros(1, 4)
+            ),
             ValueError,
             "student_logits must be given unless response_weight is 0, got None",
         ),

@@ -5,7 +5,12 @@ import torch
 from torch import Tensor
 
 from rgbt_fusion.checks import ShapeError
-from rgbt_fusion.losses.localization import LocalizationLoss, focal_heatmap_loss, gaussian_label, gaussian_radius
+from rgbt_fusion.losses.localization import (
+    LocalizationLoss,
+    focal_heatmap_loss,
+    gaussian_label,
+    gaussian_radius,
+)
 
 
 def random_targets(count: int) -> Tensor:
@@ -66,7 +71,9 @@ def test_focal_loss_by_hand() -> None:
     score, label = torch.tensor([0.8, 0.3, 0.1]), torch.tensor([1.0, 0.5, 0.0])
     positive = 0.2**2 * math.log(0.8)
     negative = 0.5**4 * 0.3**2 * math.log(0.7) + 0.1**2 * math.log(0.9)
-    assert focal_heatmap_loss(score, label).item() == pytest.approx(-(positive + negative), rel=1e-5)
+    assert focal_heatmap_loss(score, label).item() == pytest.approx(
+        -(positive + negative), rel=1e-5
+    )
     twice = focal_heatmap_loss(torch.cat((score, score)), torch.cat((label, label)))
     assert twice.item() == pytest.approx(-(positive + negative), rel=1e-5)
     halved = focal_heatmap_loss(score, label, num_positives=torch.tensor(2.0))
@@ -96,7 +103,9 @@ def test_total_by_hand() -> None:
     assert terms.giou.item() == pytest.approx(0.5, rel=1e-5)
     assert terms.l1.item() == pytest.approx(0.2 / 4, rel=1e-5)
     assert terms.total.item() == pytest.approx(focal.item() + 2 * 0.5 + 5 * 0.05, rel=1e-5)
-    weighted = LocalizationLoss(focal_weight=0.0, giou_weight=1.0, l1_weight=0.0)(score, predicted, target)
+    weighted = LocalizationLoss(focal_weight=0.0, giou_weight=1.0, l1_weight=0.0)(
+        score, predicted, target
+    )
     assert weighted.total.item() == pytest.approx(0.5, rel=1e-5)
 
 
@@ -111,43 +120,82 @@ def test_gradients() -> None:
     score = torch.rand(2, 1, 8, 8, dtype=torch.float64).mul(0.8).add(0.1).requires_grad_()
     box = random_targets(2).requires_grad_()
     target = random_targets(4)[2:]
-    assert torch.autograd.gradcheck(lambda *inputs: LocalizationLoss()(*inputs, target).total, (score, box))
+    assert torch.autograd.gradcheck(
+        lambda *inputs: LocalizationLoss()(*inputs, target).total, (score, box)
+    )
 
 
 def test_low_precision_maps_are_raised() -> None:
-    score, box = torch.full((1, 1, 8, 8), 0.3, dtype=torch.bfloat16), torch.tensor([[0.5, 0.5, 0.2, 0.2]]).bfloat16()
+    score, box = (
+        torch.full((1, 1, 8, 8), 0.3, dtype=torch.bfloat16),
+        torch.tensor([[0.5, 0.5, 0.2, 0.2]]).bfloat16(),
+    )
     assert LocalizationLoss()(score, box, box).total.dtype == torch.float32
 
 
 def test_compiled_and_exported_equal_eager() -> None:
-    inputs = (torch.rand(2, 1, 16, 16) * 0.9, random_targets(2).float(), random_targets(4)[2:].float())
+    inputs = (
+        torch.rand(2, 1, 16, 16) * 0.9,
+        random_targets(2).float(),
+        random_targets(4)[2:].float(),
+    )
     expected = LocalizationLoss()(*inputs)
     compiled = torch.compile(LocalizationLoss(), fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(*inputs), expected)
-    torch.testing.assert_close(torch.export.export(LocalizationLoss(), inputs).module()(*inputs), expected)
+    torch.testing.assert_close(
+        torch.export.export(LocalizationLoss(), inputs).module()(*inputs), expected
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: gaussian_label(torch.zeros(2, 5), 16), ShapeError, r"box_cxcywh_unit must have shape \(B, N, 4\)"),
-        (lambda: gaussian_label(torch.zeros(2, 4).long(), 16), TypeError, "box_cxcywh_unit must hold real"),
-        (lambda: gaussian_label(None, 16), TypeError, "box_cxcywh_unit must be a tensor of shape .*, got NoneType"),
-        (lambda: focal_heatmap_loss(None, torch.zeros(2)), TypeError, "score must be a tensor, got NoneType"),
-        (lambda: gaussian_label(torch.zeros(2, 4), 0), ValueError, "grid must be at least 1, got 0"),
+        (
+            lambda: gaussian_label(torch.zeros(2, 5), 16),
+            ShapeError,
+            r"box_cxcywh_unit must have shape \(B, N, 4\)",
+        ),
+        (
+            lambda: gaussian_label(torch.zeros(2, 4).long(), 16),
+            TypeError,
+            "box_cxcywh_unit must hold real",
+        ),
+        (
+            lambda: gaussian_label(None, 16),
+            TypeError,
+            "box_cxcywh_unit must be a tensor of shape .*, got NoneType",
+        ),
+        (
+            lambda: focal_heatmap_loss(None, torch.zeros(2)),
+            TypeError,
+            "score must be a tensor, got NoneType",
+        ),
+        (
+            lambda: gaussian_label(torch.zeros(2, 4), 0),
+            ValueError,
+            "grid must be at least 1, got 0",
+        ),
         (
             lambda: focal_heatmap_loss(torch.zeros(2), torch.zeros(3)),
             ShapeError,
             r"label must have the shape of score \(2,\), got \(3,\)",
         ),
-        (lambda: LocalizationLoss(giou_weight=-1), ValueError, "giou_weight must be a finite number .* got -1"),
         (
-            lambda: LocalizationLoss()(torch.zeros(1, 1, 8, 9), torch.zeros(1, 4), torch.zeros(1, 4)),
+            lambda: LocalizationLoss(giou_weight=-1),
+            ValueError,
+            "giou_weight must be a finite number .* got -1",
+        ),
+        (
+            lambda: LocalizationLoss()(
+                torch.zeros(1, 1, 8, 9), torch.zeros(1, 4), torch.zeros(1, 4)
+            ),
             ShapeError,
             r"score_map must be square, \(B, 1, S, S\), got \(1, 1, 8, 9\)",
         ),
         (
-            lambda: LocalizationLoss()(torch.zeros(2, 1, 8, 8), torch.zeros(1, 4), torch.zeros(1, 4)),
+            lambda: LocalizationLoss()(
+                torch.zeros(2, 1, 8, 8), torch.zeros(1, 4), torch.zeros(1, 4)
+            ),
             ShapeError,
             r"box_cxcywh_unit must have shape \(B, 4\) with B = 2, got \(1, 4\)",
         ),

@@ -6,14 +6,17 @@ import torch
 
 from model_material import Conformance, images, save_as_official, tiny
 from rgbt_fusion.layers.order_dynamic_fusion_mamba import OrderDynamicFusionMamba
-from rgbt_fusion.models import AINet, create_model
-from rgbt_fusion.models.checkpoints import load_checkpoint
+from rgbt_fusion.models.ainet import AINet
+from rgbt_fusion.weights.checkpoints import load_checkpoint
+from rgbt_fusion.weights.pretrained import create_model
 
 
 @pytest.fixture(scope="module")
 def official_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     case = Conformance("ainet_256")
-    return save_as_official(case.state_dict(), tmp_path_factory.mktemp("ainet") / "AINet_ep0015.pth.tar")
+    return save_as_official(
+        case.state_dict(), tmp_path_factory.mktemp("ainet") / "AINet_ep0015.pth.tar"
+    )
 
 
 @pytest.mark.slow
@@ -44,8 +47,14 @@ def parameters(model: torch.nn.Module) -> int:
 
 def test_parameters_are_those_of_the_released_model_and_of_the_published_budget() -> None:
     with torch.device("meta"):
-        released, compact = create_model("ainet_vitb_256_released"), create_model("ainet_vitb_256_compact")
-        larger, baseline = create_model("ainet_vitb_384_released"), create_model("two_stream_vitb_256")
+        released, compact = (
+            create_model("ainet_vitb_256_released"),
+            create_model("ainet_vitb_256_compact"),
+        )
+        larger, baseline = (
+            create_model("ainet_vitb_384_released"),
+            create_model("two_stream_vitb_256"),
+        )
     assert isinstance(released, AINet) and released.dfm is not None and released.ofm is not None
     assert parameters(released) == 135_978_001
     assert parameters(larger) == 136_285_201
@@ -56,9 +65,14 @@ def test_parameters_are_those_of_the_released_model_and_of_the_published_budget(
 
 def test_released_slicing_leaves_template_tokens_in_at_384() -> None:
     with torch.device("meta"):
-        small, large = create_model("ainet_vitb_256_released"), create_model("ainet_vitb_384_released")
+        small, large = (
+            create_model("ainet_vitb_256_released"),
+            create_model("ainet_vitb_384_released"),
+        )
     assert isinstance(small, AINet) and isinstance(large, AINet)
-    read = [m.backbone.template_length - m.skipped + m.backbone.search_length for m in (small, large)]
+    read = [
+        m.backbone.template_length - m.skipped + m.backbone.search_length for m in (small, large)
+    ]
     assert read == [256, 656]
 
 
@@ -120,23 +134,35 @@ def test_without_dfm_the_fused_feature_is_the_sum_of_the_streams() -> None:
 
 def test_eliminated_candidates_leave_every_layer_and_come_back_as_zeros() -> None:
     model = tiny("ainet_tiny_128", keep_ratio=0.5)
-    assert isinstance(model, AINet) and isinstance(model.dfm, torch.nn.ModuleList) and model.ofm is not None
+    assert (
+        isinstance(model, AINet)
+        and isinstance(model.dfm, torch.nn.ModuleList)
+        and model.ofm is not None
+    )
     seen, joined = [], []
     model.ofm.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
     for layer in model.dfm:
-        layer.get_submodule("fuse").register_forward_hook(lambda _, inputs, output: joined.append(output))
+        layer.get_submodule("fuse").register_forward_hook(
+            lambda _, inputs, output: joined.append(output)
+        )
     encoding = model.encode(*images(model), layers=(0, 1))
     assert [feature.shape[1] for feature in seen[0]] == [8] * 4
     # the first layer's feature is what its join gave at the places that survive to the end
-    first = torch.nn.functional.gelu(joined[0]).gather(1, encoding.indices[..., None].expand(-1, -1, 128))
+    first = torch.nn.functional.gelu(joined[0]).gather(
+        1, encoding.indices[..., None].expand(-1, -1, 128)
+    )
     torch.testing.assert_close(seen[0][0], first)
     assert int((encoding.features != 0).any(-1).sum()) == 2 * 8
 
 
 def test_fusion_layers_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"fusion_layers must be ascending block numbers, the last 3, got \(3, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"fusion_layers must be ascending block numbers, the last 3, got \(3, 1\)"
+    ):
         create_model("ainet_tiny_128", fusion_layers=(3, 1))
     with pytest.raises(ValueError, match="fusion_layers must be one of 1, 3, 6, 12, got 5"):
         create_model("ainet_tiny_128", fusion_layers=5)
-    with pytest.raises(ValueError, match="ofm_tokens must be one of 'search', 'all', 'released', got 'none'"):
+    with pytest.raises(
+        ValueError, match="ofm_tokens must be one of 'search', 'all', 'released', got 'none'"
+    ):
         create_model("ainet_tiny_128", ofm_tokens="none")

@@ -2,8 +2,10 @@ import pytest
 import torch
 
 from model_material import images, tiny
-from rgbt_fusion.models import CompensationTracker, ImagePair, create_model
-from rgbt_fusion.models.checkpoints import load_checkpoint, save_checkpoint
+from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.models.compensation_tracker import CompensationTracker
+from rgbt_fusion.weights.checkpoints import load_checkpoint, save_checkpoint
+from rgbt_fusion.weights.pretrained import create_model
 
 CHAINS = [
     ("cmc",),
@@ -33,12 +35,17 @@ def test_the_stream_is_compensated_before_the_encoder() -> None:
     cmc = model.stages[0]
     (z_rgb, z_tir), (x_rgb, x_tir) = (
         [embed(image) for image in pair]
-        for embed, pair in ((model.backbone.embed_template, template), (model.backbone.embed_search, search))
+        for embed, pair in (
+            (model.backbone.embed_template, template),
+            (model.backbone.embed_search, search),
+        )
     )
     tokens = torch.cat((cmc(z_rgb, z_tir), cmc(x_rgb, x_tir)), dim=1)
     for block in model.backbone.blocks:
         tokens = block.transform(block.attend(tokens))
-    torch.testing.assert_close(model.encode(template, search).features, model.backbone.norm(tokens)[:, 16:])
+    torch.testing.assert_close(
+        model.encode(template, search).features, model.backbone.norm(tokens)[:, 16:]
+    )
 
 
 def test_tir_keeps_the_places_of_rgb_behind_an_elimination() -> None:
@@ -49,17 +56,24 @@ def test_tir_keeps_the_places_of_rgb_behind_an_elimination() -> None:
     template, search = images(model)
     indices = model.encode(template, search).indices
     _, tir = seen[0]
-    expected = model.backbone.embed_search(search.tir).gather(1, indices[..., None].expand(-1, -1, 128))
+    expected = model.backbone.embed_search(search.tir).gather(
+        1, indices[..., None].expand(-1, -1, 128)
+    )
     torch.testing.assert_close(tir, expected)
 
 
 def test_the_empty_chain_is_a_tracker_in_rgb(tmp_path) -> None:
-    model, single = tiny("compensation_tiny_128", chain=()), tiny("ostrack_tiny_128", keep_ratio=1.0)
+    model, single = (
+        tiny("compensation_tiny_128", chain=()),
+        tiny("ostrack_tiny_128", keep_ratio=1.0),
+    )
     save_checkpoint(single, tmp_path / "single.safetensors")
     load_checkpoint(model, tmp_path / "single.safetensors")
     template, search = images(model)
     unseen = ImagePair(search.rgb, torch.zeros_like(search.tir))
-    torch.testing.assert_close(model(template, unseen).score_map, single(template, search).score_map)
+    torch.testing.assert_close(
+        model(template, unseen).score_map, single(template, search).score_map
+    )
 
 
 def test_an_unknown_stage_is_refused() -> None:

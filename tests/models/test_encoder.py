@@ -6,7 +6,9 @@ import torch
 from rgbt_fusion.checks import ShapeError
 from rgbt_fusion.models.encoder import ConvolutionalStem, Encoder, EncoderSettings, sine_positions
 
-SMALL = EncoderSettings(dim=32, depth=4, num_heads=2, template_size=64, search_size=128, keep_ratio=0.5)
+SMALL = EncoderSettings(
+    dim=32, depth=4, num_heads=2, template_size=64, search_size=128, keep_ratio=0.5
+)
 
 
 def small_encoder() -> Encoder:
@@ -14,7 +16,9 @@ def small_encoder() -> Encoder:
     return Encoder(SMALL).eval()
 
 
-def run(encoder: Encoder, tokens: torch.Tensor, *, streams: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+def run(
+    encoder: Encoder, tokens: torch.Tensor, *, streams: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
     indices = encoder.all_indices(tokens[: len(tokens) // streams])
     for number in range(4):
         tokens, indices = encoder.block(number, tokens, indices, streams=streams)
@@ -74,7 +78,9 @@ def test_indices_compose_over_eliminations_and_lead_back_to_the_grid() -> None:
     assert tokens.shape == (2, 24, 32) and indices.shape == (2, 8)
     assert torch.equal(indices, indices.sort().values)
     restored = encoder.restore(tokens[:, 16:], indices)
-    torch.testing.assert_close(restored.gather(1, indices[..., None].expand(-1, -1, 32)), tokens[:, 16:])
+    torch.testing.assert_close(
+        restored.gather(1, indices[..., None].expand(-1, -1, 32)), tokens[:, 16:]
+    )
     assert int((restored != 0).any(-1).sum()) == 16
 
 
@@ -97,13 +103,17 @@ def test_the_stem_sees_template_and_search_alike() -> None:
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="search_size must be divisible by patch_size = 16, got 250"):
+    with pytest.raises(
+        ValueError, match="search_size must be divisible by patch_size = 16, got 250"
+    ):
         EncoderSettings(search_size=250)
     with pytest.raises(ValueError, match="dim must be divisible by num_heads = 12, got 100"):
         EncoderSettings(dim=100)
     with pytest.raises(ValueError, match="keep_ratio must be a finite number"):
         EncoderSettings(keep_ratio=0)
-    with pytest.raises(ValueError, match="stem must be one of 'patch', 'convolution', got 'linear'"):
+    with pytest.raises(
+        ValueError, match="stem must be one of 'patch', 'convolution', got 'linear'"
+    ):
         EncoderSettings(stem="linear")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ShapeError, match="image must have sides divisible by patch_size = 16"):
         small_encoder().embed_template(torch.zeros(1, 3, 60, 60))

@@ -50,7 +50,10 @@ def test_box_is_read_at_the_maximum_of_each_sample() -> None:
 
 
 def test_other_tokens_are_refused() -> None:
-    with pytest.raises(ShapeError, match=r"tokens must have shape \(B, L, C\) with L = 64, C = 16, got \(1, 80, 16\)"):
+    with pytest.raises(
+        ShapeError,
+        match=r"tokens must have shape \(B, L, C\) with L = 64, C = 16, got \(1, 80, 16\)",
+    ):
         CenterHead(16, channels=8, grid=8)(torch.zeros(1, 80, 16))
     with pytest.raises(ValueError, match="channels must be at least 8, got 4"):
         CenterHead(16, channels=4)

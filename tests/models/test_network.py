@@ -5,10 +5,18 @@ import torch
 
 from model_material import images, tiny
 from rgbt_fusion.checks import ShapeError
-from rgbt_fusion.models import ImagePair, list_models
+from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.models.presets import list_models
 
 NAMES = [name for name in list_models() if "tiny" in name]
-SHRUNK = {"dim": 48, "depth": 2, "num_heads": 2, "template_size": 64, "search_size": 128, "head_channels": 16}
+SHRUNK = {
+    "dim": 48,
+    "depth": 2,
+    "num_heads": 2,
+    "template_size": 64,
+    "search_size": 128,
+    "head_channels": 16,
+}
 """What makes a step of a large preset as cheap as that of a tiny one."""
 
 
@@ -19,10 +27,14 @@ def test_a_window_moves_the_maximum(name: str) -> None:
     window = torch.zeros(8, 8)
     window[6, 1] = 1.0
     box = model.decode(out, window)
-    expected = torch.cat(((torch.tensor([1, 6]) + out.offset_map[:, :, 6, 1]) / 8, out.size_map[:, :, 6, 1]), dim=1)
+    expected = torch.cat(
+        ((torch.tensor([1, 6]) + out.offset_map[:, :, 6, 1]) / 8, out.size_map[:, :, 6, 1]), dim=1
+    )
     torch.testing.assert_close(box, expected)
     assert torch.equal(model.decode(out), out.box_cxcywh_unit)
-    with pytest.raises(ShapeError, match=r"window must have shape \(S, S\) with S = 8, got \(16, 16\)"):
+    with pytest.raises(
+        ShapeError, match=r"window must have shape \(S, S\) with S = 8, got \(16, 16\)"
+    ):
         model.decode(out, torch.ones(16, 16))
 
 
@@ -59,7 +71,8 @@ def test_one_step_moves_every_parameter_that_may_move(name: str) -> None:
     loss.backward()
     optimizer.step()
     assert not [key for key, p in parameters.items() if p.grad is None]
-    # weight decay would move what has no gradient; both ReLUs of a MAF at 8 channels may be off for these images
+    # weight decay would move what has no gradient; both ReLUs of a MAF at 8 channels may be off for
+    # these images
     assert not [key for key, p in parameters.items() if not p.grad.any() and ".maf.fc" not in key]
     assert not [key for key, p in parameters.items() if torch.equal(p, before[key])]
 
@@ -74,7 +87,10 @@ def test_encode_gives_what_it_is_asked_for(name: str) -> None:
     assert torch.equal(last.indices, encoding.indices)
     assert last.rgb.shape == (2, 16 + encoding.indices.shape[1], 128)
     torch.testing.assert_close(
-        model.box_head(encoding.features).score_logits, model(*images(model)).score_logits, atol=1e-5, rtol=1e-5
+        model.box_head(encoding.features).score_logits,
+        model(*images(model)).score_logits,
+        atol=1e-5,
+        rtol=1e-5,
     )
     with pytest.raises(ValueError, match=r"layers must be block numbers in \[0, 3\], got 4"):
         model.encode(*images(model), layers=(4,))
@@ -121,4 +137,6 @@ def test_a_step_exports_and_gives_the_same(name: str) -> None:
     with torch.no_grad():
         tokens, state = model.embed_template(template), model(template, search).state
         exported = torch.export.export(model, (tokens, search, state))
-        torch.testing.assert_close(exported.module()(tokens, search, state), model(tokens, search, state))
+        torch.testing.assert_close(
+            exported.module()(tokens, search, state), model(tokens, search, state)
+        )

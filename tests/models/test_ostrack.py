@@ -5,14 +5,17 @@ import torch
 
 from model_material import Conformance, images, save_as_official, tiny
 from rgbt_fusion.checks import ShapeError
-from rgbt_fusion.models import ImagePair, create_model
-from rgbt_fusion.models.checkpoints import load_checkpoint
+from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.weights.checkpoints import load_checkpoint
+from rgbt_fusion.weights.pretrained import create_model
 
 
 @pytest.fixture(scope="module")
 def official_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     case = Conformance("ostrack_256")
-    return save_as_official(case.state_dict(), tmp_path_factory.mktemp("ostrack") / "OSTrack_ep0300.pth.tar")
+    return save_as_official(
+        case.state_dict(), tmp_path_factory.mktemp("ostrack") / "OSTrack_ep0300.pth.tar"
+    )
 
 
 @pytest.mark.slow
@@ -57,7 +60,9 @@ def test_only_the_tracked_modality_is_read() -> None:
     swapped = rgb(ImagePair(template.tir, template.rgb), ImagePair(search.tir, search.rgb))
     assert torch.equal(tir(template, search).score_map, swapped.score_map)
     nothing = torch.full_like(search.tir, float("nan"))
-    assert torch.equal(rgb(template, ImagePair(search.rgb, nothing)).score_map, rgb(template, search).score_map)
+    assert torch.equal(
+        rgb(template, ImagePair(search.rgb, nothing)).score_map, rgb(template, search).score_map
+    )
 
 
 def test_a_template_of_another_batch_is_refused() -> None:
@@ -65,9 +70,13 @@ def test_a_template_of_another_batch_is_refused() -> None:
     template, search = images(model)
     with pytest.raises(ShapeError, match=r"template must have the batch of search, 2, got 1"):
         model(ImagePair(template.rgb[:1], template.tir[:1]), search)
-    with pytest.raises(ShapeError, match=r"search.rgb must have shape \(B, 3, H, W\) with H = 128, W = 128"):
+    with pytest.raises(
+        ShapeError, match=r"search.rgb must have shape \(B, 3, H, W\) with H = 128, W = 128"
+    ):
         model(template, template)
-    with pytest.raises(TypeError, match=r"search.rgb must have the dtype of the model's parameters"):
+    with pytest.raises(
+        TypeError, match=r"search.rgb must have the dtype of the model's parameters"
+    ):
         model(template, ImagePair(search.rgb.double(), search.tir))
     with pytest.raises(ValueError, match="modality must be one of 'rgb', 'tir', got 'depth'"):
         create_model("ostrack_tiny_128", modality="depth")

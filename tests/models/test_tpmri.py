@@ -4,16 +4,20 @@ import pytest
 import torch
 
 from model_material import images, tiny
-from rgbt_fusion.layers.progressive_interaction import CMI, MAF, TMR
-from rgbt_fusion.models import TPMRI, create_model
-from rgbt_fusion.models.tpmri import TPMRIState
+from rgbt_fusion.layers.cross_modality_interaction import CMI
+from rgbt_fusion.layers.modality_aware_fusion import MAF
+from rgbt_fusion.layers.temporal_modality_reweighting import TMR
+from rgbt_fusion.models.tpmri import TPMRI, TPMRIState
+from rgbt_fusion.weights.pretrained import create_model
 
 
 def test_interaction_has_the_published_parameters() -> None:
     with torch.device("meta"):
         model = create_model("tpmri_vitb_256")
     sizes = {
-        kind: [sum(p.numel() for p in m.parameters()) for m in model.modules() if isinstance(m, kind)]
+        kind: [
+            sum(p.numel() for p in m.parameters()) for m in model.modules() if isinstance(m, kind)
+        ]
         for kind in (TMR, CMI, MAF)
     }
     assert sizes[CMI] == [144] * 12

@@ -1,17 +1,22 @@
 import torch
 
 from model_material import images, tiny
-from rgbt_fusion.models import ImagePair
-from rgbt_fusion.models.checkpoints import load_checkpoint, save_checkpoint
+from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.weights.checkpoints import load_checkpoint, save_checkpoint
 
 
 def test_features_are_the_sum_of_two_single_streams() -> None:
-    model, single = tiny("two_stream_tiny_128").double(), tiny("ostrack_tiny_128", keep_ratio=1.0).double()
+    model, single = (
+        tiny("two_stream_tiny_128").double(),
+        tiny("ostrack_tiny_128", keep_ratio=1.0).double(),
+    )
     single.load_state_dict(model.state_dict())
     template, search = images(model)
     features = model.encode(template, search).features
     rgb = single.encode(template, search).features
-    tir = single.encode(ImagePair(template.tir, template.rgb), ImagePair(search.tir, search.rgb)).features
+    tir = single.encode(
+        ImagePair(template.tir, template.rgb), ImagePair(search.tir, search.rgb)
+    ).features
     torch.testing.assert_close(features, rgb + tir)
 
 

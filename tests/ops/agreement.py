@@ -1,4 +1,5 @@
-"""Does a backend compute what the reference computes? Named cases, seeded inputs, poisoned results, one comparison.
+"""Does a backend compute what the reference computes? Named cases, seeded inputs, poisoned results,
+one comparison.
 
 A backend's tests are three lines::
 
@@ -6,7 +7,8 @@ A backend's tests are three lines::
     def test_scan(case):
         assert_scan_agrees(_vectorised, case, torch.float32, "token")
 
-The values of a case do not depend on the layout, so the float64 run of the reference is made once for all layouts.
+The values of a case do not depend on the layout, so the float64 run of the reference is made once
+for all layouts.
 """
 
 import math
@@ -18,8 +20,8 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from rgbt_fusion.ops import _reference
-from rgbt_fusion.ops._inputs import (
+from rgbt_fusion.ops import reference as _reference
+from rgbt_fusion.ops.inputs import (
     CHECKPOINT_STEPS,
     ConvGradients,
     ConvInputs,
@@ -29,12 +31,23 @@ from rgbt_fusion.ops._inputs import (
 )
 
 LAYOUTS = ("token", "channel", "strided")
-"""Contiguous ``(R, B, L, D)``; a view of contiguous ``(R, B, D, L)``; a slice of a wider projection."""
+"""Contiguous ``(R, B, L, D)``; a view of contiguous ``(R, B, D, L)``; a slice of a wider
+projection."""
 
-OUT_TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
-OTHER_TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
-"""Largest absolute error over largest absolute value, by the dtype of the result: of the output, and of the
-gradients and the states, which carry the rounding of all steps."""
+OUT_TOLERANCE = {
+    torch.float64: 1e-13,
+    torch.float32: 1e-6,
+    torch.bfloat16: 1e-2,
+    torch.float16: 2e-3,
+}
+OTHER_TOLERANCE = {
+    torch.float64: 1e-12,
+    torch.float32: 5e-6,
+    torch.bfloat16: 1e-2,
+    torch.float16: 2e-3,
+}
+"""Largest absolute error over largest absolute value, by the dtype of the result: of the output,
+and of the gradients and the states, which carry the rounding of all steps."""
 
 ALL_OPTIONS = frozenset({"D", "z", "delta_bias", "softplus"})
 TOKENS = frozenset({"u", "delta", "B", "C", "z"})
@@ -52,7 +65,8 @@ class ScanCase(NamedTuple):
     batch: int = 2
     directions: int = 1
     options: frozenset[str] = ALL_OPTIONS
-    """Of ``D``, ``z``, ``delta_bias``, ``softplus``, ``readout``, ``initial_state``, ``constant`` (stride 0)."""
+    """Of ``D``, ``z``, ``delta_bias``, ``softplus``, ``readout``, ``initial_state``, ``constant``
+(stride 0)."""
     shared: frozenset[str] = frozenset()
     """The inputs with leading size 1 although there are several directions."""
     order: tuple[int, int, int] | None = None
@@ -79,7 +93,9 @@ def _sizes() -> Iterable[ScanCase]:
     yield ScanCase("channels 768", channels=768, state=16, batch=1)
     yield ScanCase("channels 768, one state", channels=768, state=1, length=63, batch=1)
     yield ScanCase("groups of 8 channels", channels=24, groups=3)
-    yield ScanCase("groups of 5 channels", channels=10, groups=2, state=5, options=ALL_OPTIONS | {"readout"})
+    yield ScanCase(
+        "groups of 5 channels", channels=10, groups=2, state=5, options=ALL_OPTIONS | {"readout"}
+    )
     yield ScanCase("one channel a group", channels=4, groups=4)
 
 
@@ -112,11 +128,23 @@ def _directions() -> Iterable[ScanCase]:
     yield three._replace(name="one order for three directions", order=(1, 1, 6))
     yield three._replace(name="one order a direction", order=(3, 1, 12))
     yield three._replace(name="one order a direction and sample", order=(3, 2, 72))
-    yield three._replace(name="order alone makes directions", order=(3, 1, 8), shared=TOKENS | PARAMETERS)
-    yield three._replace(name="ordered and merged", order=(3, 2, 8), merge=True, shared=frozenset({"u", "z"}))
-    yield three._replace(name="one order, merged", order=(1, 2, 8), merge=True, shared=frozenset({"delta", "B"}))
     yield three._replace(
-        name="everything", order=(3, 2, 6), merge=True, groups=2, length=132, options=every | {"readout"}, shared=TOKENS
+        name="order alone makes directions", order=(3, 1, 8), shared=TOKENS | PARAMETERS
+    )
+    yield three._replace(
+        name="ordered and merged", order=(3, 2, 8), merge=True, shared=frozenset({"u", "z"})
+    )
+    yield three._replace(
+        name="one order, merged", order=(1, 2, 8), merge=True, shared=frozenset({"delta", "B"})
+    )
+    yield three._replace(
+        name="everything",
+        order=(3, 2, 6),
+        merge=True,
+        groups=2,
+        length=132,
+        options=every | {"readout"},
+        shared=TOKENS,
     )
 
 
@@ -155,9 +183,21 @@ CONV_CASES = (
     ConvCase("shared tokens", directions=3, shared=frozenset({"x"})),
     ConvCase("one order a sample", length=72, order=(1, 2, 9)),
     ConvCase("segments shorter than the taps", length=72, order=(1, 2, 36)),
-    ConvCase("one order for three directions", length=72, directions=3, order=(1, 1, 6), shared=frozenset({"x"})),
+    ConvCase(
+        "one order for three directions",
+        length=72,
+        directions=3,
+        order=(1, 1, 6),
+        shared=frozenset({"x"}),
+    ),
     ConvCase("one order a direction, own tokens", length=72, directions=3, order=(3, 1, 72)),
-    ConvCase("one order a direction and sample", length=132, directions=3, order=(3, 2, 6), shared=frozenset({"x"})),
+    ConvCase(
+        "one order a direction and sample",
+        length=132,
+        directions=3,
+        order=(3, 2, 6),
+        shared=frozenset({"x"}),
+    ),
 )
 
 
@@ -168,7 +208,8 @@ def make_scan_inputs(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> ScanInputs:
-    """Return the inputs of a case. Their values depend on the case, the dtype and the seed, not on the layout."""
+    """Return the inputs of a case. Their values depend on the case, the dtype and the seed, not on
+    the layout."""
     make = _Maker(case.directions, case.shared, dtype, layout, seed, device)
     on, n, size = case.options, case.state, (case.batch, case.length)
     sign = 1 if case.growing else -1
@@ -191,7 +232,9 @@ def make_scan_inputs(
         z=make.token("z", *size, case.channels) if "z" in on else None,
         delta_bias=None if bias is None else make.as_parameter(bias),
         order=make.order(case.order),
-        initial_state=make.parameter("initial_state", case.batch, case.channels, n) if "initial_state" in on else None,
+        initial_state=make.parameter("initial_state", case.batch, case.channels, n)
+        if "initial_state" in on
+        else None,
         delta_softplus="softplus" in on,
         merge=case.merge,
     )
@@ -204,7 +247,8 @@ def make_conv_inputs(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> ConvInputs:
-    """Return the inputs of a case. Their values depend on the case, the dtype and the seed, not on the layout."""
+    """Return the inputs of a case. Their values depend on the case, the dtype and the seed, not on
+    the layout."""
     make = _Maker(case.directions, case.shared, dtype, layout, seed, device)
     return ConvInputs(
         x=make.token("x", case.batch, case.length, case.channels),
@@ -259,7 +303,9 @@ class _Maker:
         if self.layout == "channel":
             return x.movedim(2, -1).contiguous().movedim(-1, 2)
         if self.layout == "strided":
-            wide = torch.full((*x.shape[:3], x[0, 0, 0].numel() + 11), math.nan, dtype=x.dtype, device=x.device)
+            wide = torch.full(
+                (*x.shape[:3], x[0, 0, 0].numel() + 11), math.nan, dtype=x.dtype, device=x.device
+            )
             part = wide[..., 5:-6].unflatten(-1, x.shape[3:])
             return part.copy_(x)
         return x
@@ -277,7 +323,9 @@ Inputs = TypeVar("Inputs", ScanInputs, ConvInputs)
 
 def as_float64(inputs: Inputs) -> Inputs:
     """Return the same, already rounded, values in float64."""
-    return inputs._make(x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs)
+    return inputs._make(
+        x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs
+    )
 
 
 def _poisoned(shape: Iterable[int], like: Tensor) -> Tensor:
@@ -293,11 +341,16 @@ def upstream(result: Tensor, seed: int) -> Tensor:
     The seed of ``out`` is one above that of the inputs, that of ``last_state`` two.
     """
     random = torch.Generator().manual_seed(seed)
-    return torch.empty_like(result).copy_(torch.randn(result.shape, generator=random, dtype=torch.bfloat16))
+    return torch.empty_like(result).copy_(
+        torch.randn(result.shape, generator=random, dtype=torch.bfloat16)
+    )
 
 
-def run_scan(backend: ModuleType, inputs: ScanInputs, grads: bool = True, seed: int = 0) -> dict[str, Tensor]:
-    """Run a backend into poisoned results and return them by name; gradients are called ``"grad u"`` and so on."""
+def run_scan(
+    backend: ModuleType, inputs: ScanInputs, grads: bool = True, seed: int = 0
+) -> dict[str, Tensor]:
+    """Run a backend into poisoned results and return them by name; gradients are called ``"grad
+    u"`` and so on."""
     u, directions, n = inputs.u, inputs.directions, inputs.A.shape[2]
     _, batch, length, channels = u.shape
     out_shape = (1 if inputs.merge else directions, batch, length, channels)
@@ -316,7 +369,9 @@ def run_scan(backend: ModuleType, inputs: ScanInputs, grads: bool = True, seed: 
     return results._asdict() | _by_name(gradients)
 
 
-def run_conv(backend: ModuleType, inputs: ConvInputs, grads: bool = True, seed: int = 0) -> dict[str, Tensor]:
+def run_conv(
+    backend: ModuleType, inputs: ConvInputs, grads: bool = True, seed: int = 0
+) -> dict[str, Tensor]:
     """Run a backend into poisoned results and return them by name."""
     x = inputs.x
     out = _poisoned((inputs.directions, *x.shape[1:]), x)
@@ -328,9 +383,13 @@ def run_conv(backend: ModuleType, inputs: ConvInputs, grads: bool = True, seed: 
     return {"out": out} | _by_name(gradients)
 
 
-def _poisoned_gradients(inputs: ScanInputs | ConvInputs, names: Iterable[str]) -> Iterator[Tensor | None]:
+def _poisoned_gradients(
+    inputs: ScanInputs | ConvInputs, names: Iterable[str]
+) -> Iterator[Tensor | None]:
     given = inputs._asdict()
-    return (None if given[name] is None else _poisoned(given[name].shape, given[name]) for name in names)
+    return (
+        None if given[name] is None else _poisoned(given[name].shape, given[name]) for name in names
+    )
 
 
 def _by_name(gradients: ScanGradients | ConvGradients) -> dict[str, Tensor]:
@@ -338,7 +397,8 @@ def _by_name(gradients: ScanGradients | ConvGradients) -> dict[str, Tensor]:
 
 
 def relative_error(got: Tensor, want: Tensor) -> float:
-    """Return the largest absolute error over the largest absolute value; NaN where ``got`` has one."""
+    """Return the largest absolute error over the largest absolute value; NaN where ``got`` has
+    one."""
     got, want = got.detach().double().cpu(), want.detach().double().cpu()
     error, scale = (got - want).abs().max().item(), want.abs().max().item()
     return error if scale == 0 else error / scale
@@ -352,7 +412,9 @@ def assert_close(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
         limit = (OUT_TOLERANCE if name == "out" else OTHER_TOLERANCE)[result.dtype]
         error = relative_error(result, want[name])
         if result.shape != want[name].shape or not error <= limit:
-            wrong.append(f"{name} {tuple(result.shape)} {result.dtype}: error {error:.1e}, allowed {limit:.0e}")
+            wrong.append(
+                f"{name} {tuple(result.shape)} {result.dtype}: error {error:.1e}, allowed {limit:.0e}"
+            )
     assert not wrong, "; ".join(wrong)
 
 
@@ -376,7 +438,8 @@ def assert_scan_agrees(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> None:
-    """Compare outputs and all gradients with the reference in float64 on the same rounded inputs."""
+    """Compare outputs and all gradients with the reference in float64 on the same rounded
+    inputs."""
     inputs = make_scan_inputs(case, dtype, layout, seed, device)
     assert_close(run_scan(backend, inputs, grads, seed), _scan_oracle(case, dtype, grads, seed))
 
@@ -391,6 +454,7 @@ def assert_conv_agrees(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> None:
-    """Compare outputs and all gradients with the reference in float64 on the same rounded inputs."""
+    """Compare outputs and all gradients with the reference in float64 on the same rounded
+    inputs."""
     inputs = make_conv_inputs(case, dtype, layout, seed, device)
     assert_close(run_conv(backend, inputs, grads, seed), _conv_oracle(case, dtype, grads, seed))

@@ -1,4 +1,5 @@
-"""Arguments of the public ops as a user would write them, and their results with gradients, by name."""
+"""Arguments of the public ops as a user would write them, and their results with gradients, by
+name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ops.agreement import upstream
-from rgbt_fusion.ops._inputs import ConvInputs, ScanInputs
+from rgbt_fusion.ops.inputs import ConvInputs, ScanInputs
 
 
 def mamba_ssm_arguments(
@@ -17,7 +18,8 @@ def mamba_ssm_arguments(
     C: str = "varying",
     sizes: tuple[int, int, int, int] = (2, 6, 4, 70),
 ) -> dict[str, Any]:
-    """Return arguments of ``selective_scan`` with all options; B and C in one of mamba-ssm's forms."""
+    """Return arguments of ``selective_scan`` with all options; B and C in one of mamba-ssm's
+    forms."""
     random = torch.Generator().manual_seed(0)
     batch, channels, states, length = sizes
     state = torch.float64 if dtype == torch.float64 else torch.float32
@@ -46,7 +48,11 @@ def mamba_ssm_arguments(
 
 def ordered_arguments(inputs: ScanInputs | ConvInputs) -> dict[str, Any]:
     """Return arguments of an ordered op: nothing that is shared, or alone, has a direction axis."""
-    given = {name: x for name, x in inputs._asdict().items() if x is not None and name not in ("readout", "silu")}
+    given = {
+        name: x
+        for name, x in inputs._asdict().items()
+        if x is not None and name not in ("readout", "silu")
+    }
     if isinstance(inputs, ConvInputs):
         given["activation"] = "silu" if inputs.silu else None
     elif inputs.B.shape[3] == 1:
@@ -61,17 +67,23 @@ def ordered_arguments(inputs: ScanInputs | ConvInputs) -> dict[str, Any]:
 
 def in_float64(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the same, already rounded, values in float64."""
-    return {k: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for k, x in arguments.items()}
+    return {
+        k: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
+        for k, x in arguments.items()
+    }
 
 
 def floating(arguments: dict[str, Any]) -> dict[str, Tensor]:
     """Return the arguments that have gradients, as fresh leaves."""
-    tensors = {k: x for k, x in arguments.items() if isinstance(x, Tensor) and x.is_floating_point()}
+    tensors = {
+        k: x for k, x in arguments.items() if isinstance(x, Tensor) and x.is_floating_point()
+    }
     return {k: x.detach().clone().requires_grad_() for k, x in tensors.items()}
 
 
 def differentiate(run: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Tensor]:
-    """Return ``out``, ``last_state`` where there is one, and the gradient of every floating-point argument."""
+    """Return ``out``, ``last_state`` where there is one, and the gradient of every floating-point
+    argument."""
     leaves = floating(arguments)
     results = run(**(arguments | leaves))
     results = (results,) if isinstance(results, Tensor) else results

@@ -21,10 +21,20 @@ from ops.agreement import (
     run_scan,
     upstream,
 )
-from rgbt_fusion.ops import _reference
-from rgbt_fusion.ops._inputs import CHECKPOINT_STEPS, ConvInputs, ScanGradients, ScanInputs, ScanResults
+from rgbt_fusion.ops import reference as _reference
+from rgbt_fusion.ops.inputs import (
+    CHECKPOINT_STEPS,
+    ConvInputs,
+    ScanGradients,
+    ScanInputs,
+    ScanResults,
+)
 
-TINY_SCANS = [case._replace(length=12) for case in SCAN_CASES if "length" not in case.name and case.channels < 768]
+TINY_SCANS = [
+    case._replace(length=12)
+    for case in SCAN_CASES
+    if "length" not in case.name and case.channels < 768
+]
 TINY_SCANS = [case._replace(order=case.order and (*case.order[:2], 6)) for case in TINY_SCANS]
 SHORT_CONVOLUTIONS = [case for case in CONV_CASES if case.length <= 132]
 
@@ -43,7 +53,8 @@ def unordered(y: Tensor, rows: list[int]) -> Tensor:
 
 
 def closed_form_sequence(x: dict[str, Any], rows: list[int]) -> tuple[Tensor, Tensor]:
-    """Scan one sequence as h_t = sum_{s<=t} exp(A sum(dt_{s+1}..dt_t)) dt_s B_s u_s, and what is left of h_0."""
+    """Scan one sequence as h_t = sum_{s<=t} exp(A sum(dt_{s+1}..dt_t)) dt_s B_s u_s, and what is
+    left of h_0."""
     u, delta, B, C = (x[name][rows] for name in ("u", "delta", "B", "C"))
     channels = torch.arange(u.shape[1]) // (u.shape[1] // B.shape[1])
     B, C = B[:, channels], C[:, channels]
@@ -52,7 +63,8 @@ def closed_form_sequence(x: dict[str, Any], rows: list[int]) -> tuple[Tensor, Te
     states = []
     for t in range(len(rows)):
         h = sum(
-            torch.exp(x["A"] * dt[s + 1 : t + 1].sum(0)[:, None]) * (dt[s] * u[s])[:, None] * B[s] for s in range(t + 1)
+            torch.exp(x["A"] * dt[s + 1 : t + 1].sum(0)[:, None]) * (dt[s] * u[s])[:, None] * B[s]
+            for s in range(t + 1)
         )
         if x["initial_state"] is not None:
             h = h + torch.exp(x["A"] * dt[: t + 1].sum(0)[:, None]) * x["initial_state"]
@@ -81,14 +93,20 @@ def closed_form(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
 
 
 def by_autograd(inputs: Any, run: Callable[[Any], tuple[Tensor, ...]]) -> dict[str, Tensor]:
-    """Return what ``run`` computes and its gradients, named as ``run_scan`` and ``run_conv`` name them."""
+    """Return what ``run`` computes and its gradients, named as ``run_scan`` and ``run_conv`` name
+    them."""
     leaves = inputs._make(
-        x.detach().clone().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x for x in inputs
+        x.detach().clone().requires_grad_()
+        if isinstance(x, Tensor) and x.is_floating_point()
+        else x
+        for x in inputs
     )
     results = run(leaves)
     torch.autograd.backward(results, [upstream(x, seed) for seed, x in enumerate(results, 1)])
     gradients = {
-        f"grad {k}": x.grad for k, x in leaves._asdict().items() if isinstance(x, Tensor) and x.grad is not None
+        f"grad {k}": x.grad
+        for k, x in leaves._asdict().items()
+        if isinstance(x, Tensor) and x.grad is not None
     }
     return dict(zip(("out", "last_state"), results, strict=False)) | gradients
 
@@ -126,7 +144,9 @@ def test_convolution_and_its_gradients_are_those_of_conv1d(case: ConvCase) -> No
 
 
 def test_checkpoints_are_the_states_before_every_64th_step() -> None:
-    case = ScanCase("", length=150, directions=2, order=(2, 2, 5), options=frozenset({"initial_state"}))
+    case = ScanCase(
+        "", length=150, directions=2, order=(2, 2, 5), options=frozenset({"initial_state"})
+    )
     inputs = make_scan_inputs(case, torch.float64)
     checkpoints = run_scan(_reference, inputs)["checkpoints"]
     assert inputs.initial_state is not None and inputs.order is not None
@@ -134,7 +154,9 @@ def test_checkpoints_are_the_states_before_every_64th_step() -> None:
     for s in (1, 2):
         rows = rows_of(inputs.order, 1, 0, 150)[: s * CHECKPOINT_STEPS]
         tokens = {name: getattr(inputs, name)[1:, :1, rows] for name in ("u", "delta", "B", "C")}
-        start = inputs._replace(A=inputs.A[1:], order=None, initial_state=inputs.initial_state[1:, :1], **tokens)
+        start = inputs._replace(
+            A=inputs.A[1:], order=None, initial_state=inputs.initial_state[1:, :1], **tokens
+        )
         torch.testing.assert_close(
             checkpoints[1, 0, s].mT, run_scan(_reference, start, grads=False)["last_state"][0, 0]
         )
@@ -145,7 +167,9 @@ class ReferenceScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: ScanInputs, *leaves: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.inputs = inputs = inputs._replace(**dict(zip(ScanGradients._fields, leaves, strict=True)))
+        ctx.inputs = inputs = inputs._replace(
+            **dict(zip(ScanGradients._fields, leaves, strict=True))
+        )
         directions, batch, length, channels = inputs.u.shape
         states = inputs.A.shape[2]
         results = ScanResults(
@@ -159,14 +183,20 @@ class ReferenceScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        grads = ScanGradients(*(torch.empty_like(getattr(ctx.inputs, name)) for name in ScanGradients._fields))
+        grads = ScanGradients(
+            *(torch.empty_like(getattr(ctx.inputs, name)) for name in ScanGradients._fields)
+        )
         _reference.scan_backward(ctx.inputs, ctx.checkpoints, *grad_outputs, grads)
         return None, *grads
 
 
 def test_scan_gradients_are_those_of_finite_differences() -> None:
     every = ALL_OPTIONS | {"readout", "initial_state"}
-    case = ScanCase("", length=66, channels=2, groups=2, state=2, batch=1, order=(1, 1, 3), options=every)
+    case = ScanCase(
+        "", length=66, channels=2, groups=2, state=2, batch=1, order=(1, 1, 3), options=every
+    )
     inputs = make_scan_inputs(case, torch.float64)
     leaves = [getattr(inputs, name).requires_grad_() for name in ScanGradients._fields]
-    assert torch.autograd.gradcheck(lambda *x: ReferenceScan.apply(inputs, *x), leaves, fast_mode=True)
+    assert torch.autograd.gradcheck(
+        lambda *x: ReferenceScan.apply(inputs, *x), leaves, fast_mode=True
+    )

@@ -1,4 +1,5 @@
-"""How torch's machinery takes the ops: compilers, exporters, autocast, opcheck and a second derivative."""
+"""How torch's machinery takes the ops: compilers, exporters, autocast, opcheck and a second
+derivative."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,15 +18,23 @@ TOKENS = frozenset({"u", "delta", "B", "C"})
 class Scan(nn.Module):
     """The ``(B, D, L)`` scan with every option."""
 
-    def forward(self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *options: Tensor) -> Any:
-        return selective_scan(u, delta, A, B, C, *options, delta_softplus=True, return_last_state=True)
+    def forward(
+        self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *options: Tensor
+    ) -> Any:
+        return selective_scan(
+            u, delta, A, B, C, *options, delta_softplus=True, return_last_state=True
+        )
 
 
 class OrderedScans(nn.Module):
     """Three ordered scans of one input, merged."""
 
-    def forward(self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, order: Tensor) -> Any:
-        scan = ordered_selective_scan(u, delta, A, B, C, z=u, delta_softplus=True, order=order, merge=True)
+    def forward(
+        self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, order: Tensor
+    ) -> Any:
+        scan = ordered_selective_scan(
+            u, delta, A, B, C, z=u, delta_softplus=True, order=order, merge=True
+        )
         return scan.out, scan.last_state
 
 
@@ -51,17 +60,23 @@ def tensors_for(module: type[nn.Module], length: int = 72) -> list[Tensor]:
     if module is Scan:
         given = mamba_ssm_arguments(sizes=(2, 6, 4, length))
     elif module is OrderedScans:
-        case = ScanCase("", length=length, directions=3, order=(3, 2, 8), shared=TOKENS, options=frozenset())
+        case = ScanCase(
+            "", length=length, directions=3, order=(3, 2, 8), shared=TOKENS, options=frozenset()
+        )
         given = ordered_arguments(make_scan_inputs(case))
     else:
         order = (3, 2, 8) if module is OrderedConvolutions else None
-        case = ConvCase("", length=length, directions=3 if order else 1, order=order, shared=frozenset({"x"}))
+        case = ConvCase(
+            "", length=length, directions=3 if order else 1, order=order, shared=frozenset({"x"})
+        )
         given = ordered_arguments(make_conv_inputs(case))
         given["x"] = given["x"] if order else given["x"].mT.contiguous()
     return [*floating(given).values(), *([given["order"]] if "order" in given else [])]
 
 
-def results_and_gradients(run: Callable[..., tuple[Tensor, ...]], tensors: list[Tensor]) -> list[Tensor]:
+def results_and_gradients(
+    run: Callable[..., tuple[Tensor, ...]], tensors: list[Tensor]
+) -> list[Tensor]:
     results = run(*tensors)
     leaves = [x for x in tensors if x.requires_grad]
     return [*results, *torch.autograd.grad(results, leaves, [upstream(x, 1) for x in results])]
@@ -77,7 +92,9 @@ def test_compiled_op_equals_the_eager_one(module: type[nn.Module]) -> None:
     torch.compiler.reset()
     tensors = tensors_for(module)
     compiled = torch.compile(module(), fullgraph=True, backend="aot_eager")
-    assert_all_close(results_and_gradients(compiled, tensors), results_and_gradients(module(), tensors))
+    assert_all_close(
+        results_and_gradients(compiled, tensors), results_and_gradients(module(), tensors)
+    )
 
 
 @MODULES
@@ -101,7 +118,9 @@ def test_inductor_equals_the_eager_scan() -> None:
     torch.compiler.reset()
     tensors = tensors_for(OrderedScans)
     compiled = torch.compile(OrderedScans(), fullgraph=True)
-    assert_all_close(results_and_gradients(compiled, tensors), results_and_gradients(OrderedScans(), tensors))
+    assert_all_close(
+        results_and_gradients(compiled, tensors), results_and_gradients(OrderedScans(), tensors)
+    )
 
 
 @MODULES
@@ -114,8 +133,12 @@ def test_exported_op_equals_the_eager_one(module: type[nn.Module]) -> None:
 
 def scan_op_arguments(present: bool, channels_first: bool, merge: bool) -> list[Any]:
     """Return the arguments of the custom op, with all optional tensors or none."""
-    options = frozenset({"D", "z", "delta_bias", "softplus", "readout", "initial_state"} if present else ())
-    case = ScanCase("", length=6, channels=4, state=3, groups=2, directions=2, options=options, merge=merge)
+    options = frozenset(
+        {"D", "z", "delta_bias", "softplus", "readout", "initial_state"} if present else ()
+    )
+    case = ScanCase(
+        "", length=6, channels=4, state=3, groups=2, directions=2, options=options, merge=merge
+    )
     inputs = make_scan_inputs(case._replace(order=(2, 2, 3) if present else None))
     tensors: list[Any] = list(inputs[:11])
     for i in (0, 1, 3, 4, 7) if channels_first else ():
@@ -124,20 +147,31 @@ def scan_op_arguments(present: bool, channels_first: bool, merge: bool) -> list[
 
 
 def with_gradients(arguments: list[Any]) -> list[Any]:
-    return [x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x for x in arguments]
+    return [
+        x.detach().requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x
+        for x in arguments
+    ]
 
 
-PRESENT = pytest.mark.parametrize("present", [False, True], ids=["no optional tensor", "all optional tensors"])
+PRESENT = pytest.mark.parametrize(
+    "present", [False, True], ids=["no optional tensor", "all optional tensors"]
+)
 
 
 @PRESENT
-@pytest.mark.parametrize(("channels_first", "merge"), [(False, False), (False, True), (True, False)])
+@pytest.mark.parametrize(
+    ("channels_first", "merge"), [(False, False), (False, True), (True, False)]
+)
 def test_scan_ops_keep_torchs_rules(present: bool, channels_first: bool, merge: bool) -> None:
     arguments = scan_op_arguments(present, channels_first, merge)
     forward = torch.ops.rgbt_fusion.selective_scan.default
     out, last_state, checkpoints = forward(*arguments, present, True, "auto")
     torch.library.opcheck(forward, (*with_gradients(arguments), present, True, "auto"))
-    gradients = (torch.ones_like(out), torch.ones_like(last_state) if present else None, checkpoints)
+    gradients = (
+        torch.ones_like(out),
+        torch.ones_like(last_state) if present else None,
+        checkpoints,
+    )
     backward = torch.ops.rgbt_fusion.selective_scan_backward.default
     torch.library.opcheck(backward, (*gradients, *arguments, "auto"))
 
@@ -145,7 +179,9 @@ def test_scan_ops_keep_torchs_rules(present: bool, channels_first: bool, merge: 
 @PRESENT
 @pytest.mark.parametrize("channels_first", [False, True])
 def test_convolution_ops_keep_torchs_rules(present: bool, channels_first: bool) -> None:
-    case = ConvCase("", length=6, channels=4, directions=2, bias=present, order=(2, 2, 3) if present else None)
+    case = ConvCase(
+        "", length=6, channels=4, directions=2, bias=present, order=(2, 2, 3) if present else None
+    )
     inputs = make_conv_inputs(case)
     x = inputs.x.mT.contiguous() if channels_first else inputs.x
     arguments = [x, *inputs[1:], channels_first]
@@ -153,7 +189,8 @@ def test_convolution_ops_keep_torchs_rules(present: bool, channels_first: bool) 
     out = forward(*arguments, present, "auto")
     torch.library.opcheck(forward, (*with_gradients(arguments), present, "auto"))
     torch.library.opcheck(
-        torch.ops.rgbt_fusion.causal_conv1d_backward.default, (torch.ones_like(out), *arguments, "auto")
+        torch.ops.rgbt_fusion.causal_conv1d_backward.default,
+        (torch.ones_like(out), *arguments, "auto"),
     )
 
 
@@ -177,12 +214,20 @@ def test_autocast_lowers_the_input_of_the_convolution() -> None:
     assert y.dtype == torch.bfloat16
     assert torch.equal(y, causal_conv1d(x.bfloat16(), weight, bias, "silu"))
     y.float().sum().backward()
-    assert x.grad is not None and weight.grad is not None and weight.grad.dtype == x.grad.dtype == torch.float32
+    assert (
+        x.grad is not None
+        and weight.grad is not None
+        and weight.grad.dtype == x.grad.dtype == torch.float32
+    )
 
 
 @MODULES
 def test_a_second_derivative_is_refused(module: type[nn.Module]) -> None:
     tensors = tensors_for(module)
-    (gradient,) = torch.autograd.grad(module()(*tensors)[0].square().sum(), tensors[0], create_graph=True)
-    with pytest.raises(RuntimeError, match=r"(selective_scan|causal_conv1d) is differentiable once"):
+    (gradient,) = torch.autograd.grad(
+        module()(*tensors)[0].square().sum(), tensors[0], create_graph=True
+    )
+    with pytest.raises(
+        RuntimeError, match=r"(selective_scan|causal_conv1d) is differentiable once"
+    ):
         gradient.sum().backward()

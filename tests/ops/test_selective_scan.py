@@ -15,14 +15,22 @@ from ops.agreement import (
     make_scan_inputs,
     run_scan,
 )
-from ops.public_arguments import differentiate, floating, in_float64, mamba_ssm_arguments, ordered_arguments
+from ops.public_arguments import (
+    differentiate,
+    floating,
+    in_float64,
+    mamba_ssm_arguments,
+    ordered_arguments,
+)
 from rgbt_fusion import BackendUnavailableError, ordered_selective_scan, selective_scan
-from rgbt_fusion.ops import _reference
-from rgbt_fusion.ops._dispatch import BACKENDS
+from rgbt_fusion.ops import reference as _reference
+from rgbt_fusion.ops.backends import BACKENDS
 
 PROBE = make_scan_inputs(ScanCase("probe"))
 AVAILABLE = [backend.name for backend in BACKENDS if not backend.why_not("scan", PROBE)]
-ORDERED_CASES = [case for case in SCAN_CASES if case.directions > 1 or case.order or "option" in case.name]
+ORDERED_CASES = [
+    case for case in SCAN_CASES if case.directions > 1 or case.order or "option" in case.name
+]
 ORDERED_CASES = [case for case in ORDERED_CASES if not case.options & {"readout", "constant"}]
 
 
@@ -37,7 +45,8 @@ def mamba_ssm_semantics(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Write mamba-ssm's contract out: B and C are (D, N), (B, N, L) or (B, G, N, L); everything else is (B, D, L)."""
+    """Write mamba-ssm's contract out: B and C are (D, N), (B, N, L) or (B, G, N, L); everything
+    else is (B, D, L)."""
 
     def for_every_channel(x: Tensor) -> Tensor:
         if x.dim() == 2:
@@ -50,7 +59,10 @@ def mamba_ssm_semantics(
     B, C = for_every_channel(B), for_every_channel(C)
     h, outputs = u.new_zeros(len(u), *A.shape), []
     for t in range(u.shape[2]):
-        h = torch.exp(delta[:, :, t, None] * A) * h + delta[:, :, t, None] * B[..., t] * u[:, :, t, None]
+        h = (
+            torch.exp(delta[:, :, t, None] * A) * h
+            + delta[:, :, t, None] * B[..., t] * u[:, :, t, None]
+        )
         outputs.append((C[..., t] * h).sum(-1))
     y = torch.stack(outputs, -1)
     y = y if D is None else y + D[:, None] * u
@@ -61,15 +73,21 @@ def mamba_ssm_semantics(
 @pytest.mark.parametrize("backend", AVAILABLE)
 @pytest.mark.parametrize("C", ["varying", "groups", "constant"])
 @pytest.mark.parametrize("B", ["varying", "one group", "groups", "constant"])
-def test_every_form_of_the_coefficients_has_mamba_ssms_meaning(B: str, C: str, backend: str) -> None:
+def test_every_form_of_the_coefficients_has_mamba_ssms_meaning(
+    B: str, C: str, backend: str
+) -> None:
     arguments = mamba_ssm_arguments(B=B, C=C)
-    got = differentiate(lambda **x: selective_scan(**x, return_last_state=True, backend=backend), arguments)
+    got = differentiate(
+        lambda **x: selective_scan(**x, return_last_state=True, backend=backend), arguments
+    )
     assert_close(got, differentiate(mamba_ssm_semantics, in_float64(arguments)))
 
 
 @pytest.mark.usefixtures("poisoned_memory")
 @pytest.mark.parametrize("backend", AVAILABLE)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str
+)
 @pytest.mark.parametrize("absent", ["D", "z", "delta_bias", "delta_softplus", "all"])
 def test_every_option_has_mamba_ssms_meaning(absent: str, dtype: torch.dtype, backend: str) -> None:
     names = ["D", "z", "delta_bias", "delta_softplus"] if absent == "all" else [absent]
@@ -82,8 +100,14 @@ def test_every_option_has_mamba_ssms_meaning(absent: str, dtype: torch.dtype, ba
         with pytest.raises(BackendUnavailableError, match="float64"):
             selective_scan(**arguments, backend=backend)
         return
-    got = differentiate(lambda **x: selective_scan(**x, return_last_state=True, backend=backend), arguments)
-    assert got["out"].dtype == dtype and got["grad B"].dtype == dtype and got["grad A"].dtype == arguments["A"].dtype
+    got = differentiate(
+        lambda **x: selective_scan(**x, return_last_state=True, backend=backend), arguments
+    )
+    assert (
+        got["out"].dtype == dtype
+        and got["grad B"].dtype == dtype
+        and got["grad A"].dtype == arguments["A"].dtype
+    )
     assert_close(got, differentiate(mamba_ssm_semantics, in_float64(arguments)))
 
 
@@ -103,7 +127,11 @@ def test_ordered_scan_agrees_with_the_reference(case: ScanCase, backend: str) ->
     del want["checkpoints"]
     arguments = ordered_arguments(inputs)
     got = differentiate(lambda **x: ordered_selective_scan(**x, backend=backend), arguments)
-    directed = case.directions > 1 or inputs.B.shape[3] > 1 or (case.order is not None and case.order[1] > 1)
+    directed = (
+        case.directions > 1
+        or inputs.B.shape[3] > 1
+        or (case.order is not None and case.order[1] > 1)
+    )
     assert got["out"].dim() == 3 + (directed and not case.merge)
     assert got["last_state"].dim() == 3 + directed
     assert_close({name: x.reshape(want[name].shape) for name, x in got.items()}, want)
@@ -112,11 +140,17 @@ def test_ordered_scan_agrees_with_the_reference(case: ScanCase, backend: str) ->
 @pytest.mark.parametrize("backend", AVAILABLE)
 def test_arguments_may_lie_anywhere_in_memory(backend: str) -> None:
     arguments = mamba_ssm_arguments()
-    wide = {k: x.repeat_interleave(2, -1)[..., ::2] for k, x in arguments.items() if isinstance(x, Tensor)}
+    wide = {
+        k: x.repeat_interleave(2, -1)[..., ::2]
+        for k, x in arguments.items()
+        if isinstance(x, Tensor)
+    }
     turned = {k: wide[k].mT.contiguous().mT for k in ("u", "delta", "z", "B", "C")}
     want = selective_scan(**arguments, backend=backend)
     for views in (wide, turned):
-        torch.testing.assert_close(selective_scan(**(arguments | views), backend=backend), want, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            selective_scan(**(arguments | views), backend=backend), want, rtol=1e-6, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("sizes", [(0, 6, 4, 5), (2, 6, 4, 0)], ids=["no sample", "no token"])
@@ -130,7 +164,9 @@ def test_an_empty_input_gives_an_empty_output_and_zero_gradients(sizes: tuple[in
 def test_without_tokens_the_last_state_is_the_initial_one() -> None:
     u, state = torch.zeros(2, 0, 6), torch.randn(2, 6, 4, requires_grad=True)
     coefficients = torch.zeros(2, 0, 4)
-    scan = ordered_selective_scan(u, u, -torch.ones(6, 4), coefficients, coefficients, initial_state=state)
+    scan = ordered_selective_scan(
+        u, u, -torch.ones(6, 4), coefficients, coefficients, initial_state=state
+    )
     assert scan.out.shape == u.shape and torch.equal(scan.last_state, state)
     scan.last_state.sum().backward()
     assert state.grad is not None and torch.equal(state.grad, torch.ones_like(state))
@@ -153,7 +189,9 @@ def test_gradients_are_those_of_finite_differences() -> None:
     leaves = floating(arguments)
 
     def run(*values: Tensor) -> Any:
-        return selective_scan(**(arguments | dict(zip(leaves, values, strict=True))), return_last_state=True)
+        return selective_scan(
+            **(arguments | dict(zip(leaves, values, strict=True))), return_last_state=True
+        )
 
     assert torch.autograd.gradcheck(run, list(leaves.values()), fast_mode=True)
 
@@ -161,8 +199,12 @@ def test_gradients_are_those_of_finite_differences() -> None:
 @pytest.mark.parametrize("merge", [False, True])
 def test_gradients_of_the_ordered_scan_are_those_of_finite_differences(merge: bool) -> None:
     every = frozenset({"D", "z", "delta_bias", "softplus", "initial_state"})
-    case = ScanCase("", length=6, channels=4, groups=2, state=2, directions=2, order=(2, 2, 3), options=every)
-    arguments = ordered_arguments(make_scan_inputs(case._replace(merge=merge, shared=frozenset("u")), torch.float64))
+    case = ScanCase(
+        "", length=6, channels=4, groups=2, state=2, directions=2, order=(2, 2, 3), options=every
+    )
+    arguments = ordered_arguments(
+        make_scan_inputs(case._replace(merge=merge, shared=frozenset("u")), torch.float64)
+    )
     leaves = floating(arguments)
 
     def run(*values: Tensor) -> Any:

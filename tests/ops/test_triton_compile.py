@@ -1,7 +1,8 @@
-"""The machine code of the Triton kernels, compiled without a card: nothing spills, and the loops stay short.
+"""The machine code of the Triton kernels, compiled without a card: nothing spills, and the loops
+stay short.
 
-A slower kernel shows here as more instructions for each state-element. The figures of all cases, also those that are
-not held to anything, are in ``benchmarks/notes_triton_kernel.md``.
+A slower kernel shows here as more instructions for each state-element. The figures of all cases,
+also those that are not held to anything, are in ``benchmarks/notes_triton_kernel.md``.
 """
 
 from functools import cache
@@ -15,7 +16,8 @@ from ops import triton_offline
 from ops.triton_offline import AMD, Card, Case, Code, compile_launch, launches_of
 
 FORWARD, BACKWARD = {80: 15, 89: 15, 90: 13}, {80: 45, 89: 45, 90: 40}
-"""Instructions in the loops for each state-element, at most; the inputs are bfloat16 and have 16 states."""
+"""Instructions in the loops for each state-element, at most; the inputs are bfloat16 and have 16
+states."""
 LAUNCHES = {
     "few programs": ("scan forward", Case(), FORWARD),
     "many programs": ("scan forward", Case(multiprocessors=0), FORWARD),
@@ -23,7 +25,11 @@ LAUNCHES = {
     "backward": ("scan backward", Case(), BACKWARD),
     "ordered backward": ("scan backward", Case(segments=12), BACKWARD),
 }
-missing = [tool for tool in ("cuobjdump", "nvdisasm", "ptxas") if not (triton_offline.TOOLS / tool).is_file()]
+missing = [
+    tool
+    for tool in ("cuobjdump", "nvdisasm", "ptxas")
+    if not (triton_offline.TOOLS / tool).is_file()
+]
 needs_tools = pytest.mark.skipif(bool(missing), reason=f"Triton came without {', '.join(missing)}")
 
 
@@ -59,14 +65,16 @@ def test_an_order_costs_the_loops_nothing():
 
 @needs_tools
 def test_the_work_of_the_loops_is_where_it_was_counted():
-    """An exponential for every state-element, 3 more for every token: else the wrong loops were counted."""
+    """An exponential for every state-element, 3 more for every token: else the wrong loops were
+    counted."""
     assert 1 < compiled("few programs", 90).per_element("MUFU") < 1.25
     assert compiled("few programs", 90).per_element("FFMA") > 2
 
 
 @needs_tools
 def test_sums_take_no_shuffles_and_no_atomics():
-    """Sums cross lanes through shared memory, once in a few steps, and programs in a fixed order."""
+    """Sums cross lanes through shared memory, once in a few steps, and programs in a fixed
+    order."""
     for name in LAUNCHES:
         code = compiled(name, 90)
         assert code.per_element("SHFL") == 0

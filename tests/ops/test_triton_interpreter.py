@@ -1,4 +1,5 @@
-"""The Triton kernels against the float64 oracle, in Triton's interpreter: no card is needed, and little is fast."""
+"""The Triton kernels against the float64 oracle, in Triton's interpreter: no card is needed, and
+little is fast."""
 
 import json
 import os
@@ -14,8 +15,13 @@ pytest.importorskip("triton", reason="Triton is not installed")
 
 @pytest.fixture(scope="module")
 def answers() -> dict[str, str | None]:
-    """What is wrong with each case, if anything: all run in one process in which Triton interprets."""
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    """What is wrong with each case, if anything: all run in one process in which Triton
+    interprets."""
+    environment = {
+        **os.environ,
+        "TRITON_INTERPRET": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
     command = [sys.executable, "-W", "ignore", "-m", "ops.triton_interpreted"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]

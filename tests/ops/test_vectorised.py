@@ -20,8 +20,8 @@ from ops.agreement import (
     run_conv,
     run_scan,
 )
-from rgbt_fusion.ops import _vectorised
-from rgbt_fusion.ops._inputs import ScanGradients, ScanInputs
+from rgbt_fusion.ops import vectorised as _vectorised
+from rgbt_fusion.ops.inputs import ScanGradients, ScanInputs
 
 SHORT_SCANS = [case for case in SCAN_CASES if case.length <= 132]
 SHORT_CONVOLUTIONS = [case for case in CONV_CASES if case.length <= 132]
@@ -73,9 +73,14 @@ def test_several_chunks_of_a_convolution_agree(case: ConvCase) -> None:
     assert_conv_agrees(_vectorised, case, torch.float32, "channel")
 
 
-def scan_gradients(inputs: ScanInputs, checkpoints: Tensor, grad_out: Tensor, last: Tensor | None) -> list[Tensor]:
+def scan_gradients(
+    inputs: ScanInputs, checkpoints: Tensor, grad_out: Tensor, last: Tensor | None
+) -> list[Tensor]:
     given = inputs._asdict()
-    found = [None if given[name] is None else torch.empty_like(given[name]) for name in ScanGradients._fields]
+    found = [
+        None if given[name] is None else torch.empty_like(given[name])
+        for name in ScanGradients._fields
+    ]
     _vectorised.scan_backward(inputs, checkpoints, grad_out, last, ScanGradients._make(found))
     return [x for x in found if x is not None]
 
@@ -85,7 +90,9 @@ def test_no_gradient_of_the_last_state_is_a_gradient_of_zeros() -> None:
     results = run_scan(_vectorised, inputs)
     grad_out = torch.randn_like(results["out"])
     without = scan_gradients(inputs, results["checkpoints"], grad_out, None)
-    zeros = scan_gradients(inputs, results["checkpoints"], grad_out, torch.zeros_like(results["last_state"]))
+    zeros = scan_gradients(
+        inputs, results["checkpoints"], grad_out, torch.zeros_like(results["last_state"])
+    )
     assert all(map(torch.equal, without, zeros))
 
 

@@ -1,11 +1,13 @@
-"""Run the Triton kernels in Triton's interpreter and compare them with the float64 oracle, a line of JSON a case.
+"""Run the Triton kernels in Triton's interpreter and compare them with the float64 oracle, a line
+of JSON a case.
 
-The interpreter takes milliseconds for every step of every program, so the cases are small: what they are about is one
-way through a kernel each. It must be switched on before Triton is imported, hence in a process of its own:
+The interpreter takes milliseconds for every step of every program, so the cases are small: what
+they are about is one way through a kernel each. It must be switched on before Triton is imported,
+hence in a process of its own:
 
-    cd tests
-    TRITON_INTERPRET=1 python -m ops.triton_interpreted           the cases below
-    TRITON_INTERPRET=1 python -m ops.triton_interpreted --all     and those of the other backends, for minutes
+    cd tests TRITON_INTERPRET=1 python -m ops.triton_interpreted           the cases below
+    TRITON_INTERPRET=1 python -m ops.triton_interpreted --all     and those of the other backends,
+    for minutes
 """
 
 import json
@@ -29,7 +31,7 @@ from ops.agreement import (
     assert_scan_agrees,
 )
 from rgbt_fusion import selective_scan
-from rgbt_fusion.ops import _triton
+from rgbt_fusion.ops.triton import backend as _triton
 
 FULL = ALL_OPTIONS | {"readout", "initial_state"}
 ONE_BY_ONE = ("D", "z", "delta_bias", "softplus", "readout", "initial_state")
@@ -43,12 +45,15 @@ class Run(NamedTuple):
     dtype: torch.dtype = FLOAT
     layout: str = "token"
     multiprocessors: int = 1
-    """Of the imaginary card: 0 makes programs plentiful (wide tiles, nothing loaded ahead, no chunks)."""
+    """Of the imaginary card: 0 makes programs plentiful (wide tiles, nothing loaded ahead, no
+chunks)."""
 
     def __str__(self) -> str:
         kind = "scan" if isinstance(self.case, ScanCase) else "conv"
         plenty = "" if self.multiprocessors else ", plenty"
-        return f"{kind}, {self.case}, {str(self.dtype).removeprefix('torch.')}, {self.layout}{plenty}"
+        return (
+            f"{kind}, {self.case}, {str(self.dtype).removeprefix('torch.')}, {self.layout}{plenty}"
+        )
 
     def check(self) -> None:
         """Raise if outputs or gradients differ from the oracle, or are not written."""
@@ -70,7 +75,9 @@ def _scans() -> Iterator[Run]:
     yield Run(scan("16 states", 4, 17, 16))
     yield Run(scan("64 states in three tiles", 3, 17, 64))
     yield Run(scan("two chunks, ordered", 66, 3, 4, order=(1, 1, 11)))
-    yield Run(scan("two whole blocks in segments of 64", 128, 2, 1, order=(1, 1, 2)), multiprocessors=0)
+    yield Run(
+        scan("two whole blocks in segments of 64", 128, 2, 1, order=(1, 1, 2)), multiprocessors=0
+    )
     yield Run(scan("wide tiles", 4, 64, 16), multiprocessors=0)
     yield Run(scan("wide tiles, the last not full", 5, 90, 16), multiprocessors=0)
     for option in ONE_BY_ONE:
@@ -79,7 +86,9 @@ def _scans() -> Iterator[Run]:
     yield Run(scan("groups of 5 channels", 5, 10, 5, groups=2))
     yield Run(scan("one channel a group", 4, 3, 8, groups=3))
     yield Run(scan("dt 1e-6 to 20", 9, 17, 8, dt=(1e-6, 20.0)))
-    yield Run(scan("dt 1e-6 to 20 without softplus", 9, 5, 8, dt=(1e-6, 20.0), options=frozenset({"D"})))
+    yield Run(
+        scan("dt 1e-6 to 20 without softplus", 9, 5, 8, dt=(1e-6, 20.0), options=frozenset({"D"}))
+    )
     yield Run(scan("growing states", 9, 5, 8, growing=True))
 
 
@@ -92,7 +101,11 @@ def _orders() -> Iterator[Run]:
     yield Run(three._replace(name="segments of 3", length=9, order=(1, 1, 3)))
     merged = three._replace(merge=True, shared=frozenset({"u", "z"}))
     yield Run(merged._replace(name="segments of 4, merged", batch=2, order=(3, 2, 2)))
-    yield Run(three._replace(name="order alone makes directions", order=(3, 1, 2), shared=TOKENS | PARAMETERS))
+    yield Run(
+        three._replace(
+            name="order alone makes directions", order=(3, 1, 2), shared=TOKENS | PARAMETERS
+        )
+    )
 
 
 def _layouts_and_types() -> Iterator[Run]:
@@ -114,7 +127,9 @@ def _convolutions() -> Iterator[Run]:
     yield Run(ConvCase("stretches", 65, 5, batch=1), multiprocessors=0)
     yield Run(ConvCase("shared weights", 8, 5, directions=3, shared=frozenset({"weight", "bias"})))
     yield Run(ConvCase("segments shorter than the taps", 8, 5, order=(1, 2, 4)))
-    yield Run(ConvCase("segments of 4", 24, 5, directions=3, order=(3, 2, 6), shared=frozenset({"x"})))
+    yield Run(
+        ConvCase("segments of 4", 24, 5, directions=3, order=(3, 2, 6), shared=frozenset({"x"}))
+    )
     for dtype in (BRAIN, HALF):
         yield Run(ConvCase("two samples", 9, 17), dtype)
     for layout in LAYOUTS[1:]:
@@ -124,16 +139,24 @@ def _convolutions() -> Iterator[Run]:
 def _others() -> Iterator[Run]:
     """Cases of the other backends that are not hopelessly long, in two layouts."""
     for layout in LAYOUTS[:2]:
-        yield from (Run(case, FLOAT, layout) for case in SCAN_CASES if case.length <= 72 and case.channels <= 24)
+        yield from (
+            Run(case, FLOAT, layout)
+            for case in SCAN_CASES
+            if case.length <= 72 and case.channels <= 24
+        )
         yield from (Run(case, FLOAT, layout) for case in CONV_CASES if case.length <= 132)
 
 
 def public_call() -> None:
-    """Raise unless the public function finds the backend and gives the gradients of the reference."""
+    """Raise unless the public function finds the backend and gives the gradients of the
+    reference."""
     random = torch.Generator().manual_seed(0)
     results = []
     inputs = [torch.randn(2, 3, 5, generator=random) for _ in range(2)]
-    inputs += [-torch.rand(3, 4, generator=random), *(torch.randn(2, 4, 5, generator=random) for _ in range(2))]
+    inputs += [
+        -torch.rand(3, 4, generator=random),
+        *(torch.randn(2, 4, 5, generator=random) for _ in range(2)),
+    ]
     for backend in ("triton", "reference"):
         leaves = [x.clone().requires_grad_() for x in inputs]
         out = selective_scan(*leaves, delta_softplus=True, backend=backend)
@@ -144,7 +167,13 @@ def public_call() -> None:
 
 def checks(everything: bool) -> dict[str, Callable[[], None]]:
     """What to run, by name."""
-    runs = [*_scans(), *_orders(), *_layouts_and_types(), *_convolutions(), *(_others() if everything else ())]
+    runs = [
+        *_scans(),
+        *_orders(),
+        *_layouts_and_types(),
+        *_convolutions(),
+        *(_others() if everything else ()),
+    ]
     return {"public call": public_call, **{str(run): run.check for run in runs}}
 
 

@@ -1,7 +1,8 @@
-"""Compile the Triton kernels without a GPU, exactly as the backend would launch them, and count their machine code.
+"""Compile the Triton kernels without a GPU, exactly as the backend would launch them, and count
+their machine code.
 
-A launch is recorded in place of being made, with tensors that have shapes but no memory; its arguments are specialised
-as Triton would and compiled for any card. The table of all cases:
+A launch is recorded in place of being made, with tensors that have shapes but no memory; its
+arguments are specialised as Triton would and compiled for any card. The table of all cases:
 
     python tests/ops/triton_offline.py            sm_80, sm_89, sm_90 and gfx942
     python tests/ops/triton_offline.py 90 100     the ones named
@@ -24,8 +25,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from rgbt_fusion.ops import _triton, _triton_conv, _triton_scan
-from rgbt_fusion.ops._inputs import (
+from rgbt_fusion.ops.inputs import (
     CHECKPOINT_STEPS,
     ConvGradients,
     ConvInputs,
@@ -33,10 +33,24 @@ from rgbt_fusion.ops._inputs import (
     ScanInputs,
     ScanResults,
 )
+from rgbt_fusion.ops.triton import (
+    backend as _triton,
+)
+from rgbt_fusion.ops.triton import (
+    conv_kernels as _triton_conv,
+)
+from rgbt_fusion.ops.triton import (
+    scan_kernels as _triton_scan,
+)
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 AMD = "gfx942"
-TYPES = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32", torch.int64: "*i64"}
+TYPES = {
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.float32: "*fp32",
+    torch.int64: "*i64",
+}
 OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion", "maxnreg")
 Card = int | str
 
@@ -48,7 +62,8 @@ class Launch(NamedTuple):
     arguments: dict[str, Any]
 
     def work(self, lanes: int) -> int:
-        """State-elements (of the convolution: channels times steps) that a lane computes in one turn of the loop."""
+        """State-elements (of the convolution: channels times steps) that a lane computes in one
+        turn of the loop."""
         a = self.arguments
         states, steps = (a["NP"], 4) if "NP" in a else (1, a["STEPS"])
         return a["TILE"] * states * steps // lanes
@@ -66,7 +81,8 @@ class Code(NamedTuple):
     """Every instruction that occurs."""
 
     def per_element(self, name: str | None = None) -> float:
-        """Instructions (called ``name``) in the loops per state-element: each is passed once by every element."""
+        """Instructions (called ``name``) in the loops per state-element: each is passed once by
+        every element."""
         return sum(loop.total() if name is None else loop[name] for loop in self.loops) / self.work
 
 
@@ -82,7 +98,9 @@ def recorded_launches(multiprocessors: int = 0, lanes: int = 32) -> Iterator[lis
         def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
             return lambda **arguments: launches.append(Launch(self.kernel, arguments))
 
-    with mock.patch.multiple(_triton, _multiprocessors=lambda _: multiprocessors, _lanes=lambda _: lanes):
+    with mock.patch.multiple(
+        _triton, _multiprocessors=lambda _: multiprocessors, _lanes=lambda _: lanes
+    ):
         patches = [
             mock.patch.object(module, name, Recorder(kernel))
             for module in (_triton_scan, _triton_conv)
@@ -99,7 +117,8 @@ def recorded_launches(multiprocessors: int = 0, lanes: int = 32) -> Iterator[lis
 
 
 class Case(NamedTuple):
-    """A call of the ops; the fields not given are those of the figures: bfloat16, N = 16, every option on."""
+    """A call of the ops; the fields not given are those of the figures: bfloat16, N = 16, every
+    option on."""
 
     dtype: torch.dtype = torch.bfloat16
     length: int = 3840
@@ -109,10 +128,12 @@ class Case(NamedTuple):
     readout: bool = False
     channel_major: bool = False
     multiprocessors: int = 8
-    """8: one warp after another, narrow; 0: enough programs for wide tiles; 100: few programs, so chunks."""
+    """8: one warp after another, narrow; 0: enough programs for wide tiles; 100: few programs, so
+chunks."""
 
     def scan_inputs(self) -> ScanInputs:
-        """Inputs as a Mamba block has them: u and z are halves of one projection, B and C slices of another."""
+        """Inputs as a Mamba block has them: u and z are halves of one projection, B and C slices of
+        another."""
         length, d, n = self.length, self.channels, self.state
         xz, projected = self.empty(1, 1, length, 2 * d), self.empty(1, 1, length, 96 + 2 * n)
         A = torch.empty(1, d, n, device="meta")
@@ -139,15 +160,22 @@ class Case(NamedTuple):
 
     def empty(self, *size: int) -> Tensor:
         if self.channel_major:
-            return torch.empty(*size[:2], size[3], size[2], dtype=self.dtype, device="meta").transpose(2, 3)
+            return torch.empty(
+                *size[:2], size[3], size[2], dtype=self.dtype, device="meta"
+            ).transpose(2, 3)
         return torch.empty(size, dtype=self.dtype, device="meta")
 
     def order(self) -> Tensor | None:
-        return torch.empty(1, 1, self.segments, dtype=torch.int64, device="meta") if self.segments else None
+        return (
+            torch.empty(1, 1, self.segments, dtype=torch.int64, device="meta")
+            if self.segments
+            else None
+        )
 
 
 def launches_of(case: Case, op: str, lanes: int = 32) -> dict[str, Launch]:
-    """Record what ``op`` ("scan forward", "scan backward", "conv forward", "conv backward") launches, by kernel."""
+    """Record what ``op`` ("scan forward", "scan backward", "conv forward", "conv backward")
+    launches, by kernel."""
     with recorded_launches(case.multiprocessors, lanes) as launches:
         if op.startswith("scan"):
             inputs = case.scan_inputs()
@@ -159,7 +187,9 @@ def launches_of(case: Case, op: str, lanes: int = 32) -> dict[str, Launch]:
                 _triton.scan_forward(inputs, ScanResults(out, last, checkpoints))
             else:
                 gradients = ScanGradients._make(
-                    None if getattr(inputs, name) is None else torch.empty_like(getattr(inputs, name))
+                    None
+                    if getattr(inputs, name) is None
+                    else torch.empty_like(getattr(inputs, name))
                     for name in ScanGradients._fields
                 )
                 _triton.scan_backward(inputs, checkpoints, out, None, gradients)
@@ -169,13 +199,16 @@ def launches_of(case: Case, op: str, lanes: int = 32) -> dict[str, Launch]:
             if op == "conv forward":
                 _triton.conv_forward(inputs, out)
             else:
-                gradients = ConvGradients(*(None if x is None else torch.empty_like(x) for x in inputs[:3]))
+                gradients = ConvGradients(
+                    *(None if x is None else torch.empty_like(x) for x in inputs[:3])
+                )
                 _triton.conv_backward(inputs, out, gradients)
     return {launch.kernel.__name__.removesuffix("_kernel"): launch for launch in launches}
 
 
 def compile_launch(launch: Launch, card: Card) -> Code:
-    """Compile a launch for an NVIDIA card (its compute capability, 90) or an AMD one (its name, "gfx942")."""
+    """Compile a launch for an NVIDIA card (its compute capability, 90) or an AMD one (its name,
+    "gfx942")."""
     arguments = dict(launch.arguments)
     options = {name: arguments.pop(name) for name in OPTIONS if name in arguments}
     amd = isinstance(card, str)
@@ -218,7 +251,9 @@ def _read_nvidia(cubin: bytes, work: int) -> Code:
     for line in listing.splitlines():
         if label := re.match(r"\s*(\.L\w+):", line):
             labels[label[1]] = len(names)
-        elif instruction := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\w*)(.*)", line):
+        elif instruction := re.match(
+            r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\w*)(.*)", line
+        ):
             if instruction[1] == "BRA" and (to := re.search(r"\((\.L\w+)\)", instruction[2])):
                 jumps.append((len(names), to[1]))
             names.append(instruction[1])
@@ -243,18 +278,31 @@ def _read_amd(listing: str, work: int) -> Code:
             raise ValueError(f"the listing does not report {name}")
         return int(found[1])
 
-    stack = entry("private_segment_fixed_size") + entry("vgpr_spill_count") + entry("sgpr_spill_count")
-    # Blocks after the end of the program that jump back are not loops; a loop has at least a quad of exponentials.
-    loops = [loop for loop in _innermost(names, labels, jumps) if any(name.startswith("v_exp") for name in loop)]
+    stack = (
+        entry("private_segment_fixed_size") + entry("vgpr_spill_count") + entry("sgpr_spill_count")
+    )
+    # Blocks after the end of the program that jump back are not loops; a loop has at least a quad
+    # of exponentials.
+    loops = [
+        loop
+        for loop in _innermost(names, labels, jumps)
+        if any(name.startswith("v_exp") for name in loop)
+    ]
     return Code(entry("vgpr_count"), stack, loops, work, set(names))
 
 
 def _run(tool: str, *arguments: str) -> str:
-    return subprocess.run([TOOLS / tool, *arguments], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [TOOLS / tool, *arguments], capture_output=True, text=True, check=True
+    ).stdout
 
 
-def _innermost(names: list[str], labels: dict[str, int], jumps: list[tuple[int, str]]) -> list[Counter[str]]:
-    loops = [(labels[label], at + 1) for at, label in jumps if label in labels and labels[label] < at]
+def _innermost(
+    names: list[str], labels: dict[str, int], jumps: list[tuple[int, str]]
+) -> list[Counter[str]]:
+    loops = [
+        (labels[label], at + 1) for at, label in jumps if label in labels and labels[label] < at
+    ]
     inner = [a for a in loops if not any(a[0] <= b[0] and b[1] <= a[1] and a != b for b in loops)]
     return [Counter(names[start:end]) for start, end in inner]
 
@@ -275,7 +323,9 @@ CASES = {
     "conv forward": Case(),
     "conv forward, ordered": Case(segments=12),
 }
-CASES |= {name.replace("forward", "backward"): case for name, case in CASES.items() if "wide" not in name}
+CASES |= {
+    name.replace("forward", "backward"): case for name, case in CASES.items() if "wide" not in name
+}
 
 
 def main(cards: list[Card]) -> None:
@@ -286,12 +336,12 @@ def main(cards: list[Card]) -> None:
     for name, case in CASES.items():
         for card in cards:
             op = " ".join(name.split(",")[0].split()[:2])
-            for kernel, launch in launches_of(case, op, 64 if isinstance(card, str) else 32).items():
+            for kernel, launch in launches_of(
+                case, op, 64 if isinstance(card, str) else 32
+            ).items():
                 code = compile_launch(launch, card)
                 shuffles, functions = code.per_element("SHFL"), code.per_element("MUFU")
-                figures = (
-                    f"{code.registers} | {code.stack} | {code.per_element():.2f} | {shuffles:.2f} | {functions:.2f}"
-                )
+                figures = f"{code.registers} | {code.stack} | {code.per_element():.2f} | {shuffles:.2f} | {functions:.2f}"
                 print(f"| {name} | {kernel} | {card} | {figures} |", flush=True)
 
 

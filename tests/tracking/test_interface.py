@@ -34,8 +34,14 @@ def test_the_annotation_is_the_first_box():
 
     assert tuple(first_box(Annotated())) == BOX
     assert next(follow(Recorder(), Annotated(scene(1))))[3] == BOX
-    for source in (scene(1), SimpleNamespace(truth=None), SimpleNamespace(truth=SimpleNamespace(rgb=np.zeros((0, 4))))):
-        with pytest.raises(ValueError, match="box_xywh_px must be given for a source without annotations"):
+    for source in (
+        scene(1),
+        SimpleNamespace(truth=None),
+        SimpleNamespace(truth=SimpleNamespace(rgb=np.zeros((0, 4)))),
+    ):
+        with pytest.raises(
+            ValueError, match="box_xywh_px must be given for a source without annotations"
+        ):
             follow(Recorder(), source)
 
 
@@ -53,6 +59,8 @@ def test_results_are_as_many_as_boxes_were_given():
     many = TrackResult.of(state, confidences, 0.5)
     assert many.box_xywh_px.shape == (2, 4)
     assert many.lost.tolist() == [True, False]
-    one = TrackResult.of(SimpleNamespace(boxes=boxes[:1], batched=False, frame=3), confidences[:1], 0.5)
+    one = TrackResult.of(
+        SimpleNamespace(boxes=boxes[:1], batched=False, frame=3), confidences[:1], 0.5
+    )
     assert (tuple(one.box_xywh_px), one.confidence, one.lost, one.frame) == (BOX, 0.2, True, 3)
     assert type(one.lost) is bool

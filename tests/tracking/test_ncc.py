@@ -1,4 +1,5 @@
-"""Correlation against OpenCV's and against the formula; the tracker on what moves, and on the recorded sequences."""
+"""Correlation against OpenCV's and against the formula; the tracker on what moves, and on the
+recorded sequences."""
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from tracking_material import BOX, scene
 
 def test_correlation_is_that_of_the_formula():
     generator = torch.Generator().manual_seed(0)
-    template, search = (torch.rand(size, generator=generator, dtype=torch.float64) * 255 for size in ((4, 5), (9, 12)))
+    template, search = (
+        torch.rand(size, generator=generator, dtype=torch.float64) * 255
+        for size in ((4, 5), (9, 12))
+    )
     found = correlation(template, search)
     assert found.shape == (6, 8)
     for y in range(6):
@@ -29,14 +33,18 @@ def test_correlation_is_that_of_opencv():
     search = np.random.default_rng(0).integers(0, 255, (90, 131)).astype(np.float32)
     template = search[20:50, 40:77].copy()
     expected = cv2.matchTemplate(search, template, cv2.TM_CCOEFF_NORMED)
-    np.testing.assert_allclose(correlation(torch.tensor(template), torch.tensor(search)), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        correlation(torch.tensor(template), torch.tensor(search)), expected, atol=1e-5
+    )
 
 
 def test_what_has_no_contrast_correlates_with_nothing():
     flat, textured = torch.full((4, 4), 7.3), torch.rand(10, 10)
     assert correlation(flat, textured).abs().max() == 0
     assert correlation(textured[:4, :4], torch.full((10, 10), 7.3)).abs().max() == 0
-    with pytest.raises(ShapeError, match=r"template must be at most as large as search \(4, 4\), got \(10, 10\)"):
+    with pytest.raises(
+        ShapeError, match=r"template must be at most as large as search \(4, 4\), got \(10, 10\)"
+    ):
         correlation(textured, flat)
 
 
@@ -46,7 +54,8 @@ def test_a_block_is_followed(dtype, without):
     # wider than the block, so that there is something to see in the template
     start = (BOX[0] - 4, BOX[1] - 4, BOX[2] + 8, BOX[3] + 8)
     frames = [
-        (None if without == "rgb" else rgb, None if without == "tir" else tir) for rgb, tir in scene(8, dtype=dtype)
+        (None if without == "rgb" else rgb, None if without == "tir" else tir)
+        for rgb, tir in scene(8, dtype=dtype)
     ]
     results = list(NCCTracker().track(frames, start))
     expected = [(start[0] + 3 * k, start[1] - 2 * k, *start[2:]) for k in range(8)]

@@ -1,4 +1,5 @@
-"""The tracker against OSTrack's loop written out, against one target at a time, and against a spot that can be seen."""
+"""The tracker against OSTrack's loop written out, against one target at a time, and against a spot
+that can be seen."""
 
 import math
 from types import SimpleNamespace
@@ -8,9 +9,11 @@ import pytest
 import torch
 
 from rgbt_fusion import ShapeError, Tracker
-from rgbt_fusion.models import ImagePair, create_model, list_models
-from rgbt_fusion.tracking.crop import IMAGENET_MEAN, IMAGENET_STD
+from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
+from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.models.presets import list_models
 from rgbt_fusion.tracking.tracker import hann_window
+from rgbt_fusion.weights.pretrained import create_model
 from tracking_material import BOX, BrightSpot, scene
 
 TINY = [name for name in list_models() if name.endswith("tiny_128")]
@@ -41,11 +44,14 @@ def ostrack_crop(image: np.ndarray, box, factor: float, size: int) -> torch.Tens
 
 
 def ostrack_step(model, template: ImagePair, rgb: np.ndarray, tir: np.ndarray, box) -> list[float]:
-    """OSTrack's track(), map_box_back() and clip_box(), as they are written there, for two modalities."""
+    """OSTrack's track(), map_box_back() and clip_box(), as they are written there, for two
+    modalities."""
     x, y, w, h = box
     side = math.ceil(math.sqrt(w * h) * 4.0)
     with torch.no_grad():
-        out = model(template, ImagePair(*(ostrack_crop(image, box, 4.0, 128) for image in (rgb, tir))))
+        out = model(
+            template, ImagePair(*(ostrack_crop(image, box, 4.0, 128) for image in (rgb, tir)))
+        )
     hann = 0.5 * (1 - np.cos(2 * np.pi * np.arange(1, 9) / 9))
     response = out.score_map[0, 0].double().numpy() * np.outer(hann, hann)
     row, column = np.unravel_index(response.argmax(), response.shape)
@@ -66,8 +72,12 @@ def test_boxes_are_those_of_ostracks_loop():
         # an untrained head finds boxes as large as the crop: make them the target's size
         model.box_head.conv5_size.bias.copy_(torch.tensor([-1.1, -1.5]))
     y, x = np.mgrid[:120, :160]
-    waves = [np.sin(x / 9 + number / 3) * np.cos(y / 13 - number / 5) * 120 + 125 for number in range(8)]
-    frames = [(np.stack([w, w / 2, 255 - w], axis=-1).astype(np.uint8), w.astype(np.uint8)) for w in waves]
+    waves = [
+        np.sin(x / 9 + number / 3) * np.cos(y / 13 - number / 5) * 120 + 125 for number in range(8)
+    ]
+    frames = [
+        (np.stack([w, w / 2, 255 - w], axis=-1).astype(np.uint8), w.astype(np.uint8)) for w in waves
+    ]
     template = ImagePair(*(ostrack_crop(image, BOX, 2.0, 64) for image in frames[0]))
     tracker = Tracker(model)
     tracker.init(*frames[0], BOX)
@@ -199,7 +209,9 @@ def test_boxes_stay_in_the_colour_image_when_only_the_other_camera_sees():
     small = [(rgb[:, :100], tir) for rgb, tir in frames]
     tracker = Tracker(BrightSpot(), tir_from_rgb=(0, 0))
     tracker.init(*small[0], BOX)
-    tracker.state = tracker.state.__class__(**{**vars(tracker.state), "boxes": np.array([(95.0, 50.0, 24.0, 16.0)])})
+    tracker.state = tracker.state.__class__(
+        **{**vars(tracker.state), "boxes": np.array([(95.0, 50.0, 24.0, 16.0)])}
+    )
     x, _, width, _ = tracker.update(None, np.roll(small[0][1], 30, axis=1)).box_xywh_px
     assert x + width <= 100
 
@@ -283,7 +295,9 @@ def test_a_source_with_annotations_needs_no_box():
     np.testing.assert_array_equal(
         boxes(Tracker(tiny()).track(Annotated(frames))), boxes(Tracker(tiny()).track(frames, BOX))
     )
-    with pytest.raises(ValueError, match="box_xywh_px must be given for a source without annotations"):
+    with pytest.raises(
+        ValueError, match="box_xywh_px must be given for a source without annotations"
+    ):
         Tracker(tiny()).track(frames)
 
 
@@ -293,7 +307,9 @@ def test_errors_say_what_was_wrong():
     with pytest.raises(RuntimeError, match="call init with the first frame"):
         tracker.update(rgb, tir)
     for box in ((1, 2, 3), [[BOX]], np.zeros((0, 4))):
-        with pytest.raises(ShapeError, match=r"box_xywh_px must have shape \(4,\) or \(N, 4\), got"):
+        with pytest.raises(
+            ShapeError, match=r"box_xywh_px must have shape \(4,\) or \(N, 4\), got"
+        ):
             tracker.init(rgb, tir, box)
     for box in ((1, 2, 0, 4), [BOX, (1, 2, math.nan, 4)]):
         with pytest.raises(ValueError, match="finite with width and height above 0"):
@@ -304,6 +320,11 @@ def test_errors_say_what_was_wrong():
         tracker.init(rgb, tir[:-1], BOX)
     with pytest.raises(TypeError, match="rgb must be a numpy array of uint8"):
         tracker.init(rgb.astype(np.float32), tir, BOX)
-    for setting, value in (("window_weight", 1.5), ("search_factor", 0.5), ("lost_threshold", -1), ("missing", "skip")):
+    for setting, value in (
+        ("window_weight", 1.5),
+        ("search_factor", 0.5),
+        ("lost_threshold", -1),
+        ("missing", "skip"),
+    ):
         with pytest.raises(ValueError, match=f"{setting} must be"):
             Tracker(BrightSpot(), **{setting: value})

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from rgbt_fusion.models import ImagePair
-from rgbt_fusion.tracking.crop import IMAGENET_MEAN, IMAGENET_STD
+from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
+from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.training.augmentation import (
     Appearance,
     draw_appearance,
@@ -23,11 +23,15 @@ def normalised(image: torch.Tensor) -> torch.Tensor:
     return (image - MEAN) / STD
 
 
-def marked(box_cxcywh_unit: tuple[float, float, float, float], size: int = 100) -> tuple[ImagePair, torch.Tensor]:
+def marked(
+    box_cxcywh_unit: tuple[float, float, float, float], size: int = 100
+) -> tuple[ImagePair, torch.Tensor]:
     """A black pair with a white rectangle, and the rectangle's box."""
     cx, cy, w, h = box_cxcywh_unit
     image = torch.zeros(1, 3, size, size)
-    rows, columns = (slice(round((c - s / 2) * size), round((c + s / 2) * size)) for c, s in ((cy, h), (cx, w)))
+    rows, columns = (
+        slice(round((c - s / 2) * size), round((c + s / 2) * size)) for c, s in ((cy, h), (cx, w))
+    )
     image[:, :, rows, columns] = 1
     return ImagePair(normalised(image), normalised(image)), torch.tensor([box_cxcywh_unit])
 
@@ -55,7 +59,9 @@ def test_a_rotation_takes_the_box_along(degrees):
     for image in turned:
         assert torch.allclose(box_of_white(image), around, atol=0.03)
     # what comes in from outside is black, as outside the image
-    assert turned.rgb[0, 0, 0, 0] == pytest.approx(float(normalised(torch.zeros(1, 3, 1, 1))[0, 0, 0, 0]), abs=1e-4)
+    assert turned.rgb[0, 0, 0, 0] == pytest.approx(
+        float(normalised(torch.zeros(1, 3, 1, 1))[0, 0, 0, 0]), abs=1e-4
+    )
 
 
 def test_brightness_and_contrast_act_on_both_modalities_alike():
@@ -72,7 +78,8 @@ def test_brightness_and_contrast_act_on_both_modalities_alike():
 
 def test_grey_has_no_colour_and_its_brightness():
     images = ImagePair(
-        normalised(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)), torch.ones(1, 3, 4, 4)
+        normalised(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)),
+        torch.ones(1, 3, 4, 4),
     )
     grey = vary_pair(images, Appearance(1.0, 1.0, False), grey=True).rgb * STD + MEAN
     assert torch.allclose(grey, torch.full_like(grey, 0.299), atol=1e-6)
@@ -110,7 +117,9 @@ def test_appearances_are_in_their_ranges():
 def test_the_target_stays_inside_the_jittered_crop():
     box, factor = np.array([50.0, 40, 20, 30]), 4.0
     config = AugmentationConfig()
-    boxes = np.array([jitter_box(box, config, np.random.default_rng(seed), factor=factor) for seed in range(400)])
+    boxes = np.array(
+        [jitter_box(box, config, np.random.default_rng(seed), factor=factor) for seed in range(400)]
+    )
     root = np.sqrt(boxes[:, 2] * boxes[:, 3])
     offset = boxes[:, :2] + boxes[:, 2:] / 2 - (60, 55)
     share = np.abs(offset) / (factor * root)[:, None]

@@ -32,14 +32,19 @@ def test_a_failure_to_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(TrainingError, match=r"cannot be written: No space left on device; the last one is of step 3"):
+    with pytest.raises(
+        TrainingError,
+        match=r"cannot be written: No space left on device; the last one is of step 3",
+    ):
         write_checkpoint(path, {"step": 4})
     assert read_checkpoint(path)["step"] == 3
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_a_folder_that_is_gone_is_named(tmp_path):
-    with pytest.raises(TrainingError, match="cannot be written: No such file or directory; there is none yet"):
+    with pytest.raises(
+        TrainingError, match="cannot be written: No such file or directory; there is none yet"
+    ):
         write_checkpoint(tmp_path / "absent" / "checkpoint.pt", {"step": 1})
 
 
@@ -63,7 +68,8 @@ def test_another_training_is_not_gone_on_with(tmp_path):
     check_same_training(CONFIG, table, tmp_path)
     other = replace(CONFIG, optimiser=OptimiserConfig(learning_rate=1.0))
     with pytest.raises(
-        TrainingError, match=r"optimiser.learning_rate must be 0.0001, .* got 1.0; choose another folder"
+        TrainingError,
+        match=r"optimiser.learning_rate must be 0.0001, .* got 1.0; choose another folder",
     ):
         check_same_training(other, table, tmp_path)
     with pytest.raises(TrainingError, match=r"overrides.depth must be None, .* got 2"):

@@ -5,17 +5,25 @@ import torch
 from safetensors.torch import load_file
 
 from one_training import PLAIN_DATA, SMALL
-from rgbt_fusion.models import create_model
-from rgbt_fusion.models.checkpoints import save_checkpoint
 from rgbt_fusion.models.interface import LayerTokens
 from rgbt_fusion.training import DistillConfig, config_from_table, distill
 from rgbt_fusion.training.checkpoints import read_checkpoint
 from rgbt_fusion.training.distillation import DistillationObjective, match_tokens
 from rgbt_fusion.training.distributed import Processes
 from rgbt_fusion.training.samples import Sampler, open_clips
+from rgbt_fusion.weights.checkpoints import save_checkpoint
+from rgbt_fusion.weights.pretrained import create_model
 
 CPU, ALONE = torch.device("cpu"), Processes(0, 1)
-KINDS = ("ostrack", "two_stream", "ainet", "tpmri", "mutual_prompt_teacher", "one_stream_student", "compensation")
+KINDS = (
+    "ostrack",
+    "two_stream",
+    "ainet",
+    "tpmri",
+    "mutual_prompt_teacher",
+    "one_stream_student",
+    "compensation",
+)
 DEEPER = SMALL | {"dim": 32, "depth": 2, "num_heads": 2}
 
 
@@ -105,7 +113,8 @@ def test_what_the_teacher_dropped_is_not_compared():
 
 
 @pytest.mark.parametrize(
-    ("changes", "absent"), [({"feature_weight": 0.0}, "feature"), ({"response_weight": 0.0}, "response")]
+    ("changes", "absent"),
+    [({"feature_weight": 0.0}, "feature"), ({"response_weight": 0.0}, "response")],
 )
 def test_a_term_can_be_left_out(tmp_path, changes, absent):
     master = create_model("mutual_prompt_teacher_tiny_128", **DEEPER)
@@ -128,33 +137,44 @@ def test_a_distillation_goes_on_where_it_was(tmp_path):
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        distill(settings, teacher=teacher, out=tmp_path / "cut", device="cpu", on_progress=interrupt)
+        distill(
+            settings, teacher=teacher, out=tmp_path / "cut", device="cpu", on_progress=interrupt
+        )
     assert read_checkpoint(tmp_path / "cut" / "checkpoint.pt")["step"] == 2
     cut = distill(settings, teacher=teacher, out=tmp_path / "cut", device="cpu")
     one, other = load_file(whole.model), load_file(cut.model)
     for name, value in one.items():
         assert torch.allclose(other[name], value, atol=1e-6), name
     state = read_checkpoint(tmp_path / "cut" / "checkpoint.pt")["objective"]
-    assert any("projections" in name for name in state), "the widths differ: what joins them is trained and saved"
+    assert any("projections" in name for name in state), (
+        "the widths differ: what joins them is trained and saved"
+    )
     assert not any("teacher" in name for name in state)
 
 
 def test_a_teacher_of_lower_precision_answers_nearly_the_same():
     torch.manual_seed(0)
     model, master = (
-        create_model(f"{name}_tiny_128", **SMALL) for name in ("one_stream_student", "mutual_prompt_teacher")
+        create_model(f"{name}_tiny_128", **SMALL)
+        for name in ("one_stream_student", "mutual_prompt_teacher")
     )
     terms = {}
     for precision in ("float32", "bfloat16"):
         settings = config(teacher_precision=precision, layers="all")
-        terms[precision] = DistillationObjective(model, master, settings, ALONE, CPU).eval()(batch_of(settings))
-    assert terms["bfloat16"]["feature"].item() == pytest.approx(terms["float32"]["feature"].item(), rel=0.05)
+        terms[precision] = DistillationObjective(model, master, settings, ALONE, CPU).eval()(
+            batch_of(settings)
+        )
+    assert terms["bfloat16"]["feature"].item() == pytest.approx(
+        terms["float32"]["feature"].item(), rel=0.05
+    )
     assert terms["bfloat16"]["feature"].item() != terms["float32"]["feature"].item()
 
 
 def test_a_teacher_of_other_crops_is_refused(tmp_path):
     master = create_model("ainet_tiny_128", **(SMALL | {"search_size": 96}))
-    with pytest.raises(ValueError, match="teacher must take crops as the student does, search_size = 64, got 96"):
+    with pytest.raises(
+        ValueError, match="teacher must take crops as the student does, search_size = 64, got 96"
+    ):
         distill(config(), teacher=master, out=tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
 

@@ -21,9 +21,21 @@ from rgbt_fusion.training.distributed import (
 
 
 def run_two_processes(folder, changes) -> None:
-    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     done = subprocess.run(
-        [*command, one_training.__file__, str(folder), json.dumps(changes)], capture_output=True, text=True, check=False
+        [*command, one_training.__file__, str(folder), json.dumps(changes)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -37,17 +49,23 @@ def test_two_processes_train_as_one_does(tmp_path, model):
         "batch_size": 4,
         "precision": "float64",
         "checkpoint_every": 20,
-        # the samples of one half have no target inside the crop now and then: the positives must be counted together
+        # the samples of one half have no target inside the crop now and then: the positives must be
+        # counted together
         "augmentation": {"centre_jitter": 3.9, "scale_jitter": 0.5},
     }
     run_two_processes(tmp_path / "two", changes)
     train(small_training(**changes), out=tmp_path / "one", device="cpu")
-    ours, theirs = (read_checkpoint(tmp_path / which / "checkpoint.pt")["objective"] for which in ("two", "one"))
+    ours, theirs = (
+        read_checkpoint(tmp_path / which / "checkpoint.pt")["objective"] for which in ("two", "one")
+    )
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
         assert torch.allclose(ours[name].double(), value.double(), rtol=0, atol=1e-5), name
     first, last = (
-        [float(line.split(",")[1]) for line in (tmp_path / which / "log.csv").read_text().splitlines()[1:]]
+        [
+            float(line.split(",")[1])
+            for line in (tmp_path / which / "log.csv").read_text().splitlines()[1:]
+        ]
         for which in ("one", "two")
     )
     assert first == pytest.approx(last, abs=1e-4)
@@ -69,7 +87,9 @@ def test_one_process_needs_no_others():
 
 @pytest.fixture
 def group_of_one(tmp_path):
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1
+    )
     yield
     torch.distributed.destroy_process_group()
 
@@ -96,4 +116,6 @@ def test_a_shared_batch_norm_is_a_batch_norm(group_of_one):
     reference.eval()
     model.eval()
     assert torch.allclose(model(x), reference(x))
-    assert torch.autograd.gradcheck(model.train(), torch.randn(2, 3, 2, 2, dtype=torch.float64, requires_grad=True))
+    assert torch.autograd.gradcheck(
+        model.train(), torch.randn(2, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    )

@@ -28,7 +28,11 @@ def test_lines_beyond_the_checkpoint_are_written_again(tmp_path):
         file.write("4")  # a line that a kill cut off
     log = Log(tmp_path, ("loss",), 20)
     log.add(30, {"loss": 31})
-    assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [("10", "10"), ("20", "20"), ("30", "31")]
+    assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [
+        ("10", "10"),
+        ("20", "20"),
+        ("30", "31"),
+    ]
 
 
 def test_a_new_training_starts_a_new_table(tmp_path):
@@ -41,7 +45,10 @@ def test_a_table_that_cannot_be_written_is_named(tmp_path):
     log = Log(tmp_path, ("loss",), 0)
     (tmp_path / "log.csv").unlink()
     (tmp_path / "log.csv").mkdir()
-    with pytest.raises(TrainingError, match=r"log.csv cannot be written: Is a directory; the last checkpoint is whole"):
+    with pytest.raises(
+        TrainingError,
+        match=r"log.csv cannot be written: Is a directory; the last checkpoint is whole",
+    ):
         log.add(1, {"loss": 1})
 
 

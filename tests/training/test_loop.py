@@ -1,4 +1,5 @@
-"""The loop: what it leaves, what it refuses before it writes, and how it ends when something breaks."""
+"""The loop: what it leaves, what it refuses before it writes, and how it ends when something
+breaks."""
 
 import json
 from dataclasses import replace
@@ -8,13 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from one_training import SMALL, small_training
-from rgbt_fusion.data.annotations import DataError
-from rgbt_fusion.models import create_model
-from rgbt_fusion.models.checkpoints import CheckpointError, load_model, save_checkpoint
+from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.training import TrainConfig, TrainingError, config_from_table, train
 from rgbt_fusion.training.checkpoints import read_checkpoint
 from rgbt_fusion.training.loop import pick_device
 from rgbt_fusion.training.objective import LocalizationObjective
+from rgbt_fusion.weights.checkpoints import CheckpointError, load_model, save_checkpoint
+from rgbt_fusion.weights.pretrained import create_model
 
 
 def test_a_training_leaves_a_model_a_log_and_its_settings(tmp_path):
@@ -28,11 +29,21 @@ def test_a_training_leaves_a_model_a_log_and_its_settings(tmp_path):
         "model.safetensors",
     ]
     assert load_model(result.model).configuration["settings"]["dim"] == 16
-    assert config_from_table(TrainConfig, json.loads((tmp_path / "config.json").read_text())) == config
+    assert (
+        config_from_table(TrainConfig, json.loads((tmp_path / "config.json").read_text())) == config
+    )
     assert [progress.step for progress in seen] == [2, 4]
     assert seen[-1].seconds_left == 0
     assert result.values == seen[-1].values
-    assert {"loss", "focal", "giou", "l1", "iou", "gradient_norm", "learning_rate"} <= result.values.keys()
+    assert {
+        "loss",
+        "focal",
+        "giou",
+        "l1",
+        "iou",
+        "gradient_norm",
+        "learning_rate",
+    } <= result.values.keys()
     assert len(result.log.read_text().splitlines()) == 3
 
 
@@ -64,20 +75,30 @@ def test_frozen_parts_stay_as_they_were(tmp_path):
     start = create_model("ostrack_tiny_128", **SMALL)
     save_checkpoint(start, tmp_path / "start.safetensors")
     config = small_training(steps=2, frozen=["backbone."], optimiser={})
-    result = train(config, out=tmp_path / "run", start_from=tmp_path / "start.safetensors", device="cpu")
+    result = train(
+        config, out=tmp_path / "run", start_from=tmp_path / "start.safetensors", device="cpu"
+    )
     trained = load_file(result.model)
     for name, value in start.state_dict().items():
         if name.startswith("backbone."):
             assert torch.equal(trained[name], value), name
-    assert not torch.equal(trained["box_head.conv5_ctr.weight"], start.state_dict()["box_head.conv5_ctr.weight"])
+    assert not torch.equal(
+        trained["box_head.conv5_ctr.weight"], start.state_dict()["box_head.conv5_ctr.weight"]
+    )
 
 
 def test_a_fusion_model_starts_from_a_backbone_trained_before(tmp_path):
     save_checkpoint(create_model("ostrack_tiny_128", **SMALL), tmp_path / "start.safetensors")
-    config = small_training(steps=1, model="ainet_tiny_128", frozen=["backbone."], start_share=0.1, optimiser={})
-    result = train(config, out=tmp_path / "run", start_from=tmp_path / "start.safetensors", device="cpu")
+    config = small_training(
+        steps=1, model="ainet_tiny_128", frozen=["backbone."], start_share=0.1, optimiser={}
+    )
+    result = train(
+        config, out=tmp_path / "run", start_from=tmp_path / "start.safetensors", device="cpu"
+    )
     name = "backbone.blocks.0.attn.qkv.weight"
-    assert torch.equal(load_file(result.model)[name], load_file(tmp_path / "start.safetensors")[name])
+    assert torch.equal(
+        load_file(result.model)[name], load_file(tmp_path / "start.safetensors")[name]
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,9 +121,12 @@ def test_every_way_of_training_takes_a_step(tmp_path, changes):
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
-    config = small_training(steps=30, optimiser={"learning_rate": 1e30, "clip_norm": 0.0}, checkpoint_every=1)
+    config = small_training(
+        steps=30, optimiser={"learning_rate": 1e30, "clip_norm": 0.0}, checkpoint_every=1
+    )
     with pytest.raises(
-        TrainingError, match=r"the (loss|gradient) of step \d+ is (nan|inf): lower optimiser.learning_rate"
+        TrainingError,
+        match=r"the (loss|gradient) of step \d+ is (nan|inf): lower optimiser.learning_rate",
     ) as error:
         train(config, out=tmp_path, device="cpu")
     content = read_checkpoint(tmp_path / "checkpoint.pt")
@@ -126,15 +150,19 @@ def test_a_loss_that_was_never_finite_leaves_no_checkpoint(tmp_path, monkeypatch
     monkeypatch.setattr(
         LocalizationObjective,
         "forward",
-        lambda self, batch, ratio: dict.fromkeys(self.names, next(self.parameters()).sum() * float("nan")),
+        lambda self, batch, ratio: dict.fromkeys(
+            self.names, next(self.parameters()).sum() * float("nan")
+        ),
     )
-    with pytest.raises(TrainingError, match=r"the loss of step 1 is nan: .*there is no checkpoint yet"):
+    with pytest.raises(
+        TrainingError, match=r"the loss of step 1 is nan: .*there is no checkpoint yet"
+    ):
         train(small_training(steps=3), out=tmp_path, device="cpu")
 
 
 def test_an_unreadable_image_ends_the_training_with_its_name(tmp_path):
     pytest.importorskip("cv2", reason="OpenCV is not installed")
-    from data.test_pairs import write_lasher
+    from data.test_clips import write_lasher
 
     root = write_lasher(tmp_path / "data", frames=3)
     data = {"layout": "lasher", "workers": 1}
@@ -148,26 +176,60 @@ def test_an_unreadable_image_ends_the_training_with_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "arguments", "error", "message"),
     [
-        ({"overrides": {"colour": "red"}}, {}, ValueError, "overrides must fit the model: .*colour"),
-        ({"overrides": {"dim": 10, "num_heads": 3}}, {}, ValueError, "dim must be divisible by num_heads"),
-        ({"frozen": ["tail."]}, {}, ValueError, "frozen must hold beginnings of parameter names, got 'tail.'"),
-        ({"precision": "float16"}, {}, ValueError, "precision must be .* on the cpu, got 'float16'"),
-        ({}, {"data": "absent"}, ValueError, "data must be 'synthetic', as data.layout says, got 'absent'"),
+        (
+            {"overrides": {"colour": "red"}},
+            {},
+            ValueError,
+            "overrides must fit the model: .*colour",
+        ),
+        (
+            {"overrides": {"dim": 10, "num_heads": 3}},
+            {},
+            ValueError,
+            "dim must be divisible by num_heads",
+        ),
+        (
+            {"frozen": ["tail."]},
+            {},
+            ValueError,
+            "frozen must hold beginnings of parameter names, got 'tail.'",
+        ),
+        (
+            {"precision": "float16"},
+            {},
+            ValueError,
+            "precision must be .* on the cpu, got 'float16'",
+        ),
+        (
+            {},
+            {"data": "absent"},
+            ValueError,
+            "data must be 'synthetic', as data.layout says, got 'absent'",
+        ),
         ({"data": {"layout": "lasher"}}, {"data": "absent"}, DataError, "absent"),
         ({}, {"start_from": "absent.pth"}, FileNotFoundError, "absent.pth"),
         ({}, {"device": "tpu"}, ValueError, "device must be cpu, cuda or cuda:N, got 'tpu'"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_written(tmp_path, changes, arguments, error, message):
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    tmp_path, changes, arguments, error, message
+):
     with pytest.raises(error, match=message):
         train(small_training(**changes), out=tmp_path / "run", **({"device": "cpu"} | arguments))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_start_of_another_kind_is_refused(tmp_path):
-    save_checkpoint(create_model("ostrack_tiny_128", **(SMALL | {"dim": 32})), tmp_path / "start.safetensors")
+    save_checkpoint(
+        create_model("ostrack_tiny_128", **(SMALL | {"dim": 32})), tmp_path / "start.safetensors"
+    )
     with pytest.raises(CheckpointError, match="dim is 32 in the file and 16 in the model"):
-        train(small_training(), out=tmp_path / "run", start_from=tmp_path / "start.safetensors", device="cpu")
+        train(
+            small_training(),
+            out=tmp_path / "run",
+            start_from=tmp_path / "start.safetensors",
+            device="cpu",
+        )
 
 
 def test_a_place_that_is_no_folder_is_refused(tmp_path):
@@ -187,6 +249,8 @@ def test_a_card_that_is_not_there_is_refused():
 def test_a_longer_log_interval_changes_no_weight(tmp_path):
     config = small_training(steps=4)
     one = train(config, out=tmp_path / "one", device="cpu")
-    other = train(replace(config, log_every=3, checkpoint_every=3), out=tmp_path / "other", device="cpu")
+    other = train(
+        replace(config, log_every=3, checkpoint_every=3), out=tmp_path / "other", device="cpu"
+    )
     first, second = load_file(one.model), load_file(other.model)
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -5,10 +5,10 @@ import torch
 
 from one_training import SMALL, small_training
 from rgbt_fusion.losses.localization import LocalizationLoss
-from rgbt_fusion.models import create_model
 from rgbt_fusion.training.distributed import Processes
 from rgbt_fusion.training.objective import LocalizationObjective, mean_iou, shared_positives
 from rgbt_fusion.training.samples import Batch, Sampler, open_clips
+from rgbt_fusion.weights.pretrained import create_model
 
 ALONE = Processes(0, 1)
 
@@ -33,7 +33,9 @@ def test_the_terms_are_those_of_the_loss():
 def test_weights_are_the_configs():
     batch = make_batch()
     config = small_training(loss={"focal_weight": 0.0, "giou_weight": 0.0, "l1_weight": 3.0})
-    terms = LocalizationObjective(create_model("ostrack_tiny_128", **SMALL).eval(), config.loss, ALONE)(batch)
+    terms = LocalizationObjective(
+        create_model("ostrack_tiny_128", **SMALL).eval(), config.loss, ALONE
+    )(batch)
     assert torch.allclose(terms["loss"], 3 * terms["l1"])
 
 
@@ -48,7 +50,9 @@ def test_a_state_is_handed_from_frame_to_frame():
             calls.append((state, keep_ratio))
             return model(template, search)._replace(state=len(calls))
 
-    LocalizationObjective(Remembering(), small_training().loss, ALONE)(make_batch(clip_length=3), 0.8)
+    LocalizationObjective(Remembering(), small_training().loss, ALONE)(
+        make_batch(clip_length=3), 0.8
+    )
     assert calls == [(None, 0.8), (1, 0.8), (2, 0.8)]
 
 
@@ -59,7 +63,8 @@ def test_a_memory_learns_from_clips_of_two_frames():
         model = create_model("tpmri_tiny_128", **SMALL)
         objective = LocalizationObjective(model, small_training().loss, ALONE)
         objective(make_batch(clip_length=length))["loss"].backward()
-        # what fc1 reads: the responses of RGB and TIR, then difference and weight of the previous frame
+        # what fc1 reads: the responses of RGB and TIR, then difference and weight of the previous
+        # frame
         difference = model.tmr.fc1.weight.grad[:, 2]
         assert bool(difference.any()) == (length == 2)
 

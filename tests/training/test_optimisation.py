@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from rgbt_fusion.models import create_model
 from rgbt_fusion.training.config import OptimiserConfig
 from rgbt_fusion.training.optimisation import (
     WeightAverage,
@@ -13,6 +12,7 @@ from rgbt_fusion.training.optimisation import (
     make_optimiser,
     set_learning_rate,
 )
+from rgbt_fusion.weights.pretrained import create_model
 
 
 def tiny(name: str = "tpmri_tiny_128"):
@@ -21,14 +21,18 @@ def tiny(name: str = "tpmri_tiny_128"):
 
 def test_the_encoder_learns_at_a_rate_of_its_own():
     model = tiny()
-    optimiser = make_optimiser(model, OptimiserConfig(learning_rate=1e-3, backbone_factor=0.1, weight_decay=0.01))
+    optimiser = make_optimiser(
+        model, OptimiserConfig(learning_rate=1e-3, backbone_factor=0.1, weight_decay=0.01)
+    )
     encoder, rest = optimiser.param_groups
     assert (encoder["lr"], rest["lr"]) == pytest.approx((1e-4, 1e-3))
     assert encoder["weight_decay"] == rest["weight_decay"] == 0.01
     inside = {id(parameter) for parameter in encoder["params"]}
     expected = {*model.backbone.parameters(), *model.patch_embed_tir.parameters()}
     assert inside == {id(parameter) for parameter in expected if parameter.requires_grad}
-    assert len(inside) + len(rest["params"]) == sum(parameter.requires_grad for parameter in model.parameters())
+    assert len(inside) + len(rest["params"]) == sum(
+        parameter.requires_grad for parameter in model.parameters()
+    )
     assert set_learning_rate(optimiser, 0.5) == pytest.approx(5e-4)
     assert encoder["lr"] == pytest.approx(5e-5)
 
@@ -37,7 +41,9 @@ def test_what_is_frozen_is_not_optimised():
     model = tiny()
     freeze(model, ["backbone.", "patch_embed_tir."])
     assert len(make_optimiser(model, OptimiserConfig()).param_groups) == 1
-    with pytest.raises(ValueError, match="frozen must hold beginnings of parameter names, got 'nonsense'"):
+    with pytest.raises(
+        ValueError, match="frozen must hold beginnings of parameter names, got 'nonsense'"
+    ):
         freeze(model, ["nonsense"])
     freeze(model, [""])
     with pytest.raises(ValueError, match="frozen must leave a parameter to train"):
@@ -46,7 +52,9 @@ def test_what_is_frozen_is_not_optimised():
 
 def test_a_warm_up_rises_evenly_from_above_0():
     config = OptimiserConfig(schedule="constant", warmup_steps=5)
-    assert [learning_rate_factor(step, 50, config) for step in range(7)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1, 1])
+    assert [learning_rate_factor(step, 50, config) for step in range(7)] == pytest.approx(
+        [0.2, 0.4, 0.6, 0.8, 1, 1, 1]
+    )
 
 
 def test_a_step_falls_to_a_tenth():

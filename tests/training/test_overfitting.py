@@ -1,17 +1,23 @@
-"""Sixteen pairs learnt by heart, by every preset: a layer that is dead, or in the way, shows here."""
+"""Sixteen pairs learnt by heart, by every preset: a layer that is dead, or in the way, shows
+here."""
 
 import json
 
 import pytest
 import torch
 
-from rgbt_fusion.models import create_model, list_models
+from rgbt_fusion.models.presets import list_models
 from rgbt_fusion.training import DataConfig, OptimiserConfig, TrainConfig
 from rgbt_fusion.training.distributed import Processes
 from rgbt_fusion.training.loop import build_model
 from rgbt_fusion.training.objective import LocalizationObjective
-from rgbt_fusion.training.optimisation import learning_rate_factor, make_optimiser, set_learning_rate
+from rgbt_fusion.training.optimisation import (
+    learning_rate_factor,
+    make_optimiser,
+    set_learning_rate,
+)
 from rgbt_fusion.training.samples import Sampler, open_clips
+from rgbt_fusion.weights.pretrained import create_model
 
 STEPS = 200
 NARROW = {
@@ -27,7 +33,8 @@ NARROW = {
 
 
 def distinct_presets() -> dict[str, str]:
-    """The presets that still differ at one size, and for every other one the preset that it is equal to."""
+    """The presets that still differ at one size, and for every other one the preset that it is
+    equal to."""
     first: dict[str, str] = {}
     equal = {}
     with torch.device("meta"):
@@ -48,13 +55,18 @@ def test_no_family_is_left_out():
     }
 
 
-# on one thread: networks this small gain nothing from a second, and lose much where another process has the core
+# on one thread: networks this small gain nothing from a second, and lose much where another process
+# has the core
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", PRESETS)
 def test_sixteen_pairs_are_learnt_by_heart(name):
     optimiser = OptimiserConfig(
-        learning_rate=2e-3, backbone_factor=1.0, weight_decay=0.0, schedule="cosine", warmup_steps=10
+        learning_rate=2e-3,
+        backbone_factor=1.0,
+        weight_decay=0.0,
+        schedule="cosine",
+        warmup_steps=10,
     )
     data = DataConfig(sequences=20, challenges=("none",))
     config = TrainConfig(model=name, overrides=NARROW, data=data, optimiser=optimiser, steps=STEPS)

@@ -1,4 +1,5 @@
-"""Interrupted trainings: whatever ends one, the same call goes on and ends with the same weights."""
+"""Interrupted trainings: whatever ends one, the same call goes on and ends with the same
+weights."""
 
 import json
 import os
@@ -30,7 +31,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     content = read_checkpoint(folder / "checkpoint.pt")
     assert content is not None
     assert content["step"] == STEPS
-    return content["objective"] | {f"average {name}": value for name, value in content["average"].items()}
+    return content["objective"] | {
+        f"average {name}": value for name, value in content["average"].items()
+    }
 
 
 def kill_at(process: subprocess.Popen, log: Path, line: int, delay: float) -> bool:
@@ -62,9 +65,13 @@ def test_a_killed_training_ends_with_the_very_weights(tmp_path):
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
         assert torch.equal(ours[name], value), name
-    logs = [(tmp_path / which / "log.csv").read_text().splitlines() for which in ("killed", "whole")]
+    logs = [
+        (tmp_path / which / "log.csv").read_text().splitlines() for which in ("killed", "whole")
+    ]
     # all but the throughput
-    assert [line.rsplit(",", 1)[0] for line in logs[0]] == [line.rsplit(",", 1)[0] for line in logs[1]]
+    assert [line.rsplit(",", 1)[0] for line in logs[0]] == [
+        line.rsplit(",", 1)[0] for line in logs[1]
+    ]
 
 
 def test_a_full_disk_ends_a_training_with_a_checkpoint_to_go_on_from(tmp_path):
@@ -90,6 +97,8 @@ def test_a_finished_training_is_left_alone(tmp_path):
 def test_the_folder_of_another_training_is_refused(tmp_path):
     train(small_training(steps=2), out=tmp_path, device="cpu")
     before = sorted((path.name, path.stat().st_mtime_ns) for path in tmp_path.iterdir())
-    with pytest.raises(ValueError, match=r"seed must be 0, as in the training that .* belongs to, got 1"):
+    with pytest.raises(
+        ValueError, match=r"seed must be 0, as in the training that .* belongs to, got 1"
+    ):
         train(small_training(steps=2, seed=1), out=tmp_path, device="cpu")
     assert sorted((path.name, path.stat().st_mtime_ns) for path in tmp_path.iterdir()) == before

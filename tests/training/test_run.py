@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from one_training import SMALL, small_training
-from rgbt_fusion.models import create_model
 from rgbt_fusion.training import TrainConfig
 from rgbt_fusion.training.distributed import Processes
 from rgbt_fusion.training.objective import LocalizationObjective
 from rgbt_fusion.training.run import Run, keep_ratio_at, mixed_seed
 from rgbt_fusion.training.samples import Sampler, open_clips
+from rgbt_fusion.weights.pretrained import create_model
 
 
 def make_run(folder, seed: int = 0) -> tuple[Run, Sampler]:

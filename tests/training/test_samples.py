@@ -6,22 +6,29 @@ import numpy as np
 import pytest
 import torch
 
-from rgbt_fusion.models import create_model
-from rgbt_fusion.tracking.crop import IMAGENET_MEAN, IMAGENET_STD
+from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.training import AugmentationConfig, DataConfig, TrainConfig
 from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips
+from rgbt_fusion.weights.pretrained import create_model
 
 PLAIN = AugmentationConfig(flip=0.0, grey=0.0, brightness=0.0)
 
 
 def sampler(**changes) -> Sampler:
-    settings = {"model": "ostrack_tiny_128", "data": DataConfig(sequences=4, frames=20, workers=0)} | changes
+    settings = {
+        "model": "ostrack_tiny_128",
+        "data": DataConfig(sequences=4, frames=20, workers=0),
+    } | changes
     config = TrainConfig(**settings)
     return Sampler(config, open_clips(config, "synthetic"), 32, 64, 4.0)
 
 
 def tensors(batch: Batch) -> list[torch.Tensor]:
-    return [*batch.template, *(image for pair in batch.searches for image in pair), *batch.boxes_cxcywh_unit]
+    return [
+        *batch.template,
+        *(image for pair in batch.searches for image in pair),
+        *batch.boxes_cxcywh_unit,
+    ]
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -66,8 +73,11 @@ def test_what_a_sample_meets_reaches_the_caller_as_it_was(workers):
 
 
 def test_the_box_is_around_the_target():
-    """Where the search crop is cut without jitter, the box is in the middle, as large as the factor says."""
-    still = AugmentationConfig(flip=0.0, grey=0.0, brightness=0.0, centre_jitter=0.0, scale_jitter=0.0)
+    """Where the search crop is cut without jitter, the box is in the middle, as large as the factor
+    says."""
+    still = AugmentationConfig(
+        flip=0.0, grey=0.0, brightness=0.0, centre_jitter=0.0, scale_jitter=0.0
+    )
     batch = sampler(augmentation=still).batch(0, 0, 8)
     boxes = batch.boxes_cxcywh_unit[0]
     assert torch.allclose(boxes[:, :2], torch.full((8, 2), 0.5), atol=0.03)
@@ -76,10 +86,15 @@ def test_the_box_is_around_the_target():
 
 def test_a_flip_mirrors_template_and_search_together():
     config = AugmentationConfig(grey=0.0, brightness=0.0, flip=1.0)
-    straight, mirrored = sampler(augmentation=PLAIN).sample(1, 0), sampler(augmentation=config).sample(1, 0)
+    straight, mirrored = (
+        sampler(augmentation=PLAIN).sample(1, 0),
+        sampler(augmentation=config).sample(1, 0),
+    )
     assert torch.equal(mirrored.template.tir, straight.template.tir.flip(-1))
     assert torch.equal(mirrored.searches[0].rgb, straight.searches[0].rgb.flip(-1))
-    assert torch.allclose(mirrored.boxes_cxcywh_unit[0][:, 0], 1 - straight.boxes_cxcywh_unit[0][:, 0])
+    assert torch.allclose(
+        mirrored.boxes_cxcywh_unit[0][:, 0], 1 - straight.boxes_cxcywh_unit[0][:, 0]
+    )
 
 
 def test_clips_have_as_many_search_frames_as_asked_for():
@@ -97,9 +112,9 @@ def test_one_modality_alone_leaves_the_other_blank(modality, other):
 
 
 def test_either_modality_stands_in_both_places():
-    batch = sampler(modality="either", augmentation=PLAIN, data=DataConfig(sequences=4, challenges=("none",))).batch(
-        0, 0, 12
-    )
+    batch = sampler(
+        modality="either", augmentation=PLAIN, data=DataConfig(sequences=4, challenges=("none",))
+    ).batch(0, 0, 12)
     assert torch.equal(batch.template.rgb, batch.template.tir)
     assert torch.equal(batch.searches[0].rgb, batch.searches[0].tir)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -110,7 +125,8 @@ def test_either_modality_stands_in_both_places():
 
 def test_a_camera_fails_now_and_then():
     batch = sampler(
-        augmentation=AugmentationConfig(missing=1.0), data=DataConfig(sequences=4, challenges=("none",))
+        augmentation=AugmentationConfig(missing=1.0),
+        data=DataConfig(sequences=4, challenges=("none",)),
     ).batch(0, 0, 6)
     seen = [image.flatten(1).any(1) for image in batch.searches[0]]
     assert torch.equal(seen[0], ~seen[1])
@@ -140,8 +156,16 @@ def test_batches_move_to_a_precision():
 @pytest.mark.parametrize(
     ("layout", "data", "message"),
     [
-        ("synthetic", "somewhere", "data must be 'synthetic', as data.layout says, got 'somewhere'"),
-        ("lasher", "synthetic", "data must be the folder of a dataset of layout 'lasher', .* got 'synthetic'"),
+        (
+            "synthetic",
+            "somewhere",
+            "data must be 'synthetic', as data.layout says, got 'somewhere'",
+        ),
+        (
+            "lasher",
+            "synthetic",
+            "data must be the folder of a dataset of layout 'lasher', .* got 'synthetic'",
+        ),
     ],
 )
 def test_data_and_layout_must_agree(layout, data, message):

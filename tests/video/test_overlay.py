@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.annotations import DataError
-from rgbt_fusion.video.overlay import COLOURS, HEADER, Mark, draw_overlay, eight_bits, writing_video
+from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.frames.drawing import Mark, eight_bits
+from rgbt_fusion.video.film import writing_video
+from rgbt_fusion.video.overlay import COLOURS, HEADER, draw_overlay
 from video_material import cv2
 
 GREY = np.full((240, 320, 3), 90, dtype=np.uint8)
@@ -34,14 +36,21 @@ def test_the_thermal_box_is_where_the_thermal_camera_sees_it():
     shift = np.array([[0.5, 0, 10], [0, 0.5, 0], [0, 0, 1]])
     for matrix, left in ((shift, 2 * (25 + 10)), ((7, 0), 57)):
         tir = half if matrix is shift else GREY
-        picture = draw_overlay(GREY, tir, [Mark((50, 40, 60, 50), "", COLOURS[0])], tir_from_rgb=matrix)
+        picture = draw_overlay(
+            GREY, tir, [Mark((50, 40, 60, 50), "", COLOURS[0])], tir_from_rgb=matrix
+        )
         _, columns = drawn(picture, COLOURS[0])
         assert abs(columns[columns >= 320].min() - 320 - left) <= 2
 
 
 def test_a_lost_target_is_dashed_and_a_box_that_is_none_left_out():
     solid, dashed = (
-        len(drawn(draw_overlay(GREY, GREY, [Mark((50, 40, 100, 80), "", COLOURS[0], lost)]), COLOURS[0])[0])
+        len(
+            drawn(
+                draw_overlay(GREY, GREY, [Mark((50, 40, 100, 80), "", COLOURS[0], lost)]),
+                COLOURS[0],
+            )[0]
+        )
         for lost in (False, True)
     )
     assert 0.3 < dashed / solid < 0.7
@@ -51,7 +60,9 @@ def test_a_lost_target_is_dashed_and_a_box_that_is_none_left_out():
 
 
 def test_labels_are_above_in_their_colours():
-    picture = draw_overlay(GREY, GREY, [Mark((50, 40, 9, 9), "mine", COLOURS[0]), Mark((9, 9, 9, 9), "b", COLOURS[1])])
+    picture = draw_overlay(
+        GREY, GREY, [Mark((50, 40, 9, 9), "mine", COLOURS[0]), Mark((9, 9, 9, 9), "b", COLOURS[1])]
+    )
     header = picture[:HEADER].astype(int)
     assert all((abs(header - colour).sum(-1) < 60).any() for colour in COLOURS[:2])
 
@@ -100,12 +111,17 @@ def test_a_broken_run_leaves_what_was_there(tmp_path):
 
 @pytest.mark.parametrize("ending", [".mp4", ".avi", ".mkv"])
 def test_a_full_disk_is_told(tmp_path, ending):
-    resource = pytest.importorskip("resource", reason="file sizes cannot be limited on this platform")
+    resource = pytest.importorskip(
+        "resource", reason="file sizes cannot be limited on this platform"
+    )
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     path = tmp_path / f"out{ending}"
     noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
     try:
-        with pytest.raises(DataError, match="of 40 pictures arrived on the disk"), writing_video(path) as video:
+        with (
+            pytest.raises(DataError, match="of 40 pictures arrived on the disk"),
+            writing_video(path) as video,
+        ):
             resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
             for number in range(40):
                 video.write(np.roll(noise, 7 * number, axis=0))
@@ -115,7 +131,12 @@ def test_a_full_disk_is_told(tmp_path, ending):
 
 
 def test_what_cannot_be_written_is_told(tmp_path):
-    with pytest.raises(ValueError, match=r"the ending of the video must be one of '.mp4'.*got '.gif'"):
+    with pytest.raises(
+        ValueError, match=r"the ending of the video must be one of '.mp4'.*got '.gif'"
+    ):
         writing_video(tmp_path / "out.gif").__enter__()
-    with pytest.raises(DataError, match="cannot be written"), writing_video(tmp_path / "no" / "out.avi") as video:
+    with (
+        pytest.raises(DataError, match="cannot be written"),
+        writing_video(tmp_path / "no" / "out.avi") as video,
+    ):
         video.write(GREY)

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from rgbt_fusion import Tracker
-from rgbt_fusion.models import create_model, list_models
+from rgbt_fusion.models.presets import list_models
 from rgbt_fusion.video.panels import CAPTION, draw_panels, look_inside, template_attention
+from rgbt_fusion.weights.pretrained import create_model
 from tracking_material import BOX, BrightSpot, scene
 from video_material import cv2
 
@@ -30,7 +31,12 @@ def test_every_model_can_be_looked_into_and_drawn(name):
     state = tracker.state
     inside = look_inside(tracker)
     assert tracker.state is state
-    two = tracker.last_look.template.tir is not None and name.split("_")[0] in ("ainet", "two", "mutual", "one")
+    two = tracker.last_look.template.tir is not None and name.split("_")[0] in (
+        "ainet",
+        "two",
+        "mutual",
+        "one",
+    )
     assert len(inside.attention) == (2 if two else 1)
     for plane in (inside.score, inside.window, inside.features, inside.kept, *inside.attention):
         assert plane.shape == (8, 8)
@@ -39,19 +45,25 @@ def test_every_model_can_be_looked_into_and_drawn(name):
     assert (inside.modality_weights is not None) == name.startswith("tpmri")
     assert (inside.layer_order is not None) == name.startswith("ainet")
     pictures = (
-        7 + (len(inside.attention) == 2) + (inside.modality_weights is not None or inside.layer_order is not None)
+        7
+        + (len(inside.attention) == 2)
+        + (inside.modality_weights is not None or inside.layer_order is not None)
     )
     assert draw_panels(tracker, size=64).shape == (64 + CAPTION, 64 * pictures, 3)
 
 
-@pytest.mark.parametrize("name", ["ainet_tiny_128", "one_stream_student_tiny_128", "ostrack_tiny_128"])
+@pytest.mark.parametrize(
+    "name", ["ainet_tiny_128", "one_stream_student_tiny_128", "ostrack_tiny_128"]
+)
 @pytest.mark.parametrize("layer", [0, 2])
 def test_attention_is_that_of_the_block(name, layer):
     """The matrix that the block itself forms, written out by hand from what goes into it."""
     tracker = looking(name)
     model, look = tracker.model, tracker.last_look
     block, seen = model.backbone.blocks[layer], []
-    handle = block.norm1.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    handle = block.norm1.register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0])
+    )
     maps, _ = template_attention(model, look, layer)
     handle.remove()
     tokens = block.norm1(seen[0])

@@ -22,7 +22,9 @@ def picking(rgb=RGB, tir=TIR):
     """A page that waits for a box: its address, and where the box arrives."""
     cv2()
     addresses, boxes = Queue(), Queue()
-    thread = Thread(target=lambda: boxes.put(pick_box(rgb, tir, announce=addresses.put)), daemon=True)
+    thread = Thread(
+        target=lambda: boxes.put(pick_box(rgb, tir, announce=addresses.put)), daemon=True
+    )
     thread.start()
     url = urlsplit(addresses.get(timeout=20))
     yield url, boxes
@@ -32,9 +34,20 @@ def picking(rgb=RGB, tir=TIR):
     assert not thread.is_alive()
 
 
-def ask(url, name: str, method: str = "GET", box=None, *, path: str | None = None, body: bytes = b"", **headers):
+def ask(
+    url,
+    name: str,
+    method: str = "GET",
+    box=None,
+    *,
+    path: str | None = None,
+    body: bytes = b"",
+    **headers,
+):
     connection = http.client.HTTPConnection(url.hostname, url.port, timeout=20)
-    connection.request(method, (path or url.path) + name, body or (json.dumps(box) if box else None), headers)
+    connection.request(
+        method, (path or url.path) + name, body or (json.dumps(box) if box else None), headers
+    )
     answer = connection.getresponse()
     found = answer.status, answer.read(), dict(answer.headers)
     connection.close()

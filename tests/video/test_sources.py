@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.annotations import DataError
+from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.video.sources import open_source
 from video_material import cv2, split, write_images, write_video
 
@@ -36,7 +36,8 @@ def test_two_folders(tmp_path):
 def test_two_videos(tmp_path, ending, code):
     rgb, tir = split()
     source = open_source(
-        write_video(tmp_path / f"a.{ending}", rgb, code=code), write_video(tmp_path / f"b.{ending}", tir, code=code)
+        write_video(tmp_path / f"a.{ending}", rgb, code=code),
+        write_video(tmp_path / f"b.{ending}", tir, code=code),
     )
     assert (source.name, source.length, source.fps) == ("a", 5, 20.0)
     for _ in range(2):
@@ -50,7 +51,9 @@ def test_two_videos(tmp_path, ending, code):
 def test_a_video_and_a_folder(tmp_path):
     rgb, tir = split()
     source = open_source(write_video(tmp_path / "a.avi", rgb), write_images(tmp_path / "b", tir))
-    assert all(np.array_equal(frame.tir, thermal) for frame, thermal in zip(source, tir, strict=True))
+    assert all(
+        np.array_equal(frame.tir, thermal) for frame, thermal in zip(source, tir, strict=True)
+    )
 
 
 @pytest.mark.parametrize("arrangement", ["rgb-left", "rgb-right", "rgb-top", "rgb-bottom"])
@@ -95,7 +98,9 @@ class Camera:
 
     def __init__(self, place) -> None:
         self.place, self.asked = place, 0
-        self.images = split()[0] if place == 0 else [np.stack([tir] * 3, axis=-1) for tir in split()[1]]
+        self.images = (
+            split()[0] if place == 0 else [np.stack([tir] * 3, axis=-1) for tir in split()[1]]
+        )
         Camera.opened.append(self)
 
     def isOpened(self) -> bool:
@@ -125,7 +130,9 @@ def test_two_cameras(monkeypatch):
     assert np.array_equal(frames[6].tir[:, :, 0], split()[1][1])
     assert all(camera.place is None for camera in Camera.opened), "a camera was not given back"
     assert open_source("0", "rtsp://thermal").length is None
-    with pytest.raises(DataError, match="camera 3 must be a camera that OpenCV can read, but cannot be opened"):
+    with pytest.raises(
+        DataError, match="camera 3 must be a camera that OpenCV can read, but cannot be opened"
+    ):
         open_source("3", "0")
 
 
@@ -135,7 +142,10 @@ def test_an_odd_side_cannot_hold_two_images(monkeypatch):
             return True, np.zeros((121, 159, 3), dtype=np.uint8)
 
     monkeypatch.setattr(cv2(), "VideoCapture", Odd)
-    for arrangement, words in (("rgb-left", "width to hold two images, got 159"), ("rgb-top", "height .* got 121")):
+    for arrangement, words in (
+        ("rgb-left", "width to hold two images, got 159"),
+        ("rgb-top", "height .* got 121"),
+    ):
         with pytest.raises(DataError, match=f"camera 0 must be even in {words}"):
             next(iter(open_source("0", arrangement=arrangement)))
 
@@ -143,7 +153,10 @@ def test_an_odd_side_cannot_hold_two_images(monkeypatch):
 def test_counts_that_differ_are_refused_unless_the_rest_is_left_out(tmp_path):
     rgb, tir = split(6)
     places = write_images(tmp_path / "a", rgb), write_video(tmp_path / "b.avi", tir[:4])
-    with pytest.raises(DataError, match=r"as many frames, got 6 in .*a and 4 in .*b.avi; frames = 4 takes the first"):
+    with pytest.raises(
+        DataError,
+        match=r"as many frames, got 6 in .*a and 4 in .*b.avi; frames = 4 takes the first",
+    ):
         open_source(*places)
     with pytest.raises(DataError, match="as many frames"):
         open_source(*places, frames=5)
@@ -187,9 +200,18 @@ def test_errors_say_what_was_wrong(tmp_path):
     (tmp_path / "empty").mkdir()
     images = write_images(tmp_path / "a", rgb)
     cases = [
-        ((tmp_path / "absent.mp4",), "rgb must be a video, a folder of images or a camera, but .* does not exist"),
-        ((images, tmp_path / "absent"), "tir must be a video, a folder of images or a camera, but .* does not exist"),
-        ((tmp_path / "text.mp4",), "text.mp4 must be a video that OpenCV can read, but cannot be opened"),
+        (
+            (tmp_path / "absent.mp4",),
+            "rgb must be a video, a folder of images or a camera, but .* does not exist",
+        ),
+        (
+            (images, tmp_path / "absent"),
+            "tir must be a video, a folder of images or a camera, but .* does not exist",
+        ),
+        (
+            (tmp_path / "text.mp4",),
+            "text.mp4 must be a video that OpenCV can read, but cannot be opened",
+        ),
         ((images, tmp_path / "empty"), "must hold images, but is empty"),
         ((tmp_path / "empty",), "holds no complete sequence of any layout"),
     ]

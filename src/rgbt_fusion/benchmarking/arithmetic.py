@@ -1,8 +1,8 @@
 """Honest counts of parameters and arithmetic: scans and fused attention included, nothing run.
 
-Counters that hook ``nn.Linear`` and ``nn.Conv2d`` miss weights that are used by functional calls, and torch's own
-counter misses the attention kernel it takes on a CPU and every op it does not know. Here attention is written out for
-the count, and the ops of this library have formulas.
+Counters that hook ``nn.Linear`` and ``nn.Conv2d`` miss weights that are used by functional calls,
+and torch's own counter misses the attention kernel it takes on a CPU and every op it does not know.
+Here attention is written out for the count, and the ops of this library have formulas.
 """
 
 import math
@@ -21,8 +21,11 @@ import rgbt_fusion.ops.selective_scan  # noqa: F401
 __all__ = ["FLOP_FORMULAS", "count_macs", "count_parameters"]
 
 
-def _scan_flops(u: Any, delta: Any, A: Any, B: Any, C: Any, readout: Any, D: Any, z: Any, *rest: Any, **_: Any) -> int:
-    """9 a state-element (exponent, decay, input, update, read-out), one a channel each for the skip and the gate."""
+def _scan_flops(
+    u: Any, delta: Any, A: Any, B: Any, C: Any, readout: Any, D: Any, z: Any, *rest: Any, **_: Any
+) -> int:
+    """9 a state-element (exponent, decay, input, update, read-out), one a channel each for the skip
+    and the gate."""
     shapes = (u, delta, A, B, C, readout, D, z, *rest[:3])
     directions = max(shape[0] for shape in shapes if shape is not None)
     return directions * math.prod(u[1:]) * (9 * A[-1] + (D is not None) + (z is not None))
@@ -37,7 +40,8 @@ FLOP_FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.rgbt_fusion.selective_scan: _scan_flops,
     torch.ops.rgbt_fusion.causal_conv1d: _conv_flops,
 }
-"""Floating-point operations of a forward call from the shapes of its arguments, as torch's counter takes them."""
+"""Floating-point operations of a forward call from the shapes of its arguments, as torch's counter
+takes them."""
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -46,10 +50,11 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def count_macs(module: nn.Module, *inputs: Any) -> int:
-    """Return the multiply-accumulates of one forward pass: matrix products, convolutions, attention and scans.
+    """Return the multiply-accumulates of one forward pass: matrix products, convolutions, attention
+    and scans.
 
-    A state-element of a scan counts 4.5, as is usual for Mamba (nine operations). Element-wise work is not counted,
-    also as usual. Nothing is computed: only the shapes are followed.
+    A state-element of a scan counts 4.5, as is usual for Mamba (nine operations). Element-wise work
+    is not counted, also as usual. Nothing is computed: only the shapes are followed.
 
     Example:
         >>> import torch

@@ -1,4 +1,5 @@
-"""What the kernels are compared with: loops in PyTorch, other packages, and the blocks made of them."""
+"""What the kernels are compared with: loops in PyTorch, other packages, and the blocks made of
+them."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -8,9 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgbt_fusion.benchmarking.pure_pytorch_loop import chunked_loop, mamba_ssm_loop, whole_sequence_loop
+from rgbt_fusion.benchmarking.pure_pytorch_loop import (
+    chunked_loop,
+    mamba_ssm_loop,
+    whole_sequence_loop,
+)
 from rgbt_fusion.layers.mamba import MambaBlock
-from rgbt_fusion.ops import _mamba_ssm
+from rgbt_fusion.ops import mamba_ssm as _mamba_ssm
 
 __all__ = [
     "CONVOLUTIONS",
@@ -47,7 +52,9 @@ def reference_loop(scan: ScanTensors) -> Tensor:
 
 def pytorch_loop(scan: ScanTensors) -> Tensor:
     """Scan by the careful loop over whole sequences."""
-    return whole_sequence_loop(*_token_major(_raised(scan)), delta_softplus=True).to(scan.u.dtype).mT
+    return (
+        whole_sequence_loop(*_token_major(_raised(scan)), delta_softplus=True).to(scan.u.dtype).mT
+    )
 
 
 def chunked_pytorch_loop(scan: ScanTensors) -> Tensor:
@@ -56,7 +63,8 @@ def chunked_pytorch_loop(scan: ScanTensors) -> Tensor:
 
 
 def _raised(scan: ScanTensors) -> ScanTensors:
-    """Return low-precision tensors in the precision of the parameters, as mamba-ssm's reference computes."""
+    """Return low-precision tensors in the precision of the parameters, as mamba-ssm's reference
+    computes."""
     return ScanTensors(*(x.to(scan.A.dtype) for x in scan))
 
 
@@ -82,7 +90,8 @@ def mamba_ssm_scan(scan: ScanTensors) -> Tensor:
 
 
 def usual_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve ``(B, D, L)`` as mamba-ssm does without causal-conv1d: pad both ends, cut the last taps off."""
+    """Convolve ``(B, D, L)`` as mamba-ssm does without causal-conv1d: pad both ends, cut the last
+    taps off."""
     weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
     y = F.conv1d(x, weight[:, None], bias, padding=weight.shape[1] - 1, groups=weight.shape[0])
     return F.silu(y[..., : x.shape[2]])
@@ -130,7 +139,8 @@ def why_missing(name: str, device: str) -> str:
 
 
 class MambaInPyTorch(MambaBlock):
-    """A Mamba block as mamba-ssm has it without kernels: ``(B, D, L)`` copies, a padded convolution, a loop."""
+    """A Mamba block as mamba-ssm has it without kernels: ``(B, D, L)`` copies, a padded
+    convolution, a loop."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Mix the tokens."""
@@ -139,7 +149,9 @@ class MambaInPyTorch(MambaBlock):
         delta, B, C = self.x_proj(x.mT).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         delta = F.linear(delta, self.dt_proj.weight).mT
         A = -torch.exp(self.A_log)
-        y = mamba_ssm_loop(x, delta, A, B.mT, C.mT, self.D, z, self.dt_proj.bias, delta_softplus=True)
+        y = mamba_ssm_loop(
+            x, delta, A, B.mT, C.mT, self.D, z, self.dt_proj.bias, delta_softplus=True
+        )
         return self.out_proj(y.mT)
 
 

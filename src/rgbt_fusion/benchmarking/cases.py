@@ -1,7 +1,7 @@
 """Every layer and loss of the library, at the sizes that tests and benchmarks use: one row each.
 
-The contract tests build each case small and ask it the same questions; ``rgbt-fusion bench layers`` builds it at the
-sizes of a ViT-B tracker. Adding a layer means adding its row.
+The contract tests build each case small and ask it the same questions; ``rgbt-fusion bench layers``
+builds it at the sizes of a ViT-B tracker. Adding a layer means adding its row.
 """
 
 from collections.abc import Callable
@@ -11,20 +11,26 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from rgbt_fusion.layers.attention import Attention, AttentionWithScores
 from rgbt_fusion.layers.attention_fusion import AllLayerSelfAttention, CrossAttentionFusion
-from rgbt_fusion.layers.candidate_elimination import CandidateElimination, EliminationBlock, JointCandidateElimination
+from rgbt_fusion.layers.candidate_elimination import CandidateElimination
 from rgbt_fusion.layers.compensation import (
     CrossModalCompensation,
     GatedCrossModalCompensation,
     TwoWayCompensation,
 )
+from rgbt_fusion.layers.cross_modality_interaction import CMI
 from rgbt_fusion.layers.difference_fusion_mamba import DFM
 from rgbt_fusion.layers.efficient_multiscale_attention import EfficientMultiscaleAttention
+from rgbt_fusion.layers.elimination_block import EliminationBlock
+from rgbt_fusion.layers.joint_candidate_elimination import JointCandidateElimination
 from rgbt_fusion.layers.mamba import MambaBlock
+from rgbt_fusion.layers.modality_aware_fusion import MAF
 from rgbt_fusion.layers.mutual_prompter import MutualPrompter
 from rgbt_fusion.layers.order_dynamic_fusion_mamba import OFM
-from rgbt_fusion.layers.progressive_interaction import CMI, MAF, TMR, TPI
-from rgbt_fusion.layers.transformer import Attention, AttentionWithScores, EncoderBlock, PatchEmbed
+from rgbt_fusion.layers.progressive_interaction import TPI
+from rgbt_fusion.layers.temporal_modality_reweighting import TMR
+from rgbt_fusion.layers.vit import EncoderBlock, PatchEmbed
 from rgbt_fusion.losses.distillation import (
     FeatureDistillationLoss,
     HierarchicalDistillationLoss,
@@ -35,8 +41,8 @@ from rgbt_fusion.losses.localization import LocalizationLoss
 __all__ = ["CASES", "Case", "Setup"]
 
 Inputs = Callable[[Generator, torch.dtype], tuple[Any, ...]]
-"""Makes the positional arguments of ``forward`` from a seeded generator, in a dtype. A tensor that requires a gradient
-is one that the layer gives a gradient to."""
+"""Makes the positional arguments of ``forward`` from a seeded generator, in a dtype. A tensor that
+requires a gradient is one that the layer gives a gradient to."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,8 @@ class Case:
     compared_with: str | None = None
     """The case that does the same job another way."""
     exact_gradient: bool = True
-    """The gradient is that of the output: false where a straight-through estimate stands in for it."""
+    """The gradient is that of the output: false where a straight-through estimate stands in for
+it."""
     per_sample: bool = True
     """No sample of a batch affects another: false for losses, which are means over it."""
     untrained: tuple[str, ...] = ()
@@ -69,7 +76,9 @@ class Case:
 
 def normal(*shape: int) -> Callable[[Generator, torch.dtype], Tensor]:
     """Return a maker of a normal tensor that takes a gradient."""
-    return lambda generator, dtype: torch.randn(shape, generator=generator).to(dtype).requires_grad_()
+    return lambda generator, dtype: (
+        torch.randn(shape, generator=generator).to(dtype).requires_grad_()
+    )
 
 
 def normals(count: int, *shape: int) -> Inputs:
@@ -142,16 +151,21 @@ class ByKeyword(nn.Module):
     def forward(self, *inputs: Any) -> Any:
         """Hand the inputs on, the last of them by name."""
         unnamed = len(inputs) - len(self.names)
-        return self.module(*inputs[:unnamed], **dict(zip(self.names, inputs[unnamed:], strict=True)))
+        return self.module(
+            *inputs[:unnamed], **dict(zip(self.names, inputs[unnamed:], strict=True))
+        )
 
 
 def _hierarchical(**sizes: Any) -> nn.Module:
     loss = HierarchicalDistillationLoss(feature=FeatureDistillationLoss(**sizes))
-    return ByKeyword(loss, "student_logits", "teacher_logits", "student_features", "teacher_features")
+    return ByKeyword(
+        loss, "student_logits", "teacher_logits", "student_features", "teacher_features"
+    )
 
 
 def _maps_logits_and_features(batch: int, grid: int, count: int, *shape: int) -> Inputs:
-    """What a student is trained on: its maps and boxes, both networks' logits, both networks' features."""
+    """What a student is trained on: its maps and boxes, both networks' logits, both networks'
+    features."""
 
     def inputs(generator: Generator, dtype: torch.dtype) -> tuple[Any, ...]:
         maps = _maps_and_boxes(batch, grid)(generator, dtype)
@@ -162,14 +176,22 @@ def _maps_logits_and_features(batch: int, grid: int, count: int, *shape: int) ->
 
 
 def _tokens(build: Callable[[], nn.Module], streams: int, *lengths: int) -> tuple[Setup, ...]:
-    """One sample of ViT-B tokens in each of ``streams``, 320 of them at 256 px and 720 at 384 px."""
-    return tuple(Setup(build, normals(streams, 1, length, 768), f"{length} tokens") for length in lengths or (320, 720))
+    """One sample of ViT-B tokens in each of ``streams``, 320 of them at 256 px and 720 at 384
+    px."""
+    return tuple(
+        Setup(build, normals(streams, 1, length, 768), f"{length} tokens")
+        for length in lengths or (320, 720)
+    )
 
 
-def _maps(build: Callable[[], nn.Module], streams: int, channels: int, *grids: int) -> tuple[Setup, ...]:
+def _maps(
+    build: Callable[[], nn.Module], streams: int, channels: int, *grids: int
+) -> tuple[Setup, ...]:
     """One sample of search maps in each of ``streams``."""
     grids = grids or (16, 24)
-    return tuple(Setup(build, normals(streams, 1, channels, g, g), f"{channels} x {g} x {g}") for g in grids)
+    return tuple(
+        Setup(build, normals(streams, 1, channels, g, g), f"{channels} x {g} x {g}") for g in grids
+    )
 
 
 CASES: tuple[Case, ...] = (
@@ -261,7 +283,8 @@ CASES: tuple[Case, ...] = (
     Case("LocalizationLoss", Setup(lambda: LocalizationLoss(), _maps_and_boxes(2, 8)),
          (Setup(lambda: LocalizationLoss(), _maps_and_boxes(1, 16), "16 x 16"),), per_sample=False),
 )  # fmt: skip
-"""The table; names are class names or their acronyms, with what is not the default behind a comma."""
+"""The table; names are class names or their acronyms, with what is not the default behind a
+comma."""
 
 
 def find_setup(name: str) -> Setup:

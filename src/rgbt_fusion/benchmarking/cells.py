@@ -52,7 +52,8 @@ def milliseconds(spread: Spread | None) -> str:
 
 
 def ns_per_16_elements(row: Row) -> float | None:
-    """Return nanoseconds for 16 state-elements of a scan: one token of one channel with 16 states."""
+    """Return nanoseconds for 16 state-elements of a scan: one token of one channel with 16
+    states."""
     spread = row.time
     if row.task != "scan" or spread is None:
         return None
@@ -80,4 +81,6 @@ def by_comparison(rows: Iterable[Row]) -> dict[str, list[Row]]:
 def without_empty(table: Table) -> Table:
     """Return a table without the columns that nothing stands in."""
     keep = [i for i in range(len(table.columns)) if any(line[i] for line in table.lines)]
-    return Table([table.columns[i] for i in keep], [[line[i] for i in keep] for line in table.lines])
+    return Table(
+        [table.columns[i] for i in keep], [[line[i] for i in keep] for line in table.lines]
+    )

@@ -1,4 +1,5 @@
-"""What a comparison is: workloads that are timed in turn; and what the user narrows a run of them to."""
+"""What a comparison is: workloads that are timed in turn; and what the user narrows a run of them
+to."""
 
 from dataclasses import dataclass, field
 
@@ -49,9 +50,14 @@ class Comparison:
         return f"{self.table}: {self.title}"
 
 
-def base_workload(options: Options, task: str, sizes: dict[str, int], *, backward: bool = False) -> Workload:
-    """Return a workload without a contender, of the first data type and the first number of threads."""
-    return Workload(task, "", sizes, options.dtypes[0], "token", backward, options.threads[0], options.device)
+def base_workload(
+    options: Options, task: str, sizes: dict[str, int], *, backward: bool = False
+) -> Workload:
+    """Return a workload without a contender, of the first data type and the first number of
+    threads."""
+    return Workload(
+        task, "", sizes, options.dtypes[0], "token", backward, options.threads[0], options.device
+    )
 
 
 def clock_of(options: Options) -> str:

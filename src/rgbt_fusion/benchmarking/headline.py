@@ -22,13 +22,21 @@ def _median(row: Row) -> float:
     return row.time.median if row.time else float("nan")
 
 
-def _pairs(rows: Sequence[Row], table: str, label: str, over: str, **where: object) -> list[tuple[Row, Row]]:
+def _pairs(
+    rows: Sequence[Row], table: str, label: str, over: str, **where: object
+) -> list[tuple[Row, Row]]:
     """Return the rows of ``label`` and of ``over`` that were timed together and fit ``where``."""
-    found = {(row.comparison, row.label): row for row in rows if row.table == table and not row.skipped}
+    found = {
+        (row.comparison, row.label): row for row in rows if row.table == table and not row.skipped
+    }
     pairs = []
     for (comparison, name), row in found.items():
         other = found.get((comparison, over))
-        if name == label and other and all(getattr(row, key) == value for key, value in where.items()):
+        if (
+            name == label
+            and other
+            and all(getattr(row, key) == value for key, value in where.items())
+        ):
             pairs.append((row, other))
     return pairs
 
@@ -43,12 +51,16 @@ def _range(values: Iterable[float], unit: str, digits: int = 1) -> str:
 
 def _faster(table: str, label: str, over: str, **where: object) -> Callable[[Sequence[Row]], str]:
     """How many times faster ``label`` is than ``over``."""
-    return lambda rows: _range((_median(b) / _median(a) for a, b in _pairs(rows, table, label, over, **where)), "x")
+    return lambda rows: _range(
+        (_median(b) / _median(a) for a, b in _pairs(rows, table, label, over, **where)), "x"
+    )
 
 
 def _longer(table: str, label: str, over: str, **where: object) -> Callable[[Sequence[Row]], str]:
     """How many times the time of ``over`` it takes ``label``."""
-    return lambda rows: _range((_median(a) / _median(b) for a, b in _pairs(rows, table, label, over, **where)), "x", 2)
+    return lambda rows: _range(
+        (_median(a) / _median(b) for a, b in _pairs(rows, table, label, over, **where)), "x", 2
+    )
 
 
 def _memory(table: str, label: str, over: str, **where: object) -> Callable[[Sequence[Row]], str]:
@@ -56,13 +68,21 @@ def _memory(table: str, label: str, over: str, **where: object) -> Callable[[Seq
 
     def read(rows: Sequence[Row]) -> str:
         pairs = _pairs(rows, table, label, over, **where)
-        return _range((a.extra_bytes / b.extra_bytes for a, b in pairs if a.extra_bytes and b.extra_bytes), "x", 2)
+        return _range(
+            (a.extra_bytes / b.extra_bytes for a, b in pairs if a.extra_bytes and b.extra_bytes),
+            "x",
+            2,
+        )
 
     return read
 
 
 def _element_time(rows: Sequence[Row]) -> str:
-    found = [row for row in rows if row.table == "scan" and row.label == "native" and row.layout == "token"]
+    found = [
+        row
+        for row in rows
+        if row.table == "scan" and row.label == "native" and row.layout == "token"
+    ]
     forward = (row for row in found if not row.backward and not row.skipped)
     return _range((_median(row) * 16e6 / _elements(row) for row in forward), " ns")
 
@@ -80,7 +100,9 @@ def _two_threads(rows: Sequence[Row]) -> str:
 def _share(length: int) -> Callable[[Sequence[Row]], str]:
     def read(rows: Sequence[Row]) -> str:
         pairs = _pairs(rows, "block-share", "its scan and convolution", "Mamba block")
-        return _range((100 * _median(a) / _median(b) for a, b in pairs if a.sizes["L"] == length), " %")
+        return _range(
+            (100 * _median(a) / _median(b) for a, b in pairs if a.sizes["L"] == length), " %"
+        )
 
     return read
 
@@ -88,9 +110,15 @@ def _share(length: int) -> Callable[[Sequence[Row]], str]:
 def _error(dtype: str, *kinds: str) -> Callable[[Sequence[Row]], str]:
     def read(rows: Sequence[Row]) -> str:
         table, label = ("scan", "native") if dtype == "float32" else ("scan-dtypes", dtype)
-        found = [row.error for row in rows if row.table == table and row.label == label and row.error]
-        worst = [max((error[kind] for error in found if kind in error), default=None) for kind in kinds]
-        return " / ".join("-" if value is None else f"{value:.1e}" for value in worst) if found else ""
+        found = [
+            row.error for row in rows if row.table == table and row.label == label and row.error
+        ]
+        worst = [
+            max((error[kind] for error in found if kind in error), default=None) for kind in kinds
+        ]
+        return (
+            " / ".join("-" if value is None else f"{value:.1e}" for value in worst) if found else ""
+        )
 
     return read
 
@@ -103,8 +131,11 @@ def _startup(label: str) -> Callable[[Sequence[Row]], str]:
     return read
 
 
-def _tracker(name: str, form: str | None = None, over: str = "OSTrack") -> Callable[[Sequence[Row]], str]:
-    """The time of a tracker over that of OSTrack beside it; with a form, of that form over the eager one."""
+def _tracker(
+    name: str, form: str | None = None, over: str = "OSTrack"
+) -> Callable[[Sequence[Row]], str]:
+    """The time of a tracker over that of OSTrack beside it; with a form, of that form over the
+    eager one."""
     if form is None:
         return _longer("models", name, over, comparison=name)
     return _longer("models-forms", form, "eager", comparison=name)
@@ -113,14 +144,20 @@ def _tracker(name: str, form: str | None = None, over: str = "OSTrack") -> Calla
 def _score_difference(form: str) -> Callable[[Sequence[Row]], str]:
     def read(rows: Sequence[Row]) -> str:
         found = [row for row in rows if row.table == "models-forms" and row.comparison == "OSTrack"]
-        return _range((row.error["score"] for row in found if row.label == form and row.error), "", 4)
+        return _range(
+            (row.error["score"] for row in found if row.label == form and row.error), "", 4
+        )
 
     return read
 
 
 def _process(name: str) -> Callable[[Sequence[Row]], str]:
     def read(rows: Sequence[Row]) -> str:
-        found = [row.resident_bytes for row in rows if row.table == "models" and row.label == row.comparison == name]
+        found = [
+            row.resident_bytes
+            for row in rows
+            if row.table == "models" and row.label == row.comparison == name
+        ]
         return _range((size / 1e9 for size in found if size), " GB", 2)
 
     return read
@@ -197,7 +234,8 @@ FIGURES: tuple[Figure, ...] = (
 
 
 def headline_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Return the columns and lines of the figures that ``rows`` hold something for, each with its goal."""
+    """Return the columns and lines of the figures that ``rows`` hold something for, each with its
+    goal."""
     lines = [[figure.what, figure.read(rows), figure.goal] for figure in FIGURES]
     return ["", "measured", "goal"], [line for line in lines if line[1]]
 

@@ -15,7 +15,12 @@ from rgbt_fusion.benchmarking.model_summary import measure_step, summarise
 from rgbt_fusion.benchmarking.records import Row
 from rgbt_fusion.benchmarking.timing import Effort, interleave
 from rgbt_fusion.benchmarking.trackers import build, parse
-from rgbt_fusion.benchmarking.workloads import Workload, error_against_float64, exact_results, prepare
+from rgbt_fusion.benchmarking.workloads import (
+    Workload,
+    error_against_float64,
+    exact_results,
+    prepare,
+)
 
 __all__ = ["measure"]
 
@@ -33,7 +38,8 @@ def measure(
         comparison: what to measure.
         effort: how long to time it.
         meter: measures the memory, where the comparison asks for it.
-        on_progress: is told what is going on, and the share of the comparison that was done since it was last told.
+        on_progress: is told what is going on, and the share of the comparison that was done since
+            it was last told.
     """
     on_progress("preparing", 0.0)
     calls = {label: prepare(workload) for label, workload in comparison.entries.items()}
@@ -41,7 +47,10 @@ def measure(
     threads = torch.get_num_threads()
     try:
         clocks = interleave(
-            calls, effort, synchronise=synchronise, on_sample=lambda share: on_progress("timing", share)
+            calls,
+            effort,
+            synchronise=synchronise,
+            on_sample=lambda share: on_progress("timing", share),
         )
         errors = dict(_errors(comparison, calls)) if comparison.errors else {}
         del calls
@@ -56,13 +65,21 @@ def measure(
             error=errors.get(label),
             **_counts(workload),
         )
-        if comparison.memory and (not rows or _worth_its_memory(workload, clocks[label].wall_ms.samples)):
+        if comparison.memory and (
+            not rows or _worth_its_memory(workload, clocks[label].wall_ms.samples)
+        ):
             on_progress(f"memory of {label}", 0.0)
-            row = replace(row, extra_bytes=meter.peak_extra_bytes(workload), resident_bytes=_resident_bytes(workload))
+            row = replace(
+                row,
+                extra_bytes=meter.peak_extra_bytes(workload),
+                resident_bytes=_resident_bytes(workload),
+            )
         rows.append(row)
     for label, reason in comparison.skipped.items():
         first = next(iter(comparison.entries.values()))
-        rows.append(replace(_row(comparison, label, replace(first, contender=label)), skipped=reason))
+        rows.append(
+            replace(_row(comparison, label, replace(first, contender=label)), skipped=reason)
+        )
     return _with_ratios(rows, comparison)
 
 
@@ -85,7 +102,8 @@ def _row(comparison: Comparison, label: str, workload: Workload) -> Row:
 def _errors(
     comparison: Comparison, calls: Mapping[str, Callable[[], tuple[torch.Tensor, ...]]]
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield the error of each of our contenders; the float64 run is made once for all that have the same inputs.
+    """Yield the error of each of our contenders; the float64 run is made once for all that have the
+    same inputs.
 
     A tracker's is the difference of its score map from that of the first contender.
     """
@@ -142,4 +160,7 @@ def _with_ratios(rows: list[Row], comparison: Comparison) -> list[Row]:
     base = medians.get(comparison.baseline or "")
     if base is None:
         return rows
-    return [replace(row, ratio=base / medians[row.label]) if row.label in medians else row for row in rows]
+    return [
+        replace(row, ratio=base / medians[row.label]) if row.label in medians else row
+        for row in rows
+    ]

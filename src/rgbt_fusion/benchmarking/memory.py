@@ -1,10 +1,12 @@
-"""Peak extra memory of one call: resident memory of a fresh process, so that no allocator hides anything.
+"""Peak extra memory of one call: resident memory of a fresh process, so that no allocator hides
+anything.
 
-``python -m rgbt_fusion.benchmarking.memory`` reads a workload a line as JSON and answers each with a line: bytes, or
-what went wrong. It only imports what is needed and leaves each workload to a process that it forks. That one makes the
-inputs, runs the same workload at next to no size (which loads libraries and starts threads), gives freed memory back to
-the system, and then compares its peak resident memory during one call with what it had before. What PyTorch, a native
-kernel or another package allocates counts alike; so does the result.
+``python -m rgbt_fusion.benchmarking.memory`` reads a workload a line as JSON and answers each with
+a line: bytes, or what went wrong. It only imports what is needed and leaves each workload to a
+process that it forks. That one makes the inputs, runs the same workload at next to no size (which
+loads libraries and starts threads), gives freed memory back to the system, and then compares its
+peak resident memory during one call with what it had before. What PyTorch, a native kernel or
+another package allocates counts alike; so does the result.
 """
 
 import contextlib
@@ -26,8 +28,9 @@ from rgbt_fusion.benchmarking.workloads import Workload, prepare, shrunk
 
 __all__ = ["MemoryMeter", "resident_bytes"]
 
-# Freed blocks of 64 kB and more leave the process at once: memory that is kept would hide what is taken again. A thread
-# that a numerical library starts at import would not live on in a forked process.
+# Freed blocks of 64 kB and more leave the process at once: memory that is kept would hide what is
+# taken again. A thread that a numerical library starts at import would not live on in a forked
+# process.
 _SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "MALLOC_TRIM_THRESHOLD_": "65536",
@@ -55,21 +58,27 @@ class MemoryMeter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._process is not None:
             self._process.communicate()
             self._process = None
 
     def peak_extra_bytes(self, workload: Workload) -> int:
-        """Return how much memory one call of ``workload`` takes at its peak beyond its inputs and parameters.
+        """Return how much memory one call of ``workload`` takes at its peak beyond its inputs and
+        parameters.
 
         Raises:
             RuntimeError: the fresh process failed; the message ends with its last words.
         """
         answer = self._ask(json.dumps(asdict(workload)))
         if not answer.isdigit():
-            raise RuntimeError(f"measuring the memory of {workload.task} ({workload.contender}) failed: {answer}")
+            raise RuntimeError(
+                f"measuring the memory of {workload.task} ({workload.contender}) failed: {answer}"
+            )
         return int(answer)
 
     def _ask(self, question: str) -> str:
@@ -81,7 +90,10 @@ class MemoryMeter:
                 text=True,
                 env={**os.environ, **_SETTINGS},
             )
-        to_process, from_process = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)
+        to_process, from_process = (
+            cast(IO[str], self._process.stdin),
+            cast(IO[str], self._process.stdout),
+        )
         with contextlib.suppress(BrokenPipeError):  # then there is no answer either
             to_process.write(f"{question}\n")
             to_process.flush()
@@ -121,10 +133,13 @@ def _on_cpu(run: Callable[[], object]) -> int:
 
 
 def resident_bytes(field: str) -> int:
-    """Return a size of this process as Linux states it: ``"VmRSS"`` now, ``"VmHWM"`` at its peak."""
+    """Return a size of this process as Linux states it: ``"VmRSS"`` now, ``"VmHWM"`` at its
+    peak."""
     status = Path("/proc/self/status")
     if not status.exists():
-        raise RuntimeError("peak memory of a CPU call is read from /proc, which this system does not have")
+        raise RuntimeError(
+            "peak memory of a CPU call is read from /proc, which this system does not have"
+        )
     (line,) = (line for line in status.read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
 

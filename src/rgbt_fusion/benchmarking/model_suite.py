@@ -1,4 +1,5 @@
-"""The questions about whole trackers: each against the plain OSTrack of its size, in every form and setting."""
+"""The questions about whole trackers: each against the plain OSTrack of its size, in every form and
+setting."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,19 +15,29 @@ NAIVE = ("two streams", "AINet, released widths", "AINet, compact", "teacher", "
 """Trackers that are also timed as they are usually written."""
 
 FEW = (BASELINE, "AINet, released widths", "student, elimination")
-"""Trackers that are measured in every setting: the measure, the slowest one, the fastest of both modalities."""
+"""Trackers that are measured in every setting: the measure, the slowest one, the fastest of both
+modalities."""
 
-QUICK = (BASELINE, "two streams", "AINet, released widths", "AINet, compact", "student, elimination")
+QUICK = (
+    BASELINE,
+    "two streams",
+    "AINet, released widths",
+    "AINet, compact",
+    "student, elimination",
+)
 
 PROMPTERS = tuple(name for name in TRACKERS if name.startswith("teacher"))
 FRAME = {"H": 480, "W": 640}
 
 
 def models(options: Options) -> Iterator[Comparison]:
-    """Whole trackers: against OSTrack, in other forms and settings, in frames a second; the parts of the prompter."""
+    """Whole trackers: against OSTrack, in other forms and settings, in frames a second; the parts
+    of the prompter."""
     for shape in options.shapes or ((1,),):
         if len(shape) != 1:
-            raise ValueError(f"shape must be B, the batch, for this suite, got {','.join(map(str, shape))}")
+            raise ValueError(
+                f"shape must be B, the batch, for this suite, got {','.join(map(str, shape))}"
+            )
         yield from _of_batch(options, shape[0])
     if not options.shapes:
         yield from _settings(options)
@@ -35,14 +46,20 @@ def models(options: Options) -> Iterator[Comparison]:
 def _of_batch(options: Options, batch: int) -> Iterator[Comparison]:
     base = base_workload(options, "model", {"B": batch})
     behind = f", batch {batch}" if batch > 1 else ""
-    for name in QUICK if options.quick else [name for name in TRACKERS if name not in PROMPTERS or name == "teacher"]:
+    for name in (
+        QUICK
+        if options.quick
+        else [name for name in TRACKERS if name not in PROMPTERS or name == "teacher"]
+    ):
         yield _against_ostrack(options, base, name, behind)
     for name in () if options.quick else FEW[:2]:
         yield _forms(options, base, name, behind)
     if not options.quick:
         entries = {name: _runs(base, options, name) for name in ("two streams", *PROMPTERS)}
         title = f"prompter{behind}"
-        yield Comparison("models", "models-prompter", title, entries, "two streams", clock_of(options))
+        yield Comparison(
+            "models", "models-prompter", title, entries, "two streams", clock_of(options)
+        )
     for name in FEW:
         yield _frames(options, base, name, behind)
 
@@ -76,7 +93,14 @@ def _forms(options: Options, base: Workload, name: str, behind: str) -> Comparis
         forms["compiled"] = "compiled"  # the last: exporting throws away what has been compiled
     entries = {label: _runs(base, options, name, form) for label, form in forms.items()}
     return Comparison(
-        "models", "models-forms", f"{name}{behind}", entries, "eager", clock_of(options), errors=True, skipped=skipped
+        "models",
+        "models-forms",
+        f"{name}{behind}",
+        entries,
+        "eager",
+        clock_of(options),
+        errors=True,
+        skipped=skipped,
     )
 
 
@@ -97,7 +121,9 @@ def _frames(options: Options, base: Workload, name: str, behind: str) -> Compari
     network = _runs(base, options, name, "template kept")
     tracker = replace(_runs(base, options, name), task="track", sizes=base.sizes | FRAME)
     entries = {"network": network, "tracker": tracker}
-    return Comparison("models", "models-frames", f"{name}{behind}", entries, "network", clock_of(options))
+    return Comparison(
+        "models", "models-frames", f"{name}{behind}", entries, "network", clock_of(options)
+    )
 
 
 def _settings(options: Options) -> Iterator[Comparison]:
@@ -113,7 +139,9 @@ def _settings(options: Options) -> Iterator[Comparison]:
                 yield _setting(options, changed, title)
     for dtype in options.dtypes[1:] if not options.quick else ():
         if dtype != "float16" or options.device == "cuda":
-            yield _setting(options, replace(base, dtype=dtype), f"batch 1, {base.threads} thread, {dtype}")
+            yield _setting(
+                options, replace(base, dtype=dtype), f"batch 1, {base.threads} thread, {dtype}"
+            )
 
 
 def _setting(options: Options, base: Workload, title: str) -> Comparison:

@@ -1,7 +1,8 @@
 """What a tracking model is made of and what one step of it costs on this machine.
 
-``python -m rgbt_fusion.benchmarking.model_summary`` reads how to build a model as JSON and prints the cost of a step as
-JSON: a fresh process, so that its peak of resident memory is the model's and PyTorch's alone.
+``python -m rgbt_fusion.benchmarking.model_summary`` reads how to build a model as JSON and prints
+the cost of a step as JSON: a fresh process, so that its peak of resident memory is the model's and
+PyTorch's alone.
 """
 
 import json
@@ -18,7 +19,9 @@ from torch import nn
 from rgbt_fusion.benchmarking.arithmetic import count_macs, count_parameters
 from rgbt_fusion.benchmarking.memory import resident_bytes
 from rgbt_fusion.benchmarking.timing import Effort, Spread, interleave
-from rgbt_fusion.models import ImagePair, TrackingNetwork, build_model
+from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.models.presets import build_model
 
 __all__ = ["Component", "ModelSummary", "StepCost", "measure_step", "summarise"]
 
@@ -36,8 +39,8 @@ class Component:
 class ModelSummary:
     """What can be counted without running anything.
 
-    ``search_tokens`` of one stream, before the first block and after each; ``macs`` of one step at batch 1, template
-    included: matrix products, convolutions, attention and scans.
+    ``search_tokens`` of one stream, before the first block and after each; ``macs`` of one step at
+    batch 1, template included: matrix products, convolutions, attention and scans.
     """
 
     model: str
@@ -52,7 +55,8 @@ class ModelSummary:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one step at batch 1 takes: medians and quartiles of its time, and the peak of its process's memory."""
+    """What one step at batch 1 takes: medians and quartiles of its time, and the peak of its
+    process's memory."""
 
     threads: int
     cpu_ms: Spread
@@ -61,11 +65,12 @@ class StepCost:
 
 
 def summarise(model: TrackingNetwork) -> ModelSummary:
-    """Count a model's parts, parameters, tokens and multiply-accumulates; it may lie on the meta device.
+    """Count a model's parts, parameters, tokens and multiply-accumulates; it may lie on the meta
+    device.
 
     Example:
         >>> from rgbt_fusion.benchmarking.model_summary import summarise
-        >>> from rgbt_fusion.models import create_model
+        >>> from rgbt_fusion import create_model
         >>> summary = summarise(create_model("ostrack_tiny_128"))
         >>> summary.template_tokens, summary.search_tokens
         (16, (64, 64, 45, 32, 23))
@@ -114,10 +119,14 @@ def _parts(module: nn.Module, prefix: str) -> Iterator[Component]:
 
 
 def _component(name: str, module: nn.Module) -> Component:
-    return Component(name, len(module) if isinstance(module, nn.ModuleList) else 1, count_parameters(module))
+    return Component(
+        name, len(module) if isinstance(module, nn.ModuleList) else 1, count_parameters(module)
+    )
 
 
-def measure_step(model: TrackingNetwork, *, threads: int = 1, rounds: int = 15, budget_s: float = 10.0) -> StepCost:
+def measure_step(
+    model: TrackingNetwork, *, threads: int = 1, rounds: int = 15, budget_s: float = 10.0
+) -> StepCost:
     """Time steps of a model of this configuration, with random weights, in a fresh process.
 
     Args:
@@ -129,7 +138,12 @@ def measure_step(model: TrackingNetwork, *, threads: int = 1, rounds: int = 15, 
     Raises:
         RuntimeError: the process failed; the message ends with its last words.
     """
-    order = {"configuration": model.configuration, "threads": threads, "rounds": rounds, "budget_s": budget_s}
+    order = {
+        "configuration": model.configuration,
+        "threads": threads,
+        "rounds": rounds,
+        "budget_s": budget_s,
+    }
     done = subprocess.run(
         [sys.executable, "-m", "rgbt_fusion.benchmarking.model_summary"],
         input=json.dumps(order),
@@ -145,7 +159,9 @@ def measure_step(model: TrackingNetwork, *, threads: int = 1, rounds: int = 15, 
     return StepCost(**found | {clock: Spread(*found[clock]) for clock in ("cpu_ms", "wall_ms")})
 
 
-def _measure_here(configuration: dict[str, Any], threads: int, rounds: int, budget_s: float) -> StepCost:
+def _measure_here(
+    configuration: dict[str, Any], threads: int, rounds: int, budget_s: float
+) -> StepCost:
     torch.set_num_threads(threads)
     model = build_model(configuration)
     inputs = _step_inputs(model.eval())

@@ -1,4 +1,5 @@
-"""Trackers as they are usually written: attention written out, streams in turn, scans as loops over copies."""
+"""Trackers as they are usually written: attention written out, streams in turn, scans as loops over
+copies."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -7,32 +8,45 @@ from torch import Tensor
 
 from rgbt_fusion.benchmarking.baselines import MambaInPyTorch
 from rgbt_fusion.benchmarking.permuted_copies import PermutedCopiesMamba
+from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.layers.attention import Attention
 from rgbt_fusion.layers.difference_fusion_mamba import DifferenceFusionMamba
 from rgbt_fusion.layers.mamba import MambaBlock
 from rgbt_fusion.layers.order_dynamic_fusion_mamba import OrderDynamicFusionMamba
-from rgbt_fusion.layers.transformer import Attention, EncoderBlock
+from rgbt_fusion.layers.vit import EncoderBlock
 from rgbt_fusion.models.ainet import AINet
-from rgbt_fusion.models.interface import Encoding, ImagePair, Template
+from rgbt_fusion.models.interface import Encoding, Template
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.models.two_stream import TwoStream
 
-__all__ = ["AttentionAsReleased", "TwoStreamsInTurn", "with_attention_as_released", "written_naively"]
+__all__ = [
+    "AttentionAsReleased",
+    "TwoStreamsInTurn",
+    "with_attention_as_released",
+    "written_naively",
+]
 
 
 class AttentionAsReleased(Attention):
-    """Self-attention as the released code of OSTrack and its successors has it: the whole matrix, scaled afterwards."""
+    """Self-attention as the released code of OSTrack and its successors has it: the whole matrix,
+    scaled afterwards."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Let every token read from all tokens of its sample."""
         B, L, C = tokens.shape
-        qkv = self.qkv(tokens).reshape(B, L, 3, self.num_heads, C // self.num_heads).permute(2, 0, 3, 1, 4)
+        qkv = (
+            self.qkv(tokens)
+            .reshape(B, L, 3, self.num_heads, C // self.num_heads)
+            .permute(2, 0, 3, 1, 4)
+        )
         query, key, value = qkv.unbind(0)
         weights = ((query @ key.transpose(-2, -1)) * (C // self.num_heads) ** -0.5).softmax(dim=-1)
         return self.proj((weights @ value).transpose(1, 2).reshape(B, L, C))
 
 
 class TwoStreamsInTurn(TwoStream):
-    """The two-stream baseline with one pass of the encoder after the other, in place of one batch."""
+    """The two-stream baseline with one pass of the encoder after the other, in place of one
+    batch."""
 
     def _encode(
         self,
@@ -54,7 +68,8 @@ class TwoStreamsInTurn(TwoStream):
 
 
 def with_attention_as_released(model: TrackingNetwork) -> TrackingNetwork:
-    """Give every block of a model that eliminates nothing the released code's attention, with the weights it has."""
+    """Give every block of a model that eliminates nothing the released code's attention, with the
+    weights it has."""
     dim, heads = model.settings.dim, model.settings.num_heads
     for number, block in enumerate(model.backbone.blocks):
         plain = EncoderBlock(dim, heads)
@@ -65,7 +80,8 @@ def with_attention_as_released(model: TrackingNetwork) -> TrackingNetwork:
 
 
 def written_naively(model: TrackingNetwork) -> TrackingNetwork:
-    """Write a model's attention out, run its streams in turn and its scans as loops; it computes what it did before."""
+    """Write a model's attention out, run its streams in turn and its scans as loops; it computes
+    what it did before."""
     if isinstance(model, TwoStream):
         in_turn = TwoStreamsInTurn(model.settings)
         in_turn.load_state_dict(model.state_dict())
@@ -88,6 +104,8 @@ def _copy_and_loop(ofm: OrderDynamicFusionMamba) -> None:
     scans = ofm.scans
     directions, inner, d_conv = scans.conv_weight.shape
     dim = scans.in_proj.in_features
-    copies = PermutedCopiesMamba(dim, directions, scans.d_state, d_conv, inner / dim, scans.dt_rank, "reference")
+    copies = PermutedCopiesMamba(
+        dim, directions, scans.d_state, d_conv, inner / dim, scans.dt_rank, "reference"
+    )
     copies.load_state_dict(scans.state_dict())
     ofm.scans = copies

@@ -1,8 +1,10 @@
-"""What the ordered scan in one call is compared with: a scan a direction, each on a copy in its own order.
+"""What the ordered scan in one call is compared with: a scan a direction, each on a copy in its own
+order.
 
-The copies are made in three ways. The released code of AINet stacks the layers and then flips or gathers them, which
-copies twice or three times; the other two copy once, by the fastest operation PyTorch has for it. Inside, all run the
-kernels of this library, so that only the copies and the separate calls differ from one call that reads an index.
+The copies are made in three ways. The released code of AINet stacks the layers and then flips or
+gathers them, which copies twice or three times; the other two copy once, by the fastest operation
+PyTorch has for it. Inside, all run the kernels of this library, so that only the copies and the
+separate calls differ from one call that reads an index.
 """
 
 from collections.abc import Callable
@@ -19,11 +21,13 @@ from rgbt_fusion.ops.selective_scan import ordered_selective_scan, selective_sca
 __all__ = ["COPIES", "CopiedScans", "Copies", "PermutedCopiesMamba", "scan_copies"]
 
 Permute = Callable[[Tensor, Tensor, int, bool], Tensor]
-"""Copies a tensor into the segment order ``(B, K)`` along an axis; says whether the order is the plain reverse."""
+"""Copies a tensor into the segment order ``(B, K)`` along an axis; says whether the order is the
+plain reverse."""
 
 
 def copied_as_released(x: Tensor, order: Tensor, axis: int, reverse: bool) -> Tensor:
-    """Copy as AINet does: stack the layers, then flip them, or gather them by an index of the whole size."""
+    """Copy as AINet does: stack the layers, then flip them, or gather them by an index of the whole
+    size."""
     layers = x.chunk(order.shape[1], dim=axis)
     if reverse:
         return torch.stack(layers, dim=axis).flip([axis]).flatten(axis, axis + 1)
@@ -35,7 +39,10 @@ def copied_as_released(x: Tensor, order: Tensor, axis: int, reverse: bool) -> Te
 def copied_once(x: Tensor, order: Tensor, axis: int, reverse: bool) -> Tensor:
     """Copy each sample once, segment by segment."""
     blocks = x.unflatten(axis, (order.shape[1], -1))
-    copies = [sample.index_select(axis - 1, indices) for sample, indices in zip(blocks, order, strict=True)]
+    copies = [
+        sample.index_select(axis - 1, indices)
+        for sample, indices in zip(blocks, order, strict=True)
+    ]
     return (copies[0][None] if len(copies) == 1 else torch.stack(copies)).flatten(axis, axis + 1)
 
 
@@ -56,7 +63,8 @@ COPIES = {
 
 
 class CopiedScans(NamedTuple):
-    """Parameters of several scans over one sequence, stacked along a leading axis of directions R."""
+    """Parameters of several scans over one sequence, stacked along a leading axis of directions
+    R."""
 
     conv_weight: Tensor
     """``(R, D, W)``"""
@@ -69,16 +77,22 @@ class CopiedScans(NamedTuple):
 
 
 Projection = Callable[[int, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""Gives the step sizes, B and C of a direction from its convolved sequence, all in scan order and in its layout."""
+"""Gives the step sizes, B and C of a direction from its convolved sequence, all in scan order and
+in its layout."""
 
 
 def scan_copies(
-    xz: Tensor, orders: Tensor, scans: CopiedScans, project: Projection, copies: Copies, backend: str = "auto"
+    xz: Tensor,
+    orders: Tensor,
+    scans: CopiedScans,
+    project: Projection,
+    copies: Copies,
+    backend: str = "auto",
 ) -> Tensor:
     """Run convolution and scan once a direction on a permuted copy, and sum the results.
 
-    The first direction is the natural order and copies nothing, the second is its reverse. Each copies sequence and
-    gate into its order, convolves, projects, scans, and copies the result back.
+    The first direction is the natural order and copies nothing, the second is its reverse. Each
+    copies sequence and gate into its order, convolves, projects, scans, and copies the result back.
 
     Args:
         xz: the projected sequence and its gate, ``(B, L, 2 D)`` or ``(B, 2 D, L)``.
@@ -112,8 +126,11 @@ class PermutedCopiesMamba(OrderedMamba):
     copies = COPIES["copies as released"]
 
     def forward(self, tokens: Tensor, orders: Tensor, order_logits: Tensor | None = None) -> Tensor:
-        """Scan ``tokens (B, L, C)`` in the segment orders ``orders (R, B, K)``; the order itself gets no gradient."""
-        scans = CopiedScans(self.conv_weight, self.conv_bias, -torch.exp(self.A_log), self.D, self.dt_bias)
+        """Scan ``tokens (B, L, C)`` in the segment orders ``orders (R, B, K)``; the order itself
+        gets no gradient."""
+        scans = CopiedScans(
+            self.conv_weight, self.conv_bias, -torch.exp(self.A_log), self.D, self.dt_bias
+        )
         if self.copies.layout == "channel":
             xz = self.in_proj.weight @ tokens.mT
             y = scan_copies(xz, orders, scans, self._project_channels, self.copies, self.backend).mT
@@ -123,7 +140,9 @@ class PermutedCopiesMamba(OrderedMamba):
         return self.out_proj(y) / len(orders)
 
     def _project_tokens(self, r: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        delta, B, C = F.linear(x, self.x_proj[r]).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        delta, B, C = F.linear(x, self.x_proj[r]).split(
+            [self.dt_rank, self.d_state, self.d_state], dim=-1
+        )
         return F.linear(delta, self.dt_weight[r]), B, C
 
     def _project_channels(self, r: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -26,12 +26,20 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     growth = [row for row in rows if row.table == "complexity" and not row.skipped]
     bars = [row for row in rows if row.table != "complexity" and row.ratio is not None]
     if not growth and not bars:
-        raise ValueError("a plot needs rows with a baseline, or those of the suite complexity; the run has neither")
+        raise ValueError(
+            "a plot needs rows with a baseline, or those of the suite complexity; the run has neither"
+        )
     groups = len({(row.table, row.comparison) for row in bars})
     height = 0.19 * (len(bars) + groups) + (1 if bars else 0) + (4.5 if growth else 0)
-    with matplotlib.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
+    with matplotlib.rc_context(
+        {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
+    ):
         figure = Figure(figsize=(10, max(3.0, height)), layout="constrained")
-        parts: Any = figure.subfigures(2, 1, height_ratios=[max(1.0, height - 4.5), 4.5]) if growth and bars else None
+        parts: Any = (
+            figure.subfigures(2, 1, height_ratios=[max(1.0, height - 4.5), 4.5])
+            if growth and bars
+            else None
+        )
         if bars:
             _draw_bars((figure if parts is None else parts[0]).subplots(), bars)
         if growth:
@@ -65,7 +73,8 @@ def _draw_bars(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def _draw_growth(axes: Any, rows: Sequence[Row]) -> None:
-    """Draw time and memory over the tokens of a layer at most layers, and over layers at the commonest resolution."""
+    """Draw time and memory over the tokens of a layer at most layers, and over layers at the
+    commonest resolution."""
     most = max(row.sizes["K"] for row in rows)
     over_tokens = [row for row in rows if row.sizes["K"] == most]
     lengths = [row.sizes["L"] for row in rows]
@@ -73,7 +82,10 @@ def _draw_growth(axes: Any, rows: Sequence[Row]) -> None:
     over_layers = [row for row in rows if row.sizes["L"] == common]
     quantities = (
         (f"{rows[0].clock} time (ms)", lambda row: getattr(row.time, "median", None)),
-        ("extra memory (MB)", lambda row: None if row.extra_bytes is None else row.extra_bytes / 2**20),
+        (
+            "extra memory (MB)",
+            lambda row: None if row.extra_bytes is None else row.extra_bytes / 2**20,
+        ),
     )
     panels = [
         (selected, axis, name, title, quantity)
@@ -85,7 +97,9 @@ def _draw_growth(axes: Any, rows: Sequence[Row]) -> None:
     ]
     for ax, (selected, axis, name, title, quantity) in zip(axes, panels, strict=True):
         for label in dict.fromkeys(row.label for row in selected):
-            points = sorted((row.sizes[axis], quantity(row)) for row in selected if row.label == label)
+            points = sorted(
+                (row.sizes[axis], quantity(row)) for row in selected if row.label == label
+            )
             ax.plot(*zip(*points, strict=True), marker="o", label=label)
         ax.set(xlabel=title, ylabel=name, xscale="log", yscale="log")
         for scale in (ax.xaxis, ax.yaxis):

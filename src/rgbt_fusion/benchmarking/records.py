@@ -1,7 +1,9 @@
-"""What a benchmark leaves behind: one JSON a version, suite, machine and device, refused when it does not fit.
+"""What a benchmark leaves behind: one JSON a version, suite, machine and device, refused when it
+does not fit.
 
-A file is one :class:`Record`; ``benchmarks/results/<version>/<suite>--<machine>--<device>.json`` is where it is kept.
-The dataclasses below are the schema: reading a file checks every field against their annotations.
+A file is one :class:`Record`; ``benchmarks/results/<version>/<suite>--<machine>--<device>.json`` is
+where it is kept. The dataclasses below are the schema: reading a file checks every field against
+their annotations.
 """
 
 import importlib.metadata
@@ -69,10 +71,12 @@ class Row:
     extra_bytes: int | None = None
     """Peak memory of one call beyond its inputs and parameters."""
     resident_bytes: int | None = None
-    """Peak memory of a whole process that builds a model and runs it a few times, Python and PyTorch included."""
+    """Peak memory of a whole process that builds a model and runs it a few times, Python and
+PyTorch included."""
     error: dict[str, float] | None = None
-    """Largest absolute error over largest absolute value, against float64: ``"out"`` and ``"gradients"``; of a model
-    in another form ``"score"``, the largest difference of the score map from that of the first contender."""
+    """Largest absolute error over largest absolute value, against float64: ``"out"`` and
+    ``"gradients"``; of a model in another form ``"score"``, the largest difference of the score map
+    from that of the first contender."""
     parameters: int | None = None
     macs: int | None = None
     skipped: str | None = None
@@ -91,7 +95,8 @@ class Record:
     suite: str
     version: str
     commit: str
-    """Of the source tree; empty where there is none, with ``+`` behind it where files differed from it."""
+    """Of the source tree; empty where there is none, with ``+`` behind it where files differed from
+it."""
     created: str
     command: str
     device: str
@@ -109,7 +114,9 @@ class Record:
 def new_record(suite: str, device: str, command: str, machine_name: str | None = None) -> Record:
     """Return a record without rows that describes this moment, this machine and this software."""
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Record(suite, __version__, _commit(), created, command, device, _machine(machine_name), _software())
+    return Record(
+        suite, __version__, _commit(), created, command, device, _machine(machine_name), _software()
+    )
 
 
 def write_record(record: Record, path: Path) -> None:
@@ -122,7 +129,8 @@ def read_record(path: Path) -> Record:
     """Read a record and check every field of it.
 
     Raises:
-        ValueError: the file is no JSON, or a field is missing, unknown or of another type; the message names it.
+        ValueError: the file is no JSON, or a field is missing, unknown or of another type; the
+            message names it.
     """
     try:
         data = json.loads(path.read_text())
@@ -146,10 +154,17 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
         names = {x.name for x in fields(kind)}
         if value.keys() != names:
             raise ValueError(f"{where} must have the fields {sorted(names)}, got {sorted(value)}")
-        return kind(**{name: _checked(value[name], hints[name], f"{where}: {name}") for name in names})
+        return kind(
+            **{name: _checked(value[name], hints[name], f"{where}: {name}") for name in names}
+        )
     if kind is Spread and isinstance(value, list) and len(value) == len(Spread._fields):
         hints = typing.get_type_hints(Spread)
-        return Spread(*(_checked(x, hints[name], f"{where}: {name}") for x, name in zip(value, hints, strict=True)))
+        return Spread(
+            *(
+                _checked(x, hints[name], f"{where}: {name}")
+                for x, name in zip(value, hints, strict=True)
+            )
+        )
     if origin is list and isinstance(value, list):
         return [_checked(x, arguments[0], f"{where}[{i}]") for i, x in enumerate(value)]
     if origin is dict and isinstance(value, dict):
@@ -173,7 +188,9 @@ def _commit() -> str:
         # an installed package may lie inside somebody else's repository
         if not git("ls-files", Path(__file__).name):
             return ""
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
 
@@ -182,12 +199,18 @@ def _machine(name: str | None) -> Machine:
     import torch
 
     cpu = _cpu_name()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     instructions = torch.backends.cpu.get_cpu_capability()
     name = name or f"{cpu}-{cores}-cores-{instructions}"
     slug = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else 0.0
+    memory = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        if hasattr(os, "sysconf")
+        else 0.0
+    )
     return Machine(slug, cpu, cores, round(memory, 1), platform.system(), instructions, gpu)
 
 

@@ -1,4 +1,5 @@
-"""How long it takes until something can run: the import beyond torch's own, and the help of the command line."""
+"""How long it takes until something can run: the import beyond torch's own, and the help of the
+command line."""
 
 import subprocess
 import sys
@@ -19,7 +20,8 @@ _HELP = "from rgbt_fusion.cli import main; main(['--help'])"
 
 
 def measure_startup(rounds: int) -> list[Row]:
-    """Return the time of ``from rgbt_fusion import DFM`` after ``import torch``, and of ``rgbt-fusion --help``."""
+    """Return the time of ``from rgbt_fusion import DFM`` after ``import torch``, and of
+    ``rgbt-fusion --help``."""
     imports, helps = [], []
     for _ in range(rounds + 1):
         imports.append(1e3 * float(_python(_IMPORT)))
@@ -27,13 +29,18 @@ def measure_startup(rounds: int) -> list[Row]:
         _python(_HELP)
         helps.append(1e3 * (time.perf_counter() - start))
     # the first round fills the file cache
-    return [_row("from rgbt_fusion import DFM", spread(imports[1:])), _row("rgbt-fusion --help", spread(helps[1:]))]
+    return [
+        _row("from rgbt_fusion import DFM", spread(imports[1:])),
+        _row("rgbt-fusion --help", spread(helps[1:])),
+    ]
 
 
 def _python(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"starting a fresh process failed: {done.stderr.strip().splitlines()[-1]}")
+        raise RuntimeError(
+            f"starting a fresh process failed: {done.stderr.strip().splitlines()[-1]}"
+        )
     return done.stdout
 
 

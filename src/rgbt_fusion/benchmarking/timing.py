@@ -1,4 +1,5 @@
-"""Interleaved timing in one process: every contender runs in every round, so that they share the machine's moods."""
+"""Interleaved timing in one process: every contender runs in every round, so that they share the
+machine's moods."""
 
 import gc
 import statistics
@@ -14,7 +15,8 @@ _SAMPLE_S = 0.005
 
 
 class Spread(NamedTuple):
-    """Median and quartiles of what one call took, in milliseconds, and how many samples they come from."""
+    """Median and quartiles of what one call took, in milliseconds, and how many samples they come
+    from."""
 
     median: float
     q1: float
@@ -35,7 +37,8 @@ class Effort:
 
     rounds: int = 9
     budget_s: float = 2.5
-    """Of one contender: one that would need more than this for all rounds takes part in fewer, in one at least."""
+    """Of one contender: one that would need more than this for all rounds takes part in fewer, in
+one at least."""
     least_samples: int = 3
     """The budget is overdrawn for so many samples."""
     patience_s: float = 4.0
@@ -43,7 +46,9 @@ class Effort:
 
 
 class _Contender:
-    def __init__(self, call: Callable[[], object], synchronise: Callable[[], object], effort: Effort) -> None:
+    def __init__(
+        self, call: Callable[[], object], synchronise: Callable[[], object], effort: Effort
+    ) -> None:
         self.call, self.synchronise = call, synchronise
         self.wall: list[float] = []
         self.cpu: list[float] = []
@@ -85,8 +90,8 @@ def interleave(
 ) -> dict[str, Clocks]:
     """Time several functions in turn: one warm-up each, then rounds in which each runs once.
 
-    The order inside a round rotates. A slow function sits out some rounds, evenly spread, or all of them, as ``effort``
-    says. Garbage collection is off while a sample runs.
+    The order inside a round rotates. A slow function sits out some rounds, evenly spread, or all of
+    them, as ``effort`` says. Garbage collection is off while a sample runs.
 
     Args:
         calls: what to run, by name.
@@ -113,7 +118,10 @@ def interleave(
             start = i % max(1, len(names))
             for name in names[start:] + names[:start]:
                 contender = contenders[name]
-                if i * contender.samples // effort.rounds < (i + 1) * contender.samples // effort.rounds:
+                if (
+                    i * contender.samples // effort.rounds
+                    < (i + 1) * contender.samples // effort.rounds
+                ):
                     contender.sample()
                     on_sample(1 / total)
     finally:

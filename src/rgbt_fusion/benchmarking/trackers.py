@@ -1,4 +1,5 @@
-"""The trackers that ``rgbt-fusion bench models`` compares, by the names they have in the tables, in all their forms."""
+"""The trackers that ``rgbt-fusion bench models`` compares, by the names they have in the tables, in
+all their forms."""
 
 import copy
 import tempfile
@@ -12,13 +13,16 @@ from torch import Tensor, nn
 
 from rgbt_fusion.benchmarking.naive_models import with_attention_as_released, written_naively
 from rgbt_fusion.checks import check_choice
-from rgbt_fusion.models import ImagePair, TrackingNetwork, create_model
+from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.weights.pretrained import create_model
 
 __all__ = ["FORMS", "TRACKERS", "Preset", "build", "frame_step", "network_step", "parse"]
 
 
 class Preset(NamedTuple):
-    """A model of :func:`~rgbt_fusion.models.create_model` in any size, and what of it is changed."""
+    """A model of :func:`~rgbt_fusion.weights.pretrained.create_model` in any size, and what of it
+    is changed."""
 
     name: str
     """With ``{}`` in the place of the size, such as ``vitb_256``."""
@@ -44,7 +48,8 @@ TRACKERS: dict[str, Preset] = {
     "teacher without token attention": Preset(_TEACHER, {"token_attention": False}),
     "teacher without history": Preset(_TEACHER, {"history": False}),
 }
-"""Every tracker that is measured. OSTrack keeps all its candidates unless it says otherwise: it is the measure."""
+"""Every tracker that is measured. OSTrack keeps all its candidates unless it says otherwise: it is
+the measure."""
 
 Step = Callable[[], Any]
 FORMS = (
@@ -57,8 +62,8 @@ FORMS = (
     "ONNX Runtime",
     "ONNX Runtime, int8",
 )
-"""How a tracker may run. ``template kept``: its template was turned into tokens before, as in tracking.
-``explicit attention``: that of the released code."""
+"""How a tracker may run. ``template kept``: its template was turned into tokens before, as in
+tracking. ``explicit attention``: that of the released code."""
 
 
 def parse(contender: str) -> tuple[str, str, str]:
@@ -80,16 +85,23 @@ def parse(contender: str) -> tuple[str, str, str]:
 
 
 def build(contender: str) -> TrackingNetwork:
-    """Build the network of a contender, in evaluation mode, whatever its form; seed the generator for its weights."""
+    """Build the network of a contender, in evaluation mode, whatever its form; seed the generator
+    for its weights."""
     tracker, size, _ = parse(contender)
     preset = TRACKERS[tracker]
     return create_model(preset.name.format(size), **preset.overrides).eval()
 
 
 def network_step(
-    contender: str, *, batch: int = 1, dtype: torch.dtype = torch.float32, threads: int = 1, device: str = "cpu"
+    contender: str,
+    *,
+    batch: int = 1,
+    dtype: torch.dtype = torch.float32,
+    threads: int = 1,
+    device: str = "cpu",
 ) -> Step:
-    """Return a function that looks for a template in a search crop once, both random, and returns the score map.
+    """Return a function that looks for a template in a search crop once, both random, and returns
+    the score map.
 
     What a form prepares once, such as compiling or exporting, has happened when this returns.
     """
@@ -98,7 +110,9 @@ def network_step(
     generator = torch.Generator().manual_seed(0)
 
     def images(size: int) -> ImagePair:
-        return ImagePair(*torch.randn(2, batch, 3, size, size, generator=generator).to(device, dtype))
+        return ImagePair(
+            *torch.randn(2, batch, 3, size, size, generator=generator).to(device, dtype)
+        )
 
     template, search = images(model.template_size), images(model.search_size)
     if form.startswith("ONNX Runtime"):
@@ -128,11 +142,15 @@ def _in_form(model: TrackingNetwork, form: str) -> nn.Module:
         with warnings.catch_warnings():
             # torch deprecates it in favour of a package of its own
             warnings.simplefilter("ignore")
-            return torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {nn.Linear}, dtype=torch.qint8)
+            return torch.ao.quantization.quantize_dynamic(
+                copy.deepcopy(model), {nn.Linear}, dtype=torch.qint8
+            )
     return model
 
 
-def _exported(model: TrackingNetwork, template: ImagePair, search: ImagePair, threads: int, *, int8: bool) -> Step:
+def _exported(
+    model: TrackingNetwork, template: ImagePair, search: ImagePair, threads: int, *, int8: bool
+) -> Step:
     from rgbt_fusion.export.int8 import export_int8
     from rgbt_fusion.export.onnx_file import export_onnx, open_session, run_session
     from rgbt_fusion.export.step import TrackerStep
@@ -146,19 +164,28 @@ def _exported(model: TrackingNetwork, template: ImagePair, search: ImagePair, th
         session = open_session(file, threads=threads)
     step = TrackerStep(model, batch=batch)
     grid = model.settings.search_grid
-    inputs = dict(zip(step.input_names, (*template, *search, torch.ones(grid, grid), *step.initial_state), strict=True))
+    inputs = dict(
+        zip(
+            step.input_names,
+            (*template, *search, torch.ones(grid, grid), *step.initial_state),
+            strict=True,
+        )
+    )
     return lambda: run_session(session, inputs)["score_map"]
 
 
 def frame_step(contender: str, *, height: int, width: int, dtype: torch.dtype, device: str) -> Step:
-    """Return a function that tracks one frame of ``height`` by ``width`` pixels, from the frame to the box."""
+    """Return a function that tracks one frame of ``height`` by ``width`` pixels, from the frame to
+    the box."""
     import numpy as np
 
     from rgbt_fusion.tracking.tracker import Tracker
 
     tracker = Tracker(build(contender), device=device, dtype=dtype)
     rng = np.random.default_rng(0)
-    rgb, tir = (rng.integers(0, 256, (height, width, channels), dtype=np.uint8) for channels in (3, 1))
+    rgb, tir = (
+        rng.integers(0, 256, (height, width, channels), dtype=np.uint8) for channels in (3, 1)
+    )
     tracker.init(rgb, tir, (width / 2, height / 2, width / 10, height / 10))
     start = tracker.state
 

@@ -1,4 +1,5 @@
-"""What is measured, as plain data, and the functions that make it runnable: here, or again in a fresh process."""
+"""What is measured, as plain data, and the functions that make it runnable: here, or again in a
+fresh process."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,13 +11,18 @@ from torch import Tensor, nn
 from rgbt_fusion.benchmarking import baselines
 from rgbt_fusion.benchmarking.baselines import CONVOLUTIONS, SCANS, ScanTensors
 from rgbt_fusion.benchmarking.cases import find_setup
-from rgbt_fusion.benchmarking.permuted_copies import COPIES, CopiedScans, PermutedCopiesMamba, scan_copies
+from rgbt_fusion.benchmarking.permuted_copies import (
+    COPIES,
+    CopiedScans,
+    PermutedCopiesMamba,
+    scan_copies,
+)
 from rgbt_fusion.benchmarking.trackers import frame_step, network_step, parse
+from rgbt_fusion.layers.attention import Attention, AttentionWithScores
 from rgbt_fusion.layers.attention_fusion import AllLayerSelfAttention, CrossAttentionFusion
 from rgbt_fusion.layers.difference_fusion_mamba import DFM
 from rgbt_fusion.layers.mamba import MambaBlock
 from rgbt_fusion.layers.order_dynamic_fusion_mamba import OFM
-from rgbt_fusion.layers.transformer import Attention, AttentionWithScores
 from rgbt_fusion.ops.causal_conv1d import causal_conv1d, ordered_causal_conv1d
 from rgbt_fusion.ops.selective_scan import ordered_selective_scan, selective_scan
 
@@ -70,7 +76,11 @@ class Draw:
 
     def parameter(self, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
         """Return a uniform parameter in the precision of parameters."""
-        return self._place(torch.rand(shape, generator=self.generator) * (high - low) + low, torch.float32, leaf=True)
+        return self._place(
+            torch.rand(shape, generator=self.generator) * (high - low) + low,
+            torch.float32,
+            leaf=True,
+        )
 
     def decay(self, *shape: int) -> Tensor:
         """Return Mamba's initial decay rates, -1 to -N."""
@@ -88,7 +98,8 @@ class Draw:
 
 
 def _scan(workload: Workload, draw: Draw) -> Prepared:
-    """The selective scan with skip, gate, bias and softplus; with K, token-major in a random order of K segments."""
+    """The selective scan with skip, gate, bias and softplus; with K, token-major in a random order
+    of K segments."""
     B, D, L, N = (workload.sizes[axis] for axis in "BDLN")
     u, z = draw.sequence(B, L, D), draw.sequence(B, L, D)
     delta = draw.sequence(B, L, D, scale=0.5)
@@ -103,9 +114,14 @@ def _scan(workload: Workload, draw: Draw) -> Prepared:
         return Prepared(lambda: baseline(views).mT, leaves)
     backend = workload.contender
     if workload.layout == "channel":
-        return Prepared(lambda: selective_scan(*leaves, delta_softplus=True, backend=backend), leaves)
+        return Prepared(
+            lambda: selective_scan(*leaves, delta_softplus=True, backend=backend), leaves
+        )
     return Prepared(
-        lambda: ordered_selective_scan(*leaves, delta_softplus=True, order=order, backend=backend).out, leaves
+        lambda: (
+            ordered_selective_scan(*leaves, delta_softplus=True, order=order, backend=backend).out
+        ),
+        leaves,
     )
 
 
@@ -122,20 +138,28 @@ def _conv(workload: Workload, draw: Draw) -> Prepared:
         return Prepared(lambda: baseline(leaves[0].mT, *leaves[1:]).mT, leaves)
     if workload.layout == "channel":
         return Prepared(lambda: causal_conv1d(*leaves, "silu", backend=backend), leaves)
-    return Prepared(lambda: ordered_causal_conv1d(*leaves, "silu", order=order, backend=backend), leaves)
+    return Prepared(
+        lambda: ordered_causal_conv1d(*leaves, "silu", order=order, backend=backend), leaves
+    )
 
 
 def _directions(workload: Workload, draw: Draw) -> Prepared:
-    """Convolution and scan of the OFM in three orders of K layers, the projections between them left out.
+    """Convolution and scan of the OFM in three orders of K layers, the projections between them
+    left out.
 
-    A contender of permuted copies is handed what depends on the convolved sequence in its own order already.
+    A contender of permuted copies is handed what depends on the convolved sequence in its own order
+    already.
     """
     B, D, L, N, W, K = (workload.sizes[axis] for axis in "BDLNWK")
     xz = draw.sequence(B, K * L, 2 * D)
     delta = [draw.sequence(B, K * L, D, scale=0.5) for _ in range(3)]
     coefficients = [[draw.sequence(B, K * L, N) for _ in range(3)] for _ in range(2)]
     scans = CopiedScans(
-        draw.parameter(3, D, W), draw.parameter(3, D), draw.decay(3, D, N), draw.parameter(3, D), draw.step_bias(3, D)
+        draw.parameter(3, D, W),
+        draw.parameter(3, D),
+        draw.decay(3, D, N),
+        draw.parameter(3, D),
+        draw.step_bias(3, D),
     )
     natural = torch.arange(K, device=workload.device).expand(B, K)
     orders = torch.stack([natural, natural.flip(-1), draw.order(B, K)])
@@ -143,7 +167,9 @@ def _directions(workload: Workload, draw: Draw) -> Prepared:
         copies = COPIES[workload.contender]
         made = [(delta[r], coefficients[0][r], coefficients[1][r]) for r in range(3)]
         leaves = (xz, *scans, *delta, *coefficients[0], *coefficients[1])
-        return Prepared(lambda: scan_copies(xz, orders, scans, lambda r, x: made[r], copies), leaves)
+        return Prepared(
+            lambda: scan_copies(xz, orders, scans, lambda r, x: made[r], copies), leaves
+        )
     steps, inputs, readouts = (
         torch.stack(x).detach().requires_grad_(workload.backward) for x in (delta, *coefficients)
     )
@@ -153,7 +179,13 @@ def _directions(workload: Workload, draw: Draw) -> Prepared:
     def one_call() -> Tensor:
         x, z = xz.chunk(2, dim=-1)
         x = ordered_causal_conv1d(
-            x, scans.conv_weight, scans.conv_bias, "silu", order=orders, trusted_order=True, backend=backend
+            x,
+            scans.conv_weight,
+            scans.conv_bias,
+            "silu",
+            order=orders,
+            trusted_order=True,
+            backend=backend,
         )
         return ordered_selective_scan(
             x,
@@ -201,7 +233,9 @@ def _block(workload: Workload, draw: Draw) -> Prepared:
     block = MambaBlock(C, workload.sizes.get("N", 16)).to(workload.device)
     with torch.no_grad():
         xz = block.in_proj(tokens)
-        delta, B_, C_ = block.x_proj(xz.chunk(2, -1)[0]).split([block.dt_rank, block.d_state, block.d_state], -1)
+        delta, B_, C_ = block.x_proj(xz.chunk(2, -1)[0]).split(
+            [block.dt_rank, block.d_state, block.d_state], -1
+        )
         delta = nn.functional.linear(delta, block.dt_proj.weight)
         A = -torch.exp(block.A_log)
     taps, bias = block.conv1d.weight[:, 0], block.conv1d.bias
@@ -209,7 +243,9 @@ def _block(workload: Workload, draw: Draw) -> Prepared:
     def alone() -> Tensor:
         x, z = xz.chunk(2, -1)
         x = ordered_causal_conv1d(x, taps, bias, "silu")
-        return ordered_selective_scan(x, delta, A, B_, C_, block.D, z, block.dt_proj.bias, delta_softplus=True).out
+        return ordered_selective_scan(
+            x, delta, A, B_, C_, block.D, z, block.dt_proj.bias, delta_softplus=True
+        ).out
 
     return Prepared(alone, (block.D, block.conv1d.weight, block.dt_proj.bias))
 
@@ -220,7 +256,9 @@ def _dfm(workload: Workload, draw: Draw) -> Prepared:
     streams = draw.sequence(B, L, C), draw.sequence(B, L, C)
     if workload.contender in _ATTENTION:
         attention = _ATTENTION[workload.contender]
-        return _module(workload, draw, CrossAttentionFusion(C, C // 64 or 1, attention=attention), *streams)
+        return _module(
+            workload, draw, CrossAttentionFusion(C, C // 64 or 1, attention=attention), *streams
+        )
     dfm = DFM(C)
     dfm.mamba = _mamba(workload, C, 1)  # pyright: ignore[reportAttributeAccessIssue]
     return _module(workload, draw, dfm, *streams)
@@ -232,7 +270,9 @@ def _ofm(workload: Workload, draw: Draw) -> Prepared:
     features = [draw.sequence(B, L, C) for _ in range(K)]
     if workload.contender in _ATTENTION:
         attention = _ATTENTION[workload.contender]
-        return _module(workload, draw, AllLayerSelfAttention(C, C // 64 or 1, attention=attention), features)
+        return _module(
+            workload, draw, AllLayerSelfAttention(C, C // 64 or 1, attention=attention), features
+        )
     if workload.contender not in COPIES:
         return _module(workload, draw, OFM(C, num_layers=K, backend=workload.contender), features)
     ofm = OFM(C, num_layers=K, order_gradient="none")
@@ -253,7 +293,8 @@ _ATTENTION: dict[str, Any] = {
 
 
 def _attention(workload: Workload, draw: Draw) -> Prepared:
-    """Self-attention over L tokens in S streams, each led by T template tokens, with their scores or without."""
+    """Self-attention over L tokens in S streams, each led by T template tokens, with their scores
+    or without."""
     B, L, C, T, S = (workload.sizes[axis] for axis in "BLCTS")
     tokens = draw.sequence(B, L, C)
     if workload.contender == "fused, no scores":
@@ -264,7 +305,8 @@ def _attention(workload: Workload, draw: Draw) -> Prepared:
 
 
 def _fusion(workload: Workload, draw: Draw) -> Prepared:
-    """All that AINet adds to a two-stream encoder: a fusion of K layers of tokens, and one over all of them."""
+    """All that AINet adds to a two-stream encoder: a fusion of K layers of tokens, and one over all
+    of them."""
     B, L, C, K = (workload.sizes[axis] for axis in "BLCK")
     if workload.contender in _ATTENTION:
         attention = _ATTENTION[workload.contender]
@@ -294,19 +336,29 @@ def _layer(workload: Workload, draw: Draw) -> Prepared:
     setup = find_setup(workload.contender)
     module = setup.build().to(workload.device, draw.dtype).eval()
     inputs = _moved(setup.inputs(draw.generator, draw.dtype), workload.device)
-    return Prepared(lambda: module(*inputs), [x for x in (*_tensors(inputs), *module.parameters()) if x.requires_grad])
+    return Prepared(
+        lambda: module(*inputs),
+        [x for x in (*_tensors(inputs), *module.parameters()) if x.requires_grad],
+    )
 
 
 def _model(workload: Workload, draw: Draw) -> Prepared:
-    """One step of a tracker of :data:`~rgbt_fusion.benchmarking.trackers.TRACKERS`, named by the contender."""
-    place: dict[str, Any] = {"batch": workload.sizes["B"], "threads": workload.threads, "device": workload.device}
+    """One step of a tracker of :data:`~rgbt_fusion.benchmarking.trackers.TRACKERS`, named by the
+    contender."""
+    place: dict[str, Any] = {
+        "batch": workload.sizes["B"],
+        "threads": workload.threads,
+        "device": workload.device,
+    }
     return Prepared(network_step(workload.contender, dtype=draw.dtype, **place), ())
 
 
 def _track(workload: Workload, draw: Draw) -> Prepared:
     """One frame from its pixels to the box."""
     height, width = workload.sizes["H"], workload.sizes["W"]
-    step = frame_step(workload.contender, height=height, width=width, dtype=draw.dtype, device=workload.device)
+    step = frame_step(
+        workload.contender, height=height, width=width, dtype=draw.dtype, device=workload.device
+    )
     return Prepared(step, ())
 
 
@@ -335,7 +387,8 @@ TASKS: dict[str, Callable[[Workload, Draw], Prepared]] = {
 
 
 def prepare(workload: Workload, *, exact: bool = False) -> Callable[[], tuple[Tensor, ...]]:
-    """Return a function that runs ``workload`` once and returns its outputs and, with ``backward``, its gradients.
+    """Return a function that runs ``workload`` once and returns its outputs and, with ``backward``,
+    its gradients.
 
     With ``exact`` the same rounded inputs are raised to float64 and everything is computed there.
     """
@@ -362,7 +415,10 @@ def prepare(workload: Workload, *, exact: bool = False) -> Callable[[], tuple[Te
 def _upstream(outputs: Iterable[Tensor], workload: Workload, exact: bool) -> list[Tensor]:
     """Return gradients of the outputs: the same numbers for every contender and both precisions."""
     generator = torch.Generator().manual_seed(1)
-    drawn = (torch.randn(x.shape, generator=generator).to(getattr(torch, workload.dtype)) for x in outputs)
+    drawn = (
+        torch.randn(x.shape, generator=generator).to(getattr(torch, workload.dtype))
+        for x in outputs
+    )
     return [x.to(workload.device, torch.float64 if exact else x.dtype) for x in drawn]
 
 
@@ -374,17 +430,27 @@ def _tensors(value: Any) -> Iterable[Tensor]:
             yield from _tensors(item)
 
 
-def error_against_float64(workload: Workload, truth: Sequence[Tensor] | None = None) -> dict[str, float]:
-    """Return the largest absolute error over the largest absolute value, of the output and of the worst gradient.
+def error_against_float64(
+    workload: Workload, truth: Sequence[Tensor] | None = None
+) -> dict[str, float]:
+    """Return the largest absolute error over the largest absolute value, of the output and of the
+    worst gradient.
 
-    The truth is the same call in float64 on the pure-PyTorch backend, which the tests hold against the plain loop.
+    The truth is the same call in float64 on the pure-PyTorch backend, which the tests hold against
+    the plain loop.
     """
     truth = exact_results(workload) if truth is None else truth
     errors = []
     for found, right in zip(prepare(workload)(), truth, strict=True):
         right = right.to(found.device)
-        errors.append(((found.double() - right).abs().max() / right.abs().max().clamp(min=1e-300)).item())
-    return {"out": errors[0], "gradients": max(errors[1:])} if workload.backward else {"out": errors[0]}
+        errors.append(
+            ((found.double() - right).abs().max() / right.abs().max().clamp(min=1e-300)).item()
+        )
+    return (
+        {"out": errors[0], "gradients": max(errors[1:])}
+        if workload.backward
+        else {"out": errors[0]}
+    )
 
 
 def exact_results(workload: Workload) -> tuple[Tensor, ...]:
@@ -400,4 +466,7 @@ def shrunk(workload: Workload) -> Workload:
         tracker, _, form = parse(workload.contender)
         return replace(workload, contender=f"{tracker}: tiny_128, {form}")
     small = {"B": 1, "D": 16, "L": 8, "C": 64, "N": 4, "K": 1, "T": 1}
-    return replace(workload, sizes={axis: min(size, small.get(axis, size)) for axis, size in workload.sizes.items()})
+    return replace(
+        workload,
+        sizes={axis: min(size, small.get(axis, size)) for axis, size in workload.sizes.items()},
+    )

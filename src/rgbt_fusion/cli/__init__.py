@@ -1,7 +1,8 @@
 """The command line: ``rgbt-fusion COMMAND``.
 
-One file here is one command; :data:`COMMANDS` is the one place that lists them. No file of this folder imports torch,
-or anything that does, before its command runs: ``rgbt-fusion --help`` answers at once.
+One file here is one command; :data:`COMMANDS` is the one place that lists them. No file of this
+folder imports torch, or anything that does, before its command runs: ``rgbt-fusion --help`` answers
+at once.
 """
 
 import os
@@ -12,7 +13,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from rgbt_fusion import __version__
-from rgbt_fusion.cli import bench, compare, convert, data, demo, distill, export, info, study, track, train
+from rgbt_fusion.cli import (
+    bench,
+    compare,
+    convert,
+    data,
+    demo,
+    distill,
+    export,
+    info,
+    study,
+    track,
+    train,
+)
 from rgbt_fusion.cli.eval import evaluate
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -48,14 +61,22 @@ def _show_version(wanted: bool) -> None:
 
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Fusion layers and trackers for RGB and thermal video, on any machine."""
 
 
 def _build() -> typer.Typer:
-    app = typer.Typer(name="rgbt-fusion", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        name="rgbt-fusion",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
     app.callback()(_root)
     for name, command in COMMANDS.items():
         if isinstance(command, typer.Typer):
@@ -69,7 +90,8 @@ app = _build()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave the process: status 0 when it worked, 2 and one clear line when the user erred."""
+    """Run the command line and leave the process: status 0 when it worked, 2 and one clear line
+    when the user erred."""
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
         status = app(given, prog_name="rgbt-fusion", standalone_mode=False)
@@ -86,16 +108,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _user_error(error: Exception) -> str | None:
-    """Return what to tell the user in one line, or None where the error is a fault of the program."""
+    """Return what to tell the user in one line, or None where the error is a fault of the
+    program."""
     if type(error).__name__ == "NoArgsIsHelpError":
         return error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
-    if hasattr(error, "format_message"):  # of the command line itself: an unknown command, option or value
+    if hasattr(
+        error, "format_message"
+    ):  # of the command line itself: an unknown command, option or value
         return f"error: {error.format_message()}"  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"error: {error.filename}: {error.strerror}"
     # BackendUnavailableError by name: its module imports torch
     expected = isinstance(error, ValueError | OSError | ModuleNotFoundError)
-    return f"error: {error}" if expected or type(error).__name__ == "BackendUnavailableError" else None
+    return (
+        f"error: {error}" if expected or type(error).__name__ == "BackendUnavailableError" else None
+    )
 
 
 def _leave(message: str, status: int) -> NoReturn:

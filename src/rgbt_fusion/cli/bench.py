@@ -22,48 +22,74 @@ QUICK_SUITES = ("scan", "conv", "block", "dfm", "ofm", "models", "startup")
 def bench(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SUITE|FILE]...", help=f"Suites: {', '.join(SUITES)}, or all; with --table, records."),
+        typer.Argument(
+            metavar="[SUITE|FILE]...",
+            help=f"Suites: {', '.join(SUITES)}, or all; with --table, records.",
+        ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A few minutes: fewer shapes, fewer rounds.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few minutes: fewer shapes, fewer rounds.")
+    ] = False,
     shape: Annotated[
         list[str] | None,
         typer.Option(
             help="B,D,L,N: scan; B,D,L,W: conv; B,L,C: block, dfm; B,L,C,K: ofm; pixels,K: complexity; B: models."
         ),
     ] = None,
-    backend: Annotated[list[str] | None, typer.Option(help="Backends of the ops; by default all that can run.")] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="Backends of the ops; by default all that can run.")
+    ] = None,
     dtype: Annotated[
-        list[str] | None, typer.Option(help="float32, bfloat16, float16; the others are compared with the first.")
+        list[str] | None,
+        typer.Option(help="float32, bfloat16, float16; the others are compared with the first."),
     ] = None,
     threads: Annotated[
-        list[int] | None, typer.Option(help="Thread counts; the others are compared with the first.")
+        list[int] | None,
+        typer.Option(help="Thread counts; the others are compared with the first."),
     ] = None,
     layout: Annotated[
-        list[str] | None, typer.Option(help="token for (B, L, D) memory, channel for (B, D, L); by default both.")
+        list[str] | None,
+        typer.Option(help="token for (B, L, D) memory, channel for (B, D, L); by default both."),
     ] = None,
     passes: Annotated[
         list[str] | None, typer.Option("--pass", help="forward, forward+backward; by default both.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    rounds: Annotated[int | None, typer.Option(help="Samples of each contender; 9, or 7 with --quick.")] = None,
-    budget: Annotated[
-        float | None, typer.Option(help="Seconds for a contender, slow ones get fewer samples; 2.5, or 1 with --quick.")
+    rounds: Annotated[
+        int | None, typer.Option(help="Samples of each contender; 9, or 7 with --quick.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all that is measured as one record.")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds for a contender, slow ones get fewer samples; 2.5, or 1 with --quick."
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all that is measured as one record.")
+    ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw ratios, and growth of time and memory.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw ratios, and growth of time and memory."),
     ] = None,
     save: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write a record a suite, VERSION/SUITE--MACHINE--DEVICE.json.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write a record a suite, VERSION/SUITE--MACHINE--DEVICE.json."
+        ),
     ] = None,
     machine: Annotated[
-        str | None, typer.Option(help="This machine's name in the records; by default made from its CPU.")
+        str | None,
+        typer.Option(help="This machine's name in the records; by default made from its CPU."),
     ] = None,
     table: Annotated[
-        bool, typer.Option("--table", help="Measure nothing; print the tables of record files as Markdown.")
+        bool,
+        typer.Option(
+            "--table", help="Measure nothing; print the tables of record files as Markdown."
+        ),
     ] = False,
     into: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="With --table: renew the marked tables of a document.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="With --table: renew the marked tables of a document."),
     ] = None,
 ) -> None:
     """Compare ops, layers and trackers with what people use instead, interleaved in one process."""
@@ -143,7 +169,9 @@ def _options(
 def _shape(text: str) -> tuple[int, ...]:
     parts = text.split(",")
     if not all(part.isdigit() and int(part) for part in parts):
-        raise ValueError(f"--shape must be whole numbers above 0 with commas between them, got {text!r}")
+        raise ValueError(
+            f"--shape must be whole numbers above 0 with commas between them, got {text!r}"
+        )
     return tuple(map(int, parts))
 
 
@@ -153,8 +181,11 @@ def _thread_count(value: int) -> int:
     return value
 
 
-def _run(suites: list[str], options: "Options", effort: "Effort") -> Iterator[tuple[str, list["Row"]]]:
-    """Measure, with a bar that moves and a table for each comparison that is done; yield the rows of each suite."""
+def _run(
+    suites: list[str], options: "Options", effort: "Effort"
+) -> Iterator[tuple[str, list["Row"]]]:
+    """Measure, with a bar that moves and a table for each comparison that is done; yield the rows
+    of each suite."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -164,15 +195,24 @@ def _run(suites: list[str], options: "Options", effort: "Effort") -> Iterator[tu
     from rgbt_fusion.benchmarking.suites import SUITES as COMPARED
     from rgbt_fusion.benchmarking.suites import comparisons
 
-    planned = {suite: comparisons([suite], options) if suite in COMPARED else [] for suite in suites}
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    planned = {
+        suite: comparisons([suite], options) if suite in COMPARED else [] for suite in suites
+    }
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
     bars = Progress(*columns, console=Console(highlight=False), transient=True)
     with bars as progress, MemoryMeter() as meter:
         bar = progress.add_task("", total=sum(map(len, planned.values())) + ("startup" in planned))
         for suite, compared in planned.items():
             rows = []
             for comparison in compared:
-                rows += measure(comparison, effort, meter, on_progress=_follow(progress, bar, comparison))
+                rows += measure(
+                    comparison, effort, meter, on_progress=_follow(progress, bar, comparison)
+                )
                 _print(progress.console, comparison.full_title, rows[-len(comparison) :])
             if suite == "startup":
                 progress.update(bar, description=suite)
@@ -182,8 +222,11 @@ def _run(suites: list[str], options: "Options", effort: "Effort") -> Iterator[tu
             yield suite, rows
 
 
-def _follow(progress: "Progress", bar: "TaskID", comparison: "Comparison") -> Callable[[str, float], None]:
-    """Return what moves the bar by the shares that a comparison reports, and says what is going on."""
+def _follow(
+    progress: "Progress", bar: "TaskID", comparison: "Comparison"
+) -> Callable[[str, float], None]:
+    """Return what moves the bar by the shares that a comparison reports, and says what is going
+    on."""
 
     def show(step: str, share: float) -> None:
         progress.update(bar, advance=share, description=f"{comparison.full_title}: {step}")
@@ -218,7 +261,8 @@ def _record(name: str, rows: list["Row"], device: str, machine: str | None) -> "
 
 
 def _command(arguments: list[str]) -> str:
-    """Return what repeats the measurement: the command without the places where its results went."""
+    """Return what repeats the measurement: the command without the places where its results
+    went."""
     kept, places = ["rgbt-fusion"], ("--json", "--plot", "--save")
     for previous, argument in zip(["", *arguments], arguments, strict=False):
         if previous not in places and not argument.startswith(places):

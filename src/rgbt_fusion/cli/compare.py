@@ -1,4 +1,5 @@
-"""``rgbt-fusion compare``: trackers side by side on sequences that no training shows, or on your own."""
+"""``rgbt-fusion compare``: trackers side by side on sequences that no training shows, or on your
+own."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from rgbt_fusion.cli.trackers import BASELINE, check_tracker, make_tracker, tracker_name, tracker_settings
+from rgbt_fusion.cli.trackers import (
+    BASELINE,
+    check_tracker,
+    make_tracker,
+    tracker_name,
+    tracker_settings,
+)
 
 if TYPE_CHECKING:
     from rgbt_fusion.evaluation.scores import Scores
@@ -26,7 +33,9 @@ class Entry(NamedTuple):
 
 def compare(
     model: Annotated[str, typer.Option(help="A preset, or a file of weights.")] = "ainet_tiny_128",
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights for a preset; by default its own.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights for a preset; by default its own.")
+    ] = None,
     rgb_model: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The same network trained on RGB alone.")
     ] = None,
@@ -34,22 +43,32 @@ def compare(
         Path | None, typer.Option(metavar="FILE", help="The same network trained on TIR alone.")
     ] = None,
     halves: Annotated[
-        bool, typer.Option("--halves", help="Tracker and template matching with one modality hidden, too.")
+        bool,
+        typer.Option(
+            "--halves", help="Tracker and template matching with one modality hidden, too."
+        ),
     ] = False,
     data: Annotated[
-        Path | None, typer.Option(metavar="ROOT", help="Real sequences; by default held-out synthetic ones.")
+        Path | None,
+        typer.Option(metavar="ROOT", help="Real sequences; by default held-out synthetic ones."),
     ] = None,
-    layout: Annotated[str, typer.Option(help="How ROOT is laid out: rgbt234, lasher, ...")] = "rgbt234",
+    layout: Annotated[
+        str, typer.Option(help="How ROOT is laid out: rgbt234, lasher, ...")
+    ] = "rgbt234",
     sequences: Annotated[int, typer.Option(help="Synthetic sequences of each of six kinds.")] = 10,
     frames: Annotated[int, typer.Option(help="Their length.")] = 120,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Keep the boxes; the same command again goes on.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep the boxes; the same command again goes on."),
     ] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the numbers, too.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the numbers, too.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes that track.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:NUMBER.")] = "cpu",
 ) -> None:
-    """Score a tracker beside template matching on both modalities, and beside trackers that have only one.
+    """Score a tracker beside template matching on both modalities, and beside trackers that have
+    only one.
 
     Success counts, in each frame, the modality whose box fits better.
     """
@@ -61,7 +80,9 @@ def compare(
     groups, title = _sequences(data, layout, sequences, frames)
     scored = []
     for entry in entries:
-        with _bar(entry.name, sum(len(one) for group in groups.values() for one in group)) as advance:
+        with _bar(
+            entry.name, sum(len(one) for group in groups.values() for one in group)
+        ) as advance:
             scored.append(
                 score_tracker(
                     partial(make_tracker, entry.model, entry.checkpoint, device),
@@ -69,8 +90,11 @@ def compare(
                     name=entry.name,
                     title=title,
                     modality=entry.modality,
-                    folder=None if out is None else out / entry.name.replace(",", "").replace(" ", "_"),
-                    settings=tracker_settings(entry.model, entry.checkpoint) | {"shown": entry.modality},
+                    folder=None
+                    if out is None
+                    else out / entry.name.replace(",", "").replace(" ", "_"),
+                    settings=tracker_settings(entry.model, entry.checkpoint)
+                    | {"shown": entry.modality},
                     workers=workers,
                     on_progress=advance,
                 )
@@ -80,7 +104,9 @@ def compare(
         _write(scored, json)
 
 
-def _sequences(data: Path | None, layout: str, sequences: int, frames: int) -> tuple[Mapping[str, Any], str]:
+def _sequences(
+    data: Path | None, layout: str, sequences: int, frames: int
+) -> tuple[Mapping[str, Any], str]:
     from rgbt_fusion.data.sequences import open_dataset
     from rgbt_fusion.evaluation.held_out import SINGLE, held_out_sequences
 
@@ -93,15 +119,24 @@ def _sequences(data: Path | None, layout: str, sequences: int, frames: int) -> t
     return {one.name: (one,) for one in dataset.sequences}, str(data.name)
 
 
-def _entries(model: str, checkpoint: Path | None, singles: Mapping[str, Path | None], halves: bool) -> list[Entry]:
-    whole, matching = Entry(tracker_name(model), model, checkpoint), Entry("template matching", BASELINE, None)
+def _entries(
+    model: str, checkpoint: Path | None, singles: Mapping[str, Path | None], halves: bool
+) -> list[Entry]:
+    whole, matching = (
+        Entry(tracker_name(model), model, checkpoint),
+        Entry("template matching", BASELINE, None),
+    )
     entries = [whole, matching]
     for modality, single in singles.items():
         if single is not None:
-            entries.append(Entry(f"trained on {modality.upper()} alone", str(single), None, modality))
+            entries.append(
+                Entry(f"trained on {modality.upper()} alone", str(single), None, modality)
+            )
     for entry in (whole, matching) if halves else ():
         for modality in singles:
-            entries.append(entry._replace(name=f"{entry.name}, {modality.upper()} shown", modality=modality))
+            entries.append(
+                entry._replace(name=f"{entry.name}, {modality.upper()} shown", modality=modality)
+            )
     return entries
 
 
@@ -113,7 +148,12 @@ def _bar(name: str, frames: int) -> Iterator[Callable[["Progress"], None]]:
     from rich.progress import Progress as Bars
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task(name, total=frames)
         yield lambda event: bars.update(bar, advance=event.state == "frame")
@@ -123,7 +163,9 @@ def _print(scored: list["Scores"]) -> None:
     from rgbt_fusion.evaluation.tables import attribute_table, score_table, to_markdown
 
     first = scored[0]
-    typer.echo(f"{len(first.sequences)} sequences, {first.frames} frames of {first.protocol.title}\n")
+    typer.echo(
+        f"{len(first.sequences)} sequences, {first.frames} frames of {first.protocol.title}\n"
+    )
     typer.echo(to_markdown(score_table(scored)) + "\n")
     typer.echo(to_markdown(attribute_table(scored)))
     typer.echo()

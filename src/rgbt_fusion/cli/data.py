@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rgbt_fusion.data.dataset_check import DatasetCheck
+    from rgbt_fusion.data.checking import DatasetCheck
 
 data = typer.Typer(no_args_is_help=True, help="Look at a dataset on disk.")
 
@@ -16,20 +16,31 @@ data = typer.Typer(no_args_is_help=True, help="Look at a dataset on disk.")
 def check(
     root: Annotated[Path, typer.Argument(help="The dataset's folder, or a sequence's.")],
     layout: Annotated[
-        str | None, typer.Option(help="How it is laid out: gtot, rgbt234, lasher, ...; by default found out.")
+        str | None,
+        typer.Option(help="How it is laid out: gtot, rgbt234, lasher, ...; by default found out."),
     ] = None,
-    sequences: Annotated[Path | None, typer.Option(help="A file that lists the sequences to check.")] = None,
+    sequences: Annotated[
+        Path | None, typer.Option(help="A file that lists the sequences to check.")
+    ] = None,
     images: Annotated[
-        str, typer.Option(help="decode: every image; size: their headers, much faster; none: counts and boxes.")
+        str,
+        typer.Option(
+            help="decode: every image; size: their headers, much faster; none: counts and boxes."
+        ),
     ] = "decode",
-    threads: Annotated[int | None, typer.Option(help="Images read at a time; by default one a core.")] = None,
-    most: Annotated[int, typer.Option(help="How many problems to show at most; 0 shows all.")] = 100,
+    threads: Annotated[
+        int | None, typer.Option(help="Images read at a time; by default one a core.")
+    ] = None,
+    most: Annotated[
+        int, typer.Option(help="How many problems to show at most; 0 shows all.")
+    ] = 100,
 ) -> None:
-    """Check every sequence, image and box: counts, missing, damaged and mismatched images, boxes outside.
+    """Check every sequence, image and box: counts, missing, damaged and mismatched images, boxes
+    outside.
 
     The status is 1 where something is wrong; notices are no fault.
     """
-    from rgbt_fusion.data.dataset_check import guess_layout
+    from rgbt_fusion.data.checking import guess_layout
 
     for name, value, least in (("--most", most, 0), ("--threads", threads, 1)):
         if value is not None and value < least:
@@ -47,18 +58,37 @@ def check(
         raise typer.Exit(1)
 
 
-def _check(root: Path, layout: str, sequences: Path | None, images: str, threads: int) -> "DatasetCheck":
+def _check(
+    root: Path, layout: str, sequences: Path | None, images: str, threads: int
+) -> "DatasetCheck":
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    from rgbt_fusion.data.dataset_check import check_dataset
+    from rgbt_fusion.data.checking import check_dataset
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         bar = progress.add_task("", total=None)
 
         def show(name: str, number: int, count: int) -> None:
-            progress.update(bar, total=count, completed=number - 1, description=name.replace("[", r"\["))
+            progress.update(
+                bar, total=count, completed=number - 1, description=name.replace("[", r"\[")
+            )
 
-        return check_dataset(root, layout, names=sequences, images=images, threads=threads, progress=show)
+        return check_dataset(
+            root, layout, names=sequences, images=images, threads=threads, progress=show
+        )

@@ -1,4 +1,5 @@
-"""``rgbt-fusion demo``: a film of the tracker that comes with the package, in a minute and without a download."""
+"""``rgbt-fusion demo``: a film of the tracker that comes with the package, in a minute and without
+a download."""
 
 import base64
 import os
@@ -15,10 +16,12 @@ from rgbt_fusion.cli.trackers import BASELINE, check_tracker, make_tracker, trac
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from rgbt_fusion.data.synthetic import SyntheticSequence
     from rgbt_fusion.evaluation.scores import Scores
+    from rgbt_fusion.frames.drawing import Picture
+    from rgbt_fusion.synthetic.world import SyntheticSequence
     from rgbt_fusion.tracking.tracker import FrameTracker
-    from rgbt_fusion.video.overlay import Mark, Picture, VideoFile
+    from rgbt_fusion.video.film import VideoFile
+    from rgbt_fusion.video.overlay import Mark
 
 FILM = "film.mp4"
 FPS = 16
@@ -31,7 +34,8 @@ MATCHING = "template matching"
 
 
 class Scene(NamedTuple):
-    """One sequence of the film: what happens, the seed of a place and objects that no training shows, and a title."""
+    """One sequence of the film: what happens, the seed of a place and objects that no training
+    shows, and a title."""
 
     challenge: str
     seed: int
@@ -57,17 +61,23 @@ class Film(NamedTuple):
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Gets the film, the plot, the scores and a page.")] = Path(
-        "rgbt-fusion-demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Gets the film, the plot, the scores and a page.")
+    ] = Path("rgbt-fusion-demo"),
     model: Annotated[str, typer.Option(help="A preset, or a file of weights.")] = "ainet_tiny_128",
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights for a preset; by default its own.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights for a preset; by default its own.")
+    ] = None,
     frames: Annotated[int, typer.Option(help="Frames of each of the five scenes.")] = 96,
     show: Annotated[
-        bool | None, typer.Option("--open/--no-open", help="Open the page; by default where there is a browser.")
+        bool | None,
+        typer.Option(
+            "--open/--no-open", help="Open the page; by default where there is a browser."
+        ),
     ] = None,
 ) -> None:
-    """Track five scenes of the synthetic world beside template matching: a film, a plot, the scores, and a page of all.
+    """Track five scenes of the synthetic world beside template matching: a film, a plot, the
+    scores, and a page of all.
 
     Nothing is downloaded. The places and objects are none that the tracker was trained on.
     """
@@ -92,7 +102,9 @@ def demo(
     _write_page(film, figure, out)
     typer.echo(_table(film.scores))
     names = ", ".join(sorted(path.name for path in out.iterdir()))
-    typer.echo(f"\n{frames * len(SCENES)} frames in {time.perf_counter() - start:.0f} s; {out} holds {names}")
+    typer.echo(
+        f"\n{frames * len(SCENES)} frames in {time.perf_counter() - start:.0f} s; {out} holds {names}"
+    )
     if _should_open(show):
         import webbrowser
 
@@ -104,11 +116,12 @@ def _shoot(trackers: Mapping[str, "FrameTracker"], frames: int, path: Path) -> F
     from rich.console import Console
     from rich.progress import track
 
-    from rgbt_fusion.data.synthetic import SyntheticSequence
-    from rgbt_fusion.video.overlay import writing_video
+    from rgbt_fusion.synthetic.world import SyntheticSequence
+    from rgbt_fusion.video.film import writing_video
 
     sequences = [
-        SyntheticSequence(scene.seed, frames=frames, challenge=scene.challenge, held_out=True) for scene in SCENES
+        SyntheticSequence(scene.seed, frames=frames, challenge=scene.challenge, held_out=True)
+        for scene in SCENES
     ]
     boxes: dict[str, dict[str, list[Any]]] = {name: {} for name in trackers}
     pictures: list[bytes] = []
@@ -116,7 +129,14 @@ def _shoot(trackers: Mapping[str, "FrameTracker"], frames: int, path: Path) -> F
     with writing_video(path, fps=FPS) as video:
         steps = _steps(sequences, trackers, boxes, video)
         total = frames * len(SCENES)
-        steps = track(steps, "tracking", total, console=console, transient=True, disable=not console.is_terminal)
+        steps = track(
+            steps,
+            "tracking",
+            total,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
         pictures += [picture for picture in steps if picture]
     return Film(pictures, _score(sequences, boxes))
 
@@ -148,18 +168,24 @@ def _steps(
 
 
 def _draw(rgb: Any, tir: Any, marks: Sequence["Mark"], title: str) -> "Picture":
-    from rgbt_fusion.video.overlay import draw_overlay, eight_bits, resize
+    from rgbt_fusion.frames.drawing import eight_bits, resize
+    from rgbt_fusion.video.overlay import draw_overlay
 
     shown = rgb if rgb is not None else tir
     scale = WIDTH / shown.shape[1]
-    colour, thermal = (None if frame is None else resize(eight_bits(frame), WIDTH, HEIGHT) for frame in (rgb, tir))
+    colour, thermal = (
+        None if frame is None else resize(eight_bits(frame), WIDTH, HEIGHT) for frame in (rgb, tir)
+    )
     return draw_overlay(
-        colour, thermal, [mark._replace(box_xywh_px=mark.box_xywh_px * scale) for mark in marks], text=title
+        colour,
+        thermal,
+        [mark._replace(box_xywh_px=mark.box_xywh_px * scale) for mark in marks],
+        text=title,
     )
 
 
 def _jpeg(picture: "Picture") -> bytes:
-    from rgbt_fusion.data.images import load_cv2
+    from rgbt_fusion.frames.reading import load_cv2
 
     cv2 = load_cv2()
     return cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])[1].tobytes()
@@ -170,7 +196,7 @@ def _score(
 ) -> list["Scores"]:
     import numpy as np
 
-    from rgbt_fusion.evaluation.evaluate import BenchmarkTruth, score
+    from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
 
     truth = BenchmarkTruth("rgbt234", {one.name: one.truth for one in sequences}, {})
     return [
@@ -188,14 +214,25 @@ def _plot(axes: Any, scores: Sequence["Scores"], frames: int) -> None:
     for number, one in reversed(list(enumerate(scores))):
         overlap = np.concatenate([track.overlap for track in one.tracks.values()])
         colour = tuple(channel / 255 for channel in COLOURS[number])
-        axes.plot(overlap, color=colour, linewidth=1.8, label=f"{one.tracker} [{one.metrics['MSR']:.3f}]")
+        axes.plot(
+            overlap, color=colour, linewidth=1.8, label=f"{one.tracker} [{one.metrics['MSR']:.3f}]"
+        )
     for number, scene in enumerate(SCENES):
         axes.text((number + 0.5) * frames, 1.04, scene.title, ha="center", color="#e8e8e8")
         if number:
             axes.axvline(number * frames - 0.5, color="#555", linewidth=0.8)
-    axes.set(xlim=(0, len(SCENES) * frames - 1), ylim=(0, 1.0), xlabel="frame", ylabel="overlap with the truth")
+    axes.set(
+        xlim=(0, len(SCENES) * frames - 1),
+        ylim=(0, 1.0),
+        xlabel="frame",
+        ylabel="overlap with the truth",
+    )
     legend = axes.legend(
-        loc="lower left", fontsize="small", facecolor="#23262c", edgecolor="#555", labelcolor="#e8e8e8"
+        loc="lower left",
+        fontsize="small",
+        facecolor="#23262c",
+        edgecolor="#555",
+        labelcolor="#e8e8e8",
     )
     legend.set_zorder(5)
 
@@ -215,7 +252,8 @@ def _rows(scores: Sequence["Scores"]) -> list[tuple[str, list[float]]]:
     """Return the success of each tracker in each scene, and in all."""
     names = list(scores[0].sequences)
     rows = [
-        (scene.title, [one.sequences[name]["MSR"] for one in scores]) for scene, name in zip(SCENES, names, strict=True)
+        (scene.title, [one.sequences[name]["MSR"] for one in scores])
+        for scene, name in zip(SCENES, names, strict=True)
     ]
     return [*rows, ("all", [one.metrics["MSR"] for one in scores])]
 
@@ -231,7 +269,8 @@ def _write_scores(scores: Sequence["Scores"], path: Path) -> None:
     import json
 
     content = {
-        title: dict(zip((one.tracker for one in scores), values, strict=True)) for title, values in _rows(scores)
+        title: dict(zip((one.tracker for one in scores), values, strict=True))
+        for title, values in _rows(scores)
     }
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -249,7 +288,9 @@ def _write_page(film: Film, figure: "Figure", out: Path) -> None:
         for title, values in _rows(film.scores)
     )
     place = figure.axes[0].get_position()
-    page = Template(resources.files("rgbt_fusion.cli").joinpath("demo.html").read_text(encoding="utf-8"))
+    page = Template(
+        resources.files("rgbt_fusion.cli").joinpath("demo.html").read_text(encoding="utf-8")
+    )
     filled = page.substitute(
         tracker=html.escape(film.scores[0].tracker),
         plot=base64.b64encode((out / "overlap.png").read_bytes()).decode(),
@@ -266,5 +307,7 @@ def _should_open(wanted: bool | None) -> bool:
     """Say whether to open the page: as told, or where somebody sits before a screen."""
     if wanted is not None:
         return wanted
-    screen = sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    screen = sys.platform in ("darwin", "win32") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
     return screen and not os.environ.get("CI") and sys.stdout.isatty()

@@ -24,7 +24,9 @@ from rgbt_fusion.cli.train import (
 
 def distill(
     config: ConfigArgument,
-    teacher: Annotated[Path, typer.Option(metavar="FILE", help="The teacher: a model file of ours.")],
+    teacher: Annotated[
+        Path, typer.Option(metavar="FILE", help="The teacher: a model file of ours.")
+    ],
     out: OutOption,
     data: DataOption,
     names: NamesOption = None,
@@ -34,7 +36,8 @@ def distill(
     threads: ThreadsOption = None,
     tensorboard: BoardOption = False,
 ) -> None:
-    """Train a student on its teacher's tokens and responses, too. The same command again goes on."""
+    """Train a student on its teacher's tokens and responses, too. The same command again goes
+    on."""
     from rgbt_fusion.training import DistillConfig, config_from_table, read_table
     from rgbt_fusion.training import distill as run
 

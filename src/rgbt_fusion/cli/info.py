@@ -1,4 +1,5 @@
-"""``rgbt-fusion info``: what is installed and what would run; with a model, what it is made of and what it costs."""
+"""``rgbt-fusion info``: what is installed and what would run; with a model, what it is made of and
+what it costs."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,12 +24,21 @@ EXTRAS = {
 
 def info(
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help=MODEL_HELP)] = None,
-    device: Annotated[str | None, typer.Option(help="Where inputs would be, cpu or cuda; by default either.")] = None,
-    dtype: Annotated[str, typer.Option(help="Their data type: float32, bfloat16, float16 or float64.")] = "float32",
-    json: Annotated[bool, typer.Option("--json", help="With MODEL: print the figures as JSON.")] = False,
-    static: Annotated[bool, typer.Option("--static", help="With MODEL: count only, run nothing.")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="Where inputs would be, cpu or cuda; by default either.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Their data type: float32, bfloat16, float16 or float64.")
+    ] = "float32",
+    json: Annotated[
+        bool, typer.Option("--json", help="With MODEL: print the figures as JSON.")
+    ] = False,
+    static: Annotated[
+        bool, typer.Option("--static", help="With MODEL: count only, run nothing.")
+    ] = False,
 ) -> None:
-    """Say what is installed and which backends run; of a MODEL: its layers, parameters, MACs, memory and latency."""
+    """Say what is installed and which backends run; of a MODEL: its layers, parameters, MACs,
+    memory and latency."""
     import torch
     from rich.console import Console
 
@@ -65,7 +75,12 @@ def _describe(name: str, json: bool, static: bool) -> None:
     if json:
         from json import dumps
 
-        typer.echo(dumps({"name": name, **asdict(summary), "step": None if cost is None else asdict(cost)}, indent=2))
+        typer.echo(
+            dumps(
+                {"name": name, **asdict(summary), "step": None if cost is None else asdict(cost)},
+                indent=2,
+            )
+        )
         return
     console = Console(highlight=False)
     console.print(_component_table(summary))
@@ -91,12 +106,18 @@ def _figure_table(name: str, summary: "ModelSummary", cost: "StepCost | None") -
     from rich.table import Table
 
     table = Table(show_header=False, box=None, pad_edge=False)
-    settings, kept = summary.configuration["settings"], [str(n) for n, _ in groupby(summary.search_tokens)]
+    settings, kept = (
+        summary.configuration["settings"],
+        [str(n) for n, _ in groupby(summary.search_tokens)],
+    )
     rows = [
         ("model", name),
         ("crops", f"{settings['template_size']} px template, {settings['search_size']} px search"),
         ("tokens", f"{summary.template_tokens} template, {' > '.join(kept)} search, a stream"),
-        ("MACs", f"{summary.macs / 1e9:.2f} G a step: matrix products, convolutions, attention, scans"),
+        (
+            "MACs",
+            f"{summary.macs / 1e9:.2f} G a step: matrix products, convolutions, attention, scans",
+        ),
         ("weights", f"{summary.weight_bytes / 1e6:.1f} MB"),
     ]
     if cost is not None:

@@ -1,25 +1,31 @@
-"""What every command does with the argument MODEL: the name of a preset, or a file that describes its model."""
+"""What every command does with the argument MODEL: the name of a preset, or a file that describes
+its model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rgbt_fusion.models import TrackingNetwork
+    from rgbt_fusion.models.network import TrackingNetwork
 
 MODEL_HELP = "The name of a preset, or a file of this library, which describes its model."
 
 
-def open_model(model: str, checkpoint: Path | None = None, *, pretrained: bool = False) -> "TrackingNetwork":
-    """Build the model that MODEL names: a preset, filled from ``checkpoint`` where one is given, or that of a file.
+def open_model(
+    model: str, checkpoint: Path | None = None, *, pretrained: bool = False
+) -> "TrackingNetwork":
+    """Build the model that MODEL names: a preset, filled from ``checkpoint`` where one is given, or
+    that of a file.
 
     Raises:
-        ValueError: ``model`` is neither; ``checkpoint`` or ``pretrained`` beside a file, or one beside the other.
+        ValueError: ``model`` is neither; ``checkpoint`` or ``pretrained`` beside a file, or one
+            beside the other.
         CheckpointError: a file is damaged or does not fit.
     """
     from difflib import get_close_matches
 
-    from rgbt_fusion.models import create_model, list_models
-    from rgbt_fusion.models.checkpoints import load_checkpoint, load_model
+    from rgbt_fusion.models.presets import list_models
+    from rgbt_fusion.weights.checkpoints import load_checkpoint, load_model
+    from rgbt_fusion.weights.pretrained import create_model
 
     if checkpoint is not None and pretrained:
         raise ValueError(f"--pretrained must not come with --checkpoint, got {checkpoint}")
@@ -30,9 +36,13 @@ def open_model(model: str, checkpoint: Path | None = None, *, pretrained: bool =
         return network
     if not Path(model).is_file():
         near = get_close_matches(model, list_models(), n=3) or list_models()
-        raise ValueError(f"MODEL must be a preset or a file of weights, got {model!r}; presets: {', '.join(near)}")
+        raise ValueError(
+            f"MODEL must be a preset or a file of weights, got {model!r}; presets: {', '.join(near)}"
+        )
     if checkpoint is not None or pretrained:
-        raise ValueError(f"--checkpoint and --pretrained must come with the name of a preset, got the file {model}")
+        raise ValueError(
+            f"--checkpoint and --pretrained must come with the name of a preset, got the file {model}"
+        )
     return load_model(model)
 
 
@@ -41,4 +51,6 @@ def refuse_overwriting(path: Path, *, force: bool) -> None:
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists: give --force to replace it")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent} must be a folder to write {path.name} into, there is none")
+        raise FileNotFoundError(
+            f"{path.parent} must be a folder to write {path.name} into, there is none"
+        )

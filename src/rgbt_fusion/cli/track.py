@@ -1,4 +1,5 @@
-"""``rgbt-fusion track``: follow a target through videos, folders, cameras or a sequence, and draw it."""
+"""``rgbt-fusion track``: follow a target through videos, folders, cameras or a sequence, and draw
+it."""
 
 import os
 import sys
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from rgbt_fusion.data.sequences import Frame
+    from rgbt_fusion.frames.types import FramePair
     from rgbt_fusion.tracking.tracker import FrameTracker, TrackResult
     from rgbt_fusion.video.sources import Source
 
@@ -36,57 +37,94 @@ class _Outputs(NamedTuple):
 
 def track(
     rgb: Annotated[
-        str, typer.Argument(help="Colour video, folder or camera (0, rtsp://...); alone: a video of both, a sequence.")
+        str,
+        typer.Argument(
+            help="Colour video, folder or camera (0, rtsp://...); alone: a video of both, a sequence."
+        ),
     ],
     tir: Annotated[str | None, typer.Argument(help="The same of the thermal images.")] = None,
     init: Annotated[
         list[str] | None,
-        typer.Option(metavar="X,Y,W,H", help="The target in the first frame; once for each. Without: pick it."),
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="The target in the first frame; once for each. Without: pick it.",
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Overlay video: .mp4, .avi or .mkv.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Overlay video: .mp4, .avi or .mkv.")
+    ] = None,
     txt: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Left, top, width, height of every frame, one a line.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Left, top, width, height of every frame, one a line."),
     ] = None,
     model: Annotated[
         str, typer.Option(help="A preset, a file of this library, or ncc, template matching.")
     ] = "ainet_tiny_128",
-    checkpoint: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights for a preset.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights for a preset.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:NUMBER.")] = "cpu",
     frames: Annotated[int | None, typer.Option(help="Take only so many.")] = None,
-    layout: Annotated[str, typer.Option(help="Of a sequence's folder: rgbt234, lasher, ...")] = "auto",
+    layout: Annotated[
+        str, typer.Option(help="Of a sequence's folder: rgbt234, lasher, ...")
+    ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     arrangement: Annotated[
         str,
-        typer.Option(help="One video: rgb-left, rgb-right, rgb-top, rgb-bottom, ...", rich_help_panel=_CAMERAS),
+        typer.Option(
+            help="One video: rgb-left, rgb-right, rgb-top, rgb-bottom, ...",
+            rich_help_panel=_CAMERAS,
+        ),
     ] = "rgb-left",
     offset: Annotated[
         str | None,
-        typer.Option(metavar="X,Y", help="From a colour pixel to its thermal one.", rich_help_panel=_CAMERAS),
+        typer.Option(
+            metavar="X,Y", help="From a colour pixel to its thermal one.", rich_help_panel=_CAMERAS
+        ),
     ] = None,
     homography: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The same, as three rows of three numbers.", rich_help_panel=_CAMERAS),
+        typer.Option(
+            metavar="FILE",
+            help="The same, as three rows of three numbers.",
+            rich_help_panel=_CAMERAS,
+        ),
     ] = None,
     missing: Annotated[
         str,
-        typer.Option(help="Stand-in for a missing modality: zeros, other or last.", rich_help_panel=_CAMERAS),
+        typer.Option(
+            help="Stand-in for a missing modality: zeros, other or last.", rich_help_panel=_CAMERAS
+        ),
     ] = "zeros",
     debug: Annotated[
-        bool, typer.Option("--debug", help="Draw what the network sees and thinks, too.", rich_help_panel=_DRAWING)
+        bool,
+        typer.Option(
+            "--debug", help="Draw what the network sees and thinks, too.", rich_help_panel=_DRAWING
+        ),
     ] = False,
     compare: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FOLDER", help="Draw the results of other trackers, too.", rich_help_panel=_DRAWING),
+        typer.Option(
+            metavar="FOLDER",
+            help="Draw the results of other trackers, too.",
+            rich_help_panel=_DRAWING,
+        ),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(help="Of the video; by default the source's, or 25.", rich_help_panel=_DRAWING)
+        float | None,
+        typer.Option(
+            help="Of the video; by default the source's, or 25.", rich_help_panel=_DRAWING
+        ),
     ] = None,
-    port: Annotated[int, typer.Option(help="Of the page to pick the target in; 0 takes a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(help="Of the page to pick the target in; 0 takes a free one.")
+    ] = 0,
 ) -> None:
     """Follow a target and write its boxes and a video of them.
 
-    Without --init the annotation of a sequence is taken; where there is none, a page of this machine's browser asks for
-    a box. Ctrl-C ends the tracking of a camera and keeps what was found; of a video it keeps nothing.
+    Without --init the annotation of a sequence is taken; where there is none, a page of this
+    machine's browser asks for a box. Ctrl-C ends the tracking of a camera and keeps what was found;
+    of a video it keeps nothing.
     """
     # FFmpeg's own lines would stand around ours
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -114,12 +152,14 @@ def track(
         _run(tracker, source, chain([first], pairs), result, outputs, tracker_name(model))
 
 
-def _check_outputs(out: Path | None, txt: Path | None, debug: bool, fps: float | None, model: str, force: bool) -> None:
+def _check_outputs(
+    out: Path | None, txt: Path | None, debug: bool, fps: float | None, model: str, force: bool
+) -> None:
     from rgbt_fusion.checks import check_choice, check_finite_number
     from rgbt_fusion.cli.model_argument import refuse_overwriting
     from rgbt_fusion.cli.trackers import BASELINE
-    from rgbt_fusion.data.images import load_cv2
-    from rgbt_fusion.video.overlay import VIDEO_CODES
+    from rgbt_fusion.frames.reading import load_cv2
+    from rgbt_fusion.video.film import VIDEO_CODES
 
     if out is None and txt is None:
         raise ValueError("--out or --txt must be given, got neither")
@@ -139,10 +179,12 @@ def _check_outputs(out: Path | None, txt: Path | None, debug: bool, fps: float |
             refuse_overwriting(path, force=force)
 
 
-def _tracker_settings(offset: str | None, homography: Path | None, missing: str, model: str) -> dict[str, Any]:
+def _tracker_settings(
+    offset: str | None, homography: Path | None, missing: str, model: str
+) -> dict[str, Any]:
     from rgbt_fusion.checks import check_choice
     from rgbt_fusion.cli.trackers import BASELINE
-    from rgbt_fusion.data.annotations import DataError, read_numbers
+    from rgbt_fusion.files.text_tables import DataError, read_numbers
     from rgbt_fusion.tracking.tracker import MISSING
 
     check_choice(missing, MISSING, name="--missing")
@@ -154,10 +196,14 @@ def _tracker_settings(offset: str | None, homography: Path | None, missing: str,
     if homography is not None:
         matrix = read_numbers(homography, columns=(3,))
         if matrix.shape != (3, 3):
-            raise DataError(f"{homography} must hold three rows of three numbers, got {len(matrix)}")
+            raise DataError(
+                f"{homography} must hold three rows of three numbers, got {len(matrix)}"
+            )
         settings["tir_from_rgb"] = matrix
     if settings and model == BASELINE:
-        raise ValueError(f"--missing, --offset and --homography must come with a network, not with {BASELINE}")
+        raise ValueError(
+            f"--missing, --offset and --homography must come with a network, not with {BASELINE}"
+        )
     return settings
 
 
@@ -167,19 +213,25 @@ def _numbers(text: str, count: int, option: str) -> list[float]:
     except ValueError:
         numbers = []
     if len(numbers) != count:
-        raise ValueError(f"{option} must be {','.join('xywh'[:count])}, {count} numbers, got {text!r}")
+        raise ValueError(
+            f"{option} must be {','.join('xywh'[:count])}, {count} numbers, got {text!r}"
+        )
     return numbers
 
 
-def _make_tracker(model: str, checkpoint: Path | None, device: str, settings: dict[str, Any]) -> "FrameTracker":
+def _make_tracker(
+    model: str, checkpoint: Path | None, device: str, settings: dict[str, Any]
+) -> "FrameTracker":
     from rgbt_fusion.cli.trackers import make_tracker
     from rgbt_fusion.tracking.tracker import Tracker
 
     tracker = make_tracker(model, checkpoint, device)
-    return Tracker(tracker.model, **settings) if isinstance(tracker, Tracker) and settings else tracker
+    return (
+        Tracker(tracker.model, **settings) if isinstance(tracker, Tracker) and settings else tracker
+    )
 
 
-def _find_box(source: "Source", first: "Frame", port: int) -> list[Sequence[float]]:
+def _find_box(source: "Source", first: "FramePair", port: int) -> list[Sequence[float]]:
     """Return the annotated box, or what a person picks, who must be there for that."""
     if source.truth is not None:
         return [source.truth.rgb[0].tolist()]
@@ -191,14 +243,16 @@ def _find_box(source: "Source", first: "Frame", port: int) -> list[Sequence[floa
     from rgbt_fusion.video.pick import pick_box
 
     def announce(address: str) -> None:
-        typer.echo(f"open this page in a browser of this machine, and draw a box: {address}", err=True)
+        typer.echo(
+            f"open this page in a browser of this machine, and draw a box: {address}", err=True
+        )
 
     return [pick_box(*first, announce=announce, port=port)]
 
 
 def _read_compared(folders: list[Path], source: "Source") -> "dict[str, Boxes]":
-    from rgbt_fusion.data.annotations import DataError
     from rgbt_fusion.evaluation.results import read_results
+    from rgbt_fusion.files.text_tables import DataError
 
     tracks = {}
     for folder in folders:
@@ -206,7 +260,9 @@ def _read_compared(folders: list[Path], source: "Source") -> "dict[str, Boxes]":
         for reason in found.unreadable.values():
             raise DataError(reason)
         if found.missing:
-            raise DataError(f"--compare must name folders with {source.name}.txt, but {folder} has none")
+            raise DataError(
+                f"--compare must name folders with {source.name}.txt, but {folder} has none"
+            )
         tracks[found.tracker] = found.results[source.name].boxes
     return tracks
 
@@ -214,7 +270,7 @@ def _read_compared(folders: list[Path], source: "Source") -> "dict[str, Boxes]":
 def _run(
     tracker: "FrameTracker",
     source: "Source",
-    pairs: "Iterator[Frame]",
+    pairs: "Iterator[FramePair]",
     first: "TrackResult",
     outputs: _Outputs,
     label: str,
@@ -224,15 +280,19 @@ def _run(
 
     import numpy as np
 
-    from rgbt_fusion.video.film import draw_result
-    from rgbt_fusion.video.overlay import writing_video
+    from rgbt_fusion.video.film import writing_video
+    from rgbt_fusion.video.result_picture import draw_result
 
-    draw = partial(draw_result, label=label, tracks=outputs.compare, truth=source.truth, debug=outputs.debug)
+    draw = partial(
+        draw_result, label=label, tracks=outputs.compare, truth=source.truth, debug=outputs.debug
+    )
     results: list[TrackResult] = []
     seconds = 0.0
     with ExitStack() as stack:
         fps = outputs.fps or source.fps or 25.0
-        video = stack.enter_context(writing_video(outputs.video, fps=fps)) if outputs.video else None
+        video = (
+            stack.enter_context(writing_video(outputs.video, fps=fps)) if outputs.video else None
+        )
         try:
             for rgb, tir in _with_progress(pairs, source.length):
                 start = time.perf_counter()
@@ -247,18 +307,33 @@ def _run(
     if outputs.text:
         _write_text(outputs.text, results)
     lost = int(np.sum([np.any(result.lost) for result in results]))
-    speed = f", {(len(results) - 1) / seconds:.1f} a second" if len(results) > 1 and seconds > 0 else ""
+    speed = (
+        f", {(len(results) - 1) / seconds:.1f} a second" if len(results) > 1 and seconds > 0 else ""
+    )
     written = " and ".join(str(path) for path in (outputs.video, outputs.text) if path)
     typer.echo(f"{len(results)} frames{speed}, lost in {lost}; wrote {written}", err=True)
 
 
-def _with_progress(pairs: "Iterator[Frame]", length: int | None) -> "Iterator[Frame]":
+def _with_progress(pairs: "Iterator[FramePair]", length: int | None) -> "Iterator[FramePair]":
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[speed]}"))
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[speed]}"),
+    )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         bar = progress.add_task("", total=length, speed="")
         for pair in pairs:
             yield pair
@@ -273,8 +348,14 @@ def _write_text(path: Path, results: "list[TrackResult]") -> None:
     confidences = np.stack([np.atleast_1d(result.confidence) for result in results])
     for target in range(boxes.shape[1]):
         number = f"_{target + 1}" if boxes.shape[1] > 1 else ""
-        _write_lines(_beside(path, f"{number}_confidence"), [f"{value:.6f}" for value in confidences[:, target]])
-        _write_lines(_beside(path, number), [",".join(f"{side:.4f}" for side in box) for box in boxes[:, target]])
+        _write_lines(
+            _beside(path, f"{number}_confidence"),
+            [f"{value:.6f}" for value in confidences[:, target]],
+        )
+        _write_lines(
+            _beside(path, number),
+            [",".join(f"{side:.4f}" for side in box) for box in boxes[:, target]],
+        )
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

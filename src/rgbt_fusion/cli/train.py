@@ -1,4 +1,5 @@
-"""``rgbt-fusion train``: train a tracker from a recipe, or go on with a training that was interrupted."""
+"""``rgbt-fusion train``: train a tracker from a recipe, or go on with a training that was
+interrupted."""
 
 import os
 import sys
@@ -12,20 +13,37 @@ import typer
 if TYPE_CHECKING:
     from rgbt_fusion.training import Progress, TrainResult
 
-ConfigArgument = Annotated[str, typer.Argument(metavar="RECIPE|FILE.toml", help="A recipe's name, or a TOML file.")]
-DataOption = Annotated[str, typer.Option(metavar="ROOT|synthetic", help="The dataset's folder, or synthetic.")]
-OutOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Gets the checkpoint, the model and the log.")]
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE|FILE.toml", help="A recipe's name, or a TOML file.")
+]
+DataOption = Annotated[
+    str, typer.Option(metavar="ROOT|synthetic", help="The dataset's folder, or synthetic.")
+]
+OutOption = Annotated[
+    Path, typer.Option(metavar="FOLDER", help="Gets the checkpoint, the model and the log.")
+]
 NamesOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Only the sequences that this file lists, one a line.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Only the sequences that this file lists, one a line."),
 ]
 StartOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to start from.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, in TOML: optimiser.learning_rate=1e-3."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting, in TOML: optimiser.learning_rate=1e-3.",
+    ),
 ]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; by default a card if there is one.")]
-ThreadsOption = Annotated[int | None, typer.Option(help="Threads of the CPU; torch's choice by default.")]
-BoardOption = Annotated[bool, typer.Option("--tensorboard", help="Write events for TensorBoard, too.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu, cuda or cuda:N; by default a card if there is one.")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(help="Threads of the CPU; torch's choice by default.")
+]
+BoardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Write events for TensorBoard, too.")
+]
 
 
 def train(
@@ -66,7 +84,8 @@ def say_result(result: "TrainResult") -> None:
 
 
 def changed(table: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-    """Return a table of settings with ``KEY=VALUE`` changes made, KEY with dots between tables, VALUE in TOML."""
+    """Return a table of settings with ``KEY=VALUE`` changes made, KEY with dots between tables,
+    VALUE in TOML."""
     from rgbt_fusion.training.config import parse_toml
 
     for change in changes:
@@ -83,7 +102,9 @@ def changed(table: dict[str, Any], changes: list[str]) -> dict[str, Any]:
         for name in tables:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
-                raise ValueError(f"--set must name a setting, got {key!r}, of which {name!r} is no table")
+                raise ValueError(
+                    f"--set must name a setting, got {key!r}, of which {name!r} is no table"
+                )
         place[last] = value
     return table
 
@@ -113,7 +134,9 @@ def progress_line() -> Iterator[Callable[["Progress"], None]]:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Bars(*columns, console=Console(stderr=True)) as bars:
         bar = bars.add_task("first step")
-        yield lambda now: bars.update(bar, total=now.steps, completed=now.step, description=_said(now))
+        yield lambda now: bars.update(
+            bar, total=now.steps, completed=now.step, description=_said(now)
+        )
 
 
 class _Lines:
@@ -132,4 +155,6 @@ def _said(now: "Progress") -> str:
     left = round(now.seconds_left)
     minutes = f"{left // 3600}:{left % 3600 // 60:02}:{left % 60:02}"
     iou = f" IoU {now.values['iou']:.3f}" if "iou" in now.values else ""
-    return f"loss {now.values['loss']:.3f}{iou} {now.samples_per_second:.1f} samples/s, {minutes} left"
+    return (
+        f"loss {now.values['loss']:.3f}{iou} {now.samples_per_second:.1f} samples/s, {minutes} left"
+    )

@@ -1,7 +1,7 @@
 """Where each dataset keeps its images, boxes and labels: one row a dataset.
 
-To read another dataset, add a row. Folders and files are alternatives in order of preference, because copies of the
-same dataset differ; nothing has to be renamed.
+To read another dataset, add a row. Folders and files are alternatives in order of preference,
+because copies of the same dataset differ; nothing has to be renamed.
 """
 
 from collections.abc import Mapping

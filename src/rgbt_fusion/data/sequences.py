@@ -1,4 +1,5 @@
-"""Sequences of both modalities, as their datasets lay them out; see ``LAYOUTS`` for where each keeps what."""
+"""Sequences of both modalities, as their datasets lay them out; see ``LAYOUTS`` for where each
+keeps what."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -6,29 +7,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rgbt_fusion.data.annotations import DataError, natural_key
-from rgbt_fusion.data.ground_truth import GroundTruth, Located, find_sequences, first_frames, read_truth
-from rgbt_fusion.data.images import image_size, is_image, read_depth, read_rgb, read_thermal
+from rgbt_fusion.data.annotations import Located, find_sequences, first_frames, read_truth
 from rgbt_fusion.data.layouts import LAYOUTS, Layout, get_layout
+from rgbt_fusion.files.text_tables import DataError, natural_key
+from rgbt_fusion.frames.reading import image_size, is_image, read_depth, read_rgb, read_thermal
+from rgbt_fusion.frames.types import FramePair, GroundTruth
 
-__all__ = ["LAYOUTS", "Dataset", "Frame", "Sequence", "list_images", "open_dataset", "open_sequence", "read_sizes"]
-
-
-class Frame(NamedTuple):
-    """The images of one moment."""
-
-    rgb: NDArray[np.uint8] | None
-    """``(H, W, 3)``, red first; None where it is missing."""
-    tir: NDArray[np.uint8] | NDArray[np.uint16] | None
-    """``(H, W)`` or ``(H, W, 3)``, as stored; depth is painted. None where it is missing, and for RGB datasets."""
+__all__ = ["Dataset", "ImageSequence", "list_images", "open_dataset", "open_sequence", "read_sizes"]
 
 
 @dataclass(frozen=True)
-class Sequence:
-    """A sequence whose images are read when they are asked for: ``sequence[k]``, or a loop over it."""
+class ImageSequence:
+    """A sequence whose images are read when they are asked for: ``sequence[k]``, or a loop over
+    it."""
 
     name: str
     rgb: tuple[Path, ...]
@@ -42,12 +33,13 @@ class Sequence:
     def __len__(self) -> int:
         return len(self.rgb)
 
-    def __getitem__(self, index: int) -> Frame:
-        """Read one frame; raise ``DataError`` where an image is damaged, ``IndexError`` beyond the end."""
+    def __getitem__(self, index: int) -> FramePair:
+        """Read one frame; raise ``DataError`` where an image is damaged, ``IndexError`` beyond the
+        end."""
         read = read_depth if self.kind == "depth" else read_thermal
-        return Frame(read_rgb(self.rgb[index]), read(self.tir[index]) if self.tir else None)
+        return FramePair(read_rgb(self.rgb[index]), read(self.tir[index]) if self.tir else None)
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[FramePair]:
         return (self[index] for index in range(len(self)))
 
     @cached_property
@@ -59,7 +51,7 @@ class Sequence:
 class Dataset(NamedTuple):
     """The sequences of a dataset that can be used, and why the others cannot."""
 
-    sequences: tuple[Sequence, ...]
+    sequences: tuple[ImageSequence, ...]
     refused: dict[str, str]
 
 
@@ -84,7 +76,7 @@ def open_dataset(
 
     Example:
         >>> import tempfile, pathlib
-        >>> from rgbt_fusion.data.sequences import open_dataset
+        >>> from rgbt_fusion import open_dataset
         >>> root = pathlib.Path(tempfile.mkdtemp())
         >>> (root / "car" / "visible").mkdir(parents=True)
         >>> open_dataset(root, "lasher").refused["car"].endswith("visible must hold images, but is empty")
@@ -92,7 +84,7 @@ def open_dataset(
     """
     row = get_layout(layout)
     starts = first_frames(root) if row.annotated_every > 1 else {}
-    sequences: list[Sequence] = []
+    sequences: list[ImageSequence] = []
     refused: dict[str, str] = {}
     for name, place in find_sequences(root, layout, names=names).items():
         try:
@@ -104,16 +96,17 @@ def open_dataset(
     return Dataset(tuple(sequences), refused)
 
 
-def open_sequence(folder: str | Path, layout: str = "folder") -> Sequence:
+def open_sequence(folder: str | Path, layout: str = "folder") -> ImageSequence:
     """Open one sequence.
 
-    Images are sorted naturally and paired by position, whatever their names. Where there are annotations, images beyond
-    the last annotated one are left out (in 147 sequences of RGBT210, for one) and named in ``notices``.
+    Images are sorted naturally and paired by position, whatever their names. Where there are
+    annotations, images beyond the last annotated one are left out (in 147 sequences of RGBT210, for
+    one) and named in ``notices``.
 
     Args:
         folder: the sequence's folder.
-        layout: a key of ``LAYOUTS``; ``"folder"`` takes a folder with images of both modalities under any usual name,
-            with or without boxes.
+        layout: a key of ``LAYOUTS``; ``"folder"`` takes a folder with images of both modalities
+            under any usual name, with or without boxes.
 
     Raises:
         DataError: images or boxes are missing, or there are fewer images than annotations.
@@ -132,7 +125,9 @@ def list_images(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
     base = _folder(folder, names)
     if base is None:
         raise DataError(f"{folder} must hold a folder {' or '.join(names)}, but does not")
-    images = sorted((path for path in base.iterdir() if is_image(path)), key=lambda path: natural_key(path.name))
+    images = sorted(
+        (path for path in base.iterdir() if is_image(path)), key=lambda path: natural_key(path.name)
+    )
     if not images:
         raise DataError(f"{base} must hold images, but is empty")
     return tuple(images)
@@ -154,18 +149,24 @@ def _folder(base: Path, names: tuple[str, ...]) -> Path | None:
     return next((base / name for name in names if (base / name).is_dir()), None)
 
 
-def _open(name: str, place: Located, row: Layout, starts: dict[str, int]) -> Sequence:
+def _open(name: str, place: Located, row: Layout, starts: dict[str, int]) -> ImageSequence:
     folder = place.folder
     if folder is None:
         raise DataError(f"{place.truth} has no images beside it")
     rgb = list_images(folder, row.rgb)
     plain = row is LAYOUTS["folder"]
-    tir = list_images(folder, row.tir) if row.tir and not (plain and _folder(folder, row.tir) is None) else ()
+    tir = (
+        list_images(folder, row.tir)
+        if row.tir and not (plain and _folder(folder, row.tir) is None)
+        else ()
+    )
     kind = "depth" if tir and tir[0].parent.name == "depth" else row.kind if tir else "none"
     if place.truth is None and plain:
         if tir and len(tir) != len(rgb):
-            raise DataError(f"{folder} must hold as many images of both modalities, got {len(rgb)} and {len(tir)}")
-        return Sequence(name, rgb, tir, kind, None)
+            raise DataError(
+                f"{folder} must hold as many images of both modalities, got {len(rgb)} and {len(tir)}"
+            )
+        return ImageSequence(name, rgb, tir, kind, None)
     numbers = [_number(path) for path in rgb] if row.annotated_every > 1 else None
     truth = read_truth(place, row, first=starts.get(name), numbers=numbers)
     notices = _notices(name, row, starts, truth)
@@ -174,17 +175,23 @@ def _open(name: str, place: Located, row: Layout, starts: dict[str, int]) -> Seq
     for images, modality in ((rgb, row.rgb), (tir, row.tir)):
         if images and len(images) < needed:
             annotated = f"{len(truth.frames)} annotations"
-            raise DataError(f"{folder / modality[0]} must hold an image for each of {annotated}, got {len(images)}")
+            raise DataError(
+                f"{folder / modality[0]} must hold an image for each of {annotated}, got {len(images)}"
+            )
         if len(images) > needed and row.annotated_every == 1:
-            notices.append(f"{len(images) - needed} images of {modality[0]} beyond the last annotated one are left out")
+            notices.append(
+                f"{len(images) - needed} images of {modality[0]} beyond the last annotated one are left out"
+            )
     length = needed if row.annotated_every == 1 else min(len(rgb), len(tir) or len(rgb))
-    return Sequence(name, rgb[:length], tir[:length], kind, truth, tuple(notices))
+    return ImageSequence(name, rgb[:length], tir[:length], kind, truth, tuple(notices))
 
 
 def _notices(name: str, row: Layout, starts: dict[str, int], truth: GroundTruth) -> list[str]:
     notices = []
     if row.annotated_every > 1 and not starts:
-        notices.append(f"init_frame.npy is not there: the first image of {name} is taken for the first annotated one")
+        notices.append(
+            f"init_frame.npy is not there: the first image of {name} is taken for the first annotated one"
+        )
     if truth.skipped:
         notices.append(f"{truth.skipped} images before the first annotated one are left out")
     return notices

@@ -5,8 +5,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rgbt_fusion.data.annotations import DataError
-from rgbt_fusion.data.ground_truth import GroundTruth
 from rgbt_fusion.evaluation.metrics import (
     Array,
     centre_error,
@@ -18,6 +16,8 @@ from rgbt_fusion.evaluation.metrics import (
 )
 from rgbt_fusion.evaluation.protocols import Protocol
 from rgbt_fusion.evaluation.results import TrackResult
+from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.frames.types import GroundTruth
 
 __all__ = ["Comparison", "compare", "frames_needed"]
 
@@ -28,7 +28,8 @@ class Comparison(NamedTuple):
     overlap: Array
     """Intersection over union; -1 where the benchmark counts an absent target as a failure."""
     error_px: Array
-    """Distance of the centres in pixels; -1 where the benchmark counts an absent target as a success."""
+    """Distance of the centres in pixels; -1 where the benchmark counts an absent target as a
+success."""
     error_normalised: Array
     """The same in units of the annotated width and height."""
     present: NDArray[np.bool_]
@@ -45,28 +46,34 @@ def frames_needed(truth: GroundTruth) -> int:
 
 
 def compare(
-    result: TrackResult, truth: GroundTruth, protocol: Protocol, *, size: tuple[int, int] | None = None
+    result: TrackResult,
+    truth: GroundTruth,
+    protocol: Protocol,
+    *,
+    size: tuple[int, int] | None = None,
 ) -> Comparison:
     """Compare a track with its annotation under a benchmark's rules.
 
-    In the toolkits' order: rows without annotation are dropped, boxes rounded, the first frame replaced, invalid boxes
-    replaced, everything cut at the image, overlaps and errors computed, absent targets handled.
+    In the toolkits' order: rows without annotation are dropped, boxes rounded, the first frame
+    replaced, invalid boxes replaced, everything cut at the image, overlaps and errors computed,
+    absent targets handled.
 
     Args:
         result: the track; rows beyond the last annotated frame are ignored.
         truth: the annotation.
         protocol: the rules, see :func:`~rgbt_fusion.evaluation.protocols.get_protocol`.
-        size: width and height of the images, for the benchmarks that cut boxes there; None does not cut.
+        size: width and height of the images, for the benchmarks that cut boxes there; None does not
+            cut.
 
     Raises:
         DataError: the track is shorter than the annotation.
 
     Example:
         >>> import numpy as np
-        >>> from rgbt_fusion.data.ground_truth import GroundTruth
+        >>> from rgbt_fusion.frames.types import GroundTruth
         >>> from rgbt_fusion.evaluation.comparison import compare
         >>> from rgbt_fusion.evaluation.protocols import get_protocol
-        >>> from rgbt_fusion.evaluation.results import TrackResult
+        >>> from rgbt_fusion import TrackResult
         >>> boxes = np.array([[1.0, 1, 10, 10], [5, 5, 10, 10]])
         >>> truth = GroundTruth(boxes, boxes, np.arange(2))
         >>> compare(TrackResult(boxes), truth, get_protocol("lasher")).overlap.tolist()
@@ -75,18 +82,29 @@ def compare(
     dtype = np.dtype(protocol.dtype)
     boxes = _annotated_rows(result.boxes, truth)
     boxes = _prepare(boxes, result.corners, truth, protocol).astype(dtype)
-    tracks = [truth.rgb.astype(dtype)] + ([truth.tir.astype(dtype)] if protocol.modalities == "best" else [])
+    tracks = [truth.rgb.astype(dtype)] + (
+        [truth.tir.astype(dtype)] if protocol.modalities == "best" else []
+    )
     absent = np.logical_and.reduce([_absent(track, truth, protocol) for track in tracks])
     if protocol.bounded and size is not None:
         width, height = size
         boxes = clip_to_image(boxes, width=width, height=height)
         tracks = [clip_to_image(track, width=width, height=height) for track in tracks]
     offset = protocol.centre_offset
-    overlaps = _best([overlap(boxes, track, inclusive=protocol.inclusive) for track in tracks], np.maximum)
-    errors = _best([centre_error(boxes, track, centre_offset=offset) for track in tracks], np.minimum)
-    normalised = _best([normalised_centre_error(boxes, track, centre_offset=offset) for track in tracks], np.minimum)
+    overlaps = _best(
+        [overlap(boxes, track, inclusive=protocol.inclusive) for track in tracks], np.maximum
+    )
+    errors = _best(
+        [centre_error(boxes, track, centre_offset=offset) for track in tracks], np.minimum
+    )
+    normalised = _best(
+        [normalised_centre_error(boxes, track, centre_offset=offset) for track in tracks],
+        np.minimum,
+    )
     if protocol.absent == "minus_one":
-        overlaps, errors, normalised = (np.where(absent, -1.0, values) for values in (overlaps, errors, normalised))
+        overlaps, errors, normalised = (
+            np.where(absent, -1.0, values) for values in (overlaps, errors, normalised)
+        )
     scored = ~absent if protocol.absent == "excluded" else np.ones(len(boxes), dtype=bool)
     scored[:1] &= protocol.first_frame != "dropped"
     found = Comparison(overlaps, errors, normalised, ~absent, boxes, truth.frames)

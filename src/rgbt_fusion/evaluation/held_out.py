@@ -1,4 +1,5 @@
-"""What trackers are compared on here: sequences of the synthetic world that no training shows, and any others."""
+"""What trackers are compared on here: sequences of the synthetic world that no training shows, and
+any others."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,14 +10,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from rgbt_fusion.checks import check_choice, check_positive_int
-from rgbt_fusion.data.annotations import DataError
-from rgbt_fusion.data.ground_truth import GroundTruth
-from rgbt_fusion.data.sequences import Dataset, Frame, Sequence
-from rgbt_fusion.data.synthetic import CHALLENGES, SyntheticSequence
-from rgbt_fusion.evaluation.evaluate import BenchmarkTruth, score
+from rgbt_fusion.data.sequences import Dataset, ImageSequence
 from rgbt_fusion.evaluation.run import run_tracker
 from rgbt_fusion.evaluation.scores import Scores
+from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
 from rgbt_fusion.evaluation.workers import MakeTracker, Progress
+from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.frames.types import FramePair, GroundTruth
+from rgbt_fusion.synthetic.world import CHALLENGES, SyntheticSequence
 
 __all__ = ["HARD", "SINGLE", "SingleModality", "held_out_sequences", "score_tracker"]
 
@@ -26,7 +27,7 @@ SINGLE = tuple(name for name in CHALLENGES if name != "mixed")
 HARD = tuple(name for name in SINGLE if name != "none")
 """The challenges in which one modality fails."""
 
-Groups = Mapping[str, Iterable[Sequence | SyntheticSequence]]
+Groups = Mapping[str, Iterable[ImageSequence | SyntheticSequence]]
 
 
 def held_out_sequences(
@@ -34,7 +35,8 @@ def held_out_sequences(
 ) -> dict[str, tuple[SyntheticSequence, ...]]:
     """Return sequences of places and objects that training never shows, by challenge.
 
-    They are the same wherever and whenever they are asked for, and the first of more are those of fewer.
+    They are the same wherever and whenever they are asked for, and the first of more are those of
+    fewer.
 
     Args:
         challenges: what happens in them.
@@ -70,7 +72,7 @@ class SingleModality:
         ValueError: an unknown ``modality``, or a sequence that has only one or is not annotated.
     """
 
-    sequence: Sequence | SyntheticSequence
+    sequence: ImageSequence | SyntheticSequence
     modality: str
 
     def __post_init__(self) -> None:
@@ -93,12 +95,12 @@ class SingleModality:
     def __len__(self) -> int:
         return len(self.sequence)
 
-    def __getitem__(self, index: int) -> Frame:
+    def __getitem__(self, index: int) -> FramePair:
         """Return a frame whose other modality is None."""
         hidden = "tir" if self.modality == "rgb" else "rgb"
         return self.sequence[index]._replace(**{hidden: None})
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[FramePair]:
         return (self[index] for index in range(len(self)))
 
     @cached_property
@@ -123,8 +125,9 @@ def score_tracker(
 ) -> Scores:
     """Run a tracker over groups of annotated sequences and score it, altogether and group by group.
 
-    The rules are RGBT234's: in each frame the box counts that fits better, the colour image's or the thermal image's;
-    ``MSR`` is the success, ``MPR`` the precision at 20 pixels, and each group is one of the scores' ``attributes``.
+    The rules are RGBT234's: in each frame the box counts that fits better, the colour image's or
+    the thermal image's; ``MSR`` is the success, ``MPR`` the precision at 20 pixels, and each group
+    is one of the scores' ``attributes``.
 
     Args:
         make_tracker: returns the tracker; picklable where there are several workers.
@@ -132,7 +135,8 @@ def score_tracker(
         name: the tracker's, in tables.
         title: what the sequences are, in tables.
         modality: ``"both"``, or ``"rgb"`` or ``"tir"`` to show the tracker one alone.
-        folder: where its boxes go, and are taken from where an earlier run left them; None keeps them nowhere.
+        folder: where its boxes go, and are taken from where an earlier run left them; None keeps
+            them nowhere.
         settings: what the boxes depend on; see :func:`~rgbt_fusion.evaluation.run.run_tracker`.
         workers: how many processes track.
         on_progress: called after every frame and every sequence.
@@ -154,8 +158,12 @@ def score_tracker(
     every = [sequence for sequences in members.values() for sequence in sequences]
     known = {sequence.name: sequence for sequence in every}
     if not every or len(known) < len(every):
-        raise ValueError(f"groups must hold sequences, each with a name of its own, got {[one.name for one in every]}")
-    shown: list[Any] = every if modality == "both" else [SingleModality(sequence, modality) for sequence in every]
+        raise ValueError(
+            f"groups must hold sequences, each with a name of its own, got {[one.name for one in every]}"
+        )
+    shown: list[Any] = (
+        every if modality == "both" else [SingleModality(sequence, modality) for sequence in every]
+    )
     with nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory() as place:
         report = run_tracker(
             make_tracker,
@@ -168,7 +176,9 @@ def score_tracker(
         )
         if report.failed:
             sequence, reason = next(iter(report.failed.items()))
-            raise DataError(f"{name} failed on {len(report.failed)} of {len(every)} sequences; {sequence}: {reason}")
+            raise DataError(
+                f"{name} failed on {len(report.failed)} of {len(every)} sequences; {sequence}: {reason}"
+            )
         truth = BenchmarkTruth(
             "rgbt234",
             {one.name: cast(GroundTruth, one.truth) for one in every},

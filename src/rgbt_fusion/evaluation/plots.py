@@ -25,11 +25,13 @@ _STYLES = ("-", "--", "-.", ":")
 
 
 def plot_curves(scores: Sequence[Scores], curve: str = "success") -> "Figure":
-    """Draw one curve a tracker, best first in the legend, each with the number that the benchmark reads off it.
+    """Draw one curve a tracker, best first in the legend, each with the number that the benchmark
+    reads off it.
 
     Args:
         scores: the trackers' scores on one benchmark.
-        curve: ``"precision"``, ``"normalised precision"``, ``"success"``, or ``"recall"`` (DepthTrack).
+        curve: ``"precision"``, ``"normalised precision"``, ``"success"``, or ``"recall"``
+            (DepthTrack).
 
     Raises:
         ValueError: the curve is unknown, or no tracker has it.
@@ -45,12 +47,18 @@ def plot_curves(scores: Sequence[Scores], curve: str = "success") -> "Figure":
     for number, one in sorted(enumerate(shown), key=lambda pair: -pair[1].metrics[metric]):
         colour, line = _style(number)
         label = f"{one.tracker} [{one.metrics[metric]:.3f}]"
-        axes.plot(one.curves[curve].thresholds, one.curves[curve].values, line, color=colour, label=label)
+        axes.plot(
+            one.curves[curve].thresholds, one.curves[curve].values, line, color=colour, label=label
+        )
     x_label, y_label = CURVES[curve]
     last = shown[0].curves[curve].thresholds.max()
-    axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, last), ylim=(0, 1), title=_title(curve, shown[0]))
+    axes.set(
+        xlabel=x_label, ylabel=y_label, xlim=(0, last), ylim=(0, 1), title=_title(curve, shown[0])
+    )
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(loc="lower left" if curve in ("success", "recall") else "lower right", fontsize="small")
+    axes.legend(
+        loc="lower left" if curve in ("success", "recall") else "lower right", fontsize="small"
+    )
     return figure
 
 
@@ -73,12 +81,24 @@ def plot_attributes(scores: Sequence[Scores], metric: str | None = None) -> "Fig
     angles = np.linspace(0, 2 * np.pi, len(names), endpoint=False)
     highest = 0.0
     for number, one in enumerate(scores):
-        values = [one.attributes[name].metrics[metric] if name in one.attributes else 0.0 for name in names]
+        values = [
+            one.attributes[name].metrics[metric] if name in one.attributes else 0.0
+            for name in names
+        ]
         highest = max(highest, *values)
         colour, line = _style(number)
-        axes.plot(np.append(angles, angles[0]), [*values, values[0]], line, color=colour, label=one.tracker)
+        axes.plot(
+            np.append(angles, angles[0]),
+            [*values, values[0]],
+            line,
+            color=colour,
+            label=one.tracker,
+        )
         axes.fill(angles, values, alpha=0.08, color=colour)
-    counts = {name: max(one.attributes[name].sequences for one in scores if name in one.attributes) for name in names}
+    counts = {
+        name: max(one.attributes[name].sequences for one in scores if name in one.attributes)
+        for name in names
+    }
     axes.set_xticks(angles, [f"{name} ({counts[name]})" for name in names])
     axes.tick_params(axis="x", pad=12)
     axes.set_ylim(0, min(1.0, np.ceil(highest * 10) / 10) or 1.0)

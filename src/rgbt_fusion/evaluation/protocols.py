@@ -49,21 +49,25 @@ class Protocol:
     metrics: tuple[str, ...]
     """The benchmark's own numbers, in its own order."""
     average: str = "sequences"
-    """``"sequences"``: the mean of the sequences' values; ``"frames"``: every frame counts the same."""
+    """``"sequences"``: the mean of the sequences' values; ``"frames"``: every frame counts the
+same."""
     first_frame: str = "kept"
     """``"kept"``, ``"truth"`` (replaced by the annotation) or ``"dropped"``."""
     modalities: str = "first"
-    """``"first"``: one annotation; ``"best"``: the smaller error and the larger overlap of the two, frame by frame."""
+    """``"first"``: one annotation; ``"best"``: the smaller error and the larger overlap of the two,
+frame by frame."""
     absent: str = "scored"
-    """Frames without target: ``"scored"`` as they stand, ``"minus_one"`` (LasHeR) or ``"excluded"``."""
+    """Frames without target: ``"scored"`` as they stand, ``"minus_one"`` (LasHeR) or
+``"excluded"``."""
     absent_rule: str = "no_size"
-    """What an absent target looks like: ``"no_size"``, ``"not_positive"`` (any number at most 0) or ``"label"`` (a
-    file)."""
+    """What an absent target looks like: ``"no_size"``, ``"not_positive"`` (any number at most 0) or
+    ``"label"`` (a file)."""
     invalid: str = "kept"
     """Boxes that are none: ``"kept"`` (they overlap nothing) or replaced by the ``"previous"`` one;
     ``"previous_by_size"`` leaves NaN."""
     rounding: str = "none"
-    """``"none"``, ``"corners"`` (8-column results, halves away from zero) or ``"all"`` (halves to even)."""
+    """``"none"``, ``"corners"`` (8-column results, halves away from zero) or ``"all"`` (halves to
+even)."""
     inclusive: bool = True
     """Whether a box's right edge is ``x + w - 1``."""
     centre_offset: float = 1.0
@@ -102,8 +106,12 @@ PROTOCOLS: dict[str, Protocol] = {
         success=Grid(1, 0.02),
         success_rule="trapezoid",
     ),
-    "rgbt210": Protocol(title="RGBT210", metrics=("PR", "SR"), first_frame="truth", rounding="corners"),
-    "rgbt234": Protocol(title="RGBT234", metrics=("MPR", "MSR"), modalities="best", rounding="corners"),
+    "rgbt210": Protocol(
+        title="RGBT210", metrics=("PR", "SR"), first_frame="truth", rounding="corners"
+    ),
+    "rgbt234": Protocol(
+        title="RGBT234", metrics=("MPR", "MSR"), modalities="best", rounding="corners"
+    ),
     "lasher": Protocol(
         title="LasHeR",
         metrics=("PR", "NPR", "SR"),
@@ -114,7 +122,9 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "vtuav_st": _VTUAV,
     "vtuav_lt": replace(_VTUAV, title="VTUAV long-term"),
-    "depthtrack": Protocol(title="DepthTrack", metrics=("Pr", "Re", "F"), first_frame="truth", bounded=True),
+    "depthtrack": Protocol(
+        title="DepthTrack", metrics=("Pr", "Re", "F"), first_frame="truth", bounded=True
+    ),
     "visevent": Protocol(
         title="VisEvent",
         metrics=("PR", "SR"),
@@ -143,7 +153,11 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     # one's own sequences, as LasHeR scores its own but for absent targets, which count neither way
     "folder": Protocol(
-        title="plain folder", metrics=("PR", "NPR", "SR"), first_frame="truth", absent="excluded", invalid="previous"
+        title="plain folder",
+        metrics=("PR", "NPR", "SR"),
+        first_frame="truth",
+        absent="excluded",
+        invalid="previous",
     ),
 }
 
@@ -153,12 +167,14 @@ def get_protocol(benchmark: str, protocol: str = "official") -> Protocol:
 
     Args:
         benchmark: a key of ``PROTOCOLS``.
-        protocol: ``"official"``: as the benchmark's own toolkit; ``"rgbt"``: as the PyPI package ``rgbt`` does, with
-            its rounding of predictions, its float32 and its 21 thresholds on GTOT; ``"exclude_absent"``: official, but
-            frames without target count neither as a success nor as a failure.
+        protocol: ``"official"``: as the benchmark's own toolkit; ``"rgbt"``: as the PyPI package
+            ``rgbt`` does, with its rounding of predictions, its float32 and its 21 thresholds on
+            GTOT; ``"exclude_absent"``: official, but frames without target count neither as a
+            success nor as a failure.
 
     Raises:
-        ValueError: an unknown name, or ``"rgbt"`` for a benchmark which that package does not score.
+        ValueError: an unknown name, or ``"rgbt"`` for a benchmark which that package does not
+            score.
 
     Example:
         >>> from rgbt_fusion.evaluation.protocols import get_protocol
@@ -174,7 +190,9 @@ def get_protocol(benchmark: str, protocol: str = "official") -> Protocol:
         return replace(row, absent="excluded")
     known = ("gtot", "rgbt210", "rgbt234", "lasher")
     if benchmark not in known:
-        raise ValueError(f"protocol 'rgbt' must be used with one of {', '.join(known)}, got {benchmark!r}")
+        raise ValueError(
+            f"protocol 'rgbt' must be used with one of {', '.join(known)}, got {benchmark!r}"
+        )
     return replace(
         row,
         rounding="all",

@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.checks import check_positive_int
-from rgbt_fusion.data.annotations import DataError
-from rgbt_fusion.data.ground_truth import GroundTruth
-from rgbt_fusion.data.images import load_cv2
-from rgbt_fusion.data.sequences import Frame
-from rgbt_fusion.data.sequences import Sequence as ImageSequence
+from rgbt_fusion.data.sequences import ImageSequence
 from rgbt_fusion.evaluation.plots import plot_attributes, plot_curves
 from rgbt_fusion.evaluation.scores import Scores
 from rgbt_fusion.evaluation.tables import Table, attribute_table, score_table, sequence_table
-from rgbt_fusion.tracking.crop import scale_thermal, thermal_range
+from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.frames.reading import load_cv2
+from rgbt_fusion.frames.thermal import scale_thermal, thermal_range
+from rgbt_fusion.frames.types import FramePair, GroundTruth
 
 __all__ = ["worst_sequences", "write_report"]
 
@@ -55,8 +54,8 @@ def write_report(
 ) -> Path:
     """Write a report that needs no other file.
 
-    The sequences shown are those in which the first tracker does worst; every tracker's box is drawn beside the
-    annotation.
+    The sequences shown are those in which the first tracker does worst; every tracker's box is
+    drawn beside the annotation.
 
     Args:
         scores: the trackers' scores on one benchmark.
@@ -72,9 +71,10 @@ def write_report(
     Example:
         >>> import tempfile, pathlib
         >>> import numpy as np
-        >>> from rgbt_fusion.data.ground_truth import GroundTruth
-        >>> from rgbt_fusion.evaluation.evaluate import BenchmarkTruth, score
-        >>> from rgbt_fusion.evaluation.report import write_report
+        >>> from rgbt_fusion.frames.types import GroundTruth
+        >>> from rgbt_fusion import score
+        >>> from rgbt_fusion.evaluation.scoring import BenchmarkTruth
+        >>> from rgbt_fusion import write_report
         >>> boxes = np.array([[1.0, 1, 10, 10], [5, 5, 10, 10]])
         >>> truth = {"car": GroundTruth(boxes, boxes, np.arange(2))}
         >>> scores = score({"car": boxes}, BenchmarkTruth("lasher", truth, {}))
@@ -97,10 +97,14 @@ def write_report(
     if scores[0].attributes:
         parts += ["<h2>Attributes</h2>", _table(attribute_table(scores))]
     parts += ["<h2>Worst sequences</h2>", _key(scores)]
-    parts += [_sequence(name, scores, truth or {}, images or {}) for name in worst_sequences(scores[0], worst)]
+    parts += [
+        _sequence(name, scores, truth or {}, images or {})
+        for name in worst_sequences(scores[0], worst)
+    ]
     parts += ["<h2>All sequences</h2>"]
     parts += [
-        f'<h3>{escape(one.tracker)}</h3><div class="scroll">{_table(sequence_table(one))}</div>' for one in scores
+        f'<h3>{escape(one.tracker)}</h3><div class="scroll">{_table(sequence_table(one))}</div>'
+        for one in scores
     ]
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -113,15 +117,19 @@ def write_report(
 
 
 def worst_sequences(scores: Scores, count: int) -> list[str]:
-    """Return the names of the sequences with the lowest last number of the benchmark's own, the worst first."""
+    """Return the names of the sequences with the lowest last number of the benchmark's own, the
+    worst first."""
     metric = scores.protocol.metrics[-1]
-    return sorted(scores.sequences, key=lambda name: scores.sequences[name].get(metric, 0.0))[:count]
+    return sorted(scores.sequences, key=lambda name: scores.sequences[name].get(metric, 0.0))[
+        :count
+    ]
 
 
 def _table(table: Table) -> str:
     def row(cells: Sequence[Any], tag: str) -> str:
         texts = (
-            "" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else escape(str(cell)) for cell in cells
+            "" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else escape(str(cell))
+            for cell in cells
         )
         return f"<tr>{''.join(f'<{tag}>{text}</{tag}>' for text in texts)}</tr>"
 
@@ -130,7 +138,11 @@ def _table(table: Table) -> str:
 
 def _others(scores: Sequence[Scores]) -> list[str]:
     own = scores[0].protocol.metrics
-    return [name for name in dict.fromkeys(name for one in scores for name in one.metrics) if name not in own]
+    return [
+        name
+        for name in dict.fromkeys(name for one in scores for name in one.metrics)
+        if name not in own
+    ]
 
 
 def _left_out(scores: Sequence[Scores]) -> str:
@@ -138,7 +150,9 @@ def _left_out(scores: Sequence[Scores]) -> str:
     for one in scores:
         text = f"{one.tracker}: {len(one.sequences)} sequences, {one.frames} frames"
         if one.left_out:
-            text += "; left out: " + ", ".join(f"{name} ({reason})" for name, reason in one.left_out.items())
+            text += "; left out: " + ", ".join(
+                f"{name} ({reason})" for name, reason in one.left_out.items()
+            )
         if one.cut:
             text += f"; longer than the annotation and cut: {len(one.cut)}"
         notes.append(f'<p class="note">{escape(text)}</p>')
@@ -174,17 +188,23 @@ def _hex(number: int) -> str:
 
 
 def _sequence(
-    name: str, scores: Sequence[Scores], truth: Mapping[str, GroundTruth], images: Mapping[str, ImageSequence]
+    name: str,
+    scores: Sequence[Scores],
+    truth: Mapping[str, GroundTruth],
+    images: Mapping[str, ImageSequence],
 ) -> str:
     metric = scores[0].protocol.metrics[-1]
     having = [one for one in scores if name in one.sequences]
-    numbers = ", ".join(f"{one.tracker} {one.sequences[name].get(metric, 0.0):.3f}" for one in having)
+    numbers = ", ".join(
+        f"{one.tracker} {one.sequences[name].get(metric, 0.0):.3f}" for one in having
+    )
     head = f"<h3>{escape(name)}</h3><p class=note>{metric}: {escape(numbers)}</p>{_timeline(name, scores)}"
     if name not in truth:
         return head
     try:
         pictures = [
-            _picture(name, row, scores, truth[name], images.get(name)) for row in _telling_rows(name, scores[0])
+            _picture(name, row, scores, truth[name], images.get(name))
+            for row in _telling_rows(name, scores[0])
         ]
     except DataError as error:
         return f'{head}<p class="note">{escape(str(error))}</p>'
@@ -192,7 +212,8 @@ def _sequence(
 
 
 def _telling_rows(name: str, scores: Scores) -> list[int]:
-    """Return rows to draw: the first, the one in which the target is lost for good, the last, and some between."""
+    """Return rows to draw: the first, the one in which the target is lost for good, the last, and
+    some between."""
     overlaps = scores.tracks[name].overlap
     good = np.flatnonzero(overlaps > 0.3)
     lost = min(int(good[-1]) + 1, len(overlaps) - 1) if len(good) else int(np.argmin(overlaps))
@@ -217,7 +238,9 @@ def _timeline(name: str, scores: Sequence[Scores]) -> str:
         y = height * (1 - np.clip(track.overlap[rows], 0, 1))
         points = " ".join(f"{a:.0f},{b:.0f}" for a, b in zip(x, y, strict=True))
         colour = _hex(number)
-        lines.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>')
+        lines.append(
+            f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>'
+        )
     return (
         f'<svg viewBox="0 -2 {width} {height + 4}" width="100%" height="{height}" preserveAspectRatio="none" '
         f'role="img" aria-label="overlap over time"><rect width="{width}" height="{height}" fill="#8881"/>'
@@ -225,7 +248,9 @@ def _timeline(name: str, scores: Sequence[Scores]) -> str:
     )
 
 
-def _picture(name: str, row: int, scores: Sequence[Scores], truth: GroundTruth, images: ImageSequence | None) -> str:
+def _picture(
+    name: str, row: int, scores: Sequence[Scores], truth: GroundTruth, images: ImageSequence | None
+) -> str:
     """Draw one frame, the colour image above the thermal one."""
     cv2 = load_cv2()
     position = int(scores[0].tracks[name].frames[row])
@@ -239,17 +264,26 @@ def _picture(name: str, row: int, scores: Sequence[Scores], truth: GroundTruth, 
     planes = [_draw(_eight_bits(plane), boxes) for plane in frame if plane is not None]
     # side by side of equal height, or one above the other of equal width: the latter fits a strip
     stacked = np.concatenate([_resize(plane, _WIDTH) for plane in planes])
-    cv2.putText(stacked, f"{position + 1}", (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 0), 1, cv2.LINE_AA)
+    cv2.putText(
+        stacked,
+        f"{position + 1}",
+        (6, 18),
+        cv2.FONT_HERSHEY_SIMPLEX,
+        0.5,
+        (255, 255, 0),
+        1,
+        cv2.LINE_AA,
+    )
     _, data = cv2.imencode(".jpg", stacked[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 80))
     return _image(data.tobytes(), "jpeg", f"{name}, frame {position + 1}")
 
 
-def _blank(track: NDArray[np.float64]) -> Frame:
+def _blank(track: NDArray[np.float64]) -> FramePair:
     """Return an empty image of the usual proportions that holds the whole track."""
     boxes = track[np.isfinite(track).all(axis=1)]
     right, bottom = (boxes[:, :2] + boxes[:, 2:]).max(axis=0, initial=64) * 1.1
     width = int(np.clip(max(right, bottom * 4 / 3), 64, 4096))
-    return Frame(np.full((width * 3 // 4, width, 3), 40, dtype=np.uint8), None)
+    return FramePair(np.full((width * 3 // 4, width, 3), 40, dtype=np.uint8), None)
 
 
 def _eight_bits(plane: NDArray[Any]) -> NDArray[np.uint8]:
@@ -258,7 +292,9 @@ def _eight_bits(plane: NDArray[Any]) -> NDArray[np.uint8]:
     return plane if plane.ndim == 3 else np.repeat(plane[:, :, None], 3, axis=2)
 
 
-def _draw(plane: NDArray[np.uint8], boxes: list[tuple[NDArray[Any], tuple[int, int, int]]]) -> NDArray[np.uint8]:
+def _draw(
+    plane: NDArray[np.uint8], boxes: list[tuple[NDArray[Any], tuple[int, int, int]]]
+) -> NDArray[np.uint8]:
     cv2 = load_cv2()
     canvas = plane.copy()
     thick = max(1, round(canvas.shape[1] / _WIDTH * 2))

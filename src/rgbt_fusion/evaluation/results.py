@@ -1,4 +1,5 @@
-"""Result folders as the field leaves them: one text file a sequence, in any separator, 4 or 8 columns, any prefix."""
+"""Result folders as the field leaves them: one text file a sequence, in any separator, 4 or 8
+columns, any prefix."""
 
 import re
 from collections import Counter
@@ -10,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rgbt_fusion.data.annotations import DataError, read_numbers, to_xywh
+from rgbt_fusion.data.annotations import to_xywh
+from rgbt_fusion.files.text_tables import DataError, read_numbers
 
 __all__ = ["ResultFolder", "TrackResult", "read_results"]
 
@@ -52,14 +54,16 @@ def read_results(
 ) -> ResultFolder:
     """Read a tracker's results for the named sequences.
 
-    A sequence's file is ``<prefix><sequence>.txt``, or the GOT-10k and VOT toolkits' ``<sequence>/<sequence>_001.txt``;
-    ``<sequence>_time.txt`` and ``<sequence>_confidence.txt`` are read when they lie beside it.
+    A sequence's file is ``<prefix><sequence>.txt``, or the GOT-10k and VOT toolkits'
+    ``<sequence>/<sequence>_001.txt``; ``<sequence>_time.txt`` and ``<sequence>_confidence.txt`` are
+    read when they lie beside it.
 
     Args:
         folder: the result folder.
         sequences: the sequences' names.
         prefix: what the file names begin with; None finds it out.
-        box_format: ``"auto"`` (4 columns are xywh, 8 are four corners), ``"xywh"``, ``"xyxy"`` or ``"corners"``.
+        box_format: ``"auto"`` (4 columns are xywh, 8 are four corners), ``"xywh"``, ``"xyxy"`` or
+            ``"corners"``.
         tracker: the name to report; None takes the folder's.
 
     Raises:
@@ -68,7 +72,7 @@ def read_results(
 
     Example:
         >>> import tempfile, pathlib
-        >>> from rgbt_fusion.evaluation.results import read_results
+        >>> from rgbt_fusion import read_results
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> _ = (folder / "mine_car.txt").write_text("1\\t2\\t3\\t4\\n")
         >>> found = read_results(folder, ["car", "dog"])
@@ -98,7 +102,11 @@ def read_results(
 def _common_prefix(stems: set[str], names: tuple[str, ...]) -> str:
     """Return the prefix under which most sequences are found, the shortest on a tie."""
     found = Counter(
-        stem[: -len(name)] for stem in stems if not _NO_BOXES.search(stem) for name in names if stem.endswith(name)
+        stem[: -len(name)]
+        for stem in stems
+        if not _NO_BOXES.search(stem)
+        for name in names
+        if stem.endswith(name)
     )
     return min(found, key=lambda start: (-found[start], len(start)), default="")
 
@@ -116,7 +124,9 @@ def _file(base: Path, prefix: str, name: str) -> Path | None:
 
 def _read(path: Path, name: str, box_format: str) -> TrackResult:
     boxes, corners = _read_track(path, box_format)
-    return TrackResult(boxes, corners, _read_confidences(path, name, len(boxes)), _read_seconds(path, name))
+    return TrackResult(
+        boxes, corners, _read_confidences(path, name, len(boxes)), _read_seconds(path, name)
+    )
 
 
 def _read_track(path: Path, box_format: str) -> tuple[NDArray[np.float64], bool]:
@@ -128,12 +138,19 @@ def _read_track(path: Path, box_format: str) -> tuple[NDArray[np.float64], bool]
 
 
 def _read_confidences(path: Path, name: str, count: int) -> NDArray[np.float64] | None:
-    for ending in ("_confidence.txt", "_confidence.value", "_001_confidence.value", "_all_scores.txt"):
+    for ending in (
+        "_confidence.txt",
+        "_confidence.value",
+        "_001_confidence.value",
+        "_all_scores.txt",
+    ):
         file = path.with_name(name + ending)
         if file.is_file():
             values = read_numbers(file, columns=(1,))[:, 0]
             if len(values) < count:
-                raise DataError(f"{file} must have a confidence for each of {count} boxes, got {len(values)}")
+                raise DataError(
+                    f"{file} must have a confidence for each of {count} boxes, got {len(values)}"
+                )
             return values[:count]
     return None
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from rgbt_fusion.checks import check_positive_int
-from rgbt_fusion.data.annotations import DataError
-from rgbt_fusion.data.sequences import Dataset, Sequence
+from rgbt_fusion.data.sequences import Dataset, ImageSequence
 from rgbt_fusion.evaluation.workers import MakeTracker, Progress, Work, work_here, work_in_processes
+from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.tracking.tracker import FrameTracker, first_box
 
 __all__ = ["Progress", "RunReport", "run_tracker", "track_and_write"]
@@ -50,24 +50,31 @@ def run_tracker(
     times: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> RunReport:
-    """Run a tracker over a dataset and write its results as the field does; start it again to go on.
+    """Run a tracker over a dataset and write its results as the field does; start it again to go
+    on.
 
-    ``<sequence>.txt`` holds left, top, width and height of every frame, the annotation at the first, and
-    ``<sequence>_confidence.txt`` how sure the tracker was. Files are written beside, flushed to the disk and renamed:
-    killed at any moment, a run leaves whole files or none, and starting it again tracks what is missing. A sequence
-    that fails is reported and the rest goes on.
+    ``<sequence>.txt`` holds left, top, width and height of every frame, the annotation at the
+    first, and ``<sequence>_confidence.txt`` how sure the tracker was. Files are written beside,
+    flushed to the disk and renamed: killed at any moment, a run leaves whole files or none, and
+    starting it again tracks what is missing. A sequence that fails is reported and the rest goes
+    on.
 
     Args:
-        make_tracker: returns a tracker; with several workers it is called in each and must be picklable: a function of
-            a module, or a ``functools.partial`` of one.
-        dataset: the sequences, see :func:`~rgbt_fusion.data.sequences.open_dataset`; those it refused count as failed.
+        make_tracker: returns a tracker; with several workers it is called in each and must be
+            picklable: a function of a module, or a ``functools.partial`` of one.
+        dataset: the sequences, see :func:`~rgbt_fusion.data.sequences.open_dataset`; those it
+            refused count as failed.
         folder: where the results go; its name is the tracker's.
-        workers: how many processes track; 1 tracks in this one. Where there are several GPUs, each worker has its own
-            current one.
-        shard: number and count of parts, ``(RANK, WORLD_SIZE)``: only this part of the sequences is tracked.
-        settings: what the results are made with; a folder of results that were made with anything else is refused.
-        times: write ``<sequence>_time.txt`` too, the seconds of each frame; no two runs are alike in these.
-        on_progress: called for every sequence that is kept or refused, and after every frame and sequence.
+        workers: how many processes track; 1 tracks in this one. Where there are several GPUs, each
+            worker has its own current one.
+        shard: number and count of parts, ``(RANK, WORLD_SIZE)``: only this part of the sequences is
+            tracked.
+        settings: what the results are made with; a folder of results that were made with anything
+            else is refused.
+        times: write ``<sequence>_time.txt`` too, the seconds of each frame; no two runs are alike
+            in these.
+        on_progress: called for every sequence that is kept or refused, and after every frame and
+            sequence.
 
     Raises:
         DataError: ``folder`` holds results that were made with other settings.
@@ -79,9 +86,9 @@ def run_tracker(
         >>> import tempfile
         >>> from rgbt_fusion import Tracker
         >>> from rgbt_fusion.data.sequences import Dataset
-        >>> from rgbt_fusion.data.synthetic import SyntheticSequence
-        >>> from rgbt_fusion.evaluation.run import run_tracker
-        >>> from rgbt_fusion.models import create_model
+        >>> from rgbt_fusion.synthetic.world import SyntheticSequence
+        >>> from rgbt_fusion import run_tracker
+        >>> from rgbt_fusion import create_model
         >>> dataset = Dataset((SyntheticSequence(1, frames=3),), {})
         >>> make = lambda: Tracker(create_model("ostrack_tiny_128"))
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -103,11 +110,15 @@ def run_tracker(
     if rank == 0:
         known += [Progress(name, "failed", reason) for name, reason in dataset.refused.items()]
     work = Work(make_tracker, track_and_write, base, times)
-    with closing(work_here(work, waiting) if workers == 1 else work_in_processes(work, waiting, workers)) as events:
+    with closing(
+        work_here(work, waiting) if workers == 1 else work_in_processes(work, waiting, workers)
+    ) as events:
         return _report(base, chain(known, events), on_progress)
 
 
-def _report(folder: Path, events: Iterable[Progress], on_progress: Callable[[Progress], None] | None) -> RunReport:
+def _report(
+    folder: Path, events: Iterable[Progress], on_progress: Callable[[Progress], None] | None
+) -> RunReport:
     ended: dict[str, dict[str, str]] = {"finished": {}, "kept": {}, "failed": {}}
     frames, start = 0, time.perf_counter()
     for event in events:
@@ -118,10 +129,14 @@ def _report(folder: Path, events: Iterable[Progress], on_progress: Callable[[Pro
         if on_progress is not None:
             on_progress(event)
     seconds = time.perf_counter() - start
-    return RunReport(folder, tuple(ended["finished"]), tuple(ended["kept"]), ended["failed"], frames, seconds)
+    return RunReport(
+        folder, tuple(ended["finished"]), tuple(ended["kept"]), ended["failed"], frames, seconds
+    )
 
 
-def track_and_write(tracker: FrameTracker, sequence: Sequence, folder: Path, times: bool) -> Iterator[None]:
+def track_and_write(
+    tracker: FrameTracker, sequence: ImageSequence, folder: Path, times: bool
+) -> Iterator[None]:
     """Track a sequence and write its files at the end; yield after every frame."""
     boxes, confidences, seconds = [], [], []
     first = first_box(sequence)
@@ -136,7 +151,10 @@ def track_and_write(tracker: FrameTracker, sequence: Sequence, folder: Path, tim
     if times:
         _write(folder / f"{sequence.name}_time.txt", (f"{value:.6f}" for value in seconds))
     _write(folder / f"{sequence.name}_confidence.txt", (f"{value:.6f}" for value in confidences))
-    _write(folder / f"{sequence.name}.txt", (",".join(f"{value:.4f}" for value in box) for box in boxes))
+    _write(
+        folder / f"{sequence.name}.txt",
+        (",".join(f"{value:.4f}" for value in box) for box in boxes),
+    )
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
@@ -157,13 +175,14 @@ def _write(path: Path, lines: Iterable[str]) -> None:
         os.close(handle)
 
 
-def _is_finished(folder: Path, sequence: Sequence) -> bool:
+def _is_finished(folder: Path, sequence: ImageSequence) -> bool:
     path = folder / f"{sequence.name}.txt"
     return path.is_file() and path.read_bytes().count(b"\n") == len(sequence)
 
 
-def _part(sequences: Iterable[Sequence], rank: int, count: int) -> list[Sequence]:
-    """Return one part of the sequences, the longest first: nobody starts on a long one when the others are done."""
+def _part(sequences: Iterable[ImageSequence], rank: int, count: int) -> list[ImageSequence]:
+    """Return one part of the sequences, the longest first: nobody starts on a long one when the
+    others are done."""
     return sorted(sequences, key=lambda sequence: (-len(sequence), sequence.name))[rank::count]
 
 
@@ -180,6 +199,12 @@ def _check_settings(folder: Path, settings: Mapping[str, str] | None, *, write: 
     except ValueError:
         raise DataError(f"{path} must hold the settings of a run as JSON, but does not") from None
     if earlier != dict(settings):
-        names = [name for name in {**earlier, **settings} if earlier.get(name) != settings.get(name)]
-        told = ", ".join(f"{name} {earlier.get(name)!r}, not {settings.get(name)!r}" for name in names)
-        raise DataError(f"folder must hold results of the same run, but those in {folder} were made with {told}")
+        names = [
+            name for name in {**earlier, **settings} if earlier.get(name) != settings.get(name)
+        ]
+        told = ", ".join(
+            f"{name} {earlier.get(name)!r}, not {settings.get(name)!r}" for name in names
+        )
+        raise DataError(
+            f"folder must hold results of the same run, but those in {folder} were made with {told}"
+        )

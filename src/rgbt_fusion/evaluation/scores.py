@@ -35,7 +35,8 @@ class Scores:
     metrics: Mapping[str, float]
     """The benchmark's own numbers first, then every other that its data allow."""
     curves: Mapping[str, Curve]
-    """``"precision"``, ``"normalised precision"`` and ``"success"``; ``"recall"`` against precision for DepthTrack."""
+    """``"precision"``, ``"normalised precision"`` and ``"success"``; ``"recall"`` against precision
+for DepthTrack."""
     sequences: Mapping[str, Mapping[str, float]]
     attributes: Mapping[str, AttributeScores]
     left_out: Mapping[str, str]

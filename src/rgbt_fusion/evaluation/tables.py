@@ -7,7 +7,16 @@ from typing import NamedTuple
 
 from rgbt_fusion.evaluation.scores import Scores
 
-__all__ = ["Table", "attribute_table", "score_table", "sequence_table", "to_cells", "to_csv", "to_latex", "to_markdown"]
+__all__ = [
+    "Table",
+    "attribute_table",
+    "score_table",
+    "sequence_table",
+    "to_cells",
+    "to_csv",
+    "to_latex",
+    "to_markdown",
+]
 
 Cell = str | int | float | None
 
@@ -31,15 +40,17 @@ def score_table(scores: Sequence[Scores], *, metrics: Sequence[str] | None = Non
 
     Args:
         scores: the trackers' scores on one benchmark.
-        metrics: the columns; None takes the benchmark's own, and the speed where any tracker's is known.
+        metrics: the columns; None takes the benchmark's own, and the speed where any tracker's is
+            known.
 
     Raises:
         ValueError: there is no score.
 
     Example:
         >>> import numpy as np
-        >>> from rgbt_fusion.data.ground_truth import GroundTruth
-        >>> from rgbt_fusion.evaluation.evaluate import BenchmarkTruth, score
+        >>> from rgbt_fusion.frames.types import GroundTruth
+        >>> from rgbt_fusion import score
+        >>> from rgbt_fusion.evaluation.scoring import BenchmarkTruth
         >>> from rgbt_fusion.evaluation.tables import score_table, to_markdown
         >>> boxes = np.array([[1.0, 1, 10, 10], [5, 5, 10, 10]])
         >>> truth = BenchmarkTruth("lasher", {"car": GroundTruth(boxes, boxes, np.arange(2))}, {})
@@ -65,7 +76,8 @@ def score_table(scores: Sequence[Scores], *, metrics: Sequence[str] | None = Non
 
 
 def attribute_table(scores: Sequence[Scores], *, metric: str | None = None) -> Table:
-    """Return one row an attribute with its number of sequences, one column a tracker; the last row is all sequences.
+    """Return one row an attribute with its number of sequences, one column a tracker; the last row
+    is all sequences.
 
     Args:
         scores: the trackers' scores on one benchmark.
@@ -81,15 +93,26 @@ def attribute_table(scores: Sequence[Scores], *, metric: str | None = None) -> T
         found = [one.attributes.get(key) for one in scores]
         count = max(one.sequences for one in found if one)
         rows.append((key, count, *(_cell(one.metrics, name) if one else None for one in found)))
-    rows.append(("all", max(len(one.sequences) for one in scores), *(_cell(one.metrics, name) for one in scores)))
+    rows.append(
+        (
+            "all",
+            max(len(one.sequences) for one in scores),
+            *(_cell(one.metrics, name) for one in scores),
+        )
+    )
     return Table((name, "sequences", *(one.tracker for one in scores)), tuple(rows))
 
 
 def sequence_table(scores: Scores, *, metrics: Sequence[str] | None = None) -> Table:
-    """Return one row a sequence, worst first; sequences that were left out come last with their reason."""
+    """Return one row a sequence, worst first; sequences that were left out come last with their
+    reason."""
     own = _own_metrics([scores]) if metrics is None else tuple(metrics)
-    ranked = sorted(scores.sequences.items(), key=lambda item: item[1].get(scores.protocol.metrics[-1], 0.0))
-    rows: list[tuple[Cell, ...]] = [(name, *(_cell(numbers, key) for key in own)) for name, numbers in ranked]
+    ranked = sorted(
+        scores.sequences.items(), key=lambda item: item[1].get(scores.protocol.metrics[-1], 0.0)
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (name, *(_cell(numbers, key) for key in own)) for name, numbers in ranked
+    ]
     if not scores.left_out:
         return Table(("sequence", *own), tuple(rows))
     rows = [(*row, "") for row in rows]
@@ -124,7 +147,8 @@ def to_csv(table: Table) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.header)
     writer.writerows(
-        ["" if cell is None else repr(cell) if isinstance(cell, float) else cell for cell in row] for row in table.rows
+        ["" if cell is None else repr(cell) if isinstance(cell, float) else cell for cell in row]
+        for row in table.rows
     )
     return text.getvalue()
 

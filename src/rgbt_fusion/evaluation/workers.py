@@ -1,4 +1,5 @@
-"""The processes that track: one sequence at a time each, and what happens when a sequence, or a process, fails."""
+"""The processes that track: one sequence at a time each, and what happens when a sequence, or a
+process, fails."""
 
 import os
 import pickle
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rgbt_fusion.data.sequences import Sequence
+from rgbt_fusion.data.sequences import ImageSequence
 from rgbt_fusion.tracking.tracker import FrameTracker
 
 __all__ = ["MakeTracker", "Progress", "Work", "work_here", "work_in_processes"]
@@ -27,7 +28,8 @@ class Progress(NamedTuple):
 
     sequence: str
     state: str
-    """``"frame"`` (one more is tracked), ``"finished"``, ``"failed"`` or ``"kept"`` (of an earlier run)."""
+    """``"frame"`` (one more is tracked), ``"finished"``, ``"failed"`` or ``"kept"`` (of an earlier
+run)."""
     reason: str = ""
 
 
@@ -35,7 +37,7 @@ class Work(NamedTuple):
     """What is done with each sequence; it must be picklable where there are several processes."""
 
     make_tracker: MakeTracker
-    track: Callable[[FrameTracker, Sequence, Path, bool], Iterator[None]]
+    track: Callable[[FrameTracker, ImageSequence, Path, bool], Iterator[None]]
     folder: Path
     times: bool
 
@@ -43,11 +45,11 @@ class Work(NamedTuple):
 class _Worker(NamedTuple):
     process: BaseProcess
     number: int
-    sequence: Sequence | None
+    sequence: ImageSequence | None
     """What it is working on; None before it has its tracker."""
 
 
-def work_here(work: Work, sequences: Iterable[Sequence]) -> Generator[Progress, None, None]:
+def work_here(work: Work, sequences: Iterable[ImageSequence]) -> Generator[Progress, None, None]:
     """Track all sequences in this process; yield after every frame and sequence."""
     if "LOCAL_RANK" in os.environ:
         _choose_gpu(0)
@@ -57,7 +59,9 @@ def work_here(work: Work, sequences: Iterable[Sequence]) -> Generator[Progress, 
         yield from _track(work, tracker, sequence)
 
 
-def work_in_processes(work: Work, sequences: Iterable[Sequence], workers: int) -> Generator[Progress, None, None]:
+def work_in_processes(
+    work: Work, sequences: Iterable[ImageSequence], workers: int
+) -> Generator[Progress, None, None]:
     """Track all sequences in several processes; yield after every frame and sequence of each.
 
     A process that dies costs the sequence it was at; another takes its place.
@@ -70,7 +74,9 @@ def work_in_processes(work: Work, sequences: Iterable[Sequence], workers: int) -
     try:
         pickle.dumps(work)
     except Exception as error:
-        raise TypeError(f"make_tracker must be picklable where there are several workers, but: {error}") from None
+        raise TypeError(
+            f"make_tracker must be picklable where there are several workers, but: {error}"
+        ) from None
     waiting = deque(sequences)
     working: dict[Connection, _Worker] = {}
     try:
@@ -98,7 +104,11 @@ def _start(work: Work, number: int, workers: int, working: dict[Connection, _Wor
 
 
 def _hear(
-    pipe: Connection, work: Work, waiting: deque[Sequence], workers: int, working: dict[Connection, _Worker]
+    pipe: Connection,
+    work: Work,
+    waiting: deque[ImageSequence],
+    workers: int,
+    working: dict[Connection, _Worker],
 ) -> Iterator[Progress]:
     """Take one message of a worker, and hand it its next sequence when it has none."""
     worker = working[pipe]
@@ -124,7 +134,11 @@ def _hear(
 
 
 def _bury(
-    pipe: Connection, work: Work, waiting: deque[Sequence], workers: int, working: dict[Connection, _Worker]
+    pipe: Connection,
+    work: Work,
+    waiting: deque[ImageSequence],
+    workers: int,
+    working: dict[Connection, _Worker],
 ) -> Iterator[Progress]:
     worker = working.pop(pipe)
     pipe.close()
@@ -138,7 +152,8 @@ def _bury(
 
 
 def _serve(pipe: Connection, work: Work, number: int, workers: int) -> None:
-    """Be a worker: say that the tracker is there, then track what comes until None comes, or the other end is gone."""
+    """Be a worker: say that the tracker is there, then track what comes until None comes, or the
+    other end is gone."""
     # an interruption reaches every process of the terminal; the first one ends the others
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
@@ -158,12 +173,13 @@ def _serve(pipe: Connection, work: Work, number: int, workers: int) -> None:
 
 
 def _choose_gpu(number: int) -> None:
-    """Make one of several GPUs the current one: torchrun's choice, or the worker's number in turn."""
+    """Make one of several GPUs the current one: torchrun's choice, or the worker's number in
+    turn."""
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", number)) % torch.cuda.device_count())
 
 
-def _track(work: Work, tracker: FrameTracker, sequence: Sequence) -> Iterator[Progress]:
+def _track(work: Work, tracker: FrameTracker, sequence: ImageSequence) -> Iterator[Progress]:
     try:
         for _ in work.track(tracker, sequence, work.folder, work.times):
             yield Progress(sequence.name, "frame")

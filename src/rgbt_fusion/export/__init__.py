@@ -1,1 +1,2 @@
-"""Trackers as files for other runtimes: torch.export and ONNX, in float32 and with linear layers in int8."""
+"""Trackers as files for other runtimes: torch.export and ONNX, in float32 and with linear layers in
+int8."""

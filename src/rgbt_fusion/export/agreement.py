@@ -12,11 +12,18 @@ from torch import Tensor
 from rgbt_fusion.boxes import box_iou, cxcywh_to_xyxy
 from rgbt_fusion.export.step import MAP_OUTPUTS, RecordedStep
 
-__all__ = ["TOLERANCES", "BoxError", "ExportError", "ExportReport", "agreement", "published_when_complete"]
+__all__ = [
+    "TOLERANCES",
+    "BoxError",
+    "ExportError",
+    "ExportReport",
+    "agreement",
+    "published_when_complete",
+]
 
 TOLERANCES = {"score_map": 1e-4, "size_map": 1e-4, "offset_map": 5e-4}
-"""How far an exported float32 step may be from PyTorch's; a next state as far as the score. The box has no bound of its
-own: where two cells score alike, rounding decides which one is taken."""
+"""How far an exported float32 step may be from PyTorch's; a next state as far as the score. The box
+has no bound of its own: where two cells score alike, rounding decides which one is taken."""
 
 Runner = Callable[[tuple[Tensor, ...]], Mapping[str, Tensor]]
 """Runs a step on inputs in order, and gives its outputs by name."""
@@ -42,8 +49,8 @@ class BoxError:
 class ExportReport:
     """What was written and how it agrees with PyTorch; printable.
 
-    ``errors`` holds the largest absolute difference of each output over the steps that were compared. Those of float32
-    are bounded; those of other precisions are for you to judge.
+    ``errors`` holds the largest absolute difference of each output over the steps that were
+    compared. Those of float32 are bounded; those of other precisions are for you to judge.
     """
 
     path: Path
@@ -55,10 +62,16 @@ class ExportReport:
 
     def __str__(self) -> str:
         size = f"{self.size_bytes / 1e6:.1f} MB, {self.precision}"
-        lines = [f"{self.path}: {size}; largest differences from PyTorch on {self.steps} synthetic steps"]
+        lines = [
+            f"{self.path}: {size}; largest differences from PyTorch on {self.steps} synthetic steps"
+        ]
         for name, error in self.errors.items():
             allowed = tolerance(name)
-            bound = "" if allowed is None or self.precision != "float32" else f"  (at most {allowed:.0e})"
+            bound = (
+                ""
+                if allowed is None or self.precision != "float32"
+                else f"  (at most {allowed:.0e})"
+            )
             lines.append(f"  {name:<16} {error:.1e}{bound}")
         box = self.box
         lines.append(
@@ -82,7 +95,9 @@ def tolerance(name: str) -> float | None:
     return TOLERANCES.get(name, None if name in MAP_OUTPUTS else TOLERANCES["score_map"])
 
 
-def agreement(path: Path, run: Runner, steps: Sequence[RecordedStep], *, search_size: int) -> ExportReport:
+def agreement(
+    path: Path, run: Runner, steps: Sequence[RecordedStep], *, search_size: int
+) -> ExportReport:
     """Run a file on recorded steps and say how far it is from what PyTorch made of them."""
     differences: dict[str, list[Tensor]] = {}
     boxes: list[Tensor] = []
@@ -92,7 +107,11 @@ def agreement(path: Path, run: Runner, steps: Sequence[RecordedStep], *, search_
         for name, expected in step.outputs.items():
             differences.setdefault(name, []).append((found[name] - expected).abs().max())
     errors = {name: float(torch.stack(several).max()) for name, several in differences.items()}
-    box = _box_error(torch.cat(boxes), torch.cat([step.outputs["box_cxcywh_unit"] for step in steps]), search_size)
+    box = _box_error(
+        torch.cat(boxes),
+        torch.cat([step.outputs["box_cxcywh_unit"] for step in steps]),
+        search_size,
+    )
     return ExportReport(path, path.stat().st_size, len(steps), errors, box)
 
 

@@ -18,12 +18,16 @@ COMPARED_STEPS = 8
 """On how many synthetic frames the error of the boxes is measured."""
 
 
-def export_int8(model: TrackingNetwork, source: str | Path, path: str | Path, *, batch: int = 1) -> ExportReport:
-    """Write an exported ONNX step again with its linear layers in int8, and measure what that costs.
+def export_int8(
+    model: TrackingNetwork, source: str | Path, path: str | Path, *, batch: int = 1
+) -> ExportReport:
+    """Write an exported ONNX step again with its linear layers in int8, and measure what that
+    costs.
 
-    Weights are rounded to 7 bits once, a scale for each output; the tokens in front of them to 8 bits at every call.
-    Seven bits, because eight overflow the 16-bit sums of processors without the dot-product instructions (VNNI).
-    Attention, norms, the head's convolutions, and scans with the projections of several directions stay in float32.
+    Weights are rounded to 7 bits once, a scale for each output; the tokens in front of them to 8
+    bits at every call. Seven bits, because eight overflow the 16-bit sums of processors without the
+    dot-product instructions (VNNI). Attention, norms, the head's convolutions, and scans with the
+    projections of several directions stay in float32.
 
     Args:
         model: the model that ``source`` was exported from, to compare with.
@@ -32,7 +36,8 @@ def export_int8(model: TrackingNetwork, source: str | Path, path: str | Path, *,
         batch: how many targets the step looks for.
 
     Returns:
-        What was written, and its differences from PyTorch: these have no bound, judge them by your use.
+        What was written, and its differences from PyTorch: these have no bound, judge them by your
+        use.
 
     Raises:
         ModuleNotFoundError: the extra ``export`` is not installed.
@@ -58,7 +63,8 @@ def export_int8(model: TrackingNetwork, source: str | Path, path: str | Path, *,
 
 
 def _without_shapes_of_constants(source: str | Path) -> "ModelProto":
-    """Read a file without what it says of its weights' shapes: the quantiser turns some round and trips over it."""
+    """Read a file without what it says of its weights' shapes: the quantiser turns some round and
+    trips over it."""
     import onnx
 
     model = onnx.load(source)
@@ -70,7 +76,8 @@ def _without_shapes_of_constants(source: str | Path) -> "ModelProto":
 
 
 def _linear_layers(model: "ModelProto") -> list[str]:
-    """Return the products with a constant matrix; those with one for each direction of a scan cannot be quantised."""
+    """Return the products with a constant matrix; those with one for each direction of a scan
+    cannot be quantised."""
     matrices = {constant.name for constant in model.graph.initializer if len(constant.dims) == 2}
     products = (node for node in model.graph.node if node.op_type in ("MatMul", "Gemm"))
     return [node.name for node in products if node.input[1] in matrices]

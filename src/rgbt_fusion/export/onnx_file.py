@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rgbt_fusion.export.agreement import ExportError, ExportReport, agreement, published_when_complete
+from rgbt_fusion.export.agreement import (
+    ExportError,
+    ExportReport,
+    agreement,
+    published_when_complete,
+)
 from rgbt_fusion.export.plain_ops import PLAIN_OPS
 from rgbt_fusion.export.program import CHECKED_STEPS, evaluated_step, quiet, traced
 from rgbt_fusion.export.step import TrackerStep, recorded_steps
-from rgbt_fusion.models.layouts import CONFIGURATION_KEY
 from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.weights.formats import CONFIGURATION_KEY
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -27,11 +32,12 @@ INITIAL_STATE_KEY = "rgbt_fusion.initial_state"
 
 
 def export_onnx(model: TrackingNetwork, path: str | Path, *, batch: int = 1) -> ExportReport:
-    """Write one step of a model as ONNX (opset 18) of fixed shapes, checked against the model in ONNX Runtime.
+    """Write one step of a model as ONNX (opset 18) of fixed shapes, checked against the model in
+    ONNX Runtime.
 
-    Scans become one Scan node each: correct, and much slower than here. Inputs and outputs bear the names of
-    :class:`~rgbt_fusion.export.step.TrackerStep`; the file's metadata hold the model's configuration and, for a model
-    with a memory, the state to start from.
+    Scans become one Scan node each: correct, and much slower than here. Inputs and outputs bear the
+    names of :class:`~rgbt_fusion.export.step.TrackerStep`; the file's metadata hold the model's
+    configuration and, for a model with a memory, the state to start from.
 
     Args:
         model: the model, with its weights, in float32.
@@ -43,7 +49,8 @@ def export_onnx(model: TrackingNetwork, path: str | Path, *, batch: int = 1) -> 
 
     Raises:
         ModuleNotFoundError: the extra ``export`` is not installed.
-        ExportError: the model is not in float32, this torch cannot write it, or the file does not agree with the model.
+        ExportError: the model is not in float32, this torch cannot write it, or the file does not
+            agree with the model.
     """
     path = Path(path)
     need_onnx()
@@ -63,7 +70,8 @@ def need_onnx() -> None:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"exporting to ONNX needs {error.name}: pip install 'rgbt-fusion[export]'", name=error.name
+            f"exporting to ONNX needs {error.name}: pip install 'rgbt-fusion[export]'",
+            name=error.name,
         ) from error
     # the exporter learned torch's scan with this version
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 8):
@@ -77,7 +85,9 @@ def check_onnx(step: TrackerStep, path: Path, count: int) -> ExportReport:
     def run(inputs: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
         return run_session(session, dict(zip(step.input_names, inputs, strict=True)))
 
-    return agreement(path, run, list(recorded_steps(step, count)), search_size=step.model.search_size)
+    return agreement(
+        path, run, list(recorded_steps(step, count)), search_size=step.model.search_size
+    )
 
 
 def open_session(path: str | Path, *, threads: int = 0) -> "InferenceSession":
@@ -110,7 +120,13 @@ def _write(step: TrackerStep, path: Path) -> None:
         )
     if written is None:
         raise ExportError("torch.onnx.export returned nothing to write")
-    state = {name: tensor.tolist() for name, tensor in zip(step.state_names, step.initial_state, strict=True)}
-    texts = {CONFIGURATION_KEY: json.dumps(step.model.configuration), INITIAL_STATE_KEY: json.dumps(state)}
+    state = {
+        name: tensor.tolist()
+        for name, tensor in zip(step.state_names, step.initial_state, strict=True)
+    }
+    texts = {
+        CONFIGURATION_KEY: json.dumps(step.model.configuration),
+        INITIAL_STATE_KEY: json.dumps(state),
+    }
     written.model.metadata_props.update(texts)
     written.save(str(path))

@@ -1,8 +1,8 @@
 """The ops of this library in torch's own operations, for runtimes that do not know them.
 
-Much slower than the ops themselves: the recurrence is a loop that the other runtime walks step by step, over the body
-of one ONNX Scan node. The loop is ``torch._higher_order_ops.scan``, which torch keeps to itself so far; it is used in
-this file alone.
+Much slower than the ops themselves: the recurrence is a loop that the other runtime walks step by
+step, over the body of one ONNX Scan node. The loop is ``torch._higher_order_ops.scan``, which torch
+keeps to itself so far; it is used in this file alone.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from torch import Tensor
 
 import rgbt_fusion.ops.causal_conv1d
 import rgbt_fusion.ops.selective_scan  # noqa: F401
-from rgbt_fusion.ops._arguments import token_major
-from rgbt_fusion.ops._inputs import ConvInputs, ScanInputs
+from rgbt_fusion.ops.arguments import token_major
+from rgbt_fusion.ops.inputs import ConvInputs, ScanInputs
 
 __all__ = ["PLAIN_OPS"]
 
@@ -54,7 +54,11 @@ def _selective_scan(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
         state = torch.exp(dt[..., None] * rates) * state + driven[..., None] * B
         return state, (state * C).sum(-1)
 
-    dt = inputs.delta if inputs.delta_bias is None else inputs.delta + inputs.delta_bias[:, None, None]
+    dt = (
+        inputs.delta
+        if inputs.delta_bias is None
+        else inputs.delta + inputs.delta_bias[:, None, None]
+    )
     dt = F.softplus(dt) if inputs.delta_softplus else dt
     B, C = (_by_channel(x, channels) for x in (inputs.B, inputs.C))
     C = C if inputs.readout is None else C * inputs.readout[:, None, None]
@@ -71,12 +75,15 @@ def _selective_scan(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 def _token_major(inputs: ScanInputs, channels_first: bool) -> ScanInputs:
     z = None if inputs.z is None else token_major(inputs.z, channels_first)
-    u, delta, B, C = (token_major(x, channels_first) for x in (inputs.u, inputs.delta, inputs.B, inputs.C))
+    u, delta, B, C = (
+        token_major(x, channels_first) for x in (inputs.u, inputs.delta, inputs.B, inputs.C)
+    )
     return inputs._replace(u=u, delta=delta, B=B, C=C, z=z)
 
 
 def _by_channel(coefficients: Tensor, channels: int) -> Tensor:
-    """Give the coefficients of a group to each of its channels; those of one group are broadcast."""
+    """Give the coefficients of a group to each of its channels; those of one group are
+    broadcast."""
     groups = coefficients.shape[-2]
     return coefficients if groups == 1 else coefficients.repeat_interleave(channels // groups, -2)
 
@@ -97,11 +104,14 @@ def _causal_conv1d(*values: Any) -> Tensor:
 
 
 def _sort(x: Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
-    """The sort that ONNX has: its TopK gives the lower index first among equals, as a stable sort does."""
+    """The sort that ONNX has: its TopK gives the lower index first among equals, as a stable sort
+    does."""
     return torch.topk(x, x.shape[dim], dim, largest=descending, sorted=True)
 
 
-def _argsort(x: Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Tensor:
+def _argsort(
+    x: Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False
+) -> Tensor:
     return _sort(x, dim=dim, descending=descending)[1]
 
 
@@ -113,6 +123,6 @@ PLAIN_OPS: dict[Any, Callable[..., Any]] = {
 }
 """What takes the place of each op when an exported program is decomposed; forward only.
 
-Nothing else is taken apart: of a linear layer's own op an exporter makes one product with a constant, which can be
-quantised, of its parts a batched one with a broadcast weight.
+Nothing else is taken apart: of a linear layer's own op an exporter makes one product with a
+constant, which can be quantised, of its parts a batched one with a broadcast weight.
 """

@@ -1,4 +1,5 @@
-"""A tracker's step as a program of torch.export: it loads without the model's Python code and runs at its speed."""
+"""A tracker's step as a program of torch.export: it loads without the model's Python code and runs
+at its speed."""
 
 import logging
 import warnings
@@ -11,7 +12,12 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from rgbt_fusion.export.agreement import ExportError, ExportReport, agreement, published_when_complete
+from rgbt_fusion.export.agreement import (
+    ExportError,
+    ExportReport,
+    agreement,
+    published_when_complete,
+)
 from rgbt_fusion.export.step import TrackerStep, recorded_steps
 from rgbt_fusion.models.network import TrackingNetwork
 
@@ -22,27 +28,31 @@ CHECKED_STEPS = 3
 
 
 def export_program(model: TrackingNetwork, path: str | Path, *, batch: int = 1) -> ExportReport:
-    """Write one step of a model as a ``torch.export`` program of fixed shapes, checked against the model.
+    """Write one step of a model as a ``torch.export`` program of fixed shapes, checked against the
+    model.
 
-    The program holds the ops of this library as they are, so it runs at their speed and needs them when it is loaded:
-    import :mod:`rgbt_fusion.ops.selective_scan` and :mod:`rgbt_fusion.ops.causal_conv1d` before ``torch.export.load``.
-    Its inputs, outputs and state are those of :class:`~rgbt_fusion.export.step.TrackerStep`.
+    The program holds the ops of this library as they are, so it runs at their speed and needs them
+    when it is loaded: import :mod:`rgbt_fusion.ops.selective_scan` and
+    :mod:`rgbt_fusion.ops.causal_conv1d` before ``torch.export.load``. Its inputs, outputs and state
+    are those of :class:`~rgbt_fusion.export.step.TrackerStep`.
 
     Args:
         model: the model, with its weights, in float32.
-        path: the file, ``.pt2`` by custom; replaced only by a complete one that agrees with the model.
+        path: the file, ``.pt2`` by custom; replaced only by a complete one that agrees with the
+            model.
         batch: how many targets a step looks for.
 
     Returns:
         What was written, and its differences from PyTorch.
 
     Raises:
-        ExportError: the model is not in float32, the file cannot be written or does not agree with the model.
+        ExportError: the model is not in float32, the file cannot be written or does not agree with
+            the model.
 
     Example:
         >>> import os, tempfile
-        >>> from rgbt_fusion.export.program import export_program
-        >>> from rgbt_fusion.models import create_model
+        >>> from rgbt_fusion import export_program
+        >>> from rgbt_fusion import create_model
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     report = export_program(create_model("ostrack_tiny_128", depth=1), os.path.join(folder, "step.pt2"))
         >>> report.errors["score_map"] < 1e-6
@@ -58,7 +68,9 @@ def export_program(model: TrackingNetwork, path: str | Path, *, batch: int = 1) 
             with torch.no_grad():
                 return program(*inputs)
 
-        report = agreement(beside, run, list(recorded_steps(step, CHECKED_STEPS)), search_size=model.search_size)
+        report = agreement(
+            beside, run, list(recorded_steps(step, CHECKED_STEPS)), search_size=model.search_size
+        )
         report.refuse_beyond_tolerance()
     return replace(report, path=path)
 

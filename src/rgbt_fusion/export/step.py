@@ -1,4 +1,5 @@
-"""One step of a tracker with plain tensors in and out: what is exported, and what an exported file is checked on."""
+"""One step of a tracker with plain tensors in and out: what is exported, and what an exported file
+is checked on."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -7,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_positive_int
-from rgbt_fusion.data.synthetic import SyntheticSequence
-from rgbt_fusion.models.interface import ImagePair
+from rgbt_fusion.frames.crop import crop_pair
+from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.network import TrackingNetwork
-from rgbt_fusion.tracking.crop import crop_pair
+from rgbt_fusion.synthetic.world import SyntheticSequence
 from rgbt_fusion.tracking.tracker import TEMPLATE_FACTOR, hann_window
 
 __all__ = ["IMAGE_INPUTS", "MAP_OUTPUTS", "RecordedStep", "TrackerStep", "recorded_steps"]
@@ -23,28 +24,30 @@ MAP_OUTPUTS = ("score_map", "size_map", "offset_map", "box_cxcywh_unit")
 
 
 class TrackerStep(nn.Module):
-    """A model's step from tensors to a dictionary of tensors, without named tuples, options or None.
+    """A model's step from tensors to a dictionary of tensors, without named tuples, options or
+    None.
 
-    What the model remembers comes in as tensors and goes out as tensors of the same order. A sequence starts with the
-    tensors of ``initial_state``.
+    What the model remembers comes in as tensors and goes out as tensors of the same order. A
+    sequence starts with the tensors of ``initial_state``.
 
     Args:
         model: the tracking model; it is called as it is, so bring it to evaluation mode first.
         batch: how many targets a step looks for.
 
     Shape:
-        ``template_rgb`` and ``template_tir`` ``(B, 3, template_size, template_size)``, ``search_rgb`` and
-        ``search_tir`` ``(B, 3, search_size, search_size)``, normalised; ``window`` ``(S, S)``, by which the score is
-        multiplied before its maximum is taken, ones for none; returns ``score_map`` ``(B, 1, S, S)``, ``size_map`` and
-        ``offset_map`` ``(B, 2, S, S)``, ``box_cxcywh_unit`` ``(B, 4)`` and the next state.
+        ``template_rgb`` and ``template_tir`` ``(B, 3, template_size, template_size)``,
+        ``search_rgb`` and ``search_tir`` ``(B, 3, search_size, search_size)``, normalised;
+        ``window`` ``(S, S)``, by which the score is multiplied before its maximum is taken, ones
+        for none; returns ``score_map`` ``(B, 1, S, S)``, ``size_map`` and ``offset_map`` ``(B, 2,
+        S, S)``, ``box_cxcywh_unit`` ``(B, 4)`` and the next state.
 
     Raises:
         ShapeError: tensors of other sizes.
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.export.step import TrackerStep, recorded_steps
-        >>> from rgbt_fusion.models import create_model
+        >>> from rgbt_fusion.export.step import TrackerStep
+        >>> from rgbt_fusion import create_model
         >>> step = TrackerStep(create_model("tpmri_tiny_128").eval())
         >>> step.state_names
         ['layers_0_rgb_weight', 'layers_0_response_difference']
@@ -66,11 +69,16 @@ class TrackerStep(nn.Module):
         """Return the state before a first frame: that after one, with all rows restarted."""
         like = self.model.backbone.pos_embed_x
         template, search = (
-            like.new_zeros(self.batch, 3, size, size) for size in (self.model.template_size, self.model.search_size)
+            like.new_zeros(self.batch, 3, size, size)
+            for size in (self.model.template_size, self.model.search_size)
         )
         with torch.no_grad():
             state = self.model(ImagePair(template, template), ImagePair(search, search)).state
-        return state if state is None else state.reset(torch.ones(self.batch, dtype=torch.bool, device=like.device))
+        return (
+            state
+            if state is None
+            else state.reset(torch.ones(self.batch, dtype=torch.bool, device=like.device))
+        )
 
     @property
     def input_names(self) -> list[str]:
@@ -93,7 +101,9 @@ class TrackerStep(nn.Module):
     ) -> dict[str, Tensor]:
         """Look for the template's target in the search crop; see the class."""
         before = _with_tensors(self._structure, iter(state))
-        out = self.model(ImagePair(template_rgb, template_tir), ImagePair(search_rgb, search_tir), before)
+        out = self.model(
+            ImagePair(template_rgb, template_tir), ImagePair(search_rgb, search_tir), before
+        )
         box = self.model.decode(out, window)
         after = [tensor for _, tensor in _named_tensors(out.state)]
         found = (out.score_map, out.size_map, out.offset_map, box, *after)
@@ -116,11 +126,16 @@ def recorded_steps(step: TrackerStep, count: int, *, seed: int = 0) -> Iterator[
         seed: of the first target's sequence; those of a batch follow it.
     """
     model, like = step.model, step.model.backbone.pos_embed_x
-    sequences = [SyntheticSequence(seed + row, frames=count + 1, challenge="none") for row in range(step.batch)]
+    sequences = [
+        SyntheticSequence(seed + row, frames=count + 1, challenge="none")
+        for row in range(step.batch)
+    ]
     template = _crops(sequences, 0, 0, factor=TEMPLATE_FACTOR, size=model.template_size)
     window, state = hann_window(model.settings.search_grid).to(like), step.initial_state
     for number in range(1, count + 1):
-        search = _crops(sequences, number, number - 1, factor=model.search_factor, size=model.search_size)
+        search = _crops(
+            sequences, number, number - 1, factor=model.search_factor, size=model.search_size
+        )
         inputs = (*(image.to(like) for image in (*template, *search)), window, *state)
         with torch.no_grad():
             outputs = step(*inputs)
@@ -132,7 +147,10 @@ def _crops(
     sequences: Sequence[SyntheticSequence], frame: int, around: int, *, factor: float, size: int
 ) -> tuple[Tensor, Tensor]:
     """Crop a frame of every sequence around where its target was at another."""
-    crops = [crop_pair(*s[frame], s.truth.rgb[around], factor=factor, size=size).images for s in sequences]
+    crops = [
+        crop_pair(*s[frame], s.truth.rgb[around], factor=factor, size=size).images
+        for s in sequences
+    ]
     return torch.cat([crop.rgb for crop in crops]), torch.cat([crop.tir for crop in crops])
 
 

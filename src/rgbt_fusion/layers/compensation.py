@@ -1,19 +1,14 @@
-"""Cross-modal compensation: RGB tokens gain what the TIR tokens point at (the notes' CMC and CMC1)."""
+"""Cross-modal compensation: RGB tokens gain what the TIR tokens point at (the notes' CMC and
+CMC1)."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rgbt_fusion.checks import (
-    ShapeError,
-    check_divisible,
-    check_finite_number,
-    check_positive_int,
-    check_same_shape,
-    check_shape,
-)
-from rgbt_fusion.layers.transformer import attend, merge_heads, split_heads
+from rgbt_fusion.checks import ShapeError, check_divisible, check_finite_number, check_positive_int
+from rgbt_fusion.layers.attention import attend, merge_heads, split_heads
+from rgbt_fusion.shapes import check_same_shape, check_shape
 
 __all__ = [
     "CMC",
@@ -35,17 +30,18 @@ class CompensatedStreams(NamedTuple):
 class CrossModalCompensation(nn.Module):
     r"""Compensate RGB tokens by attention that TIR tokens direct (CMC, the notes' best).
 
-    TIR asks, RGB answers: queries come from TIR, keys and values from RGB of the same sample. A feed-forward layer
-    works on the answer alone, and its result is added to RGB.
+    TIR asks, RGB answers: queries come from TIR, keys and values from RGB of the same sample. A
+    feed-forward layer works on the answer alone, and its result is added to RGB.
 
     .. math::
         A = \mathrm{MHA}(x^{tir} W_q,\ x^{rgb} W_{kv},\ x^{rgb} W_{kv}), \qquad
         y = \mathrm{LN}(x^{rgb} + \mathrm{FFN}(A))
 
-    Where the paper is silent: the notes' code gives batch-first tokens to an attention that expects the sequence first,
-    so that samples of a batch attend to each other and, at batch 1, each token only to itself, whatever TIR holds.
-    Here attention stays within a sample. ``W_q`` and ``W_kv`` come before the attention's own input layers, as there.
-    Parameter names are the notes', so that a state_dict of theirs loads.
+    Where the paper is silent: the notes' code gives batch-first tokens to an attention that expects
+    the sequence first, so that samples of a batch attend to each other and, at batch 1, each token
+    only to itself, whatever TIR holds. Here attention stays within a sample. ``W_q`` and ``W_kv``
+    come before the attention's own input layers, as there. Parameter names are the notes', so that
+    a state_dict of theirs loads.
 
     Args:
         dim: channels ``C``.
@@ -61,7 +57,7 @@ class CrossModalCompensation(nn.Module):
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.layers.compensation import CrossModalCompensation
+        >>> from rgbt_fusion import CrossModalCompensation
         >>> CrossModalCompensation(32, 4)(torch.randn(2, 20, 32), torch.randn(2, 20, 32)).shape
         torch.Size([2, 20, 32])
 
@@ -88,8 +84,9 @@ class CrossModalCompensation(nn.Module):
 class GatedCrossModalCompensation(nn.Module):
     r"""Compensate RGB tokens by gated attention that knows where the keys lie (CMC1 of the notes).
 
-    Each modality has its own linear layer and norm. A learned table gives every key its place, a gate decides channel
-    by channel how much of RGB gives way to the answer, and a norm and a feed-forward layer follow.
+    Each modality has its own linear layer and norm. A learned table gives every key its place, a
+    gate decides channel by channel how much of RGB gives way to the answer, and a norm and a
+    feed-forward layer follow.
 
     .. math::
         Q &= \mathrm{LN}(x^{tir} W_q), \quad K = \mathrm{LN}(x^{rgb} W_k), \quad V = \mathrm{LN}(x^{rgb} W_v) \\
@@ -97,17 +94,19 @@ class GatedCrossModalCompensation(nn.Module):
         g &= \sigma([x^{rgb}, A] W_g), \qquad G = \mathrm{LN}(g \odot x^{rgb} + (1 - g) \odot A) \\
         y &= \mathrm{LN}(x^{rgb} + \mathrm{FFN}(G))
 
-    The scores are one product, ``Q (K / sqrt(D) + P)^T``, so that the fused kernel computes them too.
+    The scores are one product, ``Q (K / sqrt(D) + P)^T``, so that the fused kernel computes them
+    too.
 
-    Where the paper is silent: the notes call the table relative; it is absolute, a row for each of ``max_len`` places.
-    They start it from a standard normal, at which the softmax of unscaled ``Q P^T`` is saturated; here it starts at
-    0.02 as a ViT's, and ``position_std=1.0`` gives the notes' start.
+    Where the paper is silent: the notes call the table relative; it is absolute, a row for each of
+    ``max_len`` places. They start it from a standard normal, at which the softmax of unscaled ``Q
+    P^T`` is saturated; here it starts at 0.02 as a ViT's, and ``position_std=1.0`` gives the notes'
+    start.
 
     Args:
         dim: channels ``C``.
         num_heads: heads; must divide ``dim``.
-        max_len: rows of the position table, the longest sequence the layer takes (576 search tokens at 384 need more
-            than the notes' 500).
+        max_len: rows of the position table, the longest sequence the layer takes (576 search tokens
+            at 384 need more than the notes' 500).
         mlp_ratio: hidden channels of the feed-forward layer over ``dim``.
         dropout: probability of dropping an entry of the attention matrix while training.
         position_std: standard deviation from which the table is drawn.
@@ -116,12 +115,13 @@ class GatedCrossModalCompensation(nn.Module):
         ``rgb``, ``tir`` ``(B, L, C)`` with ``L <= max_len``, to ``(B, L, C)``.
 
     Raises:
-        ShapeError: ``L`` above ``max_len``; ``rgb`` of another number of axes or channels; ``tir`` not of its shape.
+        ShapeError: ``L`` above ``max_len``; ``rgb`` of another number of axes or channels; ``tir``
+            not of its shape.
         ValueError, TypeError: an argument out of range, or not a number.
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.layers.compensation import GatedCrossModalCompensation
+        >>> from rgbt_fusion import GatedCrossModalCompensation
         >>> layer = GatedCrossModalCompensation(32, 4, max_len=20)
         >>> layer(torch.randn(2, 20, 32), torch.randn(2, 20, 32)).shape
         torch.Size([2, 20, 32])
@@ -159,14 +159,17 @@ class GatedCrossModalCompensation(nn.Module):
     def forward(self, rgb: Tensor, tir: Tensor) -> Tensor:
         _check_streams(rgb, tir, self.dim)
         if rgb.shape[1] > self.max_len:
-            raise ShapeError(f"rgb must have at most max_len = {self.max_len} tokens, got {tuple(rgb.shape)}")
+            raise ShapeError(
+                f"rgb must have at most max_len = {self.max_len} tokens, got {tuple(rgb.shape)}"
+            )
         attended = self._attend(rgb, tir)
         gate = torch.sigmoid(self.gate(torch.cat((rgb, attended), dim=-1)))
         gated = self.gated_norm(attended + gate * (rgb - attended))
         return self.norm(rgb + self.feed_forward(gated))
 
     def _attend(self, rgb: Tensor, tir: Tensor) -> Tensor:
-        # the kernel scales by 1 / sqrt(D); the table, which is not to be scaled, is raised by sqrt(D) beforehand
+        # the kernel scales by 1 / sqrt(D); the table, which is not to be scaled, is raised by
+        # sqrt(D) beforehand
         position = self.position[: rgb.shape[1]] * (self.dim // self.num_heads) ** 0.5
         query, key, value = (
             split_heads(x, self.num_heads)
@@ -187,7 +190,8 @@ class TwoWayCompensation(nn.Module):
     .. math::
         y^{rgb} = \mathrm{CMC}_1(x^{rgb}, x^{tir}), \qquad y^{tir} = \mathrm{CMC}_2(x^{tir}, x^{rgb})
 
-    Where the paper is silent: the notes compensate RGB only. ``shared=True`` uses one set of weights both ways.
+    Where the paper is silent: the notes compensate RGB only. ``shared=True`` uses one set of
+    weights both ways.
 
     Args:
         dim: channels ``C``.
@@ -205,7 +209,7 @@ class TwoWayCompensation(nn.Module):
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.layers.compensation import TwoWayCompensation
+        >>> from rgbt_fusion import TwoWayCompensation
         >>> out = TwoWayCompensation(32, 4)(torch.randn(2, 20, 32), torch.randn(2, 20, 32))
         >>> out.rgb.shape, out.tir.shape
         (torch.Size([2, 20, 32]), torch.Size([2, 20, 32]))
@@ -232,11 +236,17 @@ class TwoWayCompensation(nn.Module):
             if not gated:
                 return CrossModalCompensation(dim, num_heads, mlp_ratio=mlp_ratio)
             return GatedCrossModalCompensation(
-                dim, num_heads, max_len=max_len, mlp_ratio=mlp_ratio, dropout=dropout, position_std=position_std
+                dim,
+                num_heads,
+                max_len=max_len,
+                mlp_ratio=mlp_ratio,
+                dropout=dropout,
+                position_std=position_std,
             )
 
         self.to_rgb = build()
-        # held once when shared: a state_dict with one tensor under two names cannot be saved as safetensors
+        # held once when shared: a state_dict with one tensor under two names cannot be saved as
+        # safetensors
         self.to_tir = None if shared else build()
 
     def forward(self, rgb: Tensor, tir: Tensor) -> CompensatedStreams:

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgbt_fusion.checks import check_choice, check_positive_int, check_same_shape, check_shape
+from rgbt_fusion.checks import check_choice, check_positive_int
 from rgbt_fusion.layers.mamba import MambaBlock
+from rgbt_fusion.shapes import check_same_shape, check_shape
 
 __all__ = ["DFM", "DifferenceFusionMamba", "FusedStreams"]
 
@@ -23,20 +24,22 @@ class FusedStreams(NamedTuple):
 class DifferenceFusionMamba(nn.Module):
     r"""Enhance each modality by what the other has and it lacks, and fuse the two.
 
-    The difference of the streams passes a Mamba, which suppresses noise and keeps what is complementary; its tanh
-    weighs how much of the *other* modality each channel of each token receives. Both updates use the streams as they
-    came in. A linear layer joins the enhanced streams.
+    The difference of the streams passes a Mamba, which suppresses noise and keeps what is
+    complementary; its tanh weighs how much of the *other* modality each channel of each token
+    receives. Both updates use the streams as they came in. A linear layer joins the enhanced
+    streams.
 
     .. math::
         m &= \tanh(\mathrm{Mamba}(\mathrm{LN}(x^{rgb} - x^{tir}))) \\
         \hat x^{rgb} &= x^{rgb} + x^{tir} \odot m, \qquad \hat x^{tir} = x^{tir} + x^{rgb} \odot m \\
         x^{dfm} &= f(\mathrm{LN}([\hat x^{rgb}, \hat x^{tir}] W + b))
 
-    Where the paper is silent: the LayerNorm before Mamba, the bias *b* and the sizes (expand 1, 16 states, 4 taps) are
-    those of the authors' released code. Where they differ, the released code is the default, because it is what their
-    checkpoint holds: *f* is GELU there and tanh in eq. 8 (``variant="paper"``). Eq. 8 prints the streams before
-    enhancement; the text beside it and the code take the enhanced ones, and so does this layer. The released code
-    zeroes ``dt_proj.bias`` by initialising every linear layer anew; here it keeps Mamba's own start.
+    Where the paper is silent: the LayerNorm before Mamba, the bias *b* and the sizes (expand 1, 16
+    states, 4 taps) are those of the authors' released code. Where they differ, the released code is
+    the default, because it is what their checkpoint holds: *f* is GELU there and tanh in eq. 8
+    (``variant="paper"``). Eq. 8 prints the streams before enhancement; the text beside it and the
+    code take the enhanced ones, and so does this layer. The released code zeroes ``dt_proj.bias``
+    by initialising every linear layer anew; here it keeps Mamba's own start.
 
     Args:
         dim: channels of the tokens.
@@ -48,7 +51,8 @@ class DifferenceFusionMamba(nn.Module):
         backend: which implementation of the ops must run; ``"auto"`` takes the best that can.
 
     Shape:
-        - rgb, tir: ``(B, L, C)`` with C = ``dim``; the order of the L tokens matters, it is the order of the scan
+        - rgb, tir: ``(B, L, C)`` with C = ``dim``; the order of the L tokens matters, it is the
+          order of the scan
         - returns :class:`FusedStreams` of three ``(B, L, C)``
 
     Raises:
@@ -63,8 +67,8 @@ class DifferenceFusionMamba(nn.Module):
         (torch.Size([2, 20, 32]), torch.Size([2, 20, 32]), torch.Size([2, 20, 32]))
 
     Source:
-        AINet (Lu et al., "RGBT Tracking via All-layer Multimodal Interactions with Progressive Fusion Mamba", AAAI
-        2025), eq. 7-8.
+        AINet (Lu et al., "RGBT Tracking via All-layer Multimodal Interactions with Progressive
+        Fusion Mamba", AAAI 2025), eq. 7-8.
     """
 
     def __init__(
@@ -99,7 +103,8 @@ class DifferenceFusionMamba(nn.Module):
         return torch.addcmul(rgb, tir, mask), torch.addcmul(tir, rgb, mask)
 
     def join(self, rgb: Tensor, tir: Tensor) -> Tensor:
-        """Return the fused feature of enhanced streams (eq. 8); token by token, so any part of them may be given."""
+        """Return the fused feature of enhanced streams (eq. 8); token by token, so any part of them
+        may be given."""
         joined = self.fuse(torch.cat([rgb, tir], dim=-1))
         return F.gelu(joined) if self.variant == "released" else torch.tanh(joined)
 

@@ -5,7 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ORDER_PREDICTORS", "PooledOrderPredictor", "ReleasedOrderPredictor", "straight_through_order"]
+__all__ = [
+    "ORDER_PREDICTORS",
+    "PooledOrderPredictor",
+    "ReleasedOrderPredictor",
+    "straight_through_order",
+]
 
 
 class PooledOrderPredictor(nn.Module):
@@ -13,8 +18,8 @@ class PooledOrderPredictor(nn.Module):
 
     .. math:: s_k = w_2^\top \mathrm{GELU}(W_1 \bar x_k + b_1) + p_k
 
-    The position :math:`p_k` starts evenly spaced and :math:`w_2` near zero, so that training starts from the natural
-    order and from logits that differ, where a soft sort has a gradient.
+    The position :math:`p_k` starts evenly spaced and :math:`w_2` near zero, so that training starts
+    from the natural order and from logits that differ, where a soft sort has a gradient.
     """
 
     def __init__(self, dim: int, num_layers: int, hidden: int = 64) -> None:
@@ -40,7 +45,9 @@ class ReleasedOrderPredictor(nn.Module):
     def __init__(self, dim: int, num_layers: int, length: int = 2048) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool1d(length)
-        self.mlp = nn.Sequential(nn.Linear(length, 512), nn.GELU(), nn.Linear(512, 256), nn.GELU(), nn.Linear(256, 128))
+        self.mlp = nn.Sequential(
+            nn.Linear(length, 512), nn.GELU(), nn.Linear(512, 256), nn.GELU(), nn.Linear(256, 128)
+        )
         self.fc = nn.Linear(dim * 128, num_layers)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -52,23 +59,27 @@ ORDER_PREDICTORS = {"pooled": PooledOrderPredictor, "released": ReleasedOrderPre
 
 
 def soft_permutation(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    r"""Return SoftSort's relaxation of the ascending sort, ``(B, K, K)``: row s says which layer comes at step s.
+    r"""Return SoftSort's relaxation of the ascending sort, ``(B, K, K)``: row s says which layer
+    comes at step s.
 
     .. math:: P = \mathrm{softmax}(-|\mathrm{sort}(s) \mathbf{1}^\top - \mathbf{1} s^\top| / \tau)
 
     Source:
-        Prillo and Eisenschlos, "SoftSort: A Continuous Relaxation for the argsort Operator", ICML 2020, eq. 2.
+        Prillo and Eisenschlos, "SoftSort: A Continuous Relaxation for the argsort Operator", ICML
+        2020, eq. 2.
     """
     ascending = logits.sort(dim=-1, stable=True).values
     return torch.softmax(-(ascending[:, :, None] - logits[:, None, :]).abs() / temperature, dim=-1)
 
 
 def straight_through_order(x: Tensor, logits: Tensor, orders: Tensor) -> Tensor:
-    """Return ``x (B, K L, D)`` once a direction, ``(R, B, K L, D)``, with a gradient of the last direction's order.
+    """Return ``x (B, K L, D)`` once a direction, ``(R, B, K L, D)``, with a gradient of the last
+    direction's order.
 
-    Forward, the values are those of ``x``: the scan reads them by index. Backward, the last direction's gradient also
-    flows into ``logits`` as if the scan had read ``P @ layers`` with the soft permutation P: its part is the K x K
-    matrix of inner products between the gradient at each step and the block of each layer, so it costs next to nothing.
+    Forward, the values are those of ``x``: the scan reads them by index. Backward, the last
+    direction's gradient also flows into ``logits`` as if the scan had read ``P @ layers`` with the
+    soft permutation P: its part is the K x K matrix of inner products between the gradient at each
+    step and the block of each layer, so it costs next to nothing.
     """
     return _StraightThrough.apply(x, soft_permutation(logits), orders)
 
@@ -87,7 +98,8 @@ class _StraightThrough(torch.autograd.Function):
         x, orders = ctx.saved_tensors
         layers = orders.shape[-1]
         blocks = x.unflatten(1, (layers, -1)).flatten(2)
-        # The gradient lies at the rows the values came from; step s of the last direction read block orders[-1, :, s].
+        # The gradient lies at the rows the values came from; step s of the last direction read
+        # block orders[-1, :, s].
         steps = gradient[-1].unflatten(1, (layers, -1)).flatten(2)
         steps = torch.take_along_dim(steps, orders[-1, :, :, None], dim=1)
         return gradient.sum(0), torch.bmm(steps, blocks.mT), None

@@ -7,30 +7,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int, check_shape
+from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int
 from rgbt_fusion.ops.causal_conv1d import ordered_causal_conv1d
 from rgbt_fusion.ops.selective_scan import ordered_selective_scan
+from rgbt_fusion.shapes import check_shape
 
 __all__ = ["MambaBlock"]
 
 
 class MambaBlock(nn.Module):
-    r"""Mix a token sequence with a selective state space: ``mamba_ssm.Mamba`` that runs on any machine.
+    r"""Mix a token sequence with a selective state space: ``mamba_ssm.Mamba`` that runs on any
+    machine.
 
-    One projection opens the input into a sequence and a gate; the sequence passes a short causal convolution with SiLU
-    and a selective scan whose step, input and read-out depend on the token; the gated result is projected back. Tokens
-    stay ``(B, L, C)`` throughout: nothing is transposed. Constructor arguments, parameter names, shapes and initial
-    values are those of ``mamba_ssm.Mamba``, so a ``state_dict`` loads either way.
+    One projection opens the input into a sequence and a gate; the sequence passes a short causal
+    convolution with SiLU and a selective scan whose step, input and read-out depend on the token;
+    the gated result is projected back. Tokens stay ``(B, L, C)`` throughout: nothing is transposed.
+    Constructor arguments, parameter names, shapes and initial values are those of
+    ``mamba_ssm.Mamba``, so a ``state_dict`` loads either way.
 
     .. math::
         [x, z] = h W_{in}, \quad x \leftarrow \mathrm{silu}(\mathrm{conv}(x)), \quad
         [\delta, B, C] = x W_x, \quad \Delta = \mathrm{softplus}(\delta W_\Delta + b_\Delta), \quad
         \text{out} = \big(\mathrm{SSM}_{A,D}(x; \Delta, B, C) \odot \mathrm{silu}(z)\big) W_{out}
 
-    Where the paper is silent: the initial step sizes are drawn log-uniformly from ``[dt_min, dt_max]`` and stored in
-    ``dt_proj.bias`` through the inverse softplus. A parent module that initialises every ``nn.Linear`` anew destroys
-    them; call :meth:`reset_scan_parameters` afterwards, or leave these layers out, as every module of this library
-    does.
+    Where the paper is silent: the initial step sizes are drawn log-uniformly from ``[dt_min,
+    dt_max]`` and stored in ``dt_proj.bias`` through the inverse softplus. A parent module that
+    initialises every ``nn.Linear`` anew destroys them; call :meth:`reset_scan_parameters`
+    afterwards, or leave these layers out, as every module of this library does.
 
     Args:
         d_model: channels of the tokens.
@@ -67,7 +70,8 @@ class MambaBlock(nn.Module):
         torch.Size([2, 10, 32])
 
     Source:
-        Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, fig. 3 and algorithm 2.
+        Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, fig. 3
+        and algorithm 2.
     """
 
     def __init__(
@@ -110,7 +114,9 @@ class MambaBlock(nn.Module):
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         inner = self.d_inner
         self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias, **place)
-        self.conv1d = nn.Conv1d(inner, inner, d_conv, groups=inner, padding=d_conv - 1, bias=conv_bias, **place)
+        self.conv1d = nn.Conv1d(
+            inner, inner, d_conv, groups=inner, padding=d_conv - 1, bias=conv_bias, **place
+        )
         self.x_proj = nn.Linear(inner, self.dt_rank + 2 * d_state, bias=False, **place)
         self.dt_proj = nn.Linear(self.dt_rank, inner, bias=True, **place)
         # The state space is kept in float32 whatever the dtype of the projections, as in mamba-ssm.
@@ -127,7 +133,9 @@ class MambaBlock(nn.Module):
         """Mix the tokens; see the class."""
         check_shape(hidden_states, "B L C", C=self.d_model, name="hidden_states")
         x, z = self.in_proj(hidden_states).chunk(2, dim=-1)
-        x = ordered_causal_conv1d(x, self.conv1d.weight[:, 0], self.conv1d.bias, "silu", backend=self.backend)
+        x = ordered_causal_conv1d(
+            x, self.conv1d.weight[:, 0], self.conv1d.bias, "silu", backend=self.backend
+        )
         delta, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         y, _ = ordered_selective_scan(
             x,
@@ -149,12 +157,15 @@ class MambaBlock(nn.Module):
 
 
 def inner_width(dim: int, expand: float) -> int:
-    """Return the inner width ``int(expand * dim)``; raise ``ValueError`` if nothing is left of it."""
+    """Return the inner width ``int(expand * dim)``; raise ``ValueError`` if nothing is left of
+    it."""
     check_finite_number(expand, name="expand", low=0.0)
     # 48 / 768 times 768 must be 48 again, whatever the rounding of the fraction.
     inner = int(expand * dim + 1e-6)
     if inner < 1:
-        raise ValueError(f"expand must leave an inner width of at least 1, got {expand} of {dim} channels")
+        raise ValueError(
+            f"expand must leave an inner width of at least 1, got {expand} of {dim} channels"
+        )
     return inner
 
 
@@ -176,15 +187,22 @@ def initialise_scan_(
     dt_scale: float = 1.0,
     dt_init_floor: float = 1e-4,
 ) -> None:
-    """Fill the parameters of one scan, or of several stacked along leading axes, with Mamba's initial values."""
+    """Fill the parameters of one scan, or of several stacked along leading axes, with Mamba's
+    initial values."""
     spread = dt_weight.shape[-1] ** -0.5 * dt_scale
     if dt_init == "random":
         dt_weight.uniform_(-spread, spread)
     else:
         dt_weight.fill_(spread)
     share = torch.rand(dt_bias.shape, device=dt_bias.device, dtype=torch.float32)
-    step = torch.exp(share * (math.log(dt_max) - math.log(dt_min)) + math.log(dt_min)).clamp(min=dt_init_floor)
+    step = torch.exp(share * (math.log(dt_max) - math.log(dt_min)) + math.log(dt_min)).clamp(
+        min=dt_init_floor
+    )
     # inverse of the softplus that the scan applies
     dt_bias.copy_(step + torch.log(-torch.expm1(-step)))
-    A_log.copy_(torch.arange(1, A_log.shape[-1] + 1, device=A_log.device, dtype=torch.float32).log().expand_as(A_log))
+    A_log.copy_(
+        torch.arange(1, A_log.shape[-1] + 1, device=A_log.device, dtype=torch.float32)
+        .log()
+        .expand_as(A_log)
+    )
     D.fill_(1.0)

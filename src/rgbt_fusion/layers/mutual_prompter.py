@@ -6,12 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgbt_fusion.checks import (
-    ShapeError,
-    check_choice,
-    check_finite_number,
+from rgbt_fusion.checks import ShapeError, check_choice, check_finite_number, check_positive_int
+from rgbt_fusion.shapes import (
     check_floating,
-    check_positive_int,
     check_same_device,
     check_same_dtype,
     check_same_shape,
@@ -22,18 +19,21 @@ __all__ = ["MutualPrompter", "MutualPrompts"]
 
 
 class MutualPrompts(NamedTuple):
-    """A prompt for each stream, ``(B, L, C)`` both: what a prompter returns and the next one takes as history."""
+    """A prompt for each stream, ``(B, L, C)`` both: what a prompter returns and the next one takes
+    as history."""
 
     rgb: Tensor
     tir: Tensor
 
 
 class MutualPrompter(nn.Module):
-    r"""Make a prompt for each of two token streams out of itself, the other stream and the previous prompt.
+    r"""Make a prompt for each of two token streams out of itself, the other stream and the previous
+    prompt.
 
-    Every input is weighed twice, as CBAM does for maps: "spatial attention" gives each of the N tokens a weight,
-    "token attention" each of the channels. The stream's own tokens are then sharpened by a softmax over the tokens
-    (the fovea), and the three are added. One prompter serves both streams with exchanged inputs.
+    Every input is weighed twice, as CBAM does for maps: "spatial attention" gives each of the N
+    tokens a weight, "token attention" each of the channels. The stream's own tokens are then
+    sharpened by a softmax over the tokens (the fovea), and the three are added. One prompter serves
+    both streams with exchanged inputs.
 
     .. math::
         W_s &= g_{s2}(\mathrm{relu}(g_{s1}(\mathrm{mean}_C H))) + g_{s2}(\mathrm{relu}(g_{s1}(\max\nolimits_C H))),
@@ -41,45 +41,53 @@ class MutualPrompter(nn.Module):
         W_t &= g_t([\mathrm{mean}_N H^s, \max\nolimits_N H^s]), \quad H^t = H^s \cdot \sigma(W_t) \\
         P^l_{rgb} &= \mathrm{softmax}_N(\lambda H^t_{rgb}) \cdot H^t_{rgb} + H^t_{tir} + \tilde P^{l-1}_{rgb}
 
-    Where the paper is silent: each of the three inputs has gates of its own; :math:`\tilde P` is the previous prompt
-    after its gates, and no previous prompt counts as zero. The paper prints the gates without the sigmoid that CBAM
-    has: ``gate="none"``. Its spatial attention treats tokens as channels of a 1x1 convolution and is tied to their
-    number; the length-free one convolves the pooled pair along the tokens with width 7, as equation 14 does along the
-    channels. The convolution and linear forms compute the same function, by convolutions or by matrix products.
+    Where the paper is silent: each of the three inputs has gates of its own; :math:`\tilde P` is
+    the previous prompt after its gates, and no previous prompt counts as zero. The paper prints the
+    gates without the sigmoid that CBAM has: ``gate="none"``. Its spatial attention treats tokens as
+    channels of a 1x1 convolution and is tied to their number; the length-free one convolves the
+    pooled pair along the tokens with width 7, as equation 14 does along the channels. The
+    convolution and linear forms compute the same function, by convolutions or by matrix products.
     Lambda is learned and starts at 10, as in ViPT.
 
     Args:
-        num_tokens: number of tokens N of each stream; only the literal spatial attention depends on it.
-        spatial_attention: ``"literal"``, ``"length_free"``, or ``None`` for the ablation without it.
+        num_tokens: number of tokens N of each stream; only the literal spatial attention depends on
+            it.
+        spatial_attention: ``"literal"``, ``"length_free"``, or ``None`` for the ablation without
+            it.
         token_attention: weigh the channels (the ablation is ``False``).
-        history: take in the previous prompt (the ablation, and the first prompter of a network, is ``False``).
+        history: take in the previous prompt (the ablation, and the first prompter of a network, is
+            ``False``).
         gate: ``"sigmoid"`` or ``"none"``.
         form: ``"convolution"`` or ``"linear"``.
         reduction: the literal spatial attention narrows N to ``num_tokens // reduction``.
-        fovea_scale: initial lambda; ``None`` leaves the fovea out and adds the stream's own gated tokens.
+        fovea_scale: initial lambda; ``None`` leaves the fovea out and adds the stream's own gated
+            tokens.
 
     Shape:
-        rgb, tir: ``(B, L, C)``, floating point, with the dtype of the parameters; L = ``num_tokens`` for the literal
-        spatial attention, else any.
-        history: :class:`MutualPrompts` of the same shape, or ``None``.
-        returns: :class:`MutualPrompts` ``(rgb, tir)``, shape and dtype of the inputs.
+        rgb, tir: ``(B, L, C)``, floating point, with the dtype of the parameters; L =
+        ``num_tokens`` for the literal spatial attention, else any. history: :class:`MutualPrompts`
+        of the same shape, or ``None``. returns: :class:`MutualPrompts` ``(rgb, tir)``, shape and
+        dtype of the inputs.
 
     Raises:
         TypeError: an input is not a tensor of the parameters' dtype.
-        ShapeError: shapes are wrong or differ, or the literal spatial attention meets another number of tokens.
-        ValueError: an option is unknown, devices differ, or a prompter built without history is given one.
+        ShapeError: shapes are wrong or differ, or the literal spatial attention meets another
+            number of tokens.
+        ValueError: an option is unknown, devices differ, or a prompter built without history is
+            given one.
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.layers.mutual_prompter import MutualPrompter
+        >>> from rgbt_fusion import MutualPrompter
         >>> rgb, tir = torch.randn(2, 320, 96), torch.randn(2, 320, 96)
         >>> prompts = MutualPrompter(320, history=False)(rgb, tir)
         >>> prompts = MutualPrompter(320)(rgb + prompts.rgb, tir + prompts.tir, prompts)
         >>> prompts.rgb.shape
         torch.Size([2, 320, 96])
 
-    Source: Luo et al., From Two-Stream to One-Stream: Efficient RGB-T Tracking via Mutual Prompt Learning and
-    Knowledge Distillation, 2024, equations 6 and 8-16; forms from its supplement, table 2.
+    Source: Luo et al., From Two-Stream to One-Stream: Efficient RGB-T Tracking via Mutual Prompt
+    Learning and Knowledge Distillation, 2024, equations 6 and 8-16; forms from its supplement,
+    table 2.
     """
 
     def __init__(
@@ -117,14 +125,18 @@ class MutualPrompter(nn.Module):
         self.history = branch() if history else None
         self.fovea_scale = None
         if fovea_scale is not None:
-            self.fovea_scale = nn.Parameter(torch.tensor(check_finite_number(fovea_scale, name="fovea_scale")))
+            self.fovea_scale = nn.Parameter(
+                torch.tensor(check_finite_number(fovea_scale, name="fovea_scale"))
+            )
 
     def forward(
         self, rgb: Tensor, tir: Tensor, history: MutualPrompts | tuple[Tensor, Tensor] | None = None
     ) -> MutualPrompts:
         self._check(rgb, tir, history)
         previous_rgb, previous_tir = (None, None) if history is None else history
-        return MutualPrompts(self._prompt(rgb, tir, previous_rgb), self._prompt(tir, rgb, previous_tir))
+        return MutualPrompts(
+            self._prompt(rgb, tir, previous_rgb), self._prompt(tir, rgb, previous_tir)
+        )
 
     def _prompt(self, own: Tensor, other: Tensor, previous: Tensor | None) -> Tensor:
         """Equation 16 for one stream."""
@@ -139,7 +151,9 @@ class MutualPrompter(nn.Module):
     def _check(self, rgb: Tensor, tir: Tensor, history: tuple[Tensor, Tensor] | None) -> None:
         check_shape(rgb, "B L C", name="rgb")
         if 0 in rgb.shape[1:]:
-            raise ShapeError(f"rgb must have at least one token and one channel, got {tuple(rgb.shape)}")
+            raise ShapeError(
+                f"rgb must have at least one token and one channel, got {tuple(rgb.shape)}"
+            )
         if self.num_tokens is not None and rgb.shape[1] != self.num_tokens:
             raise ShapeError(
                 f"rgb must have the {self.num_tokens} tokens that the literal spatial attention was built for, "
@@ -148,15 +162,23 @@ class MutualPrompter(nn.Module):
             )
         if history is not None and self.history is None:
             given = type(history).__name__
-            raise ValueError(f"history must be None for a prompter built with history=False, got {given}")
+            raise ValueError(
+                f"history must be None for a prompter built with history=False, got {given}"
+            )
         if history is not None and not (isinstance(history, tuple) and len(history) == 2):
-            raise TypeError(f"history must be MutualPrompts(rgb, tir) or None, got {type(history).__name__}")
+            raise TypeError(
+                f"history must be MutualPrompts(rgb, tir) or None, got {type(history).__name__}"
+            )
         check_floating(rgb, name="rgb")
-        for name, x in zip(("tir", "history.rgb", "history.tir"), (tir, *(history or ())), strict=False):
+        for name, x in zip(
+            ("tir", "history.rgb", "history.tir"), (tir, *(history or ())), strict=False
+        ):
             check_same_shape(x, rgb, name=name, like_name="rgb")
             check_same_device(x, rgb, name=name, like_name="rgb")
             _check_dtype(x, rgb, name=name, like_name="rgb")
-        _check_dtype(rgb, next(self.parameters(), rgb), name="rgb", like_name="the prompter's parameters")
+        _check_dtype(
+            rgb, next(self.parameters(), rgb), name="rgb", like_name="the prompter's parameters"
+        )
 
 
 class _BranchAttention(nn.Module):
@@ -180,7 +202,8 @@ class _BranchAttention(nn.Module):
 
 
 class _AcrossTokens(nn.Module):
-    """Equation 10: a bottleneck with the tokens as channels, run on mean and max, summed; (B, 2, N) to (B, N)."""
+    """Equation 10: a bottleneck with the tokens as channels, run on mean and max, summed; (B, 2, N)
+    to (B, N)."""
 
     def __init__(self, num_tokens: int, hidden: int, form: str) -> None:
         super().__init__()
@@ -198,7 +221,8 @@ class _AcrossTokens(nn.Module):
 
 
 class _AlongAxis(nn.Module):
-    """Equation 14: mean and max convolved to one weight a place, over seven neighbours; (B, 2, S) to (B, S)."""
+    """Equation 14: mean and max convolved to one weight a place, over seven neighbours; (B, 2, S)
+    to (B, S)."""
 
     def __init__(self, form: str) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""Hierarchical distillation: a student learns from a teacher's tokens, layer by layer, and from its response map."""
+"""Hierarchical distillation: a student learns from a teacher's tokens, layer by layer, and from its
+response map."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -7,15 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgbt_fusion.checks import (
-    check_choice,
-    check_finite_number,
-    check_indices,
-    check_positive_int,
-    check_same_shape,
-    check_shape,
-)
+from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int
 from rgbt_fusion.losses.localization import LocalizationLoss, focal_heatmap_loss
+from rgbt_fusion.shapes import check_indices, check_same_shape, check_shape
 
 __all__ = [
     "DistillationTerms",
@@ -30,7 +25,8 @@ LayerSet = Literal["even", "first_half", "last_half", "all"]
 
 
 class DistillationTerms(NamedTuple):
-    """The weighted ``total`` and the unweighted terms it is made of, scalars; a term of weight 0 is 0."""
+    """The weighted ``total`` and the unweighted terms it is made of, scalars; a term of weight 0 is
+    0."""
 
     total: Tensor
     focal: Tensor
@@ -40,23 +36,29 @@ class DistillationTerms(NamedTuple):
     feature: Tensor
 
 
-def concatenate_streams(rgb: Tensor, tir: Tensor, indices: Tensor | None = None, *, template_length: int = 0) -> Tensor:
-    r"""Lay a two-stream teacher's tokens out as the one-stream student has them: RGB first, then TIR.
+def concatenate_streams(
+    rgb: Tensor, tir: Tensor, indices: Tensor | None = None, *, template_length: int = 0
+) -> Tensor:
+    r"""Lay a two-stream teacher's tokens out as the one-stream student has them: RGB first, then
+    TIR.
 
     .. math::
         H_{t_{Fus}} = [H_{t_{RGB}};\ H_{t_{TIR}}]
 
-    Where the paper is silent: a student that eliminated candidates is compared on the tokens that survived. Give their
-    ``indices`` in the search grid and how many template tokens lead each stream.
+    Where the paper is silent: a student that eliminated candidates is compared on the tokens that
+    survived. Give their ``indices`` in the search grid and how many template tokens lead each
+    stream.
 
     Args:
         rgb: the teacher's tokens of the RGB stream.
         tir: those of the TIR stream.
-        indices: places of the student's surviving search tokens, int64, the same in both streams; all by default.
+        indices: places of the student's surviving search tokens, int64, the same in both streams;
+            all by default.
         template_length: tokens ``T`` that are never eliminated.
 
     Shape:
-        ``(B, T + S, C)`` twice and ``(B, K)`` to ``(B, 2 * (T + K), C)``; without ``indices``, K is S.
+        ``(B, T + S, C)`` twice and ``(B, K)`` to ``(B, 2 * (T + K), C)``; without ``indices``, K is
+        S.
 
     Raises:
         ShapeError: the streams differ in shape; ``indices`` of another batch or number of axes.
@@ -94,33 +96,35 @@ class FeatureDistillationLoss(nn.Module):
         \mathcal{L}_{MF} = \sum_{l \in \text{layers}} l\, \mathrm{mean}\big((H_t^{\tau(l)} - H_s^{l} W_l)^2\big),
         \qquad \tau(l) = \left\lceil l\, \frac{L_t}{L_s} \right\rceil
 
-    Layers are numbered from 1 in the equation; the attributes ``student_layers`` and ``teacher_layers`` count blocks
-    from 0, as ``encode(..., layers=...)`` of a model does.
+    Layers are numbered from 1 in the equation; the attributes ``student_layers`` and
+    ``teacher_layers`` count blocks from 0, as ``encode(..., layers=...)`` of a model does.
 
-    Where the paper is silent: it has two networks of one depth and width, tau(l) = l and no W. For another depth the
-    student's layer l learns from the teacher's layer that is at least as far on its way, weighted by the student's l;
-    for another width W_l is a learned linear layer from student to teacher. The teacher gets no gradient; the
-    difference is taken in float32 at least.
+    Where the paper is silent: it has two networks of one depth and width, tau(l) = l and no W. For
+    another depth the student's layer l learns from the teacher's layer that is at least as far on
+    its way, weighted by the student's l; for another width W_l is a learned linear layer from
+    student to teacher. The teacher gets no gradient; the difference is taken in float32 at least.
 
     Args:
         student_depth: encoder layers of the student.
         teacher_depth: encoder layers of the teacher.
         student_width: channels of the student's tokens.
         teacher_width: channels of the teacher's tokens.
-        layers: ``"even"`` (2, 4, ...; the paper's best), ``"first_half"``, ``"last_half"``, ``"all"``, or the
-            student's layer numbers, counted from 1.
+        layers: ``"even"`` (2, 4, ...; the paper's best), ``"first_half"``, ``"last_half"``,
+            ``"all"``, or the student's layer numbers, counted from 1.
 
     Shape:
-        ``student`` and ``teacher``: one ``(B, N, student_width)`` and one ``(B, N, teacher_width)`` for each chosen
-        layer, in ascending order (see :func:`concatenate_streams`). Returns a scalar, float32 or float64.
+        ``student`` and ``teacher``: one ``(B, N, student_width)`` and one ``(B, N, teacher_width)``
+        for each chosen layer, in ascending order (see :func:`concatenate_streams`). Returns a
+        scalar, float32 or float64.
 
     Raises:
         ShapeError: features of other shapes or token counts than the layers say.
-        ValueError: not one feature for each chosen layer; layers that are empty, repeated, unsorted or outside.
+        ValueError: not one feature for each chosen layer; layers that are empty, repeated, unsorted
+            or outside.
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.losses.distillation import FeatureDistillationLoss
+        >>> from rgbt_fusion import FeatureDistillationLoss
         >>> loss = FeatureDistillationLoss(student_depth=4, student_width=8, teacher_width=16)
         >>> loss.student_layers, loss.teacher_layers
         ((1, 3), (5, 11))
@@ -144,23 +148,33 @@ class FeatureDistillationLoss(nn.Module):
         check_positive_int(teacher_depth, name="teacher_depth")
         self.student_width = check_positive_int(student_width, name="student_width")
         self.teacher_width = check_positive_int(teacher_width, name="teacher_width")
-        self.layer_numbers = _layer_numbers(layers, check_positive_int(student_depth, name="student_depth"))
+        self.layer_numbers = _layer_numbers(
+            layers, check_positive_int(student_depth, name="student_depth")
+        )
         self.student_layers = tuple(number - 1 for number in self.layer_numbers)
-        self.teacher_layers = tuple(-(-number * teacher_depth // student_depth) - 1 for number in self.layer_numbers)
+        self.teacher_layers = tuple(
+            -(-number * teacher_depth // student_depth) - 1 for number in self.layer_numbers
+        )
         self.projections = nn.ModuleList(
-            nn.Identity() if student_width == teacher_width else nn.Linear(student_width, teacher_width)
+            nn.Identity()
+            if student_width == teacher_width
+            else nn.Linear(student_width, teacher_width)
             for _ in self.layer_numbers
         )
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         for features, name in ((student, "student"), (teacher, "teacher")):
             if not isinstance(features, Sequence):
-                raise TypeError(f"{name} must be a sequence of tensors, got {type(features).__name__}")
+                raise TypeError(
+                    f"{name} must be a sequence of tensors, got {type(features).__name__}"
+                )
             if len(features) != len(self.layer_numbers):
                 expected = f"one tensor for each of the layers {self.layer_numbers}"
                 raise ValueError(f"{name} must hold {expected}, got {len(features)}")
         terms = []
-        for number, project, ours, theirs in zip(self.layer_numbers, self.projections, student, teacher, strict=True):
+        for number, project, ours, theirs in zip(
+            self.layer_numbers, self.projections, student, teacher, strict=True
+        ):
             sizes = check_shape(ours, "B N C", C=self.student_width, name=f"student layer {number}")
             same = {"B": sizes["B"], "N": sizes["N"], "C": self.teacher_width}
             check_shape(theirs, "B N C", name=f"teacher for student layer {number}", **same)
@@ -174,25 +188,27 @@ class FeatureDistillationLoss(nn.Module):
 
 
 class ResponseDistillationLoss(nn.Module):
-    r"""Pull a student's response map towards its teacher's, where the teacher is sure and the student differs.
+    r"""Pull a student's response map towards its teacher's, where the teacher is sure and the
+    student differs.
 
     .. math::
         q = \sigma(R_t / \tau), \quad p = \sigma(R_s / \tau), \qquad
         \mathcal{L}_{RM} = \frac{\tau^2}{\max(1, \sum q)} \sum |q - p|^2\, \mathrm{BCE}(p, q)
 
-    Where the paper is silent: eq. 19 divides *probabilities* by tau and applies the focal loss. No cell of a halved map
-    is a positive then, and a student that answers 0 everywhere minimises the loss, whatever the teacher says. The
-    default works on logits, as temperatures do, and is smallest, zero, where student and teacher agree.
-    ``form="literal"`` keeps eq. 19 as printed, for study.
+    Where the paper is silent: eq. 19 divides *probabilities* by tau and applies the focal loss. No
+    cell of a halved map is a positive then, and a student that answers 0 everywhere minimises the
+    loss, whatever the teacher says. The default works on logits, as temperatures do, and is
+    smallest, zero, where student and teacher agree. ``form="literal"`` keeps eq. 19 as printed, for
+    study.
 
     Args:
         temperature: ``tau``; larger looks more at the faint cells.
         form: ``"logits"``, or ``"literal"`` for eq. 19 as printed.
 
     Shape:
-        ``student_logits`` and ``teacher_logits`` of one shape, before the sigmoid; ``normalizer`` a scalar that takes
-        the place of ``max(1, sum q)``, such as its mean over the ranks of a distributed training. Returns a scalar,
-        float32 or float64.
+        ``student_logits`` and ``teacher_logits`` of one shape, before the sigmoid; ``normalizer`` a
+        scalar that takes the place of ``max(1, sum q)``, such as its mean over the ranks of a
+        distributed training. Returns a scalar, float32 or float64.
 
     Raises:
         ShapeError, TypeError: the maps differ in shape, or are not tensors.
@@ -200,17 +216,19 @@ class ResponseDistillationLoss(nn.Module):
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.losses.distillation import ResponseDistillationLoss
+        >>> from rgbt_fusion import ResponseDistillationLoss
         >>> teacher = torch.tensor([[[[4.0, -4.0]]]])
         >>> ResponseDistillationLoss()(teacher, teacher).item()
         0.0
 
     Source:
-        Luo et al., "From Two-Stream to One-Stream", eq. 19; the focal weight of Li et al., "Generalized Focal Loss",
-        NeurIPS 2020, eq. 4.
+        Luo et al., "From Two-Stream to One-Stream", eq. 19; the focal weight of Li et al.,
+        "Generalized Focal Loss", NeurIPS 2020, eq. 4.
     """
 
-    def __init__(self, *, temperature: float = 2.0, form: Literal["logits", "literal"] = "logits") -> None:
+    def __init__(
+        self, *, temperature: float = 2.0, form: Literal["logits", "literal"] = "logits"
+    ) -> None:
         super().__init__()
         self.temperature = check_finite_number(temperature, name="temperature", low=0.0)
         if self.temperature == 0:
@@ -218,15 +236,21 @@ class ResponseDistillationLoss(nn.Module):
         check_choice(form, ("logits", "literal"), name="form")
         self.form = form
 
-    def forward(self, student_logits: Tensor, teacher_logits: Tensor, *, normalizer: Tensor | None = None) -> Tensor:
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Tensor, *, normalizer: Tensor | None = None
+    ) -> Tensor:
         if not isinstance(student_logits, Tensor):
             raise TypeError(f"student_logits must be a tensor, got {type(student_logits).__name__}")
-        check_same_shape(teacher_logits, student_logits, name="teacher_logits", like_name="student_logits")
+        check_same_shape(
+            teacher_logits, student_logits, name="teacher_logits", like_name="student_logits"
+        )
         precise = torch.promote_types(student_logits.dtype, torch.float32)
         student, teacher = student_logits.to(precise), teacher_logits.detach().to(precise)
         if self.form == "literal":
             return focal_heatmap_loss(
-                student.sigmoid() / self.temperature, teacher.sigmoid() / self.temperature, num_positives=normalizer
+                student.sigmoid() / self.temperature,
+                teacher.sigmoid() / self.temperature,
+                num_positives=normalizer,
             )
         student = student / self.temperature
         target = (teacher / self.temperature).sigmoid()
@@ -245,8 +269,8 @@ class HierarchicalDistillationLoss(nn.Module):
         \mathcal{L}_s = \mathcal{L}_{focal} + \lambda_{giou} \mathcal{L}_{giou} + \lambda_{1} \mathcal{L}_{1}
         + \lambda_{RM} \mathcal{L}_{RM} + \lambda_{MF} \mathcal{L}_{MF}
 
-    Where the paper is silent: a weight of 0 leaves its term out (Table 4: response only, features only), whose inputs
-    may then be absent.
+    Where the paper is silent: a weight of 0 leaves its term out (Table 4: response only, features
+    only), whose inputs may then be absent.
 
     Args:
         feature: the feature loss, for its depths, widths and layers; the paper's by default.
@@ -256,10 +280,11 @@ class HierarchicalDistillationLoss(nn.Module):
         feature_weight: weight of the feature loss.
 
     Shape:
-        ``score_map``, ``box_cxcywh_unit``, ``target_cxcywh_unit``: see :class:`LocalizationLoss`; ``student_logits``,
-        ``teacher_logits`` ``(B, 1, S, S)``: see :class:`ResponseDistillationLoss`; ``student_features``,
-        ``teacher_features``: see :class:`FeatureDistillationLoss`; ``num_positives``, ``response_normalizer``: the
-        divisors of a distributed training. Returns ``DistillationTerms`` of scalars.
+        ``score_map``, ``box_cxcywh_unit``, ``target_cxcywh_unit``: see :class:`LocalizationLoss`;
+        ``student_logits``, ``teacher_logits`` ``(B, 1, S, S)``: see
+        :class:`ResponseDistillationLoss`; ``student_features``, ``teacher_features``: see
+        :class:`FeatureDistillationLoss`; ``num_positives``, ``response_normalizer``: the divisors
+        of a distributed training. Returns ``DistillationTerms`` of scalars.
 
     Raises:
         ValueError: a negative weight; an input that a term of positive weight needs is absent.
@@ -267,7 +292,7 @@ class HierarchicalDistillationLoss(nn.Module):
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.losses.distillation import HierarchicalDistillationLoss
+        >>> from rgbt_fusion import HierarchicalDistillationLoss
         >>> loss = HierarchicalDistillationLoss(feature_weight=0.0)
         >>> box, score = torch.tensor([[0.5, 0.5, 0.2, 0.2]]), torch.full((1, 1, 16, 16), 0.1)
         >>> loss(score, box, box, student_logits=score.logit(), teacher_logits=score.logit()).response.item()
@@ -327,12 +352,21 @@ def _layer_numbers(layers: LayerSet | Sequence[int], depth: int) -> tuple[int, .
     """Return the student's chosen layers, counted from 1, ascending."""
     if isinstance(layers, str):
         every = tuple(range(1, depth + 1))
-        sets = {"even": every[1::2], "first_half": every[: depth // 2], "last_half": every[depth // 2 :], "all": every}
+        sets = {
+            "even": every[1::2],
+            "first_half": every[: depth // 2],
+            "last_half": every[depth // 2 :],
+            "all": every,
+        }
         check_choice(layers, sets, name="layers")
         numbers = sets[layers]
     else:
         numbers = tuple(layers)
-    if not numbers or list(numbers) != sorted(set(numbers)) or not 1 <= numbers[0] <= numbers[-1] <= depth:
+    if (
+        not numbers
+        or list(numbers) != sorted(set(numbers))
+        or not 1 <= numbers[0] <= numbers[-1] <= depth
+    ):
         rule = f"ascending layer numbers in [1, {depth}], at least one"
         raise ValueError(f"layers must give {rule}, got {layers!r}")
     return numbers

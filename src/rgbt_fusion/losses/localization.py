@@ -1,4 +1,5 @@
-"""Localisation losses of the OSTrack family: focal heat-map, GIoU and L1, with the Gaussian label they aim at."""
+"""Localisation losses of the OSTrack family: focal heat-map, GIoU and L1, with the Gaussian label
+they aim at."""
 
 from typing import NamedTuple
 
@@ -6,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from rgbt_fusion.boxes import box_giou, cxcywh_to_xyxy
-from rgbt_fusion.checks import (
-    ShapeError,
-    check_finite_number,
-    check_floating,
-    check_positive_int,
-    check_same_shape,
-    check_shape,
-)
+from rgbt_fusion.checks import ShapeError, check_finite_number, check_positive_int
+from rgbt_fusion.shapes import check_floating, check_same_shape, check_shape
 
-__all__ = ["LocalizationLoss", "LocalizationTerms", "focal_heatmap_loss", "gaussian_label", "gaussian_radius"]
+__all__ = [
+    "LocalizationLoss",
+    "LocalizationTerms",
+    "focal_heatmap_loss",
+    "gaussian_label",
+    "gaussian_radius",
+]
 
 
 class LocalizationTerms(NamedTuple):
@@ -28,10 +29,11 @@ class LocalizationTerms(NamedTuple):
 
 
 def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
-    """Return the radius in whole cells of the Gaussian for boxes of ``size`` ``(..., 2)``, width and height in cells.
+    """Return the radius in whole cells of the Gaussian for boxes of ``size`` ``(..., 2)``, width
+    and height in cells.
 
-    CornerNet's formulas without their normalisation by ``2 a``, the form that OSTrack trains with: the smallest of the
-    three roots, the third decides.
+    CornerNet's formulas without their normalisation by ``2 a``, the form that OSTrack trains with:
+    the smallest of the three roots, the third decides.
 
     Example:
         >>> import torch
@@ -42,41 +44,49 @@ def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
     area, around = size[..., 0] * size[..., 1], size.sum(-1)
     r1 = (around + (around**2 - 4 * area * (1 - overlap) / (1 + overlap)).sqrt()) / 2
     r2 = (2 * around + (4 * around**2 - 16 * (1 - overlap) * area).sqrt()) / 2
-    r3 = (-2 * overlap * around + (4 * overlap**2 * around**2 + 16 * overlap * (1 - overlap) * area).sqrt()) / 2
+    r3 = (
+        -2 * overlap * around
+        + (4 * overlap**2 * around**2 + 16 * overlap * (1 - overlap) * area).sqrt()
+    ) / 2
     return torch.minimum(torch.minimum(r1, r2), r3).clamp(min=0).long()
 
 
 def gaussian_label(box_cxcywh_unit: Tensor, grid: int, *, overlap: float = 0.7) -> Tensor:
-    r"""Draw the score map that a perfect head would give: a Gaussian in a square window around the centre's cell.
+    r"""Draw the score map that a perfect head would give: a Gaussian in a square window around the
+    centre's cell.
 
     .. math::
         Y_{ij} = \exp\!\left(-\frac{(i - r_y)^2 + (j - r_x)^2}{2 \sigma^2}\right)
         \text{ for } |i - r_y|, |j - r_x| \le R,
         \qquad r = \mathrm{round}(S c), \quad \sigma = \frac{2 R + 1}{6}
 
-    Where the paper is silent: OSTrack's code. Halves are rounded to the even cell; a centre outside the map leaves only
-    the part of its window that lies inside, so that a label may have no positive (cell of value 1) at all.
+    Where the paper is silent: OSTrack's code. Halves are rounded to the even cell; a centre outside
+    the map leaves only the part of its window that lies inside, so that a label may have no
+    positive (cell of value 1) at all.
 
     Args:
         box_cxcywh_unit: boxes as fractions of the search crop.
         grid: cells ``S`` along a side of the map.
-        overlap: the IoU ``t`` that a corner inside the radius still reaches, see :func:`gaussian_radius`.
+        overlap: the IoU ``t`` that a corner inside the radius still reaches, see
+            :func:`gaussian_radius`.
 
     Shape:
-        ``(B, 4)``, or ``(B, N, 4)`` for N targets merged by the maximum; returns ``(B, 1, S, S)`` of the same dtype.
+        ``(B, 4)``, or ``(B, N, 4)`` for N targets merged by the maximum; returns ``(B, 1, S, S)``
+        of the same dtype.
 
     Raises:
         ShapeError, TypeError: the boxes have another shape or are not floating point.
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.losses.localization import gaussian_label
+        >>> from rgbt_fusion import gaussian_label
         >>> label = gaussian_label(torch.tensor([[0.5, 0.25, 0.25, 0.25]]), 16)
         >>> (label == 1).nonzero().tolist()  # row 4, column 8
         [[0, 0, 4, 8]]
 
     Source:
-        Law and Deng, "CornerNet", ECCV 2018, section 3.2; Ye et al., "OSTrack", ECCV 2022, section 3.4 and its code.
+        Law and Deng, "CornerNet", ECCV 2018, section 3.2; Ye et al., "OSTrack", ECCV 2022, section
+        3.4 and its code.
     """
     several = not isinstance(box_cxcywh_unit, Tensor) or box_cxcywh_unit.dim() != 2
     boxes = box_cxcywh_unit if several else box_cxcywh_unit.unsqueeze(1)
@@ -94,7 +104,12 @@ def gaussian_label(box_cxcywh_unit: Tensor, grid: int, *, overlap: float = 0.7) 
 
 
 def focal_heatmap_loss(
-    score: Tensor, label: Tensor, *, alpha: float = 2.0, beta: float = 4.0, num_positives: Tensor | None = None
+    score: Tensor,
+    label: Tensor,
+    *,
+    alpha: float = 2.0,
+    beta: float = 4.0,
+    num_positives: Tensor | None = None,
 ) -> Tensor:
     r"""Return the focal loss of a score map against a Gaussian label.
 
@@ -102,16 +117,16 @@ def focal_heatmap_loss(
         \mathcal{L} = \frac{-1}{\max(1, N)} \sum_{ij}
         \begin{cases} (1 - p)^\alpha \log p & Y = 1 \\ (1 - Y)^\beta p^\alpha \log(1 - p) & Y < 1 \end{cases}
 
-    Where the paper is silent: N counts the positives of the whole batch; the logarithms are kept finite by a floor of
-    1e-12. Low-precision maps are raised to float32.
+    Where the paper is silent: N counts the positives of the whole batch; the logarithms are kept
+    finite by a floor of 1e-12. Low-precision maps are raised to float32.
 
     Args:
         score: probabilities ``p``.
         label: target ``Y``, see :func:`gaussian_label`.
         alpha: how much easy cells are discounted.
         beta: how much cells near a centre are discounted.
-        num_positives: ``max(1, N)`` when it is not this batch's, such as its mean over the ranks of a distributed
-            training.
+        num_positives: ``max(1, N)`` when it is not this batch's, such as its mean over the ranks of
+            a distributed training.
 
     Shape:
         ``score`` and ``label`` of one shape; returns a scalar.
@@ -121,7 +136,7 @@ def focal_heatmap_loss(
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.losses.localization import focal_heatmap_loss
+        >>> from rgbt_fusion import focal_heatmap_loss
         >>> round(focal_heatmap_loss(torch.tensor([0.5, 0.1]), torch.tensor([1.0, 0.0])).item(), 4)
         0.1743
 
@@ -135,7 +150,8 @@ def focal_heatmap_loss(
     positive = label == 1
     hit = (1 - score) ** alpha * score.clamp(min=1e-12).log()
     miss = (1 - label) ** beta * score**alpha * (1 - score).clamp(min=1e-12).log()
-    # a mean over ranks may lie below 1 and is taken as it is: clamping it would change the sum over the ranks
+    # a mean over ranks may lie below 1 and is taken as it is: clamping it would change the sum over
+    # the ranks
     count = positive.sum().clamp(min=1) if num_positives is None else num_positives
     return -torch.where(positive, hit, miss).sum() / count
 
@@ -147,8 +163,9 @@ class LocalizationLoss(nn.Module):
         \mathcal{L} = \lambda_{focal} \mathcal{L}_{focal} + \lambda_{giou} (1 - \mathrm{GIoU})
         + \lambda_{1} \mathcal{L}_{1}
 
-    Where the paper is silent: boxes are compared as normalised corners, the target's clipped to the crop (the label's
-    is not), the predicted one read at the arg-max of the predicted map; means over the batch and the coordinates.
+    Where the paper is silent: boxes are compared as normalised corners, the target's clipped to the
+    crop (the label's is not), the predicted one read at the arg-max of the predicted map; means
+    over the batch and the coordinates.
 
     Args:
         focal_weight: weight of the heat-map loss.
@@ -156,17 +173,18 @@ class LocalizationLoss(nn.Module):
         l1_weight: weight of the L1 loss.
 
     Shape:
-        ``score_map`` ``(B, 1, S, S)`` probabilities; ``box_cxcywh_unit`` and ``target_cxcywh_unit`` ``(B, 4)`` as
-        fractions of the crop; ``num_positives`` see :func:`focal_heatmap_loss`. Returns ``LocalizationTerms`` of
-        scalars, float32 or float64.
+        ``score_map`` ``(B, 1, S, S)`` probabilities; ``box_cxcywh_unit`` and ``target_cxcywh_unit``
+        ``(B, 4)`` as fractions of the crop; ``num_positives`` see :func:`focal_heatmap_loss`.
+        Returns ``LocalizationTerms`` of scalars, float32 or float64.
 
     Raises:
-        ShapeError, TypeError: a tensor of another shape, a map that is not square, boxes that are not floating point.
+        ShapeError, TypeError: a tensor of another shape, a map that is not square, boxes that are
+            not floating point.
         ValueError: a weight that is negative or not finite.
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.losses.localization import LocalizationLoss, gaussian_label
+        >>> from rgbt_fusion import LocalizationLoss, gaussian_label
         >>> target = torch.tensor([[0.5, 0.5, 0.25, 0.25]])
         >>> terms = LocalizationLoss()(gaussian_label(target, 16).clamp(1e-4, 1 - 1e-4), target, target)
         >>> terms.giou.item(), terms.l1.item()
@@ -176,7 +194,9 @@ class LocalizationLoss(nn.Module):
         Ye et al., "OSTrack", ECCV 2022, eq. 8; Luo et al., "From Two-Stream to One-Stream", eq. 20.
     """
 
-    def __init__(self, *, focal_weight: float = 1.0, giou_weight: float = 2.0, l1_weight: float = 5.0) -> None:
+    def __init__(
+        self, *, focal_weight: float = 1.0, giou_weight: float = 2.0, l1_weight: float = 5.0
+    ) -> None:
         super().__init__()
         self.focal_weight = check_finite_number(focal_weight, name="focal_weight", low=0.0)
         self.giou_weight = check_finite_number(giou_weight, name="giou_weight", low=0.0)
@@ -192,9 +212,16 @@ class LocalizationLoss(nn.Module):
     ) -> LocalizationTerms:
         sizes = check_shape(score_map, "B 1 H W", name="score_map")
         if sizes["H"] != sizes["W"]:
-            raise ShapeError(f"score_map must be square, (B, 1, S, S), got {tuple(score_map.shape)}")
+            raise ShapeError(
+                f"score_map must be square, (B, 1, S, S), got {tuple(score_map.shape)}"
+            )
         check_shape(box_cxcywh_unit, "B 4", B=sizes["B"], name="box_cxcywh_unit")
-        check_same_shape(target_cxcywh_unit, box_cxcywh_unit, name="target_cxcywh_unit", like_name="box_cxcywh_unit")
+        check_same_shape(
+            target_cxcywh_unit,
+            box_cxcywh_unit,
+            name="target_cxcywh_unit",
+            like_name="box_cxcywh_unit",
+        )
         target_cxcywh = _at_least_float32(target_cxcywh_unit)
         predicted = cxcywh_to_xyxy(_at_least_float32(box_cxcywh_unit))
         target = cxcywh_to_xyxy(target_cxcywh).clamp(0, 1)

@@ -1,4 +1,5 @@
-"""AINet: DFM fuses the modalities after every encoder block, OFM fuses the fused features of all blocks."""
+"""AINet: DFM fuses the modalities after every encoder block, OFM fuses the fused features of all
+blocks."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -7,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_positive_int
+from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.layers.attention_fusion import AllLayerSelfAttention, CrossAttentionFusion
 from rgbt_fusion.layers.difference_fusion_mamba import DifferenceFusionMamba
 from rgbt_fusion.layers.order_dynamic_fusion_mamba import OrderDynamicFusionMamba
 from rgbt_fusion.models.encoder import EncoderSettings, rescale_layers
-from rgbt_fusion.models.interface import Encoding, ImagePair, LayerTokens, Template, TemplateTokens
+from rgbt_fusion.models.interface import Encoding, LayerTokens, Template, TemplateTokens
 from rgbt_fusion.models.network import TrackingNetwork, layer_tokens
 
 __all__ = ["AINet", "fusion_blocks"]
@@ -21,52 +23,60 @@ FUSION_LAYERS = {1: (11,), 3: (0, 6, 11), 6: (0, 2, 4, 6, 8, 11), 12: tuple(rang
 
 
 class AINet(TrackingNetwork):
-    r"""Track with the modalities fused after every block and the fused features of all blocks fused once more.
+    r"""Track with the modalities fused after every block and the fused features of all blocks fused
+    once more.
 
-    Both modalities run through one encoder as one batch. After a block, DFM exchanges what one modality has and the
-    other lacks, feeds the enhanced streams to the next block and puts a fused feature aside. At the end OFM scans the
-    fused features of all layers in three orders; the head reads its result.
+    Both modalities run through one encoder as one batch. After a block, DFM exchanges what one
+    modality has and the other lacks, feeds the enhanced streams to the next block and puts a fused
+    feature aside. At the end OFM scans the fused features of all layers in three orders; the head
+    reads its result.
 
     .. math::
         (H^l_{rgb}, H^l_{tir}, F^l) = \mathrm{DFM}_l(\mathrm{Block}_l(H^{l-1}_{rgb}), \mathrm{Block}_l(H^{l-1}_{tir})),
         \qquad \text{box} = \mathrm{head}(\mathrm{OFM}(F^1, \dots, F^{12}))
 
-    Where the paper is silent: it counts all tokens into the OFM (``ofm_tokens="all"``); the released code feeds
-    ``tokens[:, 64:]`` at either size, which at 384 leaves 80 of 144 template tokens in (``"released"``). The default is
-    the search tokens alone. The fused features are joined only for the tokens that the OFM reads. With a keep ratio
-    below 1, which the paper does not have, both streams drop the same candidates and the OFM reads, of every layer, the
-    tokens that survive to the end. Without DFM the fused feature is the sum of the streams; without OFM the head reads
-    the last fused feature. The encoder's last norm is unread, as in the released code, and without gradient.
+    Where the paper is silent: it counts all tokens into the OFM (``ofm_tokens="all"``); the
+    released code feeds ``tokens[:, 64:]`` at either size, which at 384 leaves 80 of 144 template
+    tokens in (``"released"``). The default is the search tokens alone. The fused features are
+    joined only for the tokens that the OFM reads. With a keep ratio below 1, which the paper does
+    not have, both streams drop the same candidates and the OFM reads, of every layer, the tokens
+    that survive to the end. Without DFM the fused feature is the sum of the streams; without OFM
+    the head reads the last fused feature. The encoder's last norm is unread, as in the released
+    code, and without gradient.
 
     Args:
         settings: sizes of encoder and head, keep ratio.
-        fusion_layers: after which blocks to fuse: ascending numbers, the last block's among them, or 1, 3, 6, 12 for
-            the paper's AINet-n; all by default.
+        fusion_layers: after which blocks to fuse: ascending numbers, the last block's among them,
+            or 1, 3, 6, 12 for the paper's AINet-n; all by default.
         dfm: ``"mamba"``, ``"attention"`` (the transformer variant of Fig. 5), or None.
         ofm: the same.
         order_predictor: ``"pooled"``, ``"released"``, or None for the paper's two fixed scans.
-        order_gradient: ``"straight_through"``, or ``"none"`` for a predictor that is never trained, as released.
+        order_gradient: ``"straight_through"``, or ``"none"`` for a predictor that is never trained,
+            as released.
         ofm_tokens: ``"search"``, ``"all"`` or ``"released"``.
-        inner_width: inner width of both Mambas; the released widths (C for DFM, 2 C for OFM) by default.
+        inner_width: inner width of both Mambas; the released widths (C for DFM, 2 C for OFM) by
+            default.
 
     Shape:
-        ``template`` and ``search``: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and ``(B, 3,
-        search_size, search_size)``, normalised; returns ``ModelOutput``.
+        ``template`` and ``search``: an ``ImagePair`` of ``(B, 3, template_size, template_size)``
+        and ``(B, 3, search_size, search_size)``, normalised; returns ``ModelOutput``.
 
     Raises:
         ShapeError: images of another size, a template of another batch.
-        ValueError, TypeError: an unknown choice, fusion layers that the encoder does not have; images of another dtype.
+        ValueError, TypeError: an unknown choice, fusion layers that the encoder does not have;
+            images of another dtype.
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.models import ImagePair, create_model
+        >>> from rgbt_fusion import ImagePair, create_model
         >>> model = create_model("ainet_tiny_128").eval()
         >>> template, search = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 128, 128)
         >>> model(ImagePair(template, template), ImagePair(search, search)).box_cxcywh_unit.shape
         torch.Size([1, 4])
 
     Source:
-        Lu et al., "RGBT Tracking via All-layer Multimodal Interactions with Progressive Fusion Mamba", AAAI 2025.
+        Lu et al., "RGBT Tracking via All-layer Multimodal Interactions with Progressive Fusion
+        Mamba", AAAI 2025.
     """
 
     def __init__(
@@ -116,12 +126,22 @@ class AINet(TrackingNetwork):
             return None
         if kind == "attention":
             attention = self.settings.attention
-            return nn.ModuleList(CrossAttentionFusion(dim, heads, attention=attention) for _ in self.fusion_layers)
-        expand = 1.0 if inner_width is None else check_positive_int(inner_width, name="inner_width") / dim
+            return nn.ModuleList(
+                CrossAttentionFusion(dim, heads, attention=attention) for _ in self.fusion_layers
+            )
+        expand = (
+            1.0
+            if inner_width is None
+            else check_positive_int(inner_width, name="inner_width") / dim
+        )
         return nn.ModuleList(DifferenceFusionMamba(dim, expand=expand) for _ in self.fusion_layers)
 
     def _make_ofm(
-        self, kind: str | None, inner_width: int | None, order_predictor: str | None, order_gradient: str
+        self,
+        kind: str | None,
+        inner_width: int | None,
+        order_predictor: str | None,
+        order_gradient: str,
     ) -> nn.Module | None:
         dim, heads = self.settings.dim, self.settings.num_heads
         if kind is None:
@@ -158,7 +178,9 @@ class AINet(TrackingNetwork):
         kept: list[LayerTokens] = []
         fused: list[tuple[Tensor, Tensor]] = []
         for number in range(self.settings.depth):
-            tokens, indices = self.backbone.block(number, tokens, indices, streams=2, keep_ratio=keep_ratio)
+            tokens, indices = self.backbone.block(
+                number, tokens, indices, streams=2, keep_ratio=keep_ratio
+            )
             if number in self.fusion_layers:
                 tokens, feature = self._fuse(self.fusion_layers.index(number), tokens)
                 if feature is not None:
@@ -171,10 +193,13 @@ class AINet(TrackingNetwork):
             order = self.ofm.layer_order(features)
         found = features[-1] if self.ofm is None else self.ofm(features)
         found = found[:, found.shape[1] - indices.shape[1] :]
-        return Encoding(self.backbone.restore(found, indices), tuple(kept), indices, None, order, state)
+        return Encoding(
+            self.backbone.restore(found, indices), tuple(kept), indices, None, order, state
+        )
 
     def _fuse(self, position: int, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the enhanced streams as one batch, and the fused feature of the tokens that are read of this layer."""
+        """Return the enhanced streams as one batch, and the fused feature of the tokens that are
+        read of this layer."""
         rgb, tir = tokens.chunk(2)
         read = self.ofm is not None or position == len(self.fusion_layers) - 1
         if self.dfm is None:
@@ -198,7 +223,8 @@ class AINet(TrackingNetwork):
 
 
 def fusion_blocks(fusion_layers: Sequence[int] | int | None, depth: int) -> tuple[int, ...]:
-    """Return the blocks after which to fuse; 1, 3, 6 and 12 are the paper's variants, at the same relative depths.
+    """Return the blocks after which to fuse; 1, 3, 6 and 12 are the paper's variants, at the same
+    relative depths.
 
     Example:
         >>> from rgbt_fusion.models.ainet import fusion_blocks
@@ -212,6 +238,13 @@ def fusion_blocks(fusion_layers: Sequence[int] | int | None, depth: int) -> tupl
         return rescale_layers(FUSION_LAYERS[fusion_layers], depth, of=12)
     blocks = tuple(fusion_layers)
     # what the last blocks find would never reach the head without a fusion behind them
-    if not blocks or list(blocks) != sorted(set(blocks)) or blocks[0] < 0 or blocks[-1] != depth - 1:
-        raise ValueError(f"fusion_layers must be ascending block numbers, the last {depth - 1}, got {fusion_layers!r}")
+    if (
+        not blocks
+        or list(blocks) != sorted(set(blocks))
+        or blocks[0] < 0
+        or blocks[-1] != depth - 1
+    ):
+        raise ValueError(
+            f"fusion_layers must be ascending block numbers, the last {depth - 1}, got {fusion_layers!r}"
+        )
     return blocks

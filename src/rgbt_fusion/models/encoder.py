@@ -1,4 +1,5 @@
-"""The ViT of every tracker here: template and search tokens in one sequence, candidates eliminated on the way."""
+"""The ViT of every tracker here: template and search tokens in one sequence, candidates eliminated
+on the way."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,15 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rgbt_fusion.checks import check_choice, check_divisible, check_finite_number, check_positive_int, check_shape
-from rgbt_fusion.layers.candidate_elimination import (
-    EliminationBlock,
-    kept_length,
-    restore_tokens,
-    select_tokens,
-    template_mask,
+from rgbt_fusion.checks import (
+    check_choice,
+    check_divisible,
+    check_finite_number,
+    check_positive_int,
 )
-from rgbt_fusion.layers.transformer import AttentionKind, EncoderBlock, PatchEmbed
+from rgbt_fusion.layers.attention import AttentionKind
+from rgbt_fusion.layers.candidate_elimination import kept_length
+from rgbt_fusion.layers.elimination_block import EliminationBlock
+from rgbt_fusion.layers.template_mask import template_mask
+from rgbt_fusion.layers.token_selection import restore_tokens, select_tokens
+from rgbt_fusion.layers.vit import EncoderBlock, PatchEmbed
+from rgbt_fusion.shapes import check_shape
 
 __all__ = ["ConvolutionalStem", "Encoder", "EncoderSettings", "rescale_layers", "sine_positions"]
 
@@ -25,10 +30,11 @@ __all__ = ["ConvolutionalStem", "Encoder", "EncoderSettings", "rescale_layers", 
 class EncoderSettings:
     """Size and habits of a tracker's encoder and head; the defaults are ViT-B/16 at 256 / 128.
 
-    ``keep_ratio`` is the share of the search tokens that stays at each elimination, 1 for none; they happen in blocks
-    3, 6 and 9 of 12, and at the same depths of other encoders. ``stem`` is ``"patch"`` (the ViT's) or
-    ``"convolution"``, for small networks trained from scratch. ``search_factor`` says how large a search crop the
-    network was trained on, for the tracker to cut.
+    ``keep_ratio`` is the share of the search tokens that stays at each elimination, 1 for none;
+    they happen in blocks 3, 6 and 9 of 12, and at the same depths of other encoders. ``stem`` is
+    ``"patch"`` (the ViT's) or ``"convolution"``, for small networks trained from scratch.
+    ``search_factor`` says how large a search crop the network was trained on, for the tracker to
+    cut.
     """
 
     dim: int = 768
@@ -50,7 +56,9 @@ class EncoderSettings:
             check_positive_int(getattr(self, name), name=name)
         check_divisible(self.dim, self.num_heads, name="dim", divisor_name="num_heads")
         for name in ("template_size", "search_size"):
-            check_divisible(getattr(self, name), self.patch_size, name=name, divisor_name="patch_size")
+            check_divisible(
+                getattr(self, name), self.patch_size, name=name, divisor_name="patch_size"
+            )
         check_choice(self.stem, ("patch", "convolution"), name="stem")
         check_choice(self.attention, ("fused", "explicit"), name="attention")
         check_finite_number(self.drop_path, name="drop_path", low=0.0, high=1.0)
@@ -69,27 +77,29 @@ class EncoderSettings:
 
 
 class Encoder(nn.Module):
-    r"""Let template and search tokens attend to each other in one ViT, dropping candidates that the template ignores.
+    r"""Let template and search tokens attend to each other in one ViT, dropping candidates that the
+    template ignores.
 
-    A model walks the blocks itself, so that its fusion can stand between them: ``embed``, then ``block`` for each
-    number, then ``restore``. Two streams are one batch of ``2 B`` rows, RGB first: one matrix product does both. They
-    keep the same candidates, by the larger of their two scores.
+    A model walks the blocks itself, so that its fusion can stand between them: ``embed``, then
+    ``block`` for each number, then ``restore``. Two streams are one batch of ``2 B`` rows, RGB
+    first: one matrix product does both. They keep the same candidates, by the larger of their two
+    scores.
 
     .. math::
         H^0 = [Z W + p_z;\ X W + p_x], \qquad H^l = \mathrm{Block}_l(H^{l-1})
 
-    Where the paper is silent: the position tables start as the 2-D sines and cosines of MAE and are learned. A ViT's
-    class token and its own position table are kept beside the patch stem, unread and without gradient, so that an
-    OSTrack file fills the encoder key for key. The template token whose attention counts is the middle one, as in
-    OSTrack's released configuration.
+    Where the paper is silent: the position tables start as the 2-D sines and cosines of MAE and are
+    learned. A ViT's class token and its own position table are kept beside the patch stem, unread
+    and without gradient, so that an OSTrack file fills the encoder key for key. The template token
+    whose attention counts is the middle one, as in OSTrack's released configuration.
 
     Args:
         settings: sizes, see :class:`EncoderSettings`.
 
     Shape:
-        ``embed_template`` and ``embed_search``: images ``(B, 3, H, W)`` to tokens ``(B, T, C)`` and ``(B, S, C)``;
-        ``block``: tokens ``(B, T + K, C)`` with ``indices`` ``(B, K)`` to the same with fewer K; ``restore``:
-        ``(B, K, C)`` and ``indices`` to ``(B, S, C)``.
+        ``embed_template`` and ``embed_search``: images ``(B, 3, H, W)`` to tokens ``(B, T, C)`` and
+        ``(B, S, C)``; ``block``: tokens ``(B, T + K, C)`` with ``indices`` ``(B, K)`` to the same
+        with fewer K; ``restore``: ``(B, K, C)`` and ``indices`` to ``(B, S, C)``.
 
     Raises:
         ShapeError: images of another size, tokens of another width.
@@ -97,7 +107,7 @@ class Encoder(nn.Module):
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.models.encoder import Encoder, EncoderSettings
+        >>> from rgbt_fusion import EncoderSettings
         >>> encoder = Encoder(EncoderSettings(dim=32, depth=4, num_heads=2, keep_ratio=0.5))
         >>> tokens = torch.cat((encoder.embed_template(torch.rand(1, 3, 128, 128)),
         ...                     encoder.embed_search(torch.rand(1, 3, 256, 256))), dim=1)
@@ -108,7 +118,8 @@ class Encoder(nn.Module):
         (torch.Size([1, 96, 32]), torch.Size([1, 32]))
 
     Source:
-        Ye et al., "Joint Feature Learning and Relation Modeling for Tracking" (OSTrack), ECCV 2022, section 3.
+        Ye et al., "Joint Feature Learning and Relation Modeling for Tracking" (OSTrack), ECCV 2022,
+        section 3.
     """
 
     template_mask: Tensor
@@ -117,7 +128,10 @@ class Encoder(nn.Module):
         super().__init__()
         self.settings = settings
         dim = settings.dim
-        self.template_length, self.search_length = settings.template_grid**2, settings.search_grid**2
+        self.template_length, self.search_length = (
+            settings.template_grid**2,
+            settings.search_grid**2,
+        )
         if settings.stem == "patch":
             self.patch_embed = PatchEmbed(patch_size=settings.patch_size, dim=dim)
             self.cls_token = nn.Parameter(torch.zeros(1, 1, dim), requires_grad=False)
@@ -129,14 +143,18 @@ class Encoder(nn.Module):
         self.elimination_layers = rescale_layers((3, 6, 9), settings.depth, of=12)
         self.blocks = nn.ModuleList(self._make_block(number) for number in range(settings.depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.register_buffer("template_mask", template_mask("centre_point", settings.template_grid), persistent=False)
+        self.register_buffer(
+            "template_mask", template_mask("centre_point", settings.template_grid), persistent=False
+        )
 
     def _make_block(self, number: int) -> EncoderBlock:
         settings = self.settings
         # either kind holds the same parameters, so that a keep ratio can be given later
         kind = EliminationBlock if number in self.elimination_layers else EncoderBlock
         drop_path = settings.drop_path * number / max(1, settings.depth - 1)
-        return kind(settings.dim, settings.num_heads, drop_path=drop_path, attention=settings.attention)
+        return kind(
+            settings.dim, settings.num_heads, drop_path=drop_path, attention=settings.attention
+        )
 
     def embed_template(self, images: Tensor) -> Tensor:
         """Return the template's tokens with their positions, ``(B, T, C)``."""
@@ -151,27 +169,39 @@ class Encoder(nn.Module):
         return torch.arange(self.search_length, device=tokens.device).expand(tokens.shape[0], -1)
 
     def eliminates(self, number: int, keep_ratio: float | None = None) -> bool:
-        """Say whether block ``number`` drops candidates; ``keep_ratio`` takes the place of the settings'."""
+        """Say whether block ``number`` drops candidates; ``keep_ratio`` takes the place of the
+        settings'."""
         return number in self.elimination_layers and self._ratio(keep_ratio) < 1
 
     def block(
-        self, number: int, tokens: Tensor, indices: Tensor, *, streams: int = 1, keep_ratio: float | None = None
+        self,
+        number: int,
+        tokens: Tensor,
+        indices: Tensor,
+        *,
+        streams: int = 1,
+        keep_ratio: float | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run one block on ``streams * B`` rows, stream by stream; ``indices`` ``(B, K)`` are shared by the streams."""
+        """Run one block on ``streams * B`` rows, stream by stream; ``indices`` ``(B, K)`` are
+        shared by the streams."""
         block = cast(EncoderBlock, self.blocks[number])
         if not isinstance(block, EliminationBlock) or not self.eliminates(number, keep_ratio):
             return block.transform(block.attend(tokens)), indices
         tokens, scores = block.score(tokens, self.template_length, self.template_mask)
         joint = scores.unflatten(0, (streams, -1)).amax(0)
         left = block.eliminate(
-            tokens, joint.repeat(streams, 1), indices.repeat(streams, 1), keep_ratio=self._ratio(keep_ratio)
+            tokens,
+            joint.repeat(streams, 1),
+            indices.repeat(streams, 1),
+            keep_ratio=self._ratio(keep_ratio),
         )
         return block.transform(left.tokens), left.indices[: len(indices)]
 
     def block_side_by_side(
         self, number: int, tokens: Tensor, indices: Tensor, *, keep_ratio: float | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Run one block on ``(B, 2 (T + K), C)``: both streams in one sequence, the same candidates of both dropped."""
+        """Run one block on ``(B, 2 (T + K), C)``: both streams in one sequence, the same candidates
+        of both dropped."""
         block = cast(EncoderBlock, self.blocks[number])
         if not isinstance(block, EliminationBlock) or not self.eliminates(number, keep_ratio):
             return block.transform(block.attend(tokens)), indices
@@ -187,16 +217,20 @@ class Encoder(nn.Module):
         return block.transform(side_by_side), left.indices[::2]
 
     def survivors(self, tokens: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """Return the search tokens at places ``after`` of those at ``before``, and whatever stands in front of them."""
+        """Return the search tokens at places ``after`` of those at ``before``, and whatever stands
+        in front of them."""
         if before.shape[1] == after.shape[1]:
             return tokens
         in_front = tokens.shape[1] - before.shape[1]
         # both are ascending, so a place's position is the number of places before it
         positions = (before[:, None, :] < after[:, :, None]).sum(-1)
-        return torch.cat((tokens[:, :in_front], select_tokens(tokens[:, in_front:], positions)), dim=1)
+        return torch.cat(
+            (tokens[:, :in_front], select_tokens(tokens[:, in_front:], positions)), dim=1
+        )
 
     def restore(self, search: Tensor, indices: Tensor) -> Tensor:
-        """Return the search tokens at their places in the whole grid, ``(B, S, C)``, zeros where one was dropped."""
+        """Return the search tokens at their places in the whole grid, ``(B, S, C)``, zeros where
+        one was dropped."""
         if search.shape[1] == self.search_length:
             return search
         return restore_tokens(search, indices, self.search_length)
@@ -215,10 +249,11 @@ class Encoder(nn.Module):
 
 
 class ConvolutionalStem(nn.Module):
-    """Turn an image into tokens by four 3x3 convolutions of stride 2, for small networks trained from scratch.
+    """Turn an image into tokens by four 3x3 convolutions of stride 2, for small networks trained
+    from scratch.
 
-    The widths are C/8, C/4, C/2 and C, with a LayerNorm over channels and GELU between. Nothing depends on the size of
-    the image or on the rest of the batch, so template and search pass alike.
+    The widths are C/8, C/4, C/2 and C, with a LayerNorm over channels and GELU between. Nothing
+    depends on the size of the image or on the rest of the batch, so template and search pass alike.
 
     Shape:
         images ``(B, 3, H, W)``, sides divisible by 16, to tokens ``(B, H / 16 * W / 16, C)``.
@@ -243,7 +278,8 @@ class ConvolutionalStem(nn.Module):
         widths = (3, dim // 8, dim // 4, dim // 2, dim)
         convolutions = [nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in pairwise(widths)]
         for convolution in convolutions:
-            # the biases stay random: a missing modality is 0 everywhere, and the gradient of a norm of zeros is huge
+            # the biases stay random: a missing modality is 0 everywhere, and the gradient of a norm
+            # of zeros is huge
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         self.convolutions = nn.ModuleList(convolutions)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths[1:-1])
@@ -259,7 +295,8 @@ class ConvolutionalStem(nn.Module):
 
 
 def rescale_layers(layers: tuple[int, ...], depth: int, *, of: int) -> tuple[int, ...]:
-    """Return the blocks of an encoder of ``depth`` that lie where ``layers`` lie in one of depth ``of``.
+    """Return the blocks of an encoder of ``depth`` that lie where ``layers`` lie in one of depth
+    ``of``.
 
     Example:
         >>> from rgbt_fusion.models.encoder import rescale_layers
@@ -270,7 +307,8 @@ def rescale_layers(layers: tuple[int, ...], depth: int, *, of: int) -> tuple[int
 
 
 def sine_positions(dim: int, grid: int) -> Tensor:
-    """Return MAE's 2-D table of positions ``(1, grid * grid, dim)``: half the channels for columns, half for rows."""
+    """Return MAE's 2-D table of positions ``(1, grid * grid, dim)``: half the channels for columns,
+    half for rows."""
     quarter = -(-dim // 4)
     frequency = 10000 ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
     phase = torch.arange(grid, dtype=torch.float64)[:, None] * frequency

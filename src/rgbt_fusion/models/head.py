@@ -7,13 +7,15 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from rgbt_fusion.checks import check_positive_int, check_shape
+from rgbt_fusion.checks import check_positive_int
+from rgbt_fusion.shapes import check_shape
 
 __all__ = ["CenterHead", "HeadMaps", "decode_box"]
 
 
 class HeadMaps(NamedTuple):
-    """What :class:`CenterHead` returns: ``score_logits`` ``(B, 1, S, S)``, ``size`` and ``offset`` ``(B, 2, S, S)``."""
+    """What :class:`CenterHead` returns: ``score_logits`` ``(B, 1, S, S)``, ``size`` and ``offset``
+    ``(B, 2, S, S)``."""
 
     score_logits: Tensor
     size: Tensor
@@ -23,14 +25,15 @@ class HeadMaps(NamedTuple):
 class CenterHead(nn.Module):
     r"""Read a score, a size and an offset for every cell of the search grid.
 
-    Three branches of four 3x3 convolutions with BatchNorm and ReLU, each halving the channels, and a 1x1.
+    Three branches of four 3x3 convolutions with BatchNorm and ReLU, each halving the channels, and
+    a 1x1.
 
     .. math::
         s = \mathrm{clamp}(\sigma(f_s(X))), \qquad (w, h) = \mathrm{clamp}(\sigma(f_w(X))), \qquad o = f_o(X)
 
-    Where the paper is silent: score and size are clamped to [1e-4, 1 - 1e-4], the offset is raw, as in OSTrack. The
-    last bias of the score starts at log(0.1 / 0.9), as CenterNet's, so that a first step is not spent on silencing
-    the background.
+    Where the paper is silent: score and size are clamped to [1e-4, 1 - 1e-4], the offset is raw, as
+    in OSTrack. The last bias of the score starts at log(0.1 / 0.9), as CenterNet's, so that a first
+    step is not spent on silencing the background.
 
     Args:
         dim: channels ``C`` of the tokens.
@@ -42,7 +45,8 @@ class CenterHead(nn.Module):
 
     Raises:
         ShapeError: tokens of another number or width.
-        ValueError, TypeError: an argument is not a positive whole number, or ``channels`` is below 8.
+        ValueError, TypeError: an argument is not a positive whole number, or ``channels`` is below
+            8.
 
     Example:
         >>> import torch
@@ -51,8 +55,8 @@ class CenterHead(nn.Module):
         torch.Size([1, 2, 8, 8])
 
     Source:
-        Ye et al., "Joint Feature Learning and Relation Modeling for Tracking" (OSTrack), ECCV 2022, section 3.4;
-        parameter names of its code.
+        Ye et al., "Joint Feature Learning and Relation Modeling for Tracking" (OSTrack), ECCV 2022,
+        section 3.4; parameter names of its code.
     """
 
     def __init__(self, dim: int = 768, *, channels: int = 256, grid: int = 16) -> None:
@@ -74,15 +78,19 @@ class CenterHead(nn.Module):
     def forward(self, tokens: Tensor) -> HeadMaps:
         """Return the maps; see the class."""
         check_shape(tokens, "B L C", L=self.grid**2, C=self.dim, name="tokens")
-        # Token-major memory is a channels-last map as it stands: nothing is copied on the way into the convolutions.
+        # Token-major memory is a channels-last map as it stands: nothing is copied on the way into
+        # the convolutions.
         features = rearrange(tokens, "b (h w) c -> b c h w", h=self.grid)
-        score, offset, size = (self._branch(branch, features) for branch in ("ctr", "offset", "size"))
+        score, offset, size = (
+            self._branch(branch, features) for branch in ("ctr", "offset", "size")
+        )
         return HeadMaps(score, clamped_sigmoid(size), offset)
 
     def _branch(self, branch: str, x: Tensor) -> Tensor:
         for i in range(5):
             x = self.get_submodule(f"conv{i + 1}_{branch}")(x)
-        # float32 at least: bfloat16 would place a box no better than to a pixel, and hold no 1 - 1e-4
+        # float32 at least: bfloat16 would place a box no better than to a pixel, and hold no 1 -
+        # 1e-4
         return x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
 
 
@@ -97,7 +105,8 @@ def decode_box(score: Tensor, size: Tensor, offset: Tensor) -> Tensor:
     .. math:: c = (i + o_i) / S, \\qquad i = \\arg\\max s
 
     Shape:
-        ``score`` ``(B, 1, S, S)``, ``size`` and ``offset`` ``(B, 2, S, S)`` to ``box_cxcywh_unit`` ``(B, 4)``.
+        ``score`` ``(B, 1, S, S)``, ``size`` and ``offset`` ``(B, 2, S, S)`` to ``box_cxcywh_unit``
+        ``(B, 4)``.
 
     Example:
         >>> import torch
@@ -116,4 +125,6 @@ def decode_box(score: Tensor, size: Tensor, offset: Tensor) -> Tensor:
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )

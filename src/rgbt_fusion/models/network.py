@@ -1,4 +1,5 @@
-"""What all tracking models share: settings, an encoder, a head, and the way from images to a box."""
+"""What all tracking models share: settings, an encoder, a head, and the way from images to a
+box."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,27 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rgbt_fusion.checks import ShapeError, check_shape
+from rgbt_fusion.checks import ShapeError
+from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.encoder import Encoder, EncoderSettings
 from rgbt_fusion.models.head import CenterHead, clamped_sigmoid, decode_box
 from rgbt_fusion.models.interface import (
     Encoding,
-    ImagePair,
     LayerTokens,
     ModelOutput,
     Template,
     TemplateTokens,
     check_images,
 )
+from rgbt_fusion.shapes import check_shape
 
 __all__ = ["TrackingNetwork", "check_template_batch", "join_template", "layer_tokens"]
 
 
 class TrackingNetwork(nn.Module):
-    """A tracker's network: an encoder that a subclass walks with its fusion between the blocks, and a centre head.
+    """A tracker's network: an encoder that a subclass walks with its fusion between the blocks, and
+    a centre head.
 
-    A subclass writes ``embed_template`` and ``_encode`` and hands its own constructor arguments over as ``options``:
-    with the settings they are the configuration that its files carry.
+    A subclass writes ``embed_template`` and ``_encode`` and hands its own constructor arguments
+    over as ``options``: with the settings they are the configuration that its files carry.
 
     Args:
         settings: sizes of encoder and head.
@@ -35,17 +38,21 @@ class TrackingNetwork(nn.Module):
     """
 
     summed_streams = 1
-    """How many streams' features are added up before the head: a head trained on one is divided by it when loaded."""
+    """How many streams' features are added up before the head: a head trained on one is divided by
+it when loaded."""
 
     duplicated: tuple[tuple[str, str], ...] = ()
-    """Prefixes of parameters that start as a copy of others when a file lacks them: ``(own, the other's)``."""
+    """Prefixes of parameters that start as a copy of others when a file lacks them: ``(own, the
+other's)``."""
 
     def __init__(self, settings: EncoderSettings, options: dict[str, Any]) -> None:
         super().__init__()
         self.settings = settings
         self.options = options
         self.backbone = Encoder(settings)
-        self.box_head = CenterHead(settings.dim, channels=settings.head_channels, grid=settings.search_grid)
+        self.box_head = CenterHead(
+            settings.dim, channels=settings.head_channels, grid=settings.search_grid
+        )
 
     @property
     def template_size(self) -> int:
@@ -73,7 +80,12 @@ class TrackingNetwork(nn.Module):
         }
 
     def forward(
-        self, template: Template, search: ImagePair, state: Any = None, *, keep_ratio: float | None = None
+        self,
+        template: Template,
+        search: ImagePair,
+        state: Any = None,
+        *,
+        keep_ratio: float | None = None,
     ) -> ModelOutput:
         """Look for the template's target in the search crop; see :class:`TrackerModel`.
 
@@ -82,7 +94,9 @@ class TrackingNetwork(nn.Module):
         encoding = self._encode(template, search, state, (), keep_ratio, drawing=False)
         score, size, offset = self.box_head(encoding.features)
         score_map = clamped_sigmoid(score)
-        return ModelOutput(score_map, score, size, offset, decode_box(score_map, size, offset), encoding.state)
+        return ModelOutput(
+            score_map, score, size, offset, decode_box(score_map, size, offset), encoding.state
+        )
 
     def encode(
         self,
@@ -93,14 +107,18 @@ class TrackingNetwork(nn.Module):
         *,
         keep_ratio: float | None = None,
     ) -> Encoding:
-        """Return what the head reads, and the tokens after the blocks ``layers``; see :class:`TrackerModel`."""
+        """Return what the head reads, and the tokens after the blocks ``layers``; see
+        :class:`TrackerModel`."""
         for layer in layers:
             if not 0 <= layer < self.settings.depth:
-                raise ValueError(f"layers must be block numbers in [0, {self.settings.depth - 1}], got {layer}")
+                raise ValueError(
+                    f"layers must be block numbers in [0, {self.settings.depth - 1}], got {layer}"
+                )
         return self._encode(template, search, state, layers, keep_ratio, drawing=True)
 
     def decode(self, output: ModelOutput, window: Tensor | None = None) -> Tensor:
-        """Return the box ``(B, 4)`` at the maximum of ``score_map * window``; see :class:`TrackerModel`."""
+        """Return the box ``(B, 4)`` at the maximum of ``score_map * window``; see
+        :class:`TrackerModel`."""
         if window is None:
             return output.box_cxcywh_unit
         grid = self.settings.search_grid
@@ -145,11 +163,14 @@ class TrackingNetwork(nn.Module):
 def check_template_batch(template: TemplateTokens, batch: int) -> None:
     """Check that the template has as many rows as the search crop."""
     if len(template.rgb) != batch:
-        raise ShapeError(f"template must have the batch of search, {batch}, got {len(template.rgb)}")
+        raise ShapeError(
+            f"template must have the batch of search, {batch}, got {len(template.rgb)}"
+        )
 
 
 def join_template(template: TemplateTokens, search: Tensor) -> Tensor:
-    """Put the template's tokens, stream by stream, in front of the search tokens ``(streams * B, S, C)``."""
+    """Put the template's tokens, stream by stream, in front of the search tokens ``(streams * B, S,
+    C)``."""
     streams = [x for x in template if x is not None]
     check_template_batch(template, len(search) // len(streams))
     return torch.cat((torch.cat(streams) if len(streams) > 1 else streams[0], search), dim=1)

@@ -1,12 +1,13 @@
-"""The causal depthwise convolution with SiLU: causal-conv1d's op on ``(B, D, L)`` and the ordered, token-major form."""
+"""The causal depthwise convolution with SiLU: causal-conv1d's op on ``(B, D, L)`` and the ordered,
+token-major form."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rgbt_fusion.checks import ShapeError, check_choice, check_floating, check_same_device, check_shape
-from rgbt_fusion.ops._arguments import (
+from rgbt_fusion.checks import ShapeError, check_choice
+from rgbt_fusion.ops.arguments import (
     check_order_fits,
     check_permutation,
     lower_to_autocast,
@@ -14,9 +15,10 @@ from rgbt_fusion.ops._arguments import (
     token_major,
     with_direction_axis,
 )
-from rgbt_fusion.ops._dispatch import BACKENDS, choose, load_mamba_ssm
-from rgbt_fusion.ops._inputs import ConvGradients, ConvInputs
-from rgbt_fusion.ops._registration import once_differentiable, register, without_autocast
+from rgbt_fusion.ops.backends import BACKENDS, choose, load_mamba_ssm
+from rgbt_fusion.ops.inputs import ConvGradients, ConvInputs
+from rgbt_fusion.ops.registration import once_differentiable, register, without_autocast
+from rgbt_fusion.shapes import check_floating, check_same_device, check_shape
 
 __all__ = ["causal_conv1d", "ordered_causal_conv1d"]
 
@@ -31,7 +33,8 @@ def causal_conv1d(
     *,
     backend: str = "auto",
 ) -> Tensor:
-    r"""Convolve each channel of ``(B, D, L)`` with its own taps, causally: causal-conv1d's op, on every machine.
+    r"""Convolve each channel of ``(B, D, L)`` with its own taps, causally: causal-conv1d's op, on
+    every machine.
 
     .. math::
         y_t = f\Big(b + \sum_{w=0}^{W-1} k_w \, x_{t - (W - 1) + w}\Big), \qquad x_{t<0} = 0
@@ -54,7 +57,8 @@ def causal_conv1d(
         ShapeError: a rank or size differs from the above.
         TypeError: a tensor is not of real floating-point numbers.
         ValueError: tensors lie on several devices, or ``activation`` or ``backend`` is unknown.
-        BackendUnavailableError: the named backend cannot run; the message lists every backend's reasons.
+        BackendUnavailableError: the named backend cannot run; the message lists every backend's
+            reasons.
 
     Example:
         >>> import torch
@@ -63,7 +67,8 @@ def causal_conv1d(
         torch.Size([2, 8, 5])
 
     Source:
-        Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, fig. 3.
+        Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, fig.
+        3.
     """
     (x,) = lower_to_autocast(x)
     check_choice(activation, ACTIVATIONS, name="activation")
@@ -74,7 +79,9 @@ def causal_conv1d(
         inputs = _canonical(*arguments, activation is not None, True)
         if choose("conv", backend, inputs).name == "mamba-ssm":
             return load_mamba_ssm().causal_conv1d(x, weight, bias, activation)
-    return torch.ops.rgbt_fusion.causal_conv1d(*arguments, activation is not None, True, False, backend)[0]
+    return torch.ops.rgbt_fusion.causal_conv1d(
+        *arguments, activation is not None, True, False, backend
+    )[0]
 
 
 def ordered_causal_conv1d(
@@ -89,22 +96,25 @@ def ordered_causal_conv1d(
 ) -> Tensor:
     r"""Convolve token-major sequences causally along one or several segment orders.
 
-    The taps reach back in scan order, so across the border between two segments they meet the tokens visited before;
-    results are written to the rows they belong to. The order table is that of
-    :func:`~rgbt_fusion.ops.selective_scan.ordered_selective_scan`.
+    The taps reach back in scan order, so across the border between two segments they meet the
+    tokens visited before; results are written to the rows they belong to. The order table is that
+    of :func:`~rgbt_fusion.ops.selective_scan.ordered_selective_scan`.
 
     .. math::
         y_{\pi(s)} = f\Big(b + \sum_{w=0}^{W-1} k_w \, x_{\pi(s - (W - 1) + w)}\Big), \qquad x_{\pi(s<0)} = 0
 
-    Where the paper is silent: AINet's released code convolves the permuted sequence, so the taps cross segment borders.
+    Where the paper is silent: AINet's released code convolves the permuted sequence, so the taps
+    cross segment borders.
 
     Args:
         x: the input sequence, shared by all directions or one each.
         weight: the taps of each channel; the last one meets the current token.
         bias: added to each channel.
         activation: ``"silu"`` (or its other name ``"swish"``), or None for the identity.
-        order: the segment visited at each step, a permutation of ``0..K-1``; natural order when absent.
-        trusted_order: ``order`` is known to hold permutations; skips the check, which on a GPU waits for the device.
+        order: the segment visited at each step, a permutation of ``0..K-1``; natural order when
+            absent.
+        trusted_order: ``order`` is known to hold permutations; skips the check, which on a GPU
+            waits for the device.
         backend: ``"auto"``, or the name of the one that must run.
 
     Shape:
@@ -116,9 +126,10 @@ def ordered_causal_conv1d(
     Raises:
         ShapeError: a rank or size differs from the above.
         TypeError: a tensor has the wrong kind of dtype.
-        ValueError: L is not divisible by K, ``order`` is not a permutation, tensors lie on several devices, or
-            ``activation`` or ``backend`` is unknown.
-        BackendUnavailableError: the named backend cannot run; the message lists every backend's reasons.
+        ValueError: L is not divisible by K, ``order`` is not a permutation, tensors lie on several
+            devices, or ``activation`` or ``backend`` is unknown.
+        BackendUnavailableError: the named backend cannot run; the message lists every backend's
+            reasons.
 
     Example:
         >>> import torch
@@ -137,7 +148,9 @@ def ordered_causal_conv1d(
     given, has_directions = with_direction_axis(tensors, ranks, required=("x", "weight"))
     x = given["x"]
     sizes = check_shape(x, "R B L D", name="x")
-    weight, bias = _check_parameters(x, given["weight"], given.get("bias"), "R D W", "R D", sizes["D"])
+    weight, bias = _check_parameters(
+        x, given["weight"], given.get("bias"), "R D W", "R D", sizes["D"]
+    )
     order = given.get("order")
     check_order_fits(order, x, like_name="x", batch=sizes["B"], length=sizes["L"])
     check_order = order is not None and not trusted_order
@@ -150,12 +163,15 @@ def ordered_causal_conv1d(
 def _check_parameters(
     x: Tensor, weight: Tensor, bias: Tensor | None, matrix: str, vector: str, channels: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Check the dtype of x and the kind, place and shape of the parameters; return them in the arithmetic's dtype."""
+    """Check the dtype of x and the kind, place and shape of the parameters; return them in the
+    arithmetic's dtype."""
     check_floating(x, name="x")
     arithmetic = torch.float64 if x.dtype == torch.float64 else torch.float32
     check_shape(weight, matrix, name="weight", D=channels)
     if weight.shape[-1] < 1:
-        raise ShapeError(f"weight must have W >= 1 taps as its last axis, got {tuple(weight.shape)}")
+        raise ShapeError(
+            f"weight must have W >= 1 taps as its last axis, got {tuple(weight.shape)}"
+        )
     for parameter, name in ((weight, "weight"), (bias, "bias")):
         if parameter is not None:
             check_shape(parameter, matrix if name == "weight" else vector, name=name, D=channels)
@@ -169,13 +185,21 @@ def _check_parameters(
 _INPUTS = "Tensor x, Tensor weight, Tensor? bias, Tensor? order, bool silu, bool channels_first"
 _LIBRARY = torch.library.Library("rgbt_fusion", "FRAGMENT")
 _LIBRARY.define(f"causal_conv1d({_INPUTS}, bool check_order, str backend) -> Tensor")
-_LIBRARY.define(f"causal_conv1d_backward(Tensor grad_out, {_INPUTS}, str backend) -> (Tensor, Tensor, Tensor)")
+_LIBRARY.define(
+    f"causal_conv1d_backward(Tensor grad_out, {_INPUTS}, str backend) -> (Tensor, Tensor, Tensor)"
+)
 
 
 def _canonical(
-    x: Tensor, weight: Tensor, bias: Tensor | None, order: Tensor | None, silu: bool, channels_first: bool
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    order: Tensor | None,
+    silu: bool,
+    channels_first: bool,
 ) -> ConvInputs:
-    """View the op's arguments as every backend takes them; parameters, which are small, are made contiguous."""
+    """View the op's arguments as every backend takes them; parameters, which are small, are made
+    contiguous."""
     bias = bias if bias is None else bias.contiguous()
     order = order if order is None else order.contiguous()
     return ConvInputs(token_major(x, channels_first), weight.contiguous(), bias, order, silu)
@@ -187,8 +211,14 @@ def _allocate_out(inputs: ConvInputs, channels_first: bool) -> Tensor:
     return inputs.x.new_empty(inputs.directions, batch, *rows)
 
 
-def _allocate_gradients(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    return x.new_empty(x.shape), weight.new_empty(weight.shape), weight.new_empty(0 if bias is None else bias.shape)
+def _allocate_gradients(
+    x: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        x.new_empty(x.shape),
+        weight.new_empty(weight.shape),
+        weight.new_empty(0 if bias is None else bias.shape),
+    )
 
 
 def _forward(*values: Any) -> Tensor:
@@ -216,7 +246,9 @@ def _backward(grad_out: Tensor, *values: Any) -> tuple[Tensor, Tensor, Tensor]:
     d_x, d_weight, d_bias = _allocate_gradients(*arguments[:3])
     if inputs.x.numel() == 0:
         return d_x.zero_(), d_weight.zero_(), d_bias.zero_()
-    grads = ConvGradients(token_major(d_x, channels_first), d_weight, None if inputs.bias is None else d_bias)
+    grads = ConvGradients(
+        token_major(d_x, channels_first), d_weight, None if inputs.bias is None else d_bias
+    )
     with without_autocast(inputs.x):
         module = choose("conv", backend, inputs, BACKENDS[1:]).load()
         module.conv_backward(inputs, token_major(grad_out, channels_first), grads)
@@ -239,4 +271,10 @@ def _autograd(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
 
 
 register(_LIBRARY, "causal_conv1d", _forward, _forward_fake, _autograd, _setup_context)
-register(_LIBRARY, "causal_conv1d_backward", _backward, _backward_fake, once_differentiable("causal_conv1d"))
+register(
+    _LIBRARY,
+    "causal_conv1d_backward",
+    _backward,
+    _backward_fake,
+    once_differentiable("causal_conv1d"),
+)

@@ -7,29 +7,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rgbt_fusion.checks import ShapeError
-from rgbt_fusion.tracking.crop import Frame, check_box
+from rgbt_fusion.frames.crop import check_box
+from rgbt_fusion.frames.types import Frame, FramePairLike
 
-__all__ = ["FramePair", "FrameTracker", "TrackResult", "TrackedState", "check_boxes", "first_box", "follow"]
-
-FramePair = tuple[NDArray[np.uint8] | None, Frame | None]
+__all__ = ["FrameTracker", "TrackResult", "TrackedState", "check_boxes", "first_box", "follow"]
 
 
 class TrackResult(NamedTuple):
-    """Where the targets of one frame are: scalars and ``(4,)`` for one target, with a leading N for a batch of N."""
+    """Where the targets of one frame are: scalars and ``(4,)`` for one target, with a leading N for
+    a batch of N."""
 
     box_xywh_px: NDArray[np.float64]
     """``(4,)`` or ``(N, 4)``: left, top, width, height in the colour image."""
     confidence: float | NDArray[np.float64]
-    """The network's score at the box, in (0, 1) and as it comes: without the window; 1 at the first frame, 0 where
-    there was nothing to look at."""
+    """The network's score at the box, in (0, 1) and as it comes: without the window; 1 at the first
+    frame, 0 where there was nothing to look at."""
     lost: bool | NDArray[np.bool_]
     """Whether the confidence is below the tracker's ``lost_threshold``."""
     frame: int
     """How many frames came before, 0 for the one that the tracker was started on."""
 
     @classmethod
-    def of(cls, state: "TrackedState", confidences: NDArray[np.float64], lost_threshold: float) -> "TrackResult":
-        """Return what the caller gets of a state: a batch where a batch was asked for, else the only target's."""
+    def of(
+        cls, state: "TrackedState", confidences: NDArray[np.float64], lost_threshold: float
+    ) -> "TrackResult":
+        """Return what the caller gets of a state: a batch where a batch was asked for, else the
+        only target's."""
         lost = confidences < lost_threshold
         if state.batched:
             return cls(state.boxes.copy(), confidences, lost, state.frame)
@@ -52,7 +55,9 @@ class TrackedState(Protocol):
 class FrameTracker(Protocol):
     """What evaluation and the command line ask of a tracker."""
 
-    def init(self, rgb: NDArray[np.uint8] | None, tir: Frame | None, box_xywh_px: ArrayLike) -> TrackResult:
+    def init(
+        self, rgb: NDArray[np.uint8] | None, tir: Frame | None, box_xywh_px: ArrayLike
+    ) -> TrackResult:
         """Start on a frame."""
         ...
 
@@ -60,15 +65,18 @@ class FrameTracker(Protocol):
         """Look for the target in the next frame."""
         ...
 
-    def track(self, source: Iterable[FramePair], box_xywh_px: ArrayLike | None = None) -> Iterator[TrackResult]:
+    def track(
+        self, source: Iterable[FramePairLike], box_xywh_px: ArrayLike | None = None
+    ) -> Iterator[TrackResult]:
         """Follow the target through all frames of ``source``."""
         ...
 
 
 def follow(
-    tracker: FrameTracker, source: Iterable[FramePair], box_xywh_px: ArrayLike | None = None
+    tracker: FrameTracker, source: Iterable[FramePairLike], box_xywh_px: ArrayLike | None = None
 ) -> Iterator[TrackResult]:
-    """Run a tracker over the frames of ``source``: ``track`` of every tracker here, see :meth:`Tracker.track`."""
+    """Run a tracker over the frames of ``source``: ``track`` of every tracker here, see
+    :meth:`Tracker.track`."""
     box = first_box(source) if box_xywh_px is None else box_xywh_px
 
     def results() -> Iterator[TrackResult]:

@@ -1,4 +1,5 @@
-"""Template matching in both modalities: the tracker without a network that trained ones are compared with."""
+"""Template matching in both modalities: the tracker without a network that trained ones are
+compared with."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -9,50 +10,58 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from rgbt_fusion.checks import ShapeError, check_finite_number, check_shape
-from rgbt_fusion.tracking.crop import Frame, check_frames
-from rgbt_fusion.tracking.interface import FramePair, TrackResult, check_boxes, follow
+from rgbt_fusion.checks import ShapeError, check_finite_number
+from rgbt_fusion.frames.crop import check_frames
+from rgbt_fusion.frames.types import Frame, FramePairLike
+from rgbt_fusion.shapes import check_shape
+from rgbt_fusion.tracking.interface import TrackResult, check_boxes, follow
 
 __all__ = ["NCCState", "NCCTracker", "correlation"]
 
 
 @dataclass(frozen=True)
 class NCCState:
-    """What the tracker carries from frame to frame: boxes ``(N, 4)``, and each target's template per modality."""
+    """What the tracker carries from frame to frame: boxes ``(N, 4)``, and each target's template
+    per modality."""
 
     boxes: NDArray[np.float64]
     batched: bool
     templates: tuple[tuple[Tensor | None, Tensor | None], ...]
     corners: NDArray[np.int64]
-    """``(N, 2)``, whole pixels: left and top of the part of each box that was inside the first frame."""
+    """``(N, 2)``, whole pixels: left and top of the part of each box that was inside the first
+frame."""
     start: NDArray[np.float64]
     """``(N, 4)``: the boxes of the first frame."""
     frame: int
 
 
 class NCCTracker:
-    r"""Follow a target by normalised cross-correlation with its first appearance, summed over the modalities.
+    r"""Follow a target by normalised cross-correlation with its first appearance, summed over the
+    modalities.
 
-    The first box is cut out of both modalities. In each frame it is compared with every place around the last box; the
-    place with the largest sum of the two correlations is the new box, whose size never changes.
+    The first box is cut out of both modalities. In each frame it is compared with every place
+    around the last box; the place with the largest sum of the two correlations is the new box,
+    whose size never changes.
 
     .. math::
         (x^t, y^t) = \arg\max_{x, y}\ \rho_{rgb}(x, y) + \rho_{tir}(x, y)
 
-    Where the paper is silent: colour is compared as luminance. A missing modality has no part in the sum; the
-    confidence is its mean over the modalities that have one, negative ones as 0. Where nothing correlates the box
-    stays.
+    Where the paper is silent: colour is compared as luminance. A missing modality has no part in
+    the sum; the confidence is its mean over the modalities that have one, negative ones as 0. Where
+    nothing correlates the box stays.
 
     Args:
         search_factor: side of the searched square over the square root of the target's area.
         lost_threshold: below this confidence the target counts as lost.
 
     Shape:
-        As :class:`~rgbt_fusion.tracking.tracker.Tracker`, whose ``init``, ``update``, ``track`` and ``state`` it has.
+        As :class:`~rgbt_fusion.tracking.tracker.Tracker`, whose ``init``, ``update``, ``track`` and
+        ``state`` it has.
 
     Raises:
         ShapeError, TypeError: a frame or box of another shape or type; frames of different sizes.
-        ValueError: a setting out of range; a box without size or outside the frame; no modality at the first frame.
+        ValueError: a setting out of range; a box without size or outside the frame; no modality at
+            the first frame.
         RuntimeError: ``update`` comes before ``init``.
 
     Example:
@@ -66,26 +75,33 @@ class NCCTracker:
         [55.0, 43.0, 20.0, 30.0]
 
     Source:
-        Briechle and Hanebeck, "Template matching using fast normalized cross correlation", SPIE 2001.
+        Briechle and Hanebeck, "Template matching using fast normalized cross correlation", SPIE
+        2001.
     """
 
     def __init__(self, *, search_factor: float = 4.0, lost_threshold: float = 0.25) -> None:
         self.search_factor = check_finite_number(search_factor, name="search_factor", low=1.0)
-        self.lost_threshold = check_finite_number(lost_threshold, name="lost_threshold", low=0.0, high=1.0)
+        self.lost_threshold = check_finite_number(
+            lost_threshold, name="lost_threshold", low=0.0, high=1.0
+        )
         self._state: NCCState | None = None
 
     @property
     def state(self) -> NCCState:
         """All that is carried from frame to frame: keep it, and assign it to go on from there."""
         if self._state is None:
-            raise RuntimeError("the tracker has no state yet: call init with the first frame and its box")
+            raise RuntimeError(
+                "the tracker has no state yet: call init with the first frame and its box"
+            )
         return self._state
 
     @state.setter
     def state(self, state: NCCState) -> None:
         self._state = state
 
-    def init(self, rgb: NDArray[np.uint8] | None, tir: Frame | None, box_xywh_px: ArrayLike) -> TrackResult:
+    def init(
+        self, rgb: NDArray[np.uint8] | None, tir: Frame | None, box_xywh_px: ArrayLike
+    ) -> TrackResult:
         """Start on a frame; return the boxes that were given, as the result of frame 0."""
         boxes, batched = check_boxes(box_xywh_px)
         height, width = check_frames(rgb, tir)
@@ -94,8 +110,12 @@ class NCCTracker:
         for box in boxes:
             left, top, right, bottom = _inside(box, height, width)
             if right <= left or bottom <= top:
-                raise ValueError(f"box_xywh_px must lie in the frame of {width} x {height}, got {box.tolist()}")
-            colour, thermal = (None if plane is None else plane[top:bottom, left:right] for plane in planes)
+                raise ValueError(
+                    f"box_xywh_px must lie in the frame of {width} x {height}, got {box.tolist()}"
+                )
+            colour, thermal = (
+                None if plane is None else plane[top:bottom, left:right] for plane in planes
+            )
             templates.append((colour, thermal))
             corners.append((left, top))
         self._state = NCCState(boxes, batched, tuple(templates), np.array(corners), boxes, 0)
@@ -114,7 +134,9 @@ class NCCTracker:
         self._state = replace(state, boxes=boxes, frame=state.frame + 1)
         return self._result(confidences)
 
-    def track(self, source: Iterable[FramePair], box_xywh_px: ArrayLike | None = None) -> Iterator[TrackResult]:
+    def track(
+        self, source: Iterable[FramePairLike], box_xywh_px: ArrayLike | None = None
+    ) -> Iterator[TrackResult]:
         """Follow the target through all frames of ``source``; see :meth:`.Tracker.track`."""
         return follow(self, source, box_xywh_px)
 
@@ -142,10 +164,14 @@ class NCCTracker:
         score = float(response.flatten()[best])
         if score <= 0:
             return box, 0.0
-        place = np.array((x0 + best % response.shape[1], y0 + best // response.shape[1]), dtype=np.float64)
+        place = np.array(
+            (x0 + best % response.shape[1], y0 + best // response.shape[1]), dtype=np.float64
+        )
         return np.concatenate((place - inset, start[2:])), score
 
-    def _range(self, box: NDArray[np.float64], axis: int, inset: float, length: int, limit: int) -> tuple[int, int]:
+    def _range(
+        self, box: NDArray[np.float64], axis: int, inset: float, length: int, limit: int
+    ) -> tuple[int, int]:
         """Return the first and the last pixel to search along one axis."""
         reach = max(0.0, (sqrt(box[2] * box[3]) * self.search_factor - length) / 2)
         at = box[axis] + inset
@@ -170,7 +196,8 @@ def correlation(template: Tensor, search: Tensor) -> Tensor:
         search: where to look.
 
     Shape:
-        ``(h, w)`` and ``(H, W)``, at least as large, to ``(H - h + 1, W - w + 1)``, float64, in [-1, 1].
+        ``(h, w)`` and ``(H, W)``, at least as large, to ``(H - h + 1, W - w + 1)``, float64, in
+        [-1, 1].
 
     Raises:
         ShapeError: another number of axes, or the template is larger than the image.
@@ -185,14 +212,21 @@ def correlation(template: Tensor, search: Tensor) -> Tensor:
     height, width = check_shape(template, "H W", name="template").values()
     rows, columns = check_shape(search, "H W", name="search").values()
     if height > rows or width > columns:
-        raise ShapeError(f"template must be at most as large as search {(rows, columns)}, got {(height, width)}")
+        raise ShapeError(
+            f"template must be at most as large as search {(rows, columns)}, got {(height, width)}"
+        )
     template, search = template.double(), search.double()
-    # the mean of the whole image changes nothing, and taking it away keeps the sums of squares exact
+    # the mean of the whole image changes nothing, and taking it away keeps the sums of squares
+    # exact
     template, search = template - template.mean(), search - search.mean()
     spectrum = torch.fft.rfft2(search) * torch.fft.rfft2(template, s=(rows, columns)).conj()
-    product = torch.fft.irfft2(spectrum, s=(rows, columns))[: rows - height + 1, : columns - width + 1]
+    product = torch.fft.irfft2(spectrum, s=(rows, columns))[
+        : rows - height + 1, : columns - width + 1
+    ]
     count = height * width
-    energy = _window_sums(search**2, height, width) - _window_sums(search, height, width) ** 2 / count
+    energy = (
+        _window_sums(search**2, height, width) - _window_sums(search, height, width) ** 2 / count
+    )
     # grey levels are whole numbers: less contrast than this is the rounding of the sums
     contrast = (energy > 1e-6 * count) & ((template**2).sum() > 1e-6 * count)
     scale = torch.where(contrast, energy * (template**2).sum(), 1.0).sqrt()
@@ -201,7 +235,12 @@ def correlation(template: Tensor, search: Tensor) -> Tensor:
 
 def _window_sums(image: Tensor, height: int, width: int) -> Tensor:
     table = torch.nn.functional.pad(image.cumsum(0).cumsum(1), (1, 0, 1, 0))
-    return table[height:, width:] - table[:-height, width:] - table[height:, :-width] + table[:-height, :-width]
+    return (
+        table[height:, width:]
+        - table[:-height, width:]
+        - table[height:, :-width]
+        + table[:-height, :-width]
+    )
 
 
 def _inside(box: NDArray[np.float64], height: int, width: int) -> tuple[int, int, int, int]:

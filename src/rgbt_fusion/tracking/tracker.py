@@ -11,27 +11,32 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_finite_number
-from rgbt_fusion.models.interface import ImagePair, ModelOutput, TemplateTokens, TrackerModel
-from rgbt_fusion.tracking.crop import CropPair, Frame, crop_pair, thermal_range
-from rgbt_fusion.tracking.interface import FramePair, TrackResult, check_boxes, follow
+from rgbt_fusion.frames.crop import CropPair, crop_pair
+from rgbt_fusion.frames.thermal import thermal_range
+from rgbt_fusion.frames.types import Frame, FramePairLike, ImagePair
+from rgbt_fusion.models.interface import ModelOutput, TemplateTokens, TrackerModel
 from rgbt_fusion.tracking.interface import FrameTracker as FrameTracker
+from rgbt_fusion.tracking.interface import TrackResult, check_boxes, follow
 from rgbt_fusion.tracking.interface import first_box as first_box
 
 __all__ = ["Look", "TrackResult", "Tracker", "TrackerState", "hann_window"]
 
 TEMPLATE_FACTOR = 2.0
-"""The side of the template crop over the square root of the target's area, in every tracker of OSTrack's family."""
+"""The side of the template crop over the square root of the target's area, in every tracker of
+OSTrack's family."""
 
 MISSING = ("zeros", "other", "last")
 
 
 @dataclass(frozen=True)
 class TrackerState:
-    """Everything that a tracker carries from frame to frame; nothing in it is ever changed in place.
+    """Everything that a tracker carries from frame to frame; nothing in it is ever changed in
+    place.
 
-    ``boxes`` ``(N, 4)``: the last boxes; ``batched``: whether the caller asked for a batch; ``template``: its tokens;
-    ``memory``: what the model remembers; ``tir_range``: what scales 16-bit thermal frames; ``image_size``: height and
-    width of the last colour image; ``last``: the last frame of each modality, where the missing policy needs it.
+    ``boxes`` ``(N, 4)``: the last boxes; ``batched``: whether the caller asked for a batch;
+    ``template``: its tokens; ``memory``: what the model remembers; ``tir_range``: what scales
+    16-bit thermal frames; ``image_size``: height and width of the last colour image; ``last``: the
+    last frame of each modality, where the missing policy needs it.
     """
 
     boxes: NDArray[np.float64]
@@ -41,11 +46,12 @@ class TrackerState:
     frame: int
     tir_range: tuple[float, float] | None
     image_size: tuple[int, int]
-    last: FramePair
+    last: FramePairLike
 
 
 class Look(NamedTuple):
-    """What a tracker saw at its last frame and what the network said, for drawing; see :mod:`.panels`."""
+    """What a tracker saw at its last frame and what the network said, for drawing; see
+    :mod:`.panels`."""
 
     template: TemplateTokens
     search: ImagePair
@@ -57,37 +63,44 @@ class Look(NamedTuple):
 
 
 class Tracker:
-    r"""Follow one target, or a batch of them, through a video of both modalities with any tracking model.
+    r"""Follow one target, or a batch of them, through a video of both modalities with any tracking
+    model.
 
-    The template is turned into tokens once. Each frame is cropped around the last box, the network scores the crop's
-    cells, the scores are weighed by a window that prefers the middle, and the best cell's box goes back to the image.
+    The template is turned into tokens once. Each frame is cropped around the last box, the network
+    scores the crop's cells, the scores are weighed by a window that prefers the middle, and the
+    best cell's box goes back to the image.
 
     .. math::
         b^t = \mathrm{back}\Big(\mathrm{box\ at}\ \arg\max_{i,j}\ (1 - \omega + \omega\, h_i h_j)\, s^t_{ij}\Big),
         \qquad h_k = \tfrac{1}{2}\Big(1 - \cos \frac{2 \pi k}{S + 1}\Big)
 
-    Where the paper is silent: a box without a finite number is not believed, the last one stays. A frame that lacks
-    both modalities keeps the box with confidence 0. The template is never renewed. Nothing is random; the model's
-    memory is kept here, in ``state``, never in the model.
+    Where the paper is silent: a box without a finite number is not believed, the last one stays. A
+    frame that lacks both modalities keeps the box with confidence 0. The template is never renewed.
+    Nothing is random; the model's memory is kept here, in ``state``, never in the model.
 
     Args:
         model: a tracking model; it is put into evaluation mode.
         window_weight: :math:`\omega`, from 0 (no window) to 1 (OSTrack's).
-        search_factor: side of the search crop over the square root of the target's area; None takes the model's.
-        lost_threshold: below this confidence the target counts as lost. Tracking goes on as it would have.
-        missing: what stands in for a modality that a frame lacks: ``"zeros"`` (the mean image), ``"other"`` (the crop
-            of the other modality) or ``"last"`` (the modality's last frame, cropped at the present place).
-        tir_from_rgb: where the cameras are not aligned: the offset (x, y) in whole pixels, or the 3x3 homography, that
-            takes a pixel of the colour frame to the thermal frame.
+        search_factor: side of the search crop over the square root of the target's area; None takes
+            the model's.
+        lost_threshold: below this confidence the target counts as lost. Tracking goes on as it
+            would have.
+        missing: what stands in for a modality that a frame lacks: ``"zeros"`` (the mean image),
+            ``"other"`` (the crop of the other modality) or ``"last"`` (the modality's last frame,
+            cropped at the present place).
+        tir_from_rgb: where the cameras are not aligned: the offset (x, y) in whole pixels, or the
+            3x3 homography, that takes a pixel of the colour frame to the thermal frame.
         device: where to move the model; None leaves it where it is.
         dtype: the floating-point type to convert it to; None leaves it.
 
     Shape:
-        ``init`` and ``update``: frames ``(H, W, 3)`` uint8, red first, and ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)``
-        uint8 or uint16; boxes ``(4,)`` or ``(N, 4)``, left, top, width, height in pixels; to :class:`TrackResult`.
+        ``init`` and ``update``: frames ``(H, W, 3)`` uint8, red first, and ``(H, W)``, ``(H, W,
+        1)`` or ``(H, W, 3)`` uint8 or uint16; boxes ``(4,)`` or ``(N, 4)``, left, top, width,
+        height in pixels; to :class:`TrackResult`.
 
     Raises:
-        ShapeError: a frame or box of another shape; frames of different sizes without ``tir_from_rgb``.
+        ShapeError: a frame or box of another shape; frames of different sizes without
+            ``tir_from_rgb``.
         TypeError: a frame of another type.
         ValueError: a setting out of range; a box without size; no modality at the first frame.
         RuntimeError: ``update`` comes before ``init``.
@@ -95,7 +108,7 @@ class Tracker:
     Example:
         >>> import numpy as np
         >>> from rgbt_fusion import Tracker
-        >>> from rgbt_fusion.models import create_model
+        >>> from rgbt_fusion import create_model
         >>> rgb, tir = np.zeros((240, 320, 3), dtype=np.uint8), np.zeros((240, 320), dtype=np.uint16)
         >>> tracker = Tracker(create_model("ainet_tiny_128"))
         >>> tracker.init(rgb, tir, (100, 80, 40, 60)).frame
@@ -105,7 +118,8 @@ class Tracker:
         ((4,), 1)
 
     Source:
-        Ye et al., "Joint Feature Learning and Relation Modeling for Tracking" (OSTrack), ECCV 2022 (their code).
+        Ye et al., "Joint Feature Learning and Relation Modeling for Tracking" (OSTrack), ECCV 2022
+        (their code).
     """
 
     def __init__(
@@ -120,15 +134,22 @@ class Tracker:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.window_weight = check_finite_number(window_weight, name="window_weight", low=0.0, high=1.0)
+        self.window_weight = check_finite_number(
+            window_weight, name="window_weight", low=0.0, high=1.0
+        )
         factor = model.search_factor if search_factor is None else search_factor
         self.search_factor = check_finite_number(factor, name="search_factor", low=1.0)
-        self.lost_threshold = check_finite_number(lost_threshold, name="lost_threshold", low=0.0, high=1.0)
+        self.lost_threshold = check_finite_number(
+            lost_threshold, name="lost_threshold", low=0.0, high=1.0
+        )
         check_choice(missing, MISSING, name="missing")
         self.missing = missing
         self.tir_from_rgb = tir_from_rgb
         self.model = model
-        self.device, self.dtype = torch.device("cpu" if device is None else device), dtype or torch.float32
+        self.device, self.dtype = (
+            torch.device("cpu" if device is None else device),
+            dtype or torch.float32,
+        )
         if isinstance(model, nn.Module):
             model.to(device=device, dtype=dtype).eval()
             parameter = next(model.parameters(), None)
@@ -140,16 +161,21 @@ class Tracker:
 
     @property
     def state(self) -> TrackerState:
-        """All that is carried from frame to frame: keep it, and assign it to go on from there, here or elsewhere."""
+        """All that is carried from frame to frame: keep it, and assign it to go on from there, here
+        or elsewhere."""
         if self._state is None:
-            raise RuntimeError("the tracker has no state yet: call init with the first frame and its box")
+            raise RuntimeError(
+                "the tracker has no state yet: call init with the first frame and its box"
+            )
         return self._state
 
     @state.setter
     def state(self, state: TrackerState) -> None:
         self._state = state
 
-    def init(self, rgb: NDArray[np.uint8] | None, tir: Frame | None, box_xywh_px: ArrayLike) -> TrackResult:
+    def init(
+        self, rgb: NDArray[np.uint8] | None, tir: Frame | None, box_xywh_px: ArrayLike
+    ) -> TrackResult:
         """Start on a frame; return the boxes that were given, as the result of frame 0."""
         boxes, batched = check_boxes(box_xywh_px)
         tir_range = _range(tir, None)
@@ -157,7 +183,9 @@ class Tracker:
         with torch.inference_mode():
             template = self.model.embed_template(self._batch(crops, rgb, tir))
         last = self._remember((rgb, tir), (None, None))
-        self._state = TrackerState(boxes, batched, template, None, 0, tir_range, crops[0].image_size, last)
+        self._state = TrackerState(
+            boxes, batched, template, None, 0, tir_range, crops[0].image_size, last
+        )
         self.last_look = None
         return TrackResult.of(self._state, np.ones(len(boxes)), self.lost_threshold)
 
@@ -169,21 +197,38 @@ class Tracker:
             self._state = replace(state, frame=frame)
             return TrackResult.of(self._state, np.zeros(len(state.boxes)), self.lost_threshold)
         if self.missing == "last":
-            rgb, tir = (state.last[0] if rgb is None else rgb), (state.last[1] if tir is None else tir)
+            rgb, tir = (
+                (state.last[0] if rgb is None else rgb),
+                (state.last[1] if tir is None else tir),
+            )
         tir_range = _range(tir, state.tir_range)
-        crops = self._crop(rgb, tir, state.boxes, self.search_factor, self.model.search_size, tir_range)
-        image_size = state.image_size if rgb is None and self.tir_from_rgb is not None else crops[0].image_size
-        boxes, confidences, memory = self._look(state, self._batch(crops, rgb, tir), crops, image_size)
+        crops = self._crop(
+            rgb, tir, state.boxes, self.search_factor, self.model.search_size, tir_range
+        )
+        image_size = (
+            state.image_size
+            if rgb is None and self.tir_from_rgb is not None
+            else crops[0].image_size
+        )
+        boxes, confidences, memory = self._look(
+            state, self._batch(crops, rgb, tir), crops, image_size
+        )
         last = self._remember(seen, state.last)
-        self._state = TrackerState(boxes, state.batched, state.template, memory, frame, tir_range, image_size, last)
+        self._state = TrackerState(
+            boxes, state.batched, state.template, memory, frame, tir_range, image_size, last
+        )
         return TrackResult.of(self._state, confidences, self.lost_threshold)
 
-    def track(self, source: Iterable[FramePair], box_xywh_px: ArrayLike | None = None) -> Iterator[TrackResult]:
+    def track(
+        self, source: Iterable[FramePairLike], box_xywh_px: ArrayLike | None = None
+    ) -> Iterator[TrackResult]:
         """Follow the target through all frames of ``source``, the first included.
 
         Args:
-            source: pairs of frames: a :class:`~rgbt_fusion.data.sequences.Sequence`, a video source, any iterable.
-            box_xywh_px: the box in the first frame; None takes the annotation that ``source`` carries.
+            source: pairs of frames: a :class:`~rgbt_fusion.data.sequences.Sequence`, a video
+                source, any iterable.
+            box_xywh_px: the box in the first frame; None takes the annotation that ``source``
+                carries.
 
         Raises:
             ValueError: no box is given and ``source`` carries none.
@@ -191,7 +236,11 @@ class Tracker:
         return follow(self, source, box_xywh_px)
 
     def _look(
-        self, state: TrackerState, search: ImagePair, crops: list[CropPair], image_size: tuple[int, int]
+        self,
+        state: TrackerState,
+        search: ImagePair,
+        crops: list[CropPair],
+        image_size: tuple[int, int],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], Any]:
         """Return boxes ``(N, 4)``, confidences ``(N,)`` and the model's memory."""
         with torch.inference_mode():
@@ -203,7 +252,10 @@ class Tracker:
             # one transfer, so that a GPU is waited for once a frame
             rows = torch.cat((found, scores.to(found.dtype)), dim=1).double().cpu()
         self.last_look = Look(state.template, search, state.memory, output, window, found)
-        boxes = [replace(crop, image_size=image_size).to_image(row[:4]) for crop, row in zip(crops, rows, strict=True)]
+        boxes = [
+            replace(crop, image_size=image_size).to_image(row[:4])
+            for crop, row in zip(crops, rows, strict=True)
+        ]
         stacked, confidences = torch.stack(boxes).numpy(), rows[:, 4].numpy()
         believed = np.isfinite(stacked).all(axis=1) & np.isfinite(confidences)
         stacked = np.where(believed[:, None], stacked, state.boxes)
@@ -222,15 +274,18 @@ class Tracker:
         return [crop_pair(rgb, tir, box, factor=factor, size=size, **settings) for box in boxes]
 
     def _batch(self, crops: list[CropPair], rgb: Any, tir: Any) -> ImagePair:
-        """Return the crops as one batch for the model, with the other modality in the place of a missing one."""
+        """Return the crops as one batch for the model, with the other modality in the place of a
+        missing one."""
         images = [crop.images for crop in crops]
         colour = torch.cat([image.rgb for image in images]) if len(images) > 1 else images[0].rgb
         thermal = torch.cat([image.tir for image in images]) if len(images) > 1 else images[0].tir
         if self.missing == "other":
             colour, thermal = thermal if rgb is None else colour, colour if tir is None else thermal
-        return ImagePair(*(image.to(device=self.device, dtype=self.dtype) for image in (colour, thermal)))
+        return ImagePair(
+            *(image.to(device=self.device, dtype=self.dtype) for image in (colour, thermal))
+        )
 
-    def _remember(self, seen: FramePair, last: FramePair) -> FramePair:
+    def _remember(self, seen: FramePairLike, last: FramePairLike) -> FramePairLike:
         if self.missing != "last":
             return None, None
         # copies: a video reader may fill the same buffer again
@@ -259,7 +314,9 @@ def hann_window(size: int) -> Tensor:
     Source:
         Ye et al., "OSTrack", ECCV 2022 (their code).
     """
-    hann = 0.5 * (1 - torch.cos(2 * torch.pi * torch.arange(1, size + 1, dtype=torch.float64) / (size + 1)))
+    hann = 0.5 * (
+        1 - torch.cos(2 * torch.pi * torch.arange(1, size + 1, dtype=torch.float64) / (size + 1))
+    )
     return torch.outer(hann, hann).float()
 
 
@@ -268,7 +325,8 @@ def _blend(size: int, weight: float) -> Tensor:
 
 
 def _range(tir: Frame | None, known: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return the scale of 16-bit thermal frames, which the first of them sets for the whole sequence."""
+    """Return the scale of 16-bit thermal frames, which the first of them sets for the whole
+    sequence."""
     if known is None and isinstance(tir, np.ndarray) and tir.dtype == np.uint16:
         return thermal_range(tir)
     return known

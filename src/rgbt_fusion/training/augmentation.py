@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rgbt_fusion.models import ImagePair
-from rgbt_fusion.tracking.crop import IMAGENET_MEAN, IMAGENET_STD
+from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
+from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.training.config import AugmentationConfig
 
 __all__ = ["Appearance", "draw_appearance", "flip_pair", "jitter_box", "rotate_pair", "vary_pair"]
@@ -21,7 +21,8 @@ _LUMA = torch.tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)
 
 
 class Appearance(NamedTuple):
-    """How a crop is to look: what its brightness and contrast are multiplied by, and whether it is blurred."""
+    """How a crop is to look: what its brightness and contrast are multiplied by, and whether it is
+    blurred."""
 
     brightness: float
     contrast: float
@@ -29,16 +30,21 @@ class Appearance(NamedTuple):
 
 
 def jitter_box(
-    box_xywh_px: np.ndarray, config: AugmentationConfig, generator: np.random.Generator, *, factor: float
+    box_xywh_px: np.ndarray,
+    config: AugmentationConfig,
+    generator: np.random.Generator,
+    *,
+    factor: float,
 ) -> np.ndarray:
-    r"""Return the box that a search crop is centred on: not quite the target's, as that of the previous frame is not.
+    r"""Return the box that a search crop is centred on: not quite the target's, as that of the
+    previous frame is not.
 
     .. math::
         s' = s\, e^{0.25\, n}, \quad n \sim N(0, 1), \qquad
         c' = c + 3 \sqrt{w' h'}\, (u - \tfrac12), \quad u \sim U(0, 1)
 
-    Where the paper is silent: drawn again while the target's centre lies outside the crop, whose side is ``factor``
-    times the box's.
+    Where the paper is silent: drawn again while the target's centre lies outside the crop, whose
+    side is ``factor`` times the box's.
 
     Source:
         Ye et al., "OSTrack", ECCV 2022 (their code).
@@ -61,7 +67,8 @@ def draw_appearance(config: AugmentationConfig, generator: np.random.Generator) 
 
 
 def vary_pair(images: ImagePair, appearance: Appearance, *, grey: bool) -> ImagePair:
-    """Return a normalised crop ``(1, 3, H, W)`` with another appearance; the image of a missing modality stays."""
+    """Return a normalised crop ``(1, 3, H, W)`` with another appearance; the image of a missing
+    modality stays."""
     return ImagePair(*(_vary(image, appearance, grey=grey) for image in images))
 
 
@@ -83,14 +90,20 @@ def _vary(image: Tensor, appearance: Appearance, *, grey: bool) -> Tensor:
     return (image.clamp(0, 1) - _MEAN) / _STD
 
 
-def flip_pair(images: ImagePair, box_cxcywh_unit: Tensor | None = None) -> tuple[ImagePair, Tensor | None]:
+def flip_pair(
+    images: ImagePair, box_cxcywh_unit: Tensor | None = None
+) -> tuple[ImagePair, Tensor | None]:
     """Return a crop, and a box in it, mirrored left to right."""
     if box_cxcywh_unit is not None:
-        box_cxcywh_unit = torch.cat((1 - box_cxcywh_unit[..., :1], box_cxcywh_unit[..., 1:]), dim=-1)
+        box_cxcywh_unit = torch.cat(
+            (1 - box_cxcywh_unit[..., :1], box_cxcywh_unit[..., 1:]), dim=-1
+        )
     return ImagePair(*(image.flip(-1) for image in images)), box_cxcywh_unit
 
 
-def rotate_pair(images: ImagePair, box_cxcywh_unit: Tensor, degrees: float) -> tuple[ImagePair, Tensor]:
+def rotate_pair(
+    images: ImagePair, box_cxcywh_unit: Tensor, degrees: float
+) -> tuple[ImagePair, Tensor]:
     """Return a crop turned about its centre, and the smallest upright box around the turned box."""
     angle = degrees * pi / 180
     turn = torch.tensor(((cos(angle), -sin(angle)), (sin(angle), cos(angle))))

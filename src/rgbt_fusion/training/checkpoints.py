@@ -54,7 +54,9 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     except Exception as error:
         raise TrainingError(f"checkpoint {path} cannot be read: {_first_line(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise TrainingError(f"checkpoint {path} must be of format {FORMAT}: it is another program's")
+        raise TrainingError(
+            f"checkpoint {path} must be of format {FORMAT}: it is another program's"
+        )
     return content
 
 
@@ -74,7 +76,8 @@ def check_same_training(config: TrainConfig, table: dict[str, Any], path: Path) 
 
 
 def _reason(error: BaseException) -> str:
-    """Return why a file could not be written: torch hides the system's error behind one of its own."""
+    """Return why a file could not be written: torch hides the system's error behind one of its
+    own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
@@ -90,7 +93,11 @@ def _first_line(error: BaseException) -> str:
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for name, value in table.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= (
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{name}": value}
+        )
     return flat
 
 

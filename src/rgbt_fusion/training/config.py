@@ -16,8 +16,8 @@ else:
 
 from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int
 from rgbt_fusion.data.layouts import LAYOUTS
-from rgbt_fusion.data.synthetic_plan import CHALLENGES
-from rgbt_fusion.models import MODELS
+from rgbt_fusion.models.presets import MODELS
+from rgbt_fusion.synthetic.plan import CHALLENGES
 
 __all__ = [
     "AugmentationConfig",
@@ -71,9 +71,9 @@ class DataConfig:
 class AugmentationConfig:
     """How samples are varied; the defaults are OSTrack's. Both modalities are always varied alike.
 
-    The search crop's centre moves by up to half of ``centre_jitter`` times the target's size, its side is multiplied by
-    exp(``scale_jitter`` * N(0, 1)). The rest are probabilities, or ranges around 1, but ``rotation``, which is in
-    degrees.
+    The search crop's centre moves by up to half of ``centre_jitter`` times the target's size, its
+    side is multiplied by exp(``scale_jitter`` * N(0, 1)). The rest are probabilities, or ranges
+    around 1, but ``rotation``, which is in degrees.
     """
 
     centre_jitter: float = 3.0
@@ -91,7 +91,9 @@ class AugmentationConfig:
         for name in ("flip", "grey", "blur", "missing"):
             check_finite_number(getattr(self, name), name=f"augmentation.{name}", low=0.0, high=1.0)
         for name in ("brightness", "contrast"):
-            check_finite_number(getattr(self, name), name=f"augmentation.{name}", low=0.0, high=0.99)
+            check_finite_number(
+                getattr(self, name), name=f"augmentation.{name}", low=0.0, high=0.99
+            )
         check_finite_number(self.rotation, name="augmentation.rotation", low=0.0, high=180.0)
         check_finite_number(self.scale_jitter, name="augmentation.scale_jitter", low=0.0, high=1.0)
         check_finite_number(self.centre_jitter, name="augmentation.centre_jitter", low=0.0)
@@ -108,12 +110,14 @@ class OptimiserConfig:
     clip_norm: float = 0.1
     """The gradient's largest norm; 0 lets any pass."""
     schedule: str = "step"
-    """``"constant"``; ``"step"``: a tenth after ``drop_at`` of the steps; ``"cosine"``: down to a hundredth."""
+    """``"constant"``; ``"step"``: a tenth after ``drop_at`` of the steps; ``"cosine"``: down to a
+hundredth."""
     drop_at: float = 0.8
     warmup_steps: int = 0
     """Steps during which the learning rate rises from 0."""
     average_decay: float = 0.0
-    """Of the exponential average of the weights, which is then what is saved as the model; 0 takes none."""
+    """Of the exponential average of the weights, which is then what is saved as the model; 0 takes
+none."""
 
     def __post_init__(self) -> None:
         check_finite_number(self.learning_rate, name="optimiser.learning_rate", low=0.0)
@@ -123,7 +127,9 @@ class OptimiserConfig:
         check_choice(self.schedule, SCHEDULES, name="optimiser.schedule")
         check_finite_number(self.drop_at, name="optimiser.drop_at", low=0.0, high=1.0)
         _check_count(self.warmup_steps, name="optimiser.warmup_steps")
-        check_finite_number(self.average_decay, name="optimiser.average_decay", low=0.0, high=0.99999)
+        check_finite_number(
+            self.average_decay, name="optimiser.average_decay", low=0.0, high=0.99999
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,22 +147,27 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """All that decides what a training computes; machine paths and the device are arguments of ``train``.
+    """All that decides what a training computes; machine paths and the device are arguments of
+    ``train``.
 
     Args:
-        model: the preset to train, one of :func:`~rgbt_fusion.models.list_models`.
+        model: the preset to train, one of :func:`~rgbt_fusion.models.presets.list_models`.
         overrides: settings and options of the preset to change.
-        modality: ``"both"``; ``"rgb"`` or ``"tir"``, the other being blank as a tracker shows a missing one; or
-            ``"either"``: one of the two, drawn for each sample, in both places, for an encoder that knows no modality.
+        modality: ``"both"``; ``"rgb"`` or ``"tir"``, the other being blank as a tracker shows a
+            missing one; or ``"either"``: one of the two, drawn for each sample, in both places, for
+            an encoder that knows no modality.
         steps: optimiser steps.
         batch_size: samples of a step, over all processes.
         seed: what weights, samples and dropped paths are drawn from.
-        clip_length: search frames of a sample; more than one for models that remember the previous frame.
+        clip_length: search frames of a sample; more than one for models that remember the previous
+            frame.
         template_factor: side of the template crop over the square root of the target's area.
         precision: ``"float32"``, ``"float64"``, or autocast's ``"bfloat16"`` or ``"float16"``.
         frozen: beginnings of the names of parameters that are not trained.
-        start_share: how much of the model the file it starts from must provide; see ``load_checkpoint``.
-        elimination_schedule: the shares of the training at which the keep ratio begins to fall and arrives.
+        start_share: how much of the model the file it starts from must provide; see
+            ``load_checkpoint``.
+        elimination_schedule: the shares of the training at which the keep ratio begins to fall and
+            arrives.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of the log.
         data, augmentation, optimiser, loss: see their classes.
@@ -213,7 +224,9 @@ class TrainConfig:
             )
         schedule = self.elimination_schedule
         if len(schedule) != 2 or not 0 <= schedule[0] <= schedule[1] <= 1:
-            raise ValueError(f"elimination_schedule must be two shares in order, in [0, 1], got {list(schedule)}")
+            raise ValueError(
+                f"elimination_schedule must be two shares in order, in [0, 1], got {list(schedule)}"
+            )
 
 
 Config = TypeVar("Config", bound=TrainConfig)
@@ -222,7 +235,9 @@ Config = TypeVar("Config", bound=TrainConfig)
 def list_recipes() -> list[str]:
     """Return the names of the recipes that come with the package."""
     found = (resources.files("rgbt_fusion") / "recipes").iterdir()
-    return sorted(entry.name.removesuffix(".toml") for entry in found if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml") for entry in found if entry.name.endswith(".toml")
+    )
 
 
 def read_table(name_or_file: str | Path) -> dict[str, Any]:
@@ -236,10 +251,14 @@ def read_table(name_or_file: str | Path) -> dict[str, Any]:
     if path.is_file():
         text = path.read_text(encoding="utf-8")
     elif str(name_or_file) in list_recipes():
-        text = (resources.files("rgbt_fusion") / "recipes" / f"{name_or_file}.toml").read_text(encoding="utf-8")
+        text = (resources.files("rgbt_fusion") / "recipes" / f"{name_or_file}.toml").read_text(
+            encoding="utf-8"
+        )
     else:
         known = ", ".join(list_recipes())
-        raise FileNotFoundError(f"config must be a file or one of the recipes {known}; got {str(name_or_file)!r}")
+        raise FileNotFoundError(
+            f"config must be a file or one of the recipes {known}; got {str(name_or_file)!r}"
+        )
     return parse_toml(text, name=str(name_or_file))
 
 
@@ -260,8 +279,8 @@ def read_config(name_or_file: str | Path) -> TrainConfig:
 
     Raises:
         FileNotFoundError: there is neither such a file nor such a recipe.
-        ValueError: it is not TOML, a key is unknown, a value is of the wrong type or out of range, or two contradict
-            each other.
+        ValueError: it is not TOML, a key is unknown, a value is of the wrong type or out of range,
+            or two contradict each other.
 
     Example:
         >>> from rgbt_fusion.training.config import read_config
@@ -290,7 +309,11 @@ def _build(kind: Any, table: Mapping[str, Any], prefix: str) -> Any:
     unknown = sorted(set(table) - set(known))
     if unknown:
         raise ValueError(f"unknown key {prefix}{unknown[0]}; known are {', '.join(known)}")
-    needed = [name for name, one in known.items() if one.default is MISSING and one.default_factory is MISSING]
+    needed = [
+        name
+        for name, one in known.items()
+        if one.default is MISSING and one.default_factory is MISSING
+    ]
     for name in needed:
         if name not in table:
             raise ValueError(f"{prefix}{name} must be given")
@@ -335,5 +358,10 @@ def _plain(value: Any) -> Any:
 
 
 def _check_count(value: Any, *, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or not math.isfinite(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < 0
+        or not math.isfinite(value)
+    ):
         raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")

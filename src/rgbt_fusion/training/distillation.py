@@ -1,4 +1,5 @@
-"""Distillation: a student trained on its boxes, its teacher's response map and its teacher's tokens."""
+"""Distillation: a student trained on its boxes, its teacher's response map and its teacher's
+tokens."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,22 +9,29 @@ import torch
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_finite_number
-from rgbt_fusion.layers.candidate_elimination import restore_tokens
+from rgbt_fusion.layers.token_selection import restore_tokens
 from rgbt_fusion.losses.distillation import (
     FeatureDistillationLoss,
     HierarchicalDistillationLoss,
     ResponseDistillationLoss,
     concatenate_streams,
 )
-from rgbt_fusion.models import Encoding, ModelOutput, TrackingNetwork
-from rgbt_fusion.models.checkpoints import load_model
 from rgbt_fusion.models.head import clamped_sigmoid, decode_box
-from rgbt_fusion.models.interface import LayerTokens
+from rgbt_fusion.models.interface import Encoding, LayerTokens, ModelOutput
+from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.training.config import TrainConfig
 from rgbt_fusion.training.distributed import Processes, join_processes
-from rgbt_fusion.training.loop import OnProgress, TrainResult, build_model, pick_device, run_training, undisturbed
+from rgbt_fusion.training.loop import (
+    OnProgress,
+    TrainResult,
+    build_model,
+    pick_device,
+    run_training,
+    undisturbed,
+)
 from rgbt_fusion.training.objective import localization_loss, mean_iou, shared_positives
 from rgbt_fusion.training.samples import Batch, Sampler, open_clips
+from rgbt_fusion.weights.checkpoints import load_model
 
 __all__ = ["DistillConfig", "DistillationObjective", "distill", "match_tokens"]
 
@@ -32,11 +40,13 @@ TEACHER_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": to
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(TrainConfig):
-    """All that decides what a distillation computes: a :class:`TrainConfig` of the student, and these.
+    """All that decides what a distillation computes: a :class:`TrainConfig` of the student, and
+    these.
 
     Args:
-        layers: ``"even"``, ``"first_half"``, ``"last_half"`` or ``"all"``: at which of the student's layers tokens are
-            compared; see :class:`~rgbt_fusion.losses.distillation.FeatureDistillationLoss`.
+        layers: ``"even"``, ``"first_half"``, ``"last_half"`` or ``"all"``: at which of the
+            student's layers tokens are compared; see
+            :class:`~rgbt_fusion.losses.distillation.FeatureDistillationLoss`.
         response_weight: weight of the response loss; 0 leaves it out.
         feature_weight: weight of the feature loss; 0 leaves it out.
         temperature: of the response loss.
@@ -69,7 +79,9 @@ class DistillConfig(TrainConfig):
         check_choice(self.response_form, ("logits", "literal"), name="response_form")
         check_choice(self.teacher_precision, TEACHER_PRECISIONS, name="teacher_precision")
         if not self.response_weight and not self.feature_weight:
-            raise ValueError("response_weight and feature_weight must not both be 0: nothing would be distilled")
+            raise ValueError(
+                "response_weight and feature_weight must not both be 0: nothing would be distilled"
+            )
 
 
 def distill(
@@ -84,14 +96,16 @@ def distill(
     tensorboard: bool = False,
     on_progress: OnProgress | None = None,
 ) -> TrainResult:
-    """Train a student with the help of a teacher, or go on with a distillation that was interrupted.
+    """Train a student with the help of a teacher, or go on with a distillation that was
+    interrupted.
 
-    Any two models of this package that take crops of the same sizes can be teacher and student. The teacher sees each
-    batch once, without gradient and without eliminating candidates; otherwise this is ``train``.
+    Any two models of this package that take crops of the same sizes can be teacher and student. The
+    teacher sees each batch once, without gradient and without eliminating candidates; otherwise
+    this is ``train``.
 
-    Where the paper is silent: a student of one stream without a TIR half is compared with the mean of a teacher's two
-    streams, and a student of two streams with a teacher's only one twice. Tokens that either of them eliminated are
-    not compared.
+    Where the paper is silent: a student of one stream without a TIR half is compared with the mean
+    of a teacher's two streams, and a student of two streams with a teacher's only one twice. Tokens
+    that either of them eliminated are not compared.
 
     Args:
         config: what is trained and how.
@@ -110,7 +124,7 @@ def distill(
 
     Example:
         >>> import tempfile
-        >>> from rgbt_fusion.models import create_model
+        >>> from rgbt_fusion import create_model
         >>> from rgbt_fusion.training import DataConfig, DistillConfig, distill
         >>> data = DataConfig(workers=0)
         >>> config = DistillConfig(model="one_stream_student_tiny_128", steps=1, batch_size=2, data=data)
@@ -184,7 +198,9 @@ class DistillationObjective(nn.Module):
         answers = self._ask_teacher(batch)
         layers = self.loss.feature.student_layers if self.compares_tokens else ()
         state, rows = None, []
-        for search, boxes, (lesson, response) in zip(batch.searches, batch.boxes_cxcywh_unit, answers, strict=True):
+        for search, boxes, (lesson, response) in zip(
+            batch.searches, batch.boxes_cxcywh_unit, answers, strict=True
+        ):
             encoding = self.model.encode(template, search, state, layers, keep_ratio=keep_ratio)
             state = encoding.state
             out = _answer(self.model, encoding)
@@ -206,7 +222,10 @@ class DistillationObjective(nn.Module):
         teacher, answers, state = self.teacher[0], [], None
         layers = self.loss.feature.teacher_layers if self.compares_tokens else ()
         device = batch.template.rgb.device.type
-        with torch.no_grad(), torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
+        with (
+            torch.no_grad(),
+            torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None),
+        ):
             template = teacher.embed_template(batch.template)
             for search in batch.searches:
                 encoding = teacher.encode(template, search, state, layers, keep_ratio=1.0)
@@ -218,10 +237,15 @@ class DistillationObjective(nn.Module):
         if not self.compares_tokens:
             return {}
         pairs = [
-            match_tokens(ours, theirs, self.model.backbone.template_length, self.model.backbone.search_length)
+            match_tokens(
+                ours, theirs, self.model.backbone.template_length, self.model.backbone.search_length
+            )
             for ours, theirs in zip(student.layers, teacher.layers, strict=True)
         ]
-        return {"student_features": [pair[0] for pair in pairs], "teacher_features": [pair[1] for pair in pairs]}
+        return {
+            "student_features": [pair[0] for pair in pairs],
+            "teacher_features": [pair[1] for pair in pairs],
+        }
 
     def _shared_mass(self, response: Tensor) -> Tensor | None:
         """Return the response loss's divisor over all processes; None for one process alone."""
@@ -230,18 +254,22 @@ class DistillationObjective(nn.Module):
         loss = self.loss.response
         precise = response.to(torch.promote_types(response.dtype, torch.float32))
         if loss.form == "literal":
-            return self.processes.share_of((precise.sigmoid() / loss.temperature == 1).sum().to(precise.dtype))
+            return self.processes.share_of(
+                (precise.sigmoid() / loss.temperature == 1).sum().to(precise.dtype)
+            )
         return self.processes.share_of((precise / loss.temperature).sigmoid().sum())
 
 
 def match_tokens(
     student: LayerTokens, teacher: LayerTokens, template_length: int, search_length: int
 ) -> tuple[Tensor, Tensor]:
-    """Return a student's tokens of one layer and those of its teacher that belong to them, of as many streams.
+    """Return a student's tokens of one layer and those of its teacher that belong to them, of as
+    many streams.
 
     Args:
         student: tokens of ``T + K`` places.
-        teacher: tokens of the same template and search grid; those it eliminated are 0 in both results.
+        teacher: tokens of the same template and search grid; those it eliminated are 0 in both
+            results.
         template_length: ``T``.
         search_length: places ``S`` of the search grid.
 
@@ -249,7 +277,9 @@ def match_tokens(
         two ``(B, streams * (T + K), C)``, each of its own C.
     """
     rgb = restore_tokens(teacher.rgb, teacher.indices, search_length)
-    tir = rgb if teacher.tir is None else restore_tokens(teacher.tir, teacher.indices, search_length)
+    tir = (
+        rgb if teacher.tir is None else restore_tokens(teacher.tir, teacher.indices, search_length)
+    )
     known = torch.zeros_like(rgb[..., :1])
     known[:, :template_length] = 1
     known.scatter_(1, template_length + teacher.indices.unsqueeze(-1), 1)
@@ -257,7 +287,9 @@ def match_tokens(
         rgb = tir = (rgb + tir) / 2
     ours = student.rgb if student.tir is None else torch.cat((student.rgb, student.tir), dim=1)
     theirs, mask = (
-        concatenate_streams(*streams, student.indices, template_length=template_length)[:, : ours.shape[1]]
+        concatenate_streams(*streams, student.indices, template_length=template_length)[
+            :, : ours.shape[1]
+        ]
         for streams in ((rgb, tir), (known, known))
     )
     if teacher.indices.shape[1] == search_length:
@@ -269,7 +301,9 @@ def _answer(model: TrackingNetwork, encoding: Encoding) -> ModelOutput:
     """Return what the head makes of an encoding, as the model's own call does."""
     score, size, offset = model.box_head(encoding.features)
     score_map = clamped_sigmoid(score)
-    return ModelOutput(score_map, score, size, offset, decode_box(score_map, size, offset), encoding.state)
+    return ModelOutput(
+        score_map, score, size, offset, decode_box(score_map, size, offset), encoding.state
+    )
 
 
 def _make_loss(
@@ -301,4 +335,6 @@ def _check_pair(student: TrackingNetwork, teacher: TrackingNetwork) -> None:
     for name in ("template_size", "search_size", "search_factor"):
         ours, theirs = getattr(student, name), getattr(teacher, name)
         if ours != theirs:
-            raise ValueError(f"teacher must take crops as the student does, {name} = {ours}, got {theirs}")
+            raise ValueError(
+                f"teacher must take crops as the student does, {name} = {ours}, got {theirs}"
+            )

@@ -1,4 +1,5 @@
-"""One training in several processes: who computes what, and the sums that make them agree with a single one."""
+"""One training in several processes: who computes what, and the sums that make them agree with a
+single one."""
 
 import os
 from collections.abc import Iterator
@@ -27,7 +28,9 @@ class Processes:
             ValueError: the batch cannot be divided evenly.
         """
         if batch_size % self.count:
-            raise ValueError(f"batch_size must be divisible by the {self.count} processes, got {batch_size}")
+            raise ValueError(
+                f"batch_size must be divisible by the {self.count} processes, got {batch_size}"
+            )
         size = batch_size // self.count
         return self.rank * size, (self.rank + 1) * size
 
@@ -40,7 +43,8 @@ class Processes:
         return total / self.count
 
     def share_of(self, divisor: Tensor) -> Tensor:
-        """Return what each process divides its sum by, so that their mean is the whole sum over ``max(1, divisor)``."""
+        """Return what each process divides its sum by, so that their mean is the whole sum over
+        ``max(1, divisor)``."""
         return self.mean(divisor).clamp(min=1 / self.count)
 
     def wait(self) -> None:
@@ -82,12 +86,14 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 class SynchronisedBatchNorm(nn.BatchNorm2d):
-    r"""BatchNorm over the batches of all processes, on any device; torch's own is for graphics cards alone.
+    r"""BatchNorm over the batches of all processes, on any device; torch's own is for graphics
+    cards alone.
 
     .. math::
         \mu = \frac{1}{n} \sum_r \sum_i x_{r,i}, \qquad \sigma^2 = \frac{1}{n} \sum_r \sum_i (x_{r,i} - \mu)^2
 
-    Both sums carry their gradient across the processes. The parameters and statistics are named as BatchNorm's.
+    Both sums carry their gradient across the processes. The parameters and statistics are named as
+    BatchNorm's.
 
     Source:
         Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1.
@@ -107,12 +113,18 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+        if (
+            self.running_mean is None
+            or self.running_var is None
+            or self.num_batches_tracked is None
+        ):
             return
         momentum = 0.1 if self.momentum is None else self.momentum
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-        self.running_var.lerp_((variance * count / max(1, count - 1)).to(self.running_var.dtype), momentum)
+        self.running_var.lerp_(
+            (variance * count / max(1, count - 1)).to(self.running_var.dtype), momentum
+        )
 
 
 def synchronise_batch_norms(model: nn.Module) -> None:

@@ -1,4 +1,5 @@
-"""What a training says of itself: lines of a CSV file, TensorBoard if wanted, and progress to whoever asks."""
+"""What a training says of itself: lines of a CSV file, TensorBoard if wanted, and progress to
+whoever asks."""
 
 import csv
 import io
@@ -13,7 +14,8 @@ __all__ = ["Log", "Progress", "Stopwatch"]
 
 
 class Progress(NamedTuple):
-    """Where a training is after ``step`` of ``steps``: the values of the log, samples a second, seconds left."""
+    """Where a training is after ``step`` of ``steps``: the values of the log, samples a second,
+    seconds left."""
 
     step: int
     steps: int
@@ -29,7 +31,8 @@ class Stopwatch:
         self.step, self.time = step, time.monotonic()
 
     def look(self, step: int, steps: int, batch_size: int) -> tuple[float, float]:
-        """Return samples a second since the last look, and the seconds that the remaining steps take at that rate."""
+        """Return samples a second since the last look, and the seconds that the remaining steps
+        take at that rate."""
         now = time.monotonic()
         rate = (step - self.step) / max(now - self.time, 1e-9)
         self.step, self.time = step, now
@@ -52,13 +55,17 @@ class Log:
         ModuleNotFoundError: TensorBoard is wanted and not installed.
     """
 
-    def __init__(self, folder: Path, columns: tuple[str, ...], step: int, *, tensorboard: bool = False) -> None:
+    def __init__(
+        self, folder: Path, columns: tuple[str, ...], step: int, *, tensorboard: bool = False
+    ) -> None:
         self.path = folder / "log.csv"
         self.columns = ("step", *columns)
         self.board: Any = _open_board(folder) if tensorboard else None
         kept = _whole_lines(self.path, step) if step and self.path.exists() else []
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, restval="", extrasaction="ignore", lineterminator="\n")
+        writer = csv.DictWriter(
+            text, self.columns, restval="", extrasaction="ignore", lineterminator="\n"
+        )
         writer.writeheader()
         writer.writerows(kept)
         beside = self.path.with_name(".log.csv.part")
@@ -105,7 +112,9 @@ class _refusing:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             reason = error.strerror or error
-            raise TrainingError(f"{self.path} cannot be written: {reason}; the last checkpoint is whole") from error
+            raise TrainingError(
+                f"{self.path} cannot be written: {reason}; the last checkpoint is whole"
+            ) from error
 
 
 def _open_board(folder: Path) -> Any:
@@ -113,6 +122,7 @@ def _open_board(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ModuleNotFoundError(
-            f"events for TensorBoard cannot be written ({error}): pip install 'rgbt-fusion[train]'", name="tensorboard"
+            f"events for TensorBoard cannot be written ({error}): pip install 'rgbt-fusion[train]'",
+            name="tensorboard",
         ) from None
     return SummaryWriter(str(folder / "tensorboard"))

@@ -1,4 +1,5 @@
-"""The training loop: samples in, a model and a log out, and a checkpoint to go on from at any moment."""
+"""The training loop: samples in, a model and a log out, and a checkpoint to go on from at any
+moment."""
 
 import json
 import os
@@ -11,8 +12,7 @@ from typing import Any
 
 import torch
 
-from rgbt_fusion.models import TrackingNetwork, create_model
-from rgbt_fusion.models.checkpoints import load_checkpoint
+from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.training.checkpoints import TrainingError
 from rgbt_fusion.training.config import TrainConfig, config_to_table
 from rgbt_fusion.training.distributed import Processes, join_processes
@@ -21,6 +21,8 @@ from rgbt_fusion.training.objective import LocalizationObjective
 from rgbt_fusion.training.optimisation import freeze
 from rgbt_fusion.training.run import Run, mixed_seed
 from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips
+from rgbt_fusion.weights.checkpoints import load_checkpoint
+from rgbt_fusion.weights.pretrained import create_model
 
 __all__ = ["TrainResult", "build_model", "pick_device", "run_training", "train", "undisturbed"]
 
@@ -29,7 +31,8 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training left: files of the weights and of the log, the steps it has made, and its last line."""
+    """What a training left: files of the weights and of the log, the steps it has made, and its
+    last line."""
 
     model: Path
     log: Path
@@ -50,27 +53,31 @@ def train(
 ) -> TrainResult:
     """Train a tracker, or go on with a training that was interrupted.
 
-    Every sample is a function of seed, step and place in the batch, and every random number of a step one of seed and
-    step; so a training that was killed at any moment and is started again with the same arguments ends, on one CPU
-    thread, with the very weights of one that was not. Started by ``torchrun``, the processes share each batch, and
-    BatchNorm and the losses see all of it.
+    Every sample is a function of seed, step and place in the batch, and every random number of a
+    step one of seed and step; so a training that was killed at any moment and is started again with
+    the same arguments ends, on one CPU thread, with the very weights of one that was not. Started
+    by ``torchrun``, the processes share each batch, and BatchNorm and the losses see all of it.
 
-    The folder ``out`` gets ``checkpoint.pt``, ``model.safetensors`` (the average of the weights where one is taken),
-    ``log.csv`` and ``config.json``. Nothing is written before all settings have been checked.
+    The folder ``out`` gets ``checkpoint.pt``, ``model.safetensors`` (the average of the weights
+    where one is taken), ``log.csv`` and ``config.json``. Nothing is written before all settings
+    have been checked.
 
     Args:
         config: what is trained and how.
-        out: the training's folder; where it holds a checkpoint of the same config, the training goes on from it.
+        out: the training's folder; where it holds a checkpoint of the same config, the training
+            goes on from it.
         data: the folder of a dataset, or ``"synthetic"``.
         names: only these sequences of the dataset: a file that lists them.
-        start_from: a file of weights to start from; see :func:`~rgbt_fusion.models.checkpoints.load_checkpoint`.
+        start_from: a file of weights to start from; see
+            :func:`~rgbt_fusion.weights.checkpoints.load_checkpoint`.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; a graphics card where there is one by default.
         tensorboard: write events for TensorBoard, too.
         on_progress: called after every line of the log.
 
     Raises:
         ValueError: settings that contradict the model, the data or the checkpoint in ``out``.
-        TrainingError: the loss is not finite, or a file cannot be written; the last checkpoint is whole.
+        TrainingError: the loss is not finite, or a file cannot be written; the last checkpoint is
+            whole.
         CheckpointError: ``start_from`` does not fit the model.
         DataError: an image cannot be read.
         OSError: a file or folder is not there.
@@ -157,10 +164,13 @@ def run_training(
     tensorboard: bool = False,
     on_progress: OnProgress | None = None,
 ) -> TrainResult:
-    """Minimise an objective, a module with ``model`` and ``names``, to the end; go on from a checkpoint in ``out``."""
+    """Minimise an objective, a module with ``model`` and ``names``, to the end; go on from a
+    checkpoint in ``out``."""
     share = processes.share(config.batch_size)
     if config.precision == "float16" and device.type == "cpu":
-        raise ValueError("precision must be 'float32', 'float64' or 'bfloat16' on the cpu, got 'float16'")
+        raise ValueError(
+            "precision must be 'float32', 'float64' or 'bfloat16' on the cpu, got 'float16'"
+        )
     run = Run(config, objective, device, processes, out)
     done = run.resume()
     if processes.rank == 0:
@@ -190,7 +200,9 @@ def run_training(
     return TrainResult(out / "model.safetensors", out / "log.csv", config.steps, values)
 
 
-def _stream(sampler: Sampler, first: int, last: int, share: tuple[int, int], pin: bool) -> Iterator[Batch]:
+def _stream(
+    sampler: Sampler, first: int, last: int, share: tuple[int, int], pin: bool
+) -> Iterator[Batch]:
     if first >= last:
         return iter(())
     return batches(sampler, first, last, start=share[0], stop=share[1], pin=pin)
@@ -198,9 +210,14 @@ def _stream(sampler: Sampler, first: int, last: int, share: tuple[int, int], pin
 
 @contextmanager
 def undisturbed(device: torch.device) -> Iterator[None]:
-    """Leave the caller's random numbers as they were, and out of the log what is none of its readers' business."""
-    with torch.random.fork_rng([device.index] if device.type == "cuda" else []), warnings.catch_warnings():
-        # a 1x1 convolution's gradient in channels-last memory; it is copied, and no larger than a few hundred numbers
+    """Leave the caller's random numbers as they were, and out of the log what is none of its
+    readers' business."""
+    with (
+        torch.random.fork_rng([device.index] if device.type == "cuda" else []),
+        warnings.catch_warnings(),
+    ):
+        # a 1x1 convolution's gradient in channels-last memory; it is copied, and no larger than a
+        # few hundred numbers
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         yield
 
@@ -208,6 +225,10 @@ def undisturbed(device: torch.device) -> Iterator[None]:
 def _prepare_folder(out: Path, config: TrainConfig) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "config.json").write_text(json.dumps(config_to_table(config), indent=1) + "\n", encoding="utf-8")
+        (out / "config.json").write_text(
+            json.dumps(config_to_table(config), indent=1) + "\n", encoding="utf-8"
+        )
     except OSError as error:
-        raise TrainingError(f"out must be a folder that can be written, got {out}: {error.strerror}") from error
+        raise TrainingError(
+            f"out must be a folder that can be written, got {out}: {error.strerror}"
+        ) from error

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from rgbt_fusion.boxes import box_iou, cxcywh_to_xyxy
 from rgbt_fusion.losses.localization import LocalizationLoss, gaussian_label
-from rgbt_fusion.models import ModelOutput, TrackingNetwork
+from rgbt_fusion.models.interface import ModelOutput
+from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.training.config import LossConfig
 from rgbt_fusion.training.distributed import Processes
 from rgbt_fusion.training.samples import Batch
@@ -22,7 +23,8 @@ class LocalizationObjective(nn.Module):
         processes: those that share the batch.
 
     Shape:
-        a :class:`Batch` to scalars by name: ``loss`` carries the gradient, the others are for the log.
+        a :class:`Batch` to scalars by name: ``loss`` carries the gradient, the others are for the
+        log.
     """
 
     names = ("loss", "focal", "giou", "l1", "iou")
@@ -54,7 +56,8 @@ def localization_loss(config: LossConfig) -> LocalizationLoss:
 
 
 def shared_positives(boxes_cxcywh_unit: Tensor, grid: int, processes: Processes) -> Tensor | None:
-    """Return the positives of the global batch as each process has to divide by them; None for one process alone."""
+    """Return the positives of the global batch as each process has to divide by them; None for one
+    process alone."""
     if processes.count == 1:
         return None
     positives = (gaussian_label(boxes_cxcywh_unit, grid) == 1).sum()

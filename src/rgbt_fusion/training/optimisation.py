@@ -20,14 +20,16 @@ def freeze(model: nn.Module, beginnings: Iterable[str]) -> None:
     for beginning in beginnings:
         chosen = [value for name, value in model.named_parameters() if name.startswith(beginning)]
         if not chosen:
-            raise ValueError(f"frozen must hold beginnings of parameter names, got {beginning!r}, which fits none")
+            raise ValueError(
+                f"frozen must hold beginnings of parameter names, got {beginning!r}, which fits none"
+            )
         for value in chosen:
             value.requires_grad_(False)
 
 
 def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """Return AdamW with the encoder's parameters (``backbone.``, and a TIR patch embedding of its own) in a group of a
-    smaller learning rate.
+    """Return AdamW with the encoder's parameters (``backbone.``, and a TIR patch embedding of its
+    own) in a group of a smaller learning rate.
 
     Raises:
         ValueError: nothing is left to train.
@@ -38,13 +40,19 @@ def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Ada
             groups["backbone." in name or "patch_embed_tir." in name].append(parameter)
     factors = {True: config.backbone_factor, False: 1.0}
     filled = [
-        {"params": group, "lr": config.learning_rate * factors[key], "base_lr": config.learning_rate * factors[key]}
+        {
+            "params": group,
+            "lr": config.learning_rate * factors[key],
+            "base_lr": config.learning_rate * factors[key],
+        }
         for key, group in groups.items()
         if group
     ]
     if not filled:
         raise ValueError("frozen must leave a parameter to train, got all of them")
-    return torch.optim.AdamW(filled, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.AdamW(
+        filled, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
 
 
 def learning_rate_factor(step: int, steps: int, config: OptimiserConfig) -> float:
@@ -68,7 +76,8 @@ def learning_rate_factor(step: int, steps: int, config: OptimiserConfig) -> floa
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:
-    """Multiply every group's learning rate; return the last group's, which is not the encoder's where both are."""
+    """Multiply every group's learning rate; return the last group's, which is not the encoder's
+    where both are."""
     for group in optimiser.param_groups:
         group["lr"] = group["base_lr"] * factor
     return optimiser.param_groups[-1]["lr"]

@@ -1,4 +1,5 @@
-"""Samples and batches: each a function of the seed, the step and its place in the batch, and of nothing else."""
+"""Samples and batches: each a function of the seed, the step and its place in the batch, and of
+nothing else."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,16 +11,24 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from rgbt_fusion.data.pairs import ClipSource, DatasetClips, SyntheticClips
-from rgbt_fusion.models import ImagePair, TrackingNetwork
-from rgbt_fusion.training.augmentation import draw_appearance, flip_pair, jitter_box, rotate_pair, vary_pair
+from rgbt_fusion.data.clips import ClipSource, DatasetClips, SyntheticClips
+from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.training.augmentation import (
+    draw_appearance,
+    flip_pair,
+    jitter_box,
+    rotate_pair,
+    vary_pair,
+)
 from rgbt_fusion.training.config import TrainConfig
 
 __all__ = ["Batch", "Sample", "Sampler", "batches", "open_clips"]
 
 
 class Sample(NamedTuple):
-    """A template and what follows it: crops ``(1, 3, H, W)``, and for each search crop its box ``(1, 4)``."""
+    """A template and what follows it: crops ``(1, 3, H, W)``, and for each search crop its box
+    ``(1, 4)``."""
 
     template: ImagePair
     searches: tuple[ImagePair, ...]
@@ -27,7 +36,8 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Samples side by side: crops ``(B, 3, H, W)``, and for each search frame the boxes ``(B, 4)``."""
+    """Samples side by side: crops ``(B, 3, H, W)``, and for each search frame the boxes ``(B,
+    4)``."""
 
     template: ImagePair
     searches: tuple[ImagePair, ...]
@@ -40,25 +50,36 @@ class Batch(NamedTuple):
             return image.to(device, dtype, non_blocking=True)
 
         searches = tuple(ImagePair(*map(move, search)) for search in self.searches)
-        return Batch(ImagePair(*map(move, self.template)), searches, tuple(map(move, self.boxes_cxcywh_unit)))
+        return Batch(
+            ImagePair(*map(move, self.template)), searches, tuple(map(move, self.boxes_cxcywh_unit))
+        )
 
 
-def open_clips(config: TrainConfig, data: str | Path, *, names: str | Path | None = None) -> ClipSource:
+def open_clips(
+    config: TrainConfig, data: str | Path, *, names: str | Path | None = None
+) -> ClipSource:
     """Open what a config's samples are drawn from.
 
     Raises:
-        ValueError: ``data`` is ``"synthetic"`` and the config's layout is not, or the other way round.
-        DataError: see :class:`~rgbt_fusion.data.pairs.DatasetClips`.
+        ValueError: ``data`` is ``"synthetic"`` and the config's layout is not, or the other way
+            round.
+        DataError: see :class:`~rgbt_fusion.data.clips.DatasetClips`.
     """
     synthetic = config.data.layout == "synthetic"
     if synthetic != (str(data) == "synthetic"):
-        rule = "'synthetic'" if synthetic else f"the folder of a dataset of layout {config.data.layout!r}"
+        rule = (
+            "'synthetic'"
+            if synthetic
+            else f"the folder of a dataset of layout {config.data.layout!r}"
+        )
         raise ValueError(f"data must be {rule}, as data.layout says, got {str(data)!r}")
     if synthetic:
         if names is not None:
             raise ValueError(f"names must be absent with synthetic data, got {str(names)!r}")
         return SyntheticClips(
-            sequences=config.data.sequences, frames=config.data.frames, challenges=config.data.challenges
+            sequences=config.data.sequences,
+            frames=config.data.frames,
+            challenges=config.data.challenges,
         )
     return DatasetClips(data, config.data.layout, names=names)
 
@@ -88,7 +109,9 @@ class Sampler:
         modality = config.modality
         if modality == "either":
             modality = ("rgb", "tir")[generator.integers(2)]
-        clip = self.clips.draw(generator, length=config.clip_length, max_gap=config.data.max_gap, modality=modality)
+        clip = self.clips.draw(
+            generator, length=config.clip_length, max_gap=config.data.max_gap, modality=modality
+        )
         grey, mirrored = generator.random() < vary.grey, generator.random() < vary.flip
         blank = None
         if generator.random() < vary.missing:
@@ -105,7 +128,9 @@ class Sampler:
             found = crop.to_crop(torch.from_numpy(target)).float()[None]
             images = vary_pair(crop.images, draw_appearance(vary, generator), grey=grey)
             if vary.rotation:
-                images, found = rotate_pair(images, found, float(generator.uniform(-vary.rotation, vary.rotation)))
+                images, found = rotate_pair(
+                    images, found, float(generator.uniform(-vary.rotation, vary.rotation))
+                )
             if mirrored:
                 images, found = flip_pair(images, found)
             searches.append(self._shown(images, modality, blank))
@@ -127,12 +152,20 @@ class Sampler:
         """Return samples ``start`` to ``stop`` of a step."""
         samples = [self.sample(step, index) for index in range(start, stop)]
         template = _stack([sample.template for sample in samples])
-        searches = tuple(_stack(list(pairs)) for pairs in zip(*(sample.searches for sample in samples), strict=True))
-        boxes = tuple(torch.cat(found) for found in zip(*(sample.boxes_cxcywh_unit for sample in samples), strict=True))
+        searches = tuple(
+            _stack(list(pairs))
+            for pairs in zip(*(sample.searches for sample in samples), strict=True)
+        )
+        boxes = tuple(
+            torch.cat(found)
+            for found in zip(*(sample.boxes_cxcywh_unit for sample in samples), strict=True)
+        )
         return Batch(template, searches, boxes)
 
 
-def batches(sampler: Sampler, first: int, last: int, *, start: int, stop: int, pin: bool = False) -> Iterator[Batch]:
+def batches(
+    sampler: Sampler, first: int, last: int, *, start: int, stop: int, pin: bool = False
+) -> Iterator[Batch]:
     """Yield the batches of steps ``first`` to ``last``, the latter not included, in order.
 
     Args:
@@ -148,7 +181,9 @@ def batches(sampler: Sampler, first: int, last: int, *, start: int, stop: int, p
     """
     workers = min(sampler.config.data.workers, last - first)
     steps = _Steps(sampler, range(first, last), start, stop)
-    loader = DataLoader(steps, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
+    loader = DataLoader(
+        steps, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None
+    )
     for batch in loader:
         if isinstance(batch, Exception):
             raise batch
@@ -180,4 +215,6 @@ def _pinned(batch: Batch) -> Batch:
 
 
 def _stack(pairs: list[ImagePair]) -> ImagePair:
-    return ImagePair(torch.cat([pair.rgb for pair in pairs]), torch.cat([pair.tir for pair in pairs]))
+    return ImagePair(
+        torch.cat([pair.rgb for pair in pairs]), torch.cat([pair.tir for pair in pairs])
+    )

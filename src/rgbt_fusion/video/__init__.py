@@ -1,1 +1,2 @@
-"""Frames in from anything that shows both modalities, and pictures of what a tracker does with them."""
+"""Frames in from anything that shows both modalities, and pictures of what a tracker does with
+them."""

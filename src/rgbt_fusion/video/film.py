@@ -1,96 +1,104 @@
-"""One picture of a frame and of all that trackers say of it: what a film of a tracker is made of."""
+"""Video files that drawn pictures are written to."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rgbt_fusion.data.ground_truth import GroundTruth
-from rgbt_fusion.tracking.crop import Frame
-from rgbt_fusion.tracking.tracker import FrameTracker, Tracker, TrackResult
-from rgbt_fusion.video.overlay import COLOURS, TRUTH_COLOUR, Mark, Picture, draw_overlay, resize
-from rgbt_fusion.video.panels import draw_panels
+from rgbt_fusion.checks import check_choice
+from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.frames.drawing import Picture, resize
+from rgbt_fusion.frames.reading import load_cv2
 
-__all__ = ["draw_result"]
+__all__ = ["VIDEO_CODES", "VideoFile", "writing_video"]
+
+VIDEO_CODES = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
+"""What a video file of each ending is encoded with."""
 
 
-def draw_result(
-    tracker: FrameTracker,
-    frame: tuple[NDArray[np.uint8] | None, Frame | None],
-    result: TrackResult,
-    *,
-    label: str = "tracker",
-    tracks: Mapping[str, NDArray[np.float64]] | None = None,
-    truth: GroundTruth | None = None,
-    debug: bool = False,
-) -> Picture:
-    """Draw a frame with the tracker's boxes, those of others and the annotation; below, what the network thought.
+class VideoFile:
+    """A video that is written beside its place and moved there when it is whole; see
+    :func:`writing_video`."""
+
+    def __init__(self, path: str | Path, fps: float) -> None:
+        self.path, self.fps = Path(path), fps
+        check_choice(self.path.suffix.lower(), VIDEO_CODES, name="the ending of the video")
+        self.beside = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
+        self._writer: Any = None
+        self._size = (0, 0)
+        self._written = 0
+
+    def write(self, picture: Picture) -> None:
+        """Append a picture; the first one's size is the video's."""
+        cv2 = load_cv2()
+        if self._writer is None:
+            self._size = picture.shape[1], picture.shape[0]
+            code = cv2.VideoWriter.fourcc(*VIDEO_CODES[self.path.suffix.lower()])
+            self._writer = cv2.VideoWriter(str(self.beside), code, self.fps, self._size)
+            if not self._writer.isOpened():
+                raise DataError(f"{self.path} cannot be written: OpenCV cannot open it")
+        if (picture.shape[1], picture.shape[0]) != self._size:
+            picture = resize(picture, *self._size)
+        self._writer.write(np.ascontiguousarray(picture[:, :, ::-1]))
+        self._written += 1
+
+    def close(self, *, whole: bool) -> None:
+        """Move the video to its place, or throw it away where it is not whole."""
+        if self._writer is not None:
+            self._writer.release()
+        try:
+            if whole and self._writer is not None:
+                self._check()
+                self.beside.replace(self.path)
+        finally:
+            self.beside.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        """Raise where the file does not hold what was written: OpenCV says nothing of a full
+        disk."""
+        cv2 = load_cv2()
+        capture = cv2.VideoCapture(str(self.beside))
+        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        capture.release()
+        # the count of a container is an estimate, but the file of a full disk lacks its end or its
+        # index
+        if found < self._written - 1:
+            raise DataError(
+                f"{self.path} cannot be written: {found} of {self._written} pictures arrived on the disk"
+            )
+
+
+@contextlib.contextmanager
+def writing_video(path: str | Path, *, fps: float = 25.0) -> Iterator[VideoFile]:
+    """Write a video that appears at ``path`` only when it is whole.
 
     Args:
-        tracker: the tracker, just after it gave ``result``.
-        frame: the frame that it looked at.
-        result: what it said.
-        label: its name.
-        tracks: the boxes of other trackers, ``(T, 4)`` each, by name.
-        truth: the annotation, drawn in the frames that have one.
-        debug: draw the panels of a :class:`~rgbt_fusion.Tracker`, too; the first frame is searched for them alone.
+        path: the file; its ending, one of ``VIDEO_CODES``, says how it is encoded.
+        fps: pictures a second.
 
     Raises:
-        ValueError: the frame lacks both modalities.
-        TypeError: ``debug`` for a tracker without a network of this package.
+        ValueError: another ending.
+        DataError: the file cannot be written.
         ModuleNotFoundError: OpenCV is not installed.
 
     Example:
-        >>> import numpy as np
-        >>> from rgbt_fusion.tracking.ncc import NCCTracker
-        >>> from rgbt_fusion.video.film import draw_result
-        >>> rgb, tracker = np.zeros((240, 320, 3), dtype=np.uint8), NCCTracker()
-        >>> draw_result(tracker, (rgb, rgb), tracker.init(rgb, rgb, (100, 80, 40, 60))).shape
-        (266, 640, 3)
+        >>> import tempfile, pathlib, numpy as np
+        >>> from rgbt_fusion.video.film import writing_video
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "grey.avi"
+        >>> with writing_video(path) as video:
+        ...     video.write(np.full((48, 64, 3), 128, dtype=np.uint8))
+        ...     path.exists()
+        False
+        >>> path.exists()
+        True
     """
-    network = tracker if isinstance(tracker, Tracker) else None
-    picture = draw_overlay(
-        *frame,
-        [*_others(result.frame, tracks or {}, truth, np.size(result.confidence)), *_own(result, label)],
-        text=f"{result.frame + 1}",
-        tir_range=network.state.tir_range if network else None,
-        tir_from_rgb=network.tir_from_rgb if network else None,
-    )
-    if not debug:
-        return picture
-    if network is None:
-        raise TypeError(f"tracker must be a Tracker for debug panels, got {type(tracker).__name__}")
-    if network.last_look is None:
-        state = network.state
-        network.update(*frame)
-        network.state = state
-    strip = draw_panels(network)
-    if 2 * picture.shape[1] <= strip.shape[1]:
-        picture = resize(picture, 2 * picture.shape[1], 2 * picture.shape[0])
-    wide = max(picture.shape[1], strip.shape[1])
-    rows = [np.pad(row, ((0, 0), (0, wide - row.shape[1]), (0, 0))) for row in (picture, strip)]
-    return np.concatenate(rows)
-
-
-def _others(
-    frame: int, tracks: Mapping[str, NDArray[np.float64]], truth: GroundTruth | None, targets: int
-) -> list[Mark]:
-    marks = []
-    at = [] if truth is None else np.flatnonzero(truth.frames == frame)
-    if truth is not None and len(at):
-        marks.append(Mark(truth.rgb[at[0]], "annotation", TRUTH_COLOUR))
-    # the first colours are the tracker's own, one a target
-    for number, (name, boxes) in enumerate(tracks.items(), targets):
-        if frame < len(boxes):
-            marks.append(Mark(boxes[frame], name, COLOURS[number % len(COLOURS)]))
-    return marks
-
-
-def _own(result: TrackResult, label: str) -> list[Mark]:
-    boxes = np.atleast_2d(result.box_xywh_px)
-    confidences, lost = np.atleast_1d(result.confidence), np.atleast_1d(result.lost)
-    marks = []
-    for number, box in enumerate(boxes):
-        words = f"{label} {confidences[number]:.2f}{' lost' if lost[number] else ''}"
-        marks.append(Mark(box, words, COLOURS[number % len(COLOURS)], bool(lost[number])))
-    return marks
+    load_cv2()
+    video = VideoFile(path, fps)
+    try:
+        yield video
+    except BaseException:
+        video.close(whole=False)
+        raise
+    video.close(whole=True)

@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rgbt_fusion.data.images import load_cv2
+from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
+from rgbt_fusion.frames.drawing import Picture, resize, write_text
+from rgbt_fusion.frames.reading import load_cv2
 from rgbt_fusion.models.interface import Encoding
 from rgbt_fusion.models.network import TrackingNetwork
-from rgbt_fusion.tracking.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.tracking.tracker import Look, Tracker
-from rgbt_fusion.video.overlay import COLOURS, Picture, resize, write_text
+from rgbt_fusion.video.overlay import COLOURS
 
 __all__ = ["Insight", "draw_panels", "look_inside", "template_attention"]
 
@@ -31,7 +32,8 @@ class Insight(NamedTuple):
     features: NDArray[np.float64]
     """``(S, S)``: the length of the fused feature that the head reads."""
     attention: tuple[NDArray[np.float64], ...]
-    """A map ``(S, S)`` a stream, RGB first: the share of its attention that a search token gives to the template."""
+    """A map ``(S, S)`` a stream, RGB first: the share of its attention that a search token gives to
+the template."""
     kept: NDArray[np.bool_]
     """``(S, S)``: which search tokens were not eliminated."""
     modality_weights: tuple[float, float] | None
@@ -50,13 +52,13 @@ def look_inside(tracker: Tracker, *, target: int = 0, layer: int | None = None) 
 
     Raises:
         RuntimeError: there was no frame to look at yet.
-        TypeError: the model is not a :class:`~rgbt_fusion.models.TrackingNetwork`.
+        TypeError: the model is not a :class:`~rgbt_fusion.models.network.TrackingNetwork`.
         ValueError: there is no such target or layer.
 
     Example:
         >>> import numpy as np
         >>> from rgbt_fusion import Tracker
-        >>> from rgbt_fusion.models import create_model
+        >>> from rgbt_fusion import create_model
         >>> from rgbt_fusion.video.panels import look_inside
         >>> frame = np.zeros((120, 160, 3), dtype=np.uint8)
         >>> tracker = Tracker(create_model("ainet_tiny_128"))
@@ -67,10 +69,14 @@ def look_inside(tracker: Tracker, *, target: int = 0, layer: int | None = None) 
     """
     look, model = _last_look(tracker, target), tracker.model
     if not isinstance(model, TrackingNetwork):
-        raise TypeError(f"the tracker's model must be a TrackingNetwork to look inside, got {type(model).__name__}")
+        raise TypeError(
+            f"the tracker's model must be a TrackingNetwork to look inside, got {type(model).__name__}"
+        )
     number = model.settings.depth // 2 if layer is None else layer
     if not 0 <= number < model.settings.depth:
-        raise ValueError(f"layer must be a block's number in [0, {model.settings.depth - 1}], got {layer}")
+        raise ValueError(
+            f"layer must be a block's number in [0, {model.settings.depth - 1}], got {layer}"
+        )
     with torch.inference_mode():
         attention, encoding = template_attention(model, look, number)
     grid = model.settings.search_grid
@@ -91,15 +97,17 @@ def look_inside(tracker: Tracker, *, target: int = 0, layer: int | None = None) 
     )
 
 
-def template_attention(model: TrackingNetwork, look: Look, layer: int) -> tuple[list[Tensor], Encoding]:
+def template_attention(
+    model: TrackingNetwork, look: Look, layer: int
+) -> tuple[list[Tensor], Encoding]:
     r"""Return how much each search token attends to the template in one block, stream by stream.
 
     .. math::
         a_s = \frac{1}{H} \sum_h \sum_{t \in \text{template}}
         \mathrm{softmax}\Big(\frac{q_{h,s} K_h^T}{\sqrt{D}}\Big)_t
 
-    Where the paper is silent: of two streams in one sequence, each search token's template is that of its own stream.
-    Tokens that were eliminated before the block attend to nothing.
+    Where the paper is silent: of two streams in one sequence, each search token's template is that
+    of its own stream. Tokens that were eliminated before the block attend to nothing.
 
     Args:
         model: the network.
@@ -128,13 +136,22 @@ def template_attention(model: TrackingNetwork, look: Look, layer: int) -> tuple[
     for rows in shares.unflatten(0, (-1, batch)):
         for part in range(parts):
             start = part * (template + kept)
-            own = rows[:, start + template : start + template + kept, start : start + template].sum(-1)
-            maps.append(torch.zeros(batch, model.backbone.search_length, device=own.device).scatter(1, indices, own))
+            own = rows[:, start + template : start + template + kept, start : start + template].sum(
+                -1
+            )
+            maps.append(
+                torch.zeros(batch, model.backbone.search_length, device=own.device).scatter(
+                    1, indices, own
+                )
+            )
     return maps, encoding
 
 
-def draw_panels(tracker: Tracker, *, target: int = 0, layer: int | None = None, size: int = 160) -> Picture:
-    """Draw a strip: search crops, score map, fused features, attention to the template, tokens kept, weights and order.
+def draw_panels(
+    tracker: Tracker, *, target: int = 0, layer: int | None = None, size: int = 160
+) -> Picture:
+    """Draw a strip: search crops, score map, fused features, attention to the template, tokens
+    kept, weights and order.
 
     Args:
         tracker: a tracker after its first ``update``, with a model of this package.
@@ -179,7 +196,9 @@ def _last_look(tracker: Tracker, target: int) -> Look:
     if look is None:
         raise RuntimeError("the tracker has looked at no frame yet: call update first")
     if not 0 <= target < len(look.search.rgb):
-        raise ValueError(f"target must be below the number of targets, {len(look.search.rgb)}, got {target}")
+        raise ValueError(
+            f"target must be below the number of targets, {len(look.search.rgb)}, got {target}"
+        )
     return look
 
 
@@ -189,20 +208,30 @@ def _crop_picture(image: Tensor, size: int) -> Picture:
     return resize(pixels.byte().contiguous().numpy(), size, size)
 
 
-def _heat(values: NDArray[np.float64], ground: Picture, limits: tuple[float, float] | None) -> Picture:
-    """Lay values over a picture, blue where they are low; None stretches them from their least to their greatest."""
+def _heat(
+    values: NDArray[np.float64], ground: Picture, limits: tuple[float, float] | None
+) -> Picture:
+    """Lay values over a picture, blue where they are low; None stretches them from their least to
+    their greatest."""
     cv2 = load_cv2()
     low, high = limits or (float(values.min()), float(values.max()))
-    level = np.clip((values - low) / (high - low if high > low else 1.0) * 255, 0, 255).astype(np.uint8)
+    level = np.clip((values - low) / (high - low if high > low else 1.0) * 255, 0, 255).astype(
+        np.uint8
+    )
     size = ground.shape[1], ground.shape[0]
-    colours = cv2.applyColorMap(cv2.resize(level, size, interpolation=cv2.INTER_NEAREST), cv2.COLORMAP_JET)
+    colours = cv2.applyColorMap(
+        cv2.resize(level, size, interpolation=cv2.INTER_NEAREST), cv2.COLORMAP_JET
+    )
     return (0.4 * ground + 0.6 * colours[:, :, ::-1]).astype(np.uint8)
 
 
 def _with_box(picture: Picture, box_cxcywh_px: NDArray[np.float64]) -> Picture:
     cv2 = load_cv2()
     x, y, width, height = np.nan_to_num(box_cxcywh_px).clip(-1e4, 1e4)
-    corners = [(round(x - width / 2), round(y - height / 2)), (round(x + width / 2), round(y + height / 2))]
+    corners = [
+        (round(x - width / 2), round(y - height / 2)),
+        (round(x + width / 2), round(y + height / 2)),
+    ]
     drawn = picture.copy()
     cv2.rectangle(drawn, *corners, COLOURS[0], 1)
     return drawn
@@ -217,9 +246,14 @@ def _dimmed(picture: Picture, kept: NDArray[np.bool_]) -> Picture:
 def _bars(weights: Sequence[float], size: int) -> Picture:
     tile = np.full((size, size, 3), 30, dtype=np.uint8)
     for number, (name, weight) in enumerate(zip(("RGB", "TIR"), weights, strict=True)):
-        left, top = size * (1 + 4 * number) // 8, round((size - 24) * (1 - min(max(weight, 0.0), 1.0)))
+        left, top = (
+            size * (1 + 4 * number) // 8,
+            round((size - 24) * (1 - min(max(weight, 0.0), 1.0))),
+        )
         tile[top : size - 24, left : left + size // 4] = COLOURS[number]
-        write_text(tile, f"{name} {weight:.2f}", (size * number // 2 + 2, size - 8), COLOURS[number])
+        write_text(
+            tile, f"{name} {weight:.2f}", (size * number // 2 + 2, size - 8), COLOURS[number]
+        )
     return tile
 
 
@@ -228,8 +262,18 @@ def _order(order: Sequence[int], size: int) -> Picture:
     tile = np.full((size, size, 3), 30, dtype=np.uint8)
     edges = [number * size // len(order) for number in range(len(order) + 1)]
     for step, layer in enumerate(order):
-        top, bottom, left, right = size - edges[layer + 1], size - edges[layer], edges[step], edges[step + 1]
+        top, bottom, left, right = (
+            size - edges[layer + 1],
+            size - edges[layer],
+            edges[step],
+            edges[step + 1],
+        )
         tile[top + 1 : bottom, left + 1 : right] = COLOURS[1]
         if len(order) <= 8:
-            write_text(tile, str(layer), ((left + right) // 2 - 5, (top + bottom) // 2 + 5), (255, 255, 255))
+            write_text(
+                tile,
+                str(layer),
+                ((left + right) // 2 - 5, (top + bottom) // 2 + 5),
+                (255, 255, 255),
+            )
     return tile

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from rgbt_fusion.checks import ShapeError
-from rgbt_fusion.data.images import load_cv2
-from rgbt_fusion.tracking.crop import Frame, check_box, check_frames
-from rgbt_fusion.video.overlay import eight_bits
+from rgbt_fusion.frames.crop import check_box, check_frames
+from rgbt_fusion.frames.drawing import eight_bits
+from rgbt_fusion.frames.reading import load_cv2
+from rgbt_fusion.frames.types import Frame
 
 __all__ = ["pick_box"]
 
@@ -33,7 +34,9 @@ HEADERS = {
 }
 
 
-def pick_box(rgb: Frame | None, tir: Frame | None, *, announce: Callable[[str], object], port: int = 0) -> Box:
+def pick_box(
+    rgb: Frame | None, tir: Frame | None, *, announce: Callable[[str], object], port: int = 0
+) -> Box:
     """Show a frame in a web page and wait until a person has drawn a box on it.
 
     The page is served on 127.0.0.1 alone, under a random path, and is gone when the box is there.
@@ -45,7 +48,8 @@ def pick_box(rgb: Frame | None, tir: Frame | None, *, announce: Callable[[str], 
         port: where to serve it; 0 takes a free one.
 
     Shape:
-        Frames as :meth:`.Tracker.init` takes them; returns left, top, width, height in pixels of the colour frame.
+        Frames as :meth:`.Tracker.init` takes them; returns left, top, width, height in pixels of
+        the colour frame.
 
     Raises:
         ValueError: both frames are missing.
@@ -55,12 +59,19 @@ def pick_box(rgb: Frame | None, tir: Frame | None, *, announce: Callable[[str], 
     """
     height, width = check_frames(rgb, tir, aligned=False)
     picked: SimpleQueue[Box] = SimpleQueue()
-    pages = {"": ("text/html; charset=utf-8", resources.files("rgbt_fusion.video").joinpath("pick.html").read_bytes())}
+    pages = {
+        "": (
+            "text/html; charset=utf-8",
+            resources.files("rgbt_fusion.video").joinpath("pick.html").read_bytes(),
+        )
+    }
     for name, frame in (("rgb.png", rgb), ("tir.png", tir)):
         if frame is not None:
             pages[name] = ("image/png", _png(frame))
     token = secrets.token_urlsafe(16)
-    server = ThreadingHTTPServer(("127.0.0.1", port), _handler(f"/{token}/", pages, (width, height), picked))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", port), _handler(f"/{token}/", pages, (width, height), picked)
+    )
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -80,7 +91,10 @@ def _png(frame: Frame) -> bytes:
 
 
 def _handler(
-    root: str, pages: dict[str, tuple[str, bytes]], size: tuple[int, int], picked: "SimpleQueue[Box]"
+    root: str,
+    pages: dict[str, tuple[str, bytes]],
+    size: tuple[int, int],
+    picked: "SimpleQueue[Box]",
 ) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         """Serves the page and its pictures, and takes one box."""
@@ -90,13 +104,17 @@ def _handler(
         def do_GET(self) -> None:
             page = pages.get(self.path.removeprefix(root)) if self._is_ours() else None
             if page is None:
-                self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"there is nothing here")
+                self._answer(
+                    HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"there is nothing here"
+                )
             else:
                 self._answer(HTTPStatus.OK, *page)
 
         def do_POST(self) -> None:
             if not self._is_ours() or self.path != f"{root}box":
-                self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"there is nothing here")
+                self._answer(
+                    HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"there is nothing here"
+                )
                 return
             length = self.headers.get("Content-Length", "")
             try:
@@ -104,13 +122,18 @@ def _handler(
                     raise ValueError("a box is a few numbers")
                 box = _read_box(self.rfile.read(int(length)), size)
             except ValueError as error:
-                self._answer(HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", str(error).encode())
+                self._answer(
+                    HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", str(error).encode()
+                )
                 return
-            self._answer(HTTPStatus.OK, "text/plain; charset=utf-8", b"Tracking; this page can be closed.")
+            self._answer(
+                HTTPStatus.OK, "text/plain; charset=utf-8", b"Tracking; this page can be closed."
+            )
             picked.put(box)
 
         def _is_ours(self) -> bool:
-            # a page of another site may make the browser call 127.0.0.1 by a name of its own, but knows no token
+            # a page of another site may make the browser call 127.0.0.1 by a name of its own, but
+            # knows no token
             host = self.headers.get("Host", "").rsplit(":", 1)[0]
             return host in ("127.0.0.1", "localhost") and secrets.compare_digest(
                 self.path[: len(root)].encode(), root.encode()
@@ -118,7 +141,11 @@ def _handler(
 
         def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
             self.send_response(status)
-            for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": str(len(body))}.items():
+            for name, value in {
+                **HEADERS,
+                "Content-Type": kind,
+                "Content-Length": str(len(body)),
+            }.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
@@ -137,7 +164,9 @@ def _read_box(data: bytes, size: tuple[int, int]) -> Box:
         raise ValueError("Draw a box with some width and height.") from None
     x, y, width, height = box
     if min(width, height) < 2:
-        raise ValueError(f"The box must be at least 2 pixels wide and high, but is {width:g} x {height:g}.")
+        raise ValueError(
+            f"The box must be at least 2 pixels wide and high, but is {width:g} x {height:g}."
+        )
     if x >= size[0] or y >= size[1] or x + width <= 0 or y + height <= 0:
         raise ValueError(f"The box must lie in the frame of {size[0]} x {size[1]} pixels.")
     return box

@@ -1,4 +1,5 @@
-"""Pairs of frames from whatever shows both modalities: videos, folders, cameras, sequences of a dataset."""
+"""Pairs of frames from whatever shows both modalities: videos, folders, cameras, sequences of a
+dataset."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -11,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.checks import check_choice, check_positive_int
-from rgbt_fusion.data.annotations import DataError
-from rgbt_fusion.data.dataset_check import guess_layout
-from rgbt_fusion.data.ground_truth import GroundTruth
-from rgbt_fusion.data.images import load_cv2, read_rgb, read_thermal
-from rgbt_fusion.data.sequences import Frame, list_images, open_sequence
+from rgbt_fusion.data.checking import guess_layout
+from rgbt_fusion.data.sequences import list_images, open_sequence
+from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.frames.reading import load_cv2, read_rgb, read_thermal
+from rgbt_fusion.frames.types import FramePair, GroundTruth
 
 __all__ = ["ARRANGEMENTS", "Source", "open_source"]
 
@@ -34,9 +35,9 @@ class Source:
     """How many a second, where that is known."""
     truth: GroundTruth | None
     """The annotation, of a dataset's sequence."""
-    frames: Callable[[], Iterator[Frame]]
+    frames: Callable[[], Iterator[FramePair]]
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[FramePair]:
         return self.frames()
 
 
@@ -48,25 +49,27 @@ def open_source(
     layout: str = "auto",
     frames: int | None = None,
 ) -> Source:
-    """Open two videos, two folders of images, two cameras, one video that shows both, or a sequence of a dataset.
+    """Open two videos, two folders of images, two cameras, one video that shows both, or a sequence
+    of a dataset.
 
-    Frames are paired by position. Images are sorted naturally, whatever their names; cameras are asked for a frame both
-    before either frame is decoded.
+    Frames are paired by position. Images are sorted naturally, whatever their names; cameras are
+    asked for a frame both before either frame is decoded.
 
-    Where the paper is silent: two recordings must be equally long; ``frames`` leaves out what one has too many at the
-    end.
+    Where the paper is silent: two recordings must be equally long; ``frames`` leaves out what one
+    has too many at the end.
 
     Args:
-        rgb: the colour video, folder of images or camera (its number or its address, ``rtsp://...``); alone, a video
-            with both modalities in each frame, or the folder of a sequence.
+        rgb: the colour video, folder of images or camera (its number or its address,
+            ``rtsp://...``); alone, a video with both modalities in each frame, or the folder of a
+            sequence.
         tir: the same of the thermal images.
         arrangement: one of ``ARRANGEMENTS``, for a single video.
         layout: a key of ``LAYOUTS``, for the folder of a sequence; ``"auto"`` finds it out.
         frames: take only so many.
 
     Raises:
-        DataError: something is missing, empty or no video, or the two are not equally long. When a video turns out to
-            be cut off, the loop raises it.
+        DataError: something is missing, empty or no video, or the two are not equally long. When a
+            video turns out to be cut off, the loop raises it.
         ValueError: ``arrangement``, ``layout`` or ``frames`` is none of these.
         ModuleNotFoundError: OpenCV is not installed.
 
@@ -94,7 +97,8 @@ def open_source(
 
 
 class _Stream(Protocol):
-    """One row of images. ``open`` starts it; ``grab`` says whether there is another; ``retrieve`` decodes it."""
+    """One row of images. ``open`` starts it; ``grab`` says whether there is another; ``retrieve``
+    decodes it."""
 
     name: str
     length: int | None
@@ -165,14 +169,20 @@ class _VideoReader:
         length = self.video.length or 0
         # the count of a container is an estimate
         if length - self.taken > max(2, length // 50):
-            raise DataError(f"{self.video.name} is cut off: it ends after {self.taken} of {length} frames")
+            raise DataError(
+                f"{self.video.name} is cut off: it ends after {self.taken} of {length} frames"
+            )
         return False
 
     def retrieve(self) -> NDArray[np.uint8]:
         found, image = self.capture.retrieve()
         if not found:
             raise DataError(f"{self.video.name} is damaged: frame {self.taken} cannot be decoded")
-        return np.ascontiguousarray(image[:, :, ::-1]) if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+        return (
+            np.ascontiguousarray(image[:, :, ::-1])
+            if image.ndim == 3
+            else np.repeat(image[:, :, None], 3, axis=2)
+        )
 
 
 def _capture(place: str | int, name: str, stack: ExitStack) -> Any:
@@ -201,7 +211,9 @@ def _stream(place: str | Path, argument: str, read: Callable[[Path], NDArray[Any
     if path.is_dir():
         return _Images(path, read)
     if not path.is_file():
-        raise DataError(f"{argument} must be a video, a folder of images or a camera, but {text} does not exist")
+        raise DataError(
+            f"{argument} must be a video, a folder of images or a camera, but {text} does not exist"
+        )
     return _Video(text, text)
 
 
@@ -215,7 +227,7 @@ def _pair(rgb: _Stream, tir: _Stream, frames: int | None) -> Source:
             f"frames = {min(known)} takes the first of both"
         )
 
-    def read() -> Iterator[Frame]:
+    def read() -> Iterator[FramePair]:
         with ExitStack() as stack:
             colour, thermal = rgb.open(stack), tir.open(stack)
             count = 0
@@ -224,17 +236,21 @@ def _pair(rgb: _Stream, tir: _Stream, frames: int | None) -> Source:
                 more = colour.grab(), thermal.grab()
                 if more[0] != more[1]:
                     ended = rgb.name if not more[0] else tir.name
-                    raise DataError(f"rgb and tir must have as many frames, but {ended} ends after {count}")
+                    raise DataError(
+                        f"rgb and tir must have as many frames, but {ended} ends after {count}"
+                    )
                 if not more[0]:
                     return
-                yield Frame(colour.retrieve(), thermal.retrieve())
+                yield FramePair(colour.retrieve(), thermal.retrieve())
                 count += 1
 
-    return Source(_name(rgb.name), _length(min(known, default=None), frames), rgb.fps or tir.fps, None, read)
+    return Source(
+        _name(rgb.name), _length(min(known, default=None), frames), rgb.fps or tir.fps, None, read
+    )
 
 
 def _single(video: _Stream, arrangement: str, frames: int | None) -> Source:
-    def read() -> Iterator[Frame]:
+    def read() -> Iterator[FramePair]:
         with ExitStack() as stack:
             reader = video.open(stack)
             count = 0
@@ -245,20 +261,22 @@ def _single(video: _Stream, arrangement: str, frames: int | None) -> Source:
     return Source(_name(video.name), _length(video.length, frames), video.fps, None, read)
 
 
-def _split(image: NDArray[np.uint8], arrangement: str, name: str) -> Frame:
+def _split(image: NDArray[np.uint8], arrangement: str, name: str) -> FramePair:
     if arrangement == "rgb-only":
-        return Frame(image, None)
+        return FramePair(image, None)
     if arrangement == "tir-only":
-        return Frame(None, image)
+        return FramePair(None, image)
     beside = arrangement in ("rgb-left", "rgb-right")
     side = image.shape[1] if beside else image.shape[0]
     if side % 2:
-        raise DataError(f"{name} must be even in {'width' if beside else 'height'} to hold two images, got {side}")
+        raise DataError(
+            f"{name} must be even in {'width' if beside else 'height'} to hold two images, got {side}"
+        )
     halves = image[:, : side // 2], image[:, side // 2 :]
     if not beside:
         halves = image[: side // 2], image[side // 2 :]
     rgb, tir = halves if arrangement in ("rgb-left", "rgb-top") else halves[::-1]
-    return Frame(np.ascontiguousarray(rgb), np.ascontiguousarray(tir))
+    return FramePair(np.ascontiguousarray(rgb), np.ascontiguousarray(tir))
 
 
 def _sequence(folder: str | Path, layout: str, frames: int | None) -> Source:

@@ -1,0 +1,1 @@
+"""Benchmarks that run from a checkout: whole trackers, complexity, start-up and the study."""

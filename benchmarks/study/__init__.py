@@ -1,0 +1,1 @@
+"""The study of the fusions: variants, trials, tables and plots."""

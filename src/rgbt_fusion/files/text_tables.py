@@ -1,0 +1,149 @@
+"""Text files of the field: boxes, flags and names, read without trusting them.
+
+Every reader takes any of the field's separators (comma, tab, space, semicolon), refuses what is no
+table of numbers with one sentence that names file and line, and never evaluates or unpickles
+anything.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["DataError", "is_plain_name", "natural_key", "read_flags", "read_names", "read_numbers"]
+
+# a text file of a million frames has about 40 MB; whatever is larger is no annotation
+_LARGEST_BYTES = 1 << 28
+
+_SEPARATORS = str.maketrans(",;\t", "   ")
+
+
+class DataError(ValueError):
+    """A file of a dataset or of results is missing, cannot be read, or says what it must not."""
+
+
+def read_numbers(path: str | Path, *, columns: Iterable[int] | None = None) -> NDArray[np.float64]:
+    """Read a text file of numbers, one row a line.
+
+    Args:
+        path: the file.
+        columns: the allowed numbers of columns; None allows any, as long as all lines agree.
+
+    Shape:
+        ``(T, columns)`` float64; ``NaN`` and ``inf`` are numbers.
+
+    Raises:
+        DataError: the file is missing, too large, empty, holds what is no number, or has lines of
+            wrong or unequal length.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from rgbt_fusion.files.text_tables import read_numbers
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "visible.txt"
+        >>> _ = path.write_text("1,2\\t3 4\\n5 6 7 8\\n")
+        >>> read_numbers(path, columns=(4, 8)).shape
+        (2, 4)
+    """
+    rows = [
+        (number, line.split())
+        for number, line in enumerate(_text(path).translate(_SEPARATORS).splitlines(), 1)
+    ]
+    rows = [(number, words) for number, words in rows if words]
+    if not rows:
+        raise DataError(f"{path} must hold numbers, but it is empty")
+    allowed = (len(rows[0][1]),) if columns is None else tuple(columns)
+    width = len(rows[0][1])
+    for number, words in rows:
+        if len(words) not in allowed or len(words) != width:
+            rule = (
+                " or ".join(map(str, allowed))
+                if len(words) not in allowed
+                else f"{width} as in line {rows[0][0]}"
+            )
+            raise DataError(
+                f"{path}, line {number}: must have {rule} numbers, got {len(words)}: {_quote(words)}"
+            )
+    try:
+        return np.array([words for _, words in rows], dtype=np.float64)
+    except ValueError:
+        number, words = next(row for row in rows if not all(map(_is_number, row[1])))
+        raise DataError(
+            f"{path}, line {number}: must hold numbers only, got {_quote(words)}"
+        ) from None
+
+
+def read_flags(path: str | Path) -> NDArray[np.bool_]:
+    """Read one number a frame, on one line or on many, and return where it is above 0.
+
+    Raises:
+        DataError: as :func:`read_numbers`.
+    """
+    table = read_numbers(path)
+    if 1 not in table.shape:
+        raise DataError(
+            f"{path} must hold one number a frame, got {table.shape[1]} on each of {table.shape[0]} lines"
+        )
+    return table.ravel() > 0
+
+
+def read_names(path: str | Path) -> tuple[str, ...]:
+    """Read a list of sequence names, one a line.
+
+    Raises:
+        DataError: the file is missing, empty, or a name is more than the name of a folder (a path,
+            or ``..``).
+    """
+    names = tuple(name for name in (line.strip() for line in _text(path).splitlines()) if name)
+    if not names:
+        raise DataError(f"{path} must list sequences, but it is empty")
+    for name in names:
+        if not is_plain_name(name):
+            raise DataError(f"{path}: a sequence must be the name of a folder, got {name[:80]!r}")
+    return names
+
+
+def is_plain_name(name: str) -> bool:
+    """Return whether ``name`` stays in the folder it is looked up in."""
+    return bool(name) and name not in (".", "..") and not re.search(r"[/\\\0]", name)
+
+
+def natural_key(name: str) -> tuple[tuple[int | str, ...], str]:
+    """Return a sort key that orders ``img2`` before ``img10``.
+
+    Example:
+        >>> from rgbt_fusion.files.text_tables import natural_key
+        >>> sorted(["v10.jpg", "v9.jpg", "v010a.jpg"], key=natural_key)
+        ['v9.jpg', 'v10.jpg', 'v010a.jpg']
+    """
+    parts = re.split(r"([0-9]+)", name.lower())
+    return tuple(int(part) if k % 2 else part for k, part in enumerate(parts)), name
+
+
+def _text(path: str | Path) -> str:
+    file = Path(path)
+    try:
+        size = file.stat().st_size
+        if size > _LARGEST_BYTES:
+            raise DataError(
+                f"{path} must be a text file of at most {_LARGEST_BYTES >> 20} MB, got {size >> 20} MB"
+            )
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    if b"\0" in data:
+        raise DataError(f"{path} must be a text file, but it holds binary data")
+    return data.decode("utf-8-sig", errors="replace")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _quote(words: list[str]) -> str:
+    return repr(" ".join(words)[:60])

@@ -1,0 +1,1 @@
+"""Frames of both modalities: their types, reading, cropping, thermal scaling and drawing."""

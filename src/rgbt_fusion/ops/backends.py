@@ -1,0 +1,170 @@
+"""All dispatch code: what a backend is, which one runs, and why the others do not."""
+
+import functools
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rgbt_fusion.checks import check_choice
+from rgbt_fusion.ops.inputs import ConvInputs, ScanInputs
+from rgbt_fusion.shapes import BackendUnavailableError
+
+BACKEND_VARIABLE = "RGBT_FUSION_BACKEND"
+"""The environment variable that takes the place of ``backend="auto"``."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute an op: its name, the devices it is for (none named: all), and how to
+    import it."""
+
+    name: str
+    devices: tuple[str, ...]
+    load: Callable[[], ModuleType]
+
+    def why_not(self, op: str, inputs: ScanInputs | ConvInputs) -> list[str]:
+        """Return the reasons why this backend cannot run ``op`` ("scan" or "conv") on ``inputs``;
+        none if it can."""
+        device = inputs[0].device.type
+        if self.devices and device not in self.devices:
+            return [f"runs on {' and '.join(self.devices)}, the inputs are on {device}"]
+        try:
+            module = self.load()
+        except (ImportError, OSError, RuntimeError) as error:
+            return [f"cannot be imported: {error}"]
+        return getattr(module, f"{op}_why_not")(inputs)
+
+
+def load_mamba_ssm() -> ModuleType:
+    from rgbt_fusion.ops import mamba_ssm as _mamba_ssm
+
+    return _mamba_ssm
+
+
+def _load_triton() -> ModuleType:
+    from rgbt_fusion.ops.triton import backend as _triton
+
+    return _triton
+
+
+def _load_cpu() -> ModuleType:
+    from rgbt_fusion.ops.native import backend as _cpu
+
+    return _cpu
+
+
+def _load_vectorised() -> ModuleType:
+    from rgbt_fusion.ops import vectorised as _vectorised
+
+    return _vectorised
+
+
+def _load_reference() -> ModuleType:
+    from rgbt_fusion.ops import reference as _reference
+
+    return _reference
+
+
+# Triton's interpreter runs kernels on CPU tensors; it is how the kernels are tested without a card.
+_TRITON_DEVICES = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",)
+
+BACKENDS = (
+    Backend("mamba-ssm", ("cuda",), load_mamba_ssm),
+    Backend("triton", _TRITON_DEVICES, _load_triton),
+    Backend("native", ("cpu",), _load_cpu),
+    Backend("vectorised", (), _load_vectorised),
+    Backend("reference", (), _load_reference),
+)
+"""Every backend, preferred first."""
+
+NAMES = ("auto", *(backend.name for backend in BACKENDS))
+
+
+def choose(
+    op: str, requested: str, inputs: ScanInputs | ConvInputs, backends: Sequence[Backend] = BACKENDS
+) -> Backend:
+    """Return the first of ``backends`` without an objection, or the one named if it has none.
+
+    Raises:
+        ValueError: ``requested`` (or the environment variable) names no backend.
+        BackendUnavailableError: the named backend cannot run; the message gives every backend's
+            reasons.
+    """
+    check_choice(requested, NAMES, name="backend")
+    if requested == "auto":
+        requested = os.environ.get(BACKEND_VARIABLE, "auto")
+        check_choice(requested, NAMES, name=f"the environment variable {BACKEND_VARIABLE}")
+    candidates = [backend for backend in backends if requested in ("auto", backend.name)]
+    for backend in candidates:
+        if not backend.why_not(op, inputs):
+            if requested == "auto" and backend.name == "vectorised":
+                _warn_if_slow(inputs[0])
+            return backend
+    asked = f"backend {requested!r}" if requested != "auto" else "no backend"
+    lines = [f"  {b.name}: {'; '.join(b.why_not(op, inputs)) or 'can run'}" for b in BACKENDS]
+    raise BackendUnavailableError(f"{asked} cannot run this {op}:\n" + "\n".join(lines))
+
+
+def _warn_if_slow(x: Tensor) -> None:
+    if x.device.type == "cpu" and (reason := _load_cpu().why_missing()):
+        _warn_once(f"{reason}; running on pure PyTorch, several times slower")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=6)
+
+
+def backend_report(
+    device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> dict[str, dict[str, Any]]:
+    """Say for each op which backend would run on ``device`` with ``dtype`` and why the others would
+    not.
+
+    Args:
+        device: where the inputs would be.
+        dtype: their dtype.
+
+    Returns:
+        For each op, ``"chosen"`` and ``"why_not"``: a dict from every backend's name, preferred
+        first, to its reasons (an empty list means that it can run).
+
+    Example:
+        >>> from rgbt_fusion import backend_report
+        >>> backend_report()["selective_scan"]["why_not"]["reference"]
+        []
+    """
+    x = torch.zeros(1, 1, 64, 8, device=device, dtype=dtype)
+    parameter = torch.zeros(
+        1, 8, 4, device=device, dtype=torch.float64 if dtype == torch.float64 else torch.float32
+    )
+    coefficients = x[..., None, :4]
+    probes = {
+        "selective_scan": (
+            "scan",
+            ScanInputs(
+                x,
+                x,
+                parameter,
+                coefficients,
+                coefficients,
+                *([None] * 6),
+                delta_softplus=True,
+                merge=False,
+            ),
+        ),
+        "causal_conv1d": ("conv", ConvInputs(x, parameter, None, None, silu=True)),
+    }
+    return {
+        name: {
+            "chosen": choose(op, "auto", inputs, BACKENDS).name,
+            "why_not": {backend.name: backend.why_not(op, inputs) for backend in BACKENDS},
+        }
+        for name, (op, inputs) in probes.items()
+    }

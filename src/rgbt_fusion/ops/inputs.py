@@ -1,0 +1,114 @@
+"""What every backend is handed: one canonical, token-major view of the arguments, and where to
+write the results.
+
+The public functions check and reshape; a backend only computes. Notation: ``R`` directions, ``B``
+batch, ``L`` tokens, ``D`` channels, ``G`` groups, ``N`` state, ``K`` segments, ``W`` taps. A
+leading size written ``R?`` (or ``B?``) is either that number or 1, which means shared by all
+directions (or samples); the gradient has the same leading size, summed. Tensors are views with
+arbitrary strides: a ``(B, D, L)`` caller's memory is reached through its strides, never copied.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+CHECKPOINT_STEPS = 64
+"""The scan keeps its state every so many steps; the backward pass starts again from there."""
+
+
+class ScanInputs(NamedTuple):
+    """Arguments of one (possibly many-directional) selective scan."""
+
+    u: Tensor
+    """``(R?, B, L, D)`` fp32, bf16, fp16 or fp64; ``delta``, ``B``, ``C`` and ``z`` have its
+dtype."""
+    delta: Tensor
+    """``(R?, B, L, D)``"""
+    A: Tensor
+    """``(R?, D, N)`` contiguous; fp32, or fp64 with fp64 inputs, as all parameters and states
+below."""
+    B: Tensor
+    """``(R?, B, L, G, N)``"""
+    C: Tensor
+    """``(R?, B, L, G, N)``"""
+    readout: Tensor | None
+    """``(R?, D, N)`` contiguous: ``y_t = sum_n readout[d, n] C_t[n] h_t[d, n]``. Constant B and C
+end up here."""
+    D: Tensor | None
+    """``(R?, D)`` contiguous"""
+    z: Tensor | None
+    """``(R?, B, L, D)``"""
+    delta_bias: Tensor | None
+    """``(R?, D)`` contiguous"""
+    order: Tensor | None
+    """``(R?, B?, K)`` int64 contiguous, each row a permutation of ``0..K-1``; ``K`` divides ``L``.
+    Step ``s * (L / K) + i`` of the scan reads and writes row ``order[r, b, s] * (L / K) + i``."""
+    initial_state: Tensor | None
+    """``(R?, B, D, N)`` contiguous"""
+    delta_softplus: bool
+    merge: bool
+    """Sum the outputs of the directions: ``out`` is ``(1, B, L, D)`` instead of ``(R, B, L,
+D)``."""
+
+    @property
+    def directions(self) -> int:
+        """R: the largest leading size."""
+        return max(t.shape[0] for t in self[:11] if isinstance(t, Tensor))
+
+
+class ScanResults(NamedTuple):
+    """Where the forward pass writes; every element is written."""
+
+    out: Tensor
+    """``(R or 1, B, L, D)`` in the dtype of ``u``; may be a transposed view."""
+    last_state: Tensor
+    """``(R, B, D, N)`` contiguous, after the last step in scan order."""
+    checkpoints: Tensor
+    """``(R, B, S, N, D)`` contiguous with ``S = ceil(L / CHECKPOINT_STEPS)``, the state *before*
+    step ``s * CHECKPOINT_STEPS`` in scan order; ``S = 0`` when no gradient is wanted (then nothing
+    is written)."""
+
+
+class ScanGradients(NamedTuple):
+    """Where the backward pass writes: the shape of each input (leading 1 = summed over directions),
+    same strides as a contiguous tensor in the caller's layout; ``None`` where the input is
+    ``None``."""
+
+    u: Tensor
+    delta: Tensor
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    readout: Tensor | None
+    D: Tensor | None
+    z: Tensor | None
+    delta_bias: Tensor | None
+    initial_state: Tensor | None
+
+
+class ConvInputs(NamedTuple):
+    """Arguments of one (possibly many-directional) causal depthwise convolution."""
+
+    x: Tensor
+    """``(R?, B, L, D)``"""
+    weight: Tensor
+    """``(R?, D, W)`` contiguous, W taps, the last one on the current token; dtype as the scan's
+parameters."""
+    bias: Tensor | None
+    """``(R?, D)`` contiguous"""
+    order: Tensor | None
+    """As in :class:`ScanInputs`; the taps follow the scan order across segment borders."""
+    silu: bool
+
+    @property
+    def directions(self) -> int:
+        """R: the largest leading size."""
+        return max(t.shape[0] for t in self[:4] if isinstance(t, Tensor))
+
+
+class ConvGradients(NamedTuple):
+    """Where the backward pass of the convolution writes, as in :class:`ScanGradients`."""
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None

@@ -1,0 +1,282 @@
+/* The native kernels' way in: chooses the instruction set, cuts the work into pieces, spreads them over threads, and adds
+ * up what the pieces leave behind in an order that depends on nothing but the shapes and the number of threads. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "cpu.h"
+
+#define EXPORT __attribute__((visibility("default")))
+#define SMALL (1 << 18) /* elements of state below which a second thread costs more than it gives */
+#define MOST_THREADS 256
+
+/* ---- instruction sets, narrowest first ---- */
+
+extern const Kernels kernels_baseline;
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+extern const Kernels kernels_avx2, kernels_avx512;
+
+static int converts_fp16(void) {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+static int supported(int64_t level) {
+    __builtin_cpu_init();
+    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && converts_fp16();
+    int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                 __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    return level == 0 || (level == 1 && avx2) || (level == 2 && avx2 && avx512);
+}
+
+static const Kernels *kernels_of(int64_t level) {
+    return level == 2 ? &kernels_avx512 : level == 1 ? &kernels_avx2 : &kernels_baseline;
+}
+#else
+static int supported(int64_t level) { return level == 0; }
+static const Kernels *kernels_of(int64_t level) { return (void)level, &kernels_baseline; }
+#endif
+
+/* The name of a level that this processor runs, or NULL. */
+EXPORT const char *rgbt_fusion_level(int64_t level) { return supported(level) ? kernels_of(level)->name : NULL; }
+
+/* ---- subnormal numbers become zero while a kernel runs: a state that decays would else slow down a hundredfold ---- */
+
+#if defined(__x86_64__)
+static unsigned flush_subnormals(void) {
+    unsigned before = _mm_getcsr();
+    _mm_setcsr(before | _MM_FLUSH_ZERO_ON);
+    return before;
+}
+static void restore(unsigned before) { _mm_setcsr(before); }
+#else
+static uint64_t flush_subnormals(void) {
+    uint64_t before;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" ::"r"(before | (1u << 24)));
+    return before;
+}
+static void restore(uint64_t before) { __asm__ volatile("msr fpcr, %0" ::"r"(before)); }
+#endif
+
+/* ---- threads: whoever is free takes the next item, so what an item computes never depends on who takes it ---- */
+
+typedef struct Job Job;
+struct Job {
+    void (*item)(const Job *, int64_t, void *scratch);
+    const Kernels *kernels;
+    const Scan *scan;
+    const Conv *conv;
+    const Plan *plan;
+    int64_t items;
+    size_t scratch_bytes;
+    atomic_llong next;
+    atomic_int out_of_memory;
+};
+
+static void work(Job *job) {
+    void *memory = malloc(job->scratch_bytes + 64);
+    if (!memory) {
+        atomic_store(&job->out_of_memory, 1);
+        return;
+    }
+    void *scratch = (void *)(((uintptr_t)memory + 63) / 64 * 64);
+    typeof(flush_subnormals()) mode = flush_subnormals();
+    for (int64_t i; (i = atomic_fetch_add(&job->next, 1)) < job->items;) job->item(job, i, scratch);
+    restore(mode);
+    free(memory);
+}
+
+static void work_range(int64_t begin, int64_t end, void *job) {
+    for (; begin < end; begin++) work(job);
+}
+
+static void *work_thread(void *job) { return work(job), NULL; }
+
+static int spread(Job *job, const Sequence *seq, int64_t threads) {
+    typedef int32_t ParallelFor(int64_t begin, int64_t end, int64_t grain, void (*)(int64_t, int64_t, void *), void *);
+    pthread_t others[MOST_THREADS];
+    int64_t started = 0;
+    if (threads > job->items) threads = job->items;
+    if (threads <= 1) {
+        work(job);
+    } else if (seq->parallel_for) {
+        ((ParallelFor *)seq->parallel_for)(0, threads, 1, work_range, job);
+        if (atomic_load(&job->next) < job->items) work(job); /* should it have refused */
+    } else {
+        while (started < threads - 1 && !pthread_create(&others[started], NULL, work_thread, job)) started++;
+        work(job);
+        while (started > 0) pthread_join(others[--started], NULL);
+    }
+    return atomic_load(&job->out_of_memory);
+}
+
+/* ---- pieces ---- */
+
+static int64_t threads_for(const Sequence *seq, int64_t work_a_channel) {
+    if (seq->directions * seq->batch * seq->length * seq->channels * work_a_channel < SMALL) return 1;
+    return seq->threads < MOST_THREADS ? seq->threads : MOST_THREADS;
+}
+
+/* Wide pieces where a row's channels are neighbours, narrow ones where each channel is a stream of its own; and at least
+ * two pieces a thread. */
+static Plan cut(const Sequence *seq, int64_t groups, Tokens x, int64_t threads) {
+    int64_t most = x.d == 1 ? 256 : 32, each = seq->channels / groups;
+    if (seq->directions > 1 && seq->dtype != FP32 && most > 64) most = 64;
+    int64_t chunks = (each + most - 1) / most;
+    if (threads > 1) {
+        int64_t wanted = (2 * threads + seq->batch * groups - 1) / (seq->batch * groups), finest = (each + 15) / 16;
+        if (chunks < wanted) chunks = wanted;
+        if (chunks > finest) chunks = finest;
+    }
+    int64_t chunk = ((each + chunks - 1) / chunks + 15) / 16 * 16;
+    return (Plan){.chunk = chunk, .chunks = (each + chunk - 1) / chunk, .groups = groups};
+}
+
+static Piece piece_of(const Plan *plan, const Sequence *seq, int64_t item) {
+    int64_t each = seq->channels / plan->groups, chunk = item % plan->chunks, group = item / plan->chunks % plan->groups;
+    int64_t from = chunk * plan->chunk, left = each - from;
+    return (Piece){.b = item / plan->chunks / plan->groups, .group = group, .chunk = chunk, .c = group * each + from,
+                   .width = left < plan->chunk ? left : plan->chunk};
+}
+
+static void item_scan_forward(const Job *job, int64_t item, void *scratch) {
+    job->kernels->scan_forward(job->scan, job->plan, piece_of(job->plan, &job->scan->seq, item), scratch);
+}
+
+static void item_scan_backward(const Job *job, int64_t item, void *scratch) {
+    job->kernels->scan_backward(job->scan, job->plan, piece_of(job->plan, &job->scan->seq, item), scratch);
+}
+
+static void item_conv_forward(const Job *job, int64_t item, void *scratch) {
+    job->kernels->conv_forward(job->conv, job->plan, piece_of(job->plan, &job->conv->seq, item), scratch);
+}
+
+static void item_conv_backward(const Job *job, int64_t item, void *scratch) {
+    job->kernels->conv_backward(job->conv, job->plan, piece_of(job->plan, &job->conv->seq, item), scratch);
+}
+
+static void item_sum_pieces(const Job *job, int64_t item, void *scratch) {
+    const Sequence *seq = &job->scan->seq;
+    int64_t blocks = (seq->length + BLOCK - 1) / BLOCK, g = item / blocks % job->plan->groups, rb = item / blocks / job->plan->groups;
+    (void)scratch;
+    job->kernels->sum_pieces(job->scan, job->plan, rb / seq->batch, rb % seq->batch, g, item % blocks * BLOCK);
+}
+
+/* ---- sums over the batch ---- */
+
+/* Where the pieces write a weight's gradient: straight into the result where the batch is 1, else into `*spare`. */
+static float *partial(const Sequence *seq, Weights to, int64_t each, float **spare) {
+    if (!to.data || seq->batch == 1) return to.data;
+    float *p = *spare;
+    *spare += (to.r ? seq->directions : 1) * seq->batch * seq->channels * each;
+    return p;
+}
+
+static void sum_over_batch(const Sequence *seq, Weights to, const float *from, int64_t each) {
+    int64_t count = seq->channels * each;
+    if (!to.data || from == to.data) return;
+    for (int64_t r = 0; r < (to.r ? seq->directions : 1); r++) {
+        float *sum = to.data + r * to.r;
+        memcpy(sum, from, count * sizeof(float));
+        from += count;
+        for (int64_t b = 1; b < seq->batch; b++, from += count)
+            for (int64_t i = 0; i < count; i++) sum[i] += from[i];
+    }
+}
+
+/* ---- large pages: the first write to a fresh result costs more than the scan when it comes 4 kB at a time ---- */
+
+#define LARGE_PAGE ((uintptr_t)1 << 21)
+
+static void expect_writes(const void *data, int64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    uintptr_t from = ((uintptr_t)data + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+    uintptr_t to = ((uintptr_t)data + (uintptr_t)bytes) / LARGE_PAGE * LARGE_PAGE;
+    if (data && to > from) madvise((void *)from, to - from, MADV_HUGEPAGE); /* a hint: it may be refused */
+#else
+    (void)data, (void)bytes;
+#endif
+}
+
+static void expect_tokens(const Sequence *seq, Tokens x) {
+    int64_t last = (x.r ? seq->directions - 1 : 0) * x.r + (seq->batch - 1) * x.b + (seq->length - 1) * x.l +
+                   (seq->channels - 1) * x.d;
+    expect_writes(x.data, (last + 1) * (seq->dtype == FP32 ? 4 : 2));
+}
+
+/* ---- what Python calls; each returns 1 where memory ran out ---- */
+
+EXPORT int rgbt_fusion_scan_forward(const Scan *s) {
+    const Kernels *kernels = kernels_of(s->seq.level);
+    int64_t threads = threads_for(&s->seq, s->states + 4);
+    Plan plan = cut(&s->seq, s->groups, s->u, threads);
+    expect_tokens(&s->seq, s->out);
+    expect_writes(s->checkpoints, (s->seq.length + BLOCK - 1) / BLOCK * s->seq.directions * s->seq.batch * s->seq.channels *
+                                      s->states * (int64_t)sizeof(float));
+    Job job = {.item = item_scan_forward, .kernels = kernels, .scan = s, .plan = &plan,
+               .items = s->seq.batch * plan.groups * plan.chunks, .scratch_bytes = kernels->scan_forward_bytes(s, &plan)};
+    return spread(&job, &s->seq, threads);
+}
+
+EXPORT int rgbt_fusion_scan_backward(const Scan *s) {
+    const Kernels *kernels = kernels_of(s->seq.level);
+    const Sequence *seq = &s->seq;
+    int64_t threads = threads_for(seq, 3 * (s->states + 4));
+    Plan plan = cut(seq, s->groups, s->u, threads);
+    int64_t rows = seq->batch * plan.chunks * seq->length * plan.groups * s->states;
+    int64_t dB = rows * (s->dB.r ? seq->directions : 1), dC = rows * (s->dC.r ? seq->directions : 1);
+    int64_t spare_floats = seq->batch == 1 ? 0 : 2 * (s->states + 1) * seq->directions * seq->batch * seq->channels;
+    float *memory = malloc((dB + dC + spare_floats) * sizeof(float)), *spare = memory + dB + dC;
+    if (!memory) return 1;
+    plan.dB = memory, plan.dC = memory + dB;
+    plan.dA = partial(seq, s->dA, s->states, &spare), plan.dreadout = partial(seq, s->dreadout, s->states, &spare);
+    plan.dD = partial(seq, s->dD, 1, &spare), plan.dbias = partial(seq, s->dbias, 1, &spare);
+    expect_tokens(seq, s->du), expect_tokens(seq, s->ddelta), expect_tokens(seq, s->dz);
+    Job pieces = {.item = item_scan_backward, .kernels = kernels, .scan = s, .plan = &plan,
+                  .items = seq->batch * plan.groups * plan.chunks, .scratch_bytes = kernels->scan_backward_bytes(s, &plan)};
+    Job sums = {.item = item_sum_pieces, .kernels = kernels, .scan = s, .plan = &plan,
+                .items = seq->directions * seq->batch * plan.groups * ((seq->length + BLOCK - 1) / BLOCK)};
+    int failed = spread(&pieces, seq, threads) || spread(&sums, seq, threads);
+    sum_over_batch(seq, s->dA, plan.dA, s->states);
+    sum_over_batch(seq, s->dreadout, plan.dreadout, s->states);
+    sum_over_batch(seq, s->dD, plan.dD, 1);
+    sum_over_batch(seq, s->dbias, plan.dbias, 1);
+    free(memory);
+    return failed;
+}
+
+EXPORT int rgbt_fusion_conv_forward(const Conv *s) {
+    const Kernels *kernels = kernels_of(s->seq.level);
+    int64_t threads = threads_for(&s->seq, 4);
+    Plan plan = cut(&s->seq, 1, s->x, threads);
+    expect_tokens(&s->seq, s->out);
+    Job job = {.item = item_conv_forward, .kernels = kernels, .conv = s, .plan = &plan, .items = s->seq.batch * plan.chunks,
+               .scratch_bytes = kernels->conv_forward_bytes(s, &plan)};
+    return spread(&job, &s->seq, threads);
+}
+
+EXPORT int rgbt_fusion_conv_backward(const Conv *s) {
+    const Kernels *kernels = kernels_of(s->seq.level);
+    const Sequence *seq = &s->seq;
+    int64_t threads = threads_for(seq, 8);
+    Plan plan = cut(seq, 1, s->x, threads);
+    int64_t spare_floats = seq->batch == 1 ? 0 : (s->taps + 1) * seq->directions * seq->batch * seq->channels;
+    float *memory = malloc(spare_floats * sizeof(float) + 1), *spare = memory;
+    if (!memory) return 1;
+    plan.dweight = partial(seq, s->dweight, s->taps, &spare), plan.dbias = partial(seq, s->dbias, 1, &spare);
+    expect_tokens(seq, s->dx);
+    Job job = {.item = item_conv_backward, .kernels = kernels, .conv = s, .plan = &plan, .items = seq->batch * plan.chunks,
+               .scratch_bytes = kernels->conv_backward_bytes(s, &plan)};
+    int failed = spread(&job, seq, threads);
+    sum_over_batch(seq, s->dweight, plan.dweight, s->taps);
+    sum_over_batch(seq, s->dbias, plan.dbias, 1);
+    free(memory);
+    return failed;
+}

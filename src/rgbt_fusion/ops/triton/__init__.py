@@ -1,0 +1,1 @@
+"""The Triton kernels, and the backend that launches them."""

@@ -1,0 +1,533 @@
+"""Triton backend: launches the kernels of ``_triton_scan`` and ``_triton_conv`` and adds up their
+partial sums.
+
+Every sum has a fixed order: what several programs contribute to goes to memory once per program and
+is added up afterwards. The number of programs depends on the device, so results may differ in the
+last bits from one GPU model to another, never from run to run.
+"""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rgbt_fusion.ops.inputs import (
+    CHECKPOINT_STEPS,
+    ConvGradients,
+    ConvInputs,
+    ScanGradients,
+    ScanInputs,
+    ScanResults,
+)
+
+FORWARD_WARPS = 16
+BACKWARD_WARPS = 8
+"""Programs a multiprocessor should have; the backward kernel fills the register file with eight."""
+FEW_WARPS = 4
+"""With fewer programs than this a multiprocessor idles, and chunks of the sequence pay for their
+extra pass."""
+
+HIDING_WARPS = 8
+"""With fewer programs than this a multiprocessor waits for memory, unless every program loads
+ahead."""
+WIDE_STATES = 16
+"""The most states of which twice the channels fit into the registers of the forward kernel."""
+
+CONV_TILE = 128
+CONV_STEPS = 8
+"""Channels of a program of the convolution, four a lane, and steps that it holds in registers at a
+time."""
+
+_OPTIONS = {"num_warps": 1, "num_stages": 1, "enable_fp_fusion": True}
+_ALL_REGISTERS = {} if torch.version.hip else {"maxnreg": 255}
+"""Left to itself, NVIDIA's assembler stops at 168 registers a lane now and then, and spills the
+rest."""
+
+
+def scan_why_not(inputs: ScanInputs) -> list[str]:
+    """Why the scan cannot run on these inputs; empty if it can."""
+    return _why_not(inputs.u)
+
+
+def conv_why_not(inputs: ConvInputs) -> list[str]:
+    """Why the convolution cannot run on these inputs; empty if it can."""
+    return _why_not(inputs.x)
+
+
+def _why_not(x: Tensor) -> list[str]:
+    if x.dtype == torch.float64:
+        return ["computes in float32, the inputs are float64"]
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if x.device.type != "cuda" and not (interpreted and x.device.type == "cpu"):
+        return [f"runs on CUDA and ROCm devices, the inputs are on {x.device.type}"]
+    error = _import_error() or (None if interpreted else _launch_error(x.device.index))
+    return [error] if error else []
+
+
+@cache
+def _import_error() -> str | None:
+    try:
+        _kernels()
+    except Exception as error:  # an installed Triton can fail to import in many ways
+        return f"triton cannot be imported: {error}"
+    return None
+
+
+@cache
+def _kernels() -> tuple[ModuleType, ModuleType]:
+    from rgbt_fusion.ops.triton import conv_kernels as _triton_conv
+    from rgbt_fusion.ops.triton import scan_kernels as _triton_scan
+
+    return _triton_scan, _triton_conv
+
+
+@cache
+def _launch_error(device: int) -> str | None:
+    """Launch the smallest kernel: an installed Triton is not always a usable one."""
+    scan, _ = _kernels()
+    try:
+        probe = torch.zeros(32, device=f"cuda:{device}")
+        with torch.cuda.device(device):
+            scan.probe_kernel[(1,)](probe, SIZE=32, **_OPTIONS)
+        ok = bool((probe == torch.arange(32, device=probe.device)).all())
+    except Exception as error:  # compiler, driver and launch errors have no common type
+        return f"a test launch of a Triton kernel failed: {type(error).__name__}: {error}"
+    return None if ok else "a test launch of a Triton kernel gave a wrong result"
+
+
+@cache
+def _multiprocessors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 1
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+@cache
+def _lanes(device: torch.device) -> int:
+    return 64 if device.type == "cuda" and torch.version.hip and _is_cdna(device) else 32
+
+
+def _is_cdna(device: torch.device) -> bool:
+    return str(getattr(torch.cuda.get_device_properties(device), "gcnArchName", "")).startswith(
+        "gfx9"
+    )
+
+
+def _on(x: Tensor) -> AbstractContextManager[Any]:
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def _stride(x: Tensor, axis: int) -> int:
+    return 0 if x.shape[axis] == 1 else x.stride(axis)
+
+
+def _token(name: str, x: Tensor | None) -> dict[str, Any]:
+    """Arguments for a tensor ``(R?, B, L, D)``: itself, three strides and the row stride, which is
+    compiled in."""
+    strides = [0, 0, 0, 0] if x is None else [_stride(x, axis) for axis in range(4)]
+    short = name.removesuffix("_out") if name == "grad_out" else name
+    return {
+        name: x,
+        f"{short}_r": strides[0],
+        f"{short}_b": strides[1],
+        f"{short.upper()}_ROW": strides[2],
+        f"{short}_d": strides[3],
+    }
+
+
+def _states(name: str, x: Tensor) -> dict[str, Any]:
+    """Arguments for a tensor ``(R?, B, L, G, N)``."""
+    r, b, row, g, n = (_stride(x, axis) for axis in range(5))
+    return {
+        name: x,
+        f"{name}_r": r,
+        f"{name}_b": b,
+        f"{name.upper()}_ROW": row,
+        f"{name}_g": g,
+        f"{name}_n": n,
+    }
+
+
+def _parameter(name: str, x: Tensor | None, short: str | None = None) -> dict[str, Any]:
+    """Arguments for a contiguous tensor with only its leading stride left to tell."""
+    return {name: x, f"{short or name}_r": 0 if x is None else _stride(x, 0)}
+
+
+def _order(order: Tensor | None, length: int) -> dict[str, Any]:
+    """Arguments for the order table; SPAN says how many consecutive steps surely lie in consecutive
+    rows."""
+    if order is None:
+        return {
+            "order": None,
+            "order_r": 0,
+            "order_b": 0,
+            "segment": length,
+            "SPAN": CHECKPOINT_STEPS,
+        }
+    segment = length // order.shape[2]
+    span = next(span for span in (CHECKPOINT_STEPS, 4, 1) if segment % span == 0)
+    return {
+        "order": order,
+        "order_r": _stride(order, 0),
+        "order_b": _stride(order, 1),
+        "segment": segment,
+        "SPAN": span,
+    }
+
+
+class _Plan(NamedTuple):
+    """How a scan is cut into programs."""
+
+    directions: int
+    batch: int
+    length: int
+    channels: int
+    groups: int
+    states: int
+    padded: int
+    tile: int
+    tiles_per_group: int
+    chunks: int
+    chunk_blocks: int
+    few: bool
+    """Too few programs to hide the wait for memory behind one another."""
+    wide: bool
+    """Twice the channels a program: a tenth fewer instructions, where there is plenty to do."""
+
+    @classmethod
+    def make(cls, inputs: ScanInputs, warps: int, *, may_widen: bool) -> "_Plan":
+        """Cut ``inputs`` so that every multiprocessor has ``warps`` programs, if there is enough to
+        do."""
+        _, batch, length, channels = inputs.u.shape
+        groups, states = inputs.B.shape[3:]
+        padded = max(4, _power_of_two(states))
+        per_group = channels // groups
+        device = inputs.u.device
+        lanes, processors = _lanes(device), _multiprocessors(device)
+        tile = max(4, min(16 * lanes // padded, 4 * lanes, _power_of_two(per_group)))
+        programs = inputs.directions * batch * groups * -(-per_group // tile)
+        blocks = -(-length // CHECKPOINT_STEPS)
+        chunk_blocks = blocks
+        if programs < FEW_WARPS * processors:
+            chunk_blocks = -(-blocks // min(blocks, -(-warps * processors // programs)))
+        chunks = -(-blocks // chunk_blocks)
+        fits = padded <= WIDE_STATES and per_group >= 2 * tile
+        wide = may_widen and fits and programs >= 2 * HIDING_WARPS * processors
+        tile = 2 * tile if wide else tile
+        return cls(
+            directions=inputs.directions,
+            batch=batch,
+            length=length,
+            channels=channels,
+            groups=groups,
+            states=states,
+            padded=padded,
+            tile=tile,
+            tiles_per_group=-(-per_group // tile),
+            chunks=chunks,
+            chunk_blocks=chunk_blocks,
+            few=programs * chunks < HIDING_WARPS * processors,
+            wide=wide,
+        )
+
+    @property
+    def per_group(self) -> int:
+        return self.channels // self.groups
+
+    @property
+    def tiles(self) -> int:
+        return self.groups * self.tiles_per_group
+
+    def grid(self, chunks: int) -> tuple[int]:
+        return (self.tiles * chunks * self.batch * self.directions,)
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that every kernel of the scan takes."""
+        return {
+            "D": self.channels,
+            "per_group": self.per_group,
+            "tiles": self.tiles,
+            "chunks": self.chunks,
+            "batch": self.batch,
+            "N": self.states,
+            "NP": self.padded,
+            "TILE": self.tile,
+            **_OPTIONS,
+        }
+
+    def walk(self, inputs: ScanInputs) -> dict[str, Any]:
+        """The arguments of the kernels that walk the sequence."""
+        return {
+            **self.arguments(),
+            **_order(inputs.order, self.length),
+            **_token("delta", inputs.delta),
+            **_parameter("A", inputs.A),
+            **_parameter("bias", inputs.delta_bias),
+            "L": self.length,
+            "chunk_blocks": self.chunk_blocks,
+            "BLOCK": CHECKPOINT_STEPS,
+            "SOFTPLUS": inputs.delta_softplus,
+            "EVEN": self.length % 4 == 0,
+        }
+
+    def per_chunk(self, like: Tensor, *sizes: int) -> Tensor:
+        return like.new_empty((self.directions, self.batch, self.chunks, *sizes))
+
+
+def _reads(inputs: ScanInputs) -> dict[str, Any]:
+    """What drives the state."""
+    return {**_token("u", inputs.u), **_states("B", inputs.B)}
+
+
+def _writes(inputs: ScanInputs) -> dict[str, Any]:
+    """What the state is read with."""
+    return {
+        **_states("C", inputs.C),
+        **_token("z", inputs.z),
+        **_parameter("readout", inputs.readout),
+    }
+
+
+def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
+    """Scan in one launch, or in three over chunks of the sequence when there are few channels to
+    share out."""
+    scan, _ = _kernels()
+    plan = _Plan.make(inputs, FORWARD_WARPS, may_widen=True)
+    out = _per_direction(results.out, plan.directions)
+    walk = {**plan.walk(inputs), **_reads(inputs)}
+    with _on(inputs.u):
+        chunk_states = None
+        if plan.chunks > 1:
+            chunk_states = plan.per_chunk(inputs.A, plan.channels, plan.states)
+            chunk = {
+                "chunk_states": chunk_states,
+                "chunk_steps": plan.per_chunk(inputs.A, plan.channels),
+            }
+            scan.forward_summary_kernel[plan.grid(plan.chunks)](**walk, **chunk)
+            _scan_chunks(plan, inputs, inputs.initial_state, chunk, reverse=False)
+        scan.scan_forward_kernel[plan.grid(plan.chunks)](
+            **walk,
+            **_writes(inputs),
+            **_parameter("skip", inputs.D),
+            **_parameter("start", inputs.initial_state),
+            **_token("out", out),
+            chunk_states=chunk_states,
+            checkpoints=results.checkpoints if results.checkpoints.shape[2] else None,
+            last=results.last_state,
+            AHEAD=plan.few,
+            **(_ALL_REGISTERS if plan.few or plan.wide else {}),
+        )
+    _add_directions(results.out, out)
+
+
+def _scan_chunks(
+    plan: _Plan,
+    inputs: ScanInputs,
+    start: Tensor | None,
+    chunk: dict[str, Tensor],
+    *,
+    reverse: bool,
+) -> None:
+    scan, _ = _kernels()
+    scan.chunk_scan_kernel[plan.grid(1)](
+        **plan.arguments(),
+        **_parameter("A", inputs.A),
+        **_parameter("start", start),
+        **chunk,
+        REVERSE=reverse,
+    )
+
+
+def scan_backward(
+    inputs: ScanInputs,
+    checkpoints: Tensor,
+    grad_out: Tensor,
+    grad_last_state: Tensor | None,
+    grads: ScanGradients,
+) -> None:
+    """Run the adjoint in one launch, or in three over chunks, and add up the partial sums of the
+    programs."""
+    scan, _ = _kernels()
+    plan = _Plan.make(inputs, BACKWARD_WARPS, may_widen=False)
+    grid, new = plan.grid(plan.chunks), inputs.A.new_empty
+    walk = {**plan.walk(inputs), **_writes(inputs), **_token("grad_out", grad_out)}
+    du, ddelta = (_per_direction(grad, plan.directions) for grad in (grads.u, grads.delta))
+    dz = None if grads.z is None else _per_direction(grads.z, plan.directions)
+    partial = (
+        plan.directions,
+        plan.batch,
+        plan.groups,
+        plan.tiles_per_group,
+        plan.length,
+        plan.padded,
+    )
+    dB, dC = new(partial), new(partial)
+    kept, gated = (
+        new(*grid, CHECKPOINT_STEPS // 4, plan.tile, plan.padded),
+        new(*grid, CHECKPOINT_STEPS, plan.tile),
+    )
+    with _on(inputs.u):
+        chunk_adjoints = None
+        if plan.chunks > 1:
+            chunk_adjoints = plan.per_chunk(inputs.A, plan.channels, plan.states)
+            chunk = {
+                "chunk_states": chunk_adjoints,
+                "chunk_steps": plan.per_chunk(inputs.A, plan.channels),
+            }
+            scan.adjoint_summary_kernel[grid](**walk, **chunk)
+            _scan_chunks(plan, inputs, grad_last_state, chunk, reverse=True)
+        scan.scan_backward_kernel[grid](
+            **walk,
+            **_reads(inputs),
+            **_parameter("skip", inputs.D),
+            **_token("du", du),
+            **_token("ddelta", ddelta),
+            **_token("dz", dz),
+            checkpoints=checkpoints,
+            last_adjoint=grad_last_state,
+            chunk_adjoints=chunk_adjoints,
+            kept=kept,
+            gated=gated,
+            dB=dB,
+            dC=dC,
+            WHOLE=plan.per_group % plan.tile == 0,
+        )
+    for grad, value in ((grads.u, du), (grads.delta, ddelta), (grads.z, dz)):
+        if grad is not None and value is not None:
+            _add_directions(grad, value)
+    for grad, value in ((grads.B, dB), (grads.C, dC)):
+        value = _add(value, (3,), grad.shape[0] < plan.directions)
+        grad.copy_(value[:, :, :, 0, :, : plan.states].transpose(2, 3))
+    programs = (plan.directions, plan.batch, plan.chunks, plan.groups, plan.tiles_per_group)
+    for slot, grad in enumerate((grads.A, grads.initial_state, grads.readout)):
+        if grad is not None:
+            _add_tiles(grad, kept[:, slot].view(*programs, plan.tile, plan.padded), plan, slot == 1)
+    for slot, grad in enumerate((grads.delta_bias, grads.D)):
+        if grad is not None:
+            _add_tiles(grad[..., None], gated[:, slot].view(*programs, plan.tile, 1), plan, False)
+
+
+def _add_tiles(grad: Tensor, tiles: Tensor, plan: _Plan, per_sample: bool) -> None:
+    """Add up ``(R, B, chunks, G, tiles, TILE, N)`` to ``(R?, D, N)``; per sample, only the first
+    chunk counts."""
+    shared = grad.shape[0] < plan.directions
+    tiles = _add(tiles[:, :, :1], (), shared) if per_sample else _add(tiles, (1, 2), shared)
+    channels = tiles.flatten(4, 5)[:, :, :, :, : plan.per_group, : grad.shape[-1]]
+    grad.copy_(channels.reshape(grad.shape))
+
+
+def _add(parts: Tensor, axes: tuple[int, ...], shared: bool) -> Tensor:
+    """Add up over ``axes``, and over the directions if they share a gradient."""
+    axes = (0, *axes) if shared else axes
+    return parts.sum(axes, keepdim=True) if axes else parts
+
+
+def _per_direction(result: Tensor, directions: int) -> Tensor:
+    """Where the directions write: ``result`` itself, or one copy a direction if it is their sum."""
+    return (
+        result
+        if result.shape[0] == directions
+        else result.new_empty((directions, *result.shape[1:]))
+    )
+
+
+def _add_directions(result: Tensor, parts: Tensor) -> None:
+    if parts is not result:
+        torch.sum(parts, 0, keepdim=True, out=result)
+
+
+class _ConvPlan(NamedTuple):
+    """How a convolution is cut into programs."""
+
+    directions: int
+    batch: int
+    length: int
+    channels: int
+    taps: int
+    tiles: int
+    chunks: int
+    chunk_steps: int
+
+    @classmethod
+    def make(cls, inputs: ConvInputs) -> "_ConvPlan":
+        """Cut ``inputs`` into stretches long enough to be worth their halo, but so short that every
+        warp finds work."""
+        _, batch, length, channels = inputs.x.shape
+        tiles = -(-channels // CONV_TILE)
+        wanted = FORWARD_WARPS * _multiprocessors(inputs.x.device)
+        steps = _power_of_two(length * inputs.directions * batch * tiles // max(wanted, 1))
+        steps = min(max(steps, CONV_STEPS), 256)
+        return cls(
+            inputs.directions,
+            batch,
+            length,
+            channels,
+            inputs.weight.shape[2],
+            tiles,
+            -(-length // steps),
+            steps,
+        )
+
+    @property
+    def grid(self) -> tuple[int]:
+        return (self.tiles * self.chunks * self.batch * self.directions,)
+
+    def arguments(self, inputs: ConvInputs) -> dict[str, Any]:
+        """The arguments that both kernels take."""
+        return {
+            **_token("x", inputs.x),
+            **_parameter("weight", inputs.weight),
+            **_parameter("bias", inputs.bias),
+            **_order(inputs.order, self.length),
+            "L": self.length,
+            "D": self.channels,
+            "tiles": self.tiles,
+            "chunks": self.chunks,
+            "batch": self.batch,
+            "chunk_steps": self.chunk_steps,
+            "W": self.taps,
+            "HALO": -(-(self.taps - 1) // 4) * 4,
+            "STEPS": CONV_STEPS,
+            "TILE": CONV_TILE,
+            "SILU": inputs.silu,
+            **_OPTIONS,
+        }
+
+
+def conv_forward(inputs: ConvInputs, out: Tensor) -> None:
+    """Convolve in one launch."""
+    _, conv = _kernels()
+    plan = _ConvPlan.make(inputs)
+    with _on(inputs.x):
+        conv.conv_forward_kernel[plan.grid](**plan.arguments(inputs), **_token("out", out))
+
+
+def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) -> None:
+    """Correlate in one launch and add up what the stretches contribute to the taps and the bias."""
+    _, conv = _kernels()
+    plan = _ConvPlan.make(inputs)
+    dx = _per_direction(grads.x, plan.directions)
+    parts = (plan.directions, plan.batch, plan.chunks, plan.channels)
+    dweight = inputs.weight.new_empty((*parts, plan.taps))
+    dbias = None if grads.bias is None else inputs.weight.new_empty(parts)
+    with _on(inputs.x):
+        conv.conv_backward_kernel[plan.grid](
+            **plan.arguments(inputs),
+            **_token("grad_out", grad_out),
+            **_token("dx", dx),
+            dweight=dweight,
+            dbias=dbias,
+        )
+    _add_directions(grads.x, dx)
+    for grad, value in ((grads.weight, dweight), (grads.bias, dbias)):
+        if grad is not None and value is not None:
+            axes = (0, 1, 2) if grad.shape[0] < plan.directions else (1, 2)
+            grad.copy_(value.sum(axes).view_as(grad))

@@ -1,0 +1,1 @@
+"""A synthetic RGB-thermal world: its plan, its objects and its places."""

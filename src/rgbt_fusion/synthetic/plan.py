@@ -1,0 +1,378 @@
+"""What happens in a synthetic sequence: drawn once from its seed, asked at any time.
+
+Every motion is a sum of sine waves, so that a moment is computed without those before it.
+"""
+
+from dataclasses import dataclass
+from math import pi, sin
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rgbt_fusion.synthetic.objects import KINDS, occluder
+
+__all__ = ["CHALLENGES", "Actor", "Lamp", "Obstacle", "Plan", "View", "Wave", "draw_plan"]
+
+CHALLENGES = ("none", "night", "glare", "thermal_crossover", "misalignment", "missing", "mixed")
+
+_PLACES, _SPRITES, _OBSTACLES = 96, 320, 40
+# how often a mixed sequence has each challenge
+_MIXED = {
+    "night": 0.35,
+    "glare": 0.2,
+    "thermal_crossover": 0.25,
+    "misalignment": 0.25,
+    "missing": 0.15,
+}
+
+
+class Wave(NamedTuple):
+    """A smooth motion: a mean and a few sine waves."""
+
+    mean: float
+    parts: tuple[tuple[float, float, float], ...]
+    """Amplitude, radians a frame, and phase of each wave."""
+
+    def at(self, index: float) -> float:
+        """Return the value at a frame."""
+        return self.mean + sum(
+            reach * sin(turn * index + phase) for reach, turn, phase in self.parts
+        )
+
+
+class View(NamedTuple):
+    """The camera: how it moves over the world, whose origin is the middle of the place."""
+
+    size: tuple[int, int]
+    x: Wave
+    y: Wave
+    zoom: Wave
+    """Pixels of the place for one of the frame."""
+
+    def to_frame(self, world: tuple[float, float], index: int) -> tuple[float, float]:
+        """Return where in the frame a point of the world is."""
+        zoom = self.zoom.at(index)
+        x, y = (world[0] - self.x.at(index)) / zoom, (world[1] - self.y.at(index)) / zoom
+        return x + self.size[0] / 2, y + self.size[1] / 2
+
+    def to_world(self, point: tuple[float, float], index: int) -> tuple[float, float]:
+        """Return which point of the world is at a place of the frame."""
+        zoom = self.zoom.at(index)
+        x, y = (point[0] - self.size[0] / 2) * zoom, (point[1] - self.size[1] / 2) * zoom
+        return x + self.x.at(index), y + self.y.at(index)
+
+
+class Actor(NamedTuple):
+    """An object that moves: its sprite, the waves of its centre and its height, and its steps a
+    frame."""
+
+    number: int
+    x: Wave
+    y: Wave
+    height: Wave
+    pace: float
+
+
+class Obstacle(NamedTuple):
+    """A thing that stands in front: its foot in the world and its height there."""
+
+    number: int
+    world: tuple[float, float]
+    height: float
+
+
+class Lamp(NamedTuple):
+    """A pool of light at night, at a place of the world."""
+
+    world: tuple[float, float]
+    radius: float
+    strength: float
+    colour: tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything about a sequence that its seed decides."""
+
+    place: int
+    mirrored: bool
+    view: View
+    target: Actor
+    distractors: tuple[Actor, ...]
+    occluders: tuple[Obstacle, ...]
+    tint: tuple[float, float, float]
+    brightness: Wave
+    lamps: tuple[Lamp, ...]
+    glare_spans: tuple[tuple[int, int], ...]
+    glare_x: Wave
+    glare_y: Wave
+    glare_radius: float
+    crossover_spans: tuple[tuple[int, int], ...]
+    tir_x: Wave
+    tir_y: Wave
+    tir_zoom: float
+    missing: tuple[tuple[str, int, int], ...]
+    saturation: float
+    """How colourful the colours are: 0 is a grey camera."""
+    haze: float
+    """Share of each colour that is grey air."""
+    soft_rgb: int
+    """Pixels over which the colour camera blurs."""
+    soft_tir: int
+    """The same of the thermal camera."""
+    gain_tir: float
+    level_tir: float
+    """The heat above the place's mean, of 255, that the thermal camera shows as middle grey."""
+    black_hot: bool
+    stripes: NDArray[np.floating]
+    noise_rgb: float
+    noise_tir: float
+
+    def light(self, index: int) -> float:
+        """Return how much light there is, 1 by day."""
+        return max(self.brightness.at(index), 0.02)
+
+    def glare(self, index: int) -> tuple[float, float, float, float] | None:
+        """Return centre, radius and strength of a light that blinds the colour camera, or None."""
+        strength = _inside(self.glare_spans, index)
+        if strength <= 0:
+            return None
+        return (
+            self.target.x.at(index) + self.glare_x.at(index),
+            self.target.y.at(index) + self.glare_y.at(index),
+            self.glare_radius,
+            strength,
+        )
+
+    def contrast(self, index: int) -> float:
+        """Return how much of an object's heat shows against the place's."""
+        return 1 - 0.95 * _inside(self.crossover_spans, index)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether the thermal camera sees exactly what the colour camera sees."""
+        return self.tir_zoom == 1
+
+    def tir_view(self, index: int) -> tuple[NDArray[np.floating], float]:
+        """Return where the thermal camera looks beside the colour camera, and how much closer."""
+        return np.array((self.tir_x.at(index), self.tir_y.at(index))), self.tir_zoom
+
+    def is_missing(self, modality: str, index: int) -> bool:
+        """Return whether a modality has no image at a frame."""
+        return any(
+            which == modality and start <= index < stop for which, start, stop in self.missing
+        )
+
+
+def draw_plan(
+    seed: int, frames: int, size: tuple[int, int], challenge: str, *, held_out: bool
+) -> Plan:
+    """Draw what happens in a sequence."""
+    generator = np.random.default_rng((0x5EED, seed & 0xFFFFFFFFFFFF, int(held_out)))
+    has = {name: name == challenge for name in _MIXED}
+    if challenge == "mixed":
+        has = {name: bool(generator.random() < chance) for name, chance in _MIXED.items()}
+        # one modality must be left to follow the object by
+        has["thermal_crossover"] &= not (has["night"] or has["glare"])
+    view = View(
+        size,
+        _wave(generator, 0, size[0] * 0.22, (90, 300), shake=1.2),
+        _wave(generator, 0, size[1] * 0.1, (90, 300), shake=1.2),
+        _wave(generator, generator.uniform(0.75, 1.15), 0.12, (120, 400)),
+    )
+    target = _actor(generator, size, held_out, None)
+    crowd = int(generator.choice((0, 1, 2, 3, 4), p=(0.2, 0.3, 0.25, 0.15, 0.1)))
+    others = [_actor(generator, size, held_out, target) for _ in range(crowd)]
+    # in the first frame it must be clear who is meant
+    distractors = tuple(
+        one for one in others if abs(one.x.at(0) - target.x.at(0)) > target.height.at(0) * 0.6
+    )
+    shift = has["misalignment"]
+    spread = generator.uniform(0.12, 0.35) * min(target.height.mean, 80)
+    angle = generator.uniform(0, 2 * pi)
+    return Plan(
+        place=int(generator.integers(_PLACES // 3)) + _PLACES
+        if held_out
+        else int(generator.integers(_PLACES)),
+        mirrored=bool(generator.random() < 0.5),
+        view=view,
+        target=target,
+        distractors=distractors,
+        occluders=_obstacles(generator, frames, target, view),
+        tint=tuple(generator.uniform(0.8, 1.15, 3)),
+        brightness=_brightness(generator, frames, night=has["night"]),
+        lamps=_lamps(generator, size),
+        glare_spans=_spans(generator, frames, 0.5) if has["glare"] else (),
+        glare_x=_wave(generator, 0, target.height.mean * 0.6, (40, 120)),
+        glare_y=_wave(generator, 0, target.height.mean * 0.4, (40, 120)),
+        glare_radius=float(target.height.mean * generator.uniform(0.5, 1.1)),
+        crossover_spans=_spans(generator, frames, 0.6) if has["thermal_crossover"] else (),
+        tir_x=_wave(
+            generator, spread * np.cos(angle) if shift else 0, 2.5 if shift else 0, (60, 200)
+        ),
+        tir_y=_wave(
+            generator, spread * np.sin(angle) if shift else 0, 2.5 if shift else 0, (60, 200)
+        ),
+        tir_zoom=float(generator.uniform(0.95, 1.05)) if shift else 1.0,
+        missing=_missing(generator, frames) if has["missing"] else (),
+        saturation=float(generator.choice((0.0, 0.5, 1.0), p=(0.15, 0.25, 0.6))),
+        haze=float(generator.choice((0.0, generator.uniform(0.2, 0.7)), p=(0.7, 0.3))),
+        soft_rgb=int(generator.choice((1, 2, 3), p=(0.6, 0.3, 0.1))),
+        soft_tir=int(generator.choice((1, 2, 3), p=(0.3, 0.45, 0.25))),
+        # cameras stretch what they see: at a high gain a person is white and a field is black
+        gain_tir=float(np.exp(generator.uniform(np.log(0.7), np.log(3.0)))),
+        level_tir=float(generator.uniform(-10, 40)),
+        black_hot=bool(generator.random() < 0.1),
+        stripes=generator.normal(0, generator.uniform(0.3, 2.0), size[0]),
+        noise_rgb=float(generator.uniform(1.0, 4.5)),
+        noise_tir=float(generator.uniform(1.0, 5.0)),
+    )
+
+
+def _wave(
+    generator: np.random.Generator,
+    mean: float,
+    reach: float,
+    periods: tuple[float, float],
+    *,
+    shake: float = 0.0,
+) -> Wave:
+    """Draw a motion of two slow waves, at most ``reach`` from its mean, and a fast one of
+    ``shake``."""
+    share = generator.uniform(0.5, 0.9)
+    amplitudes = (reach * share, reach * (1 - share), shake * generator.random())
+    lengths = (*generator.uniform(*periods, 2), generator.uniform(6, 20))
+    phases = generator.uniform(0, 2 * pi, 3)
+    parts = (
+        (float(a), 2 * pi / float(t), float(p))
+        for a, t, p in zip(amplitudes, lengths, phases, strict=True)
+    )
+    return Wave(float(mean), tuple(parts))
+
+
+def _actor(
+    generator: np.random.Generator, size: tuple[int, int], held_out: bool, like: Actor | None
+) -> Actor:
+    """Draw an object; a distractor is mostly of the target's kind and size."""
+    number = (
+        int(generator.integers(_SPRITES // 4)) + _SPRITES
+        if held_out
+        else int(generator.integers(_SPRITES))
+    )
+    width, height = size
+    if like is not None and generator.random() < 0.7:
+        number = number - number % len(KINDS) + like.number % len(KINDS)
+    tall = KINDS[number % len(KINDS)] in ("person", "cyclist", "cyclist rear")
+    mean = height * (generator.uniform(0.14, 0.42) if tall else generator.uniform(0.1, 0.28))
+    if like is not None:
+        mean = like.height.mean * generator.uniform(0.8, 1.2)
+    x_reach, y_reach = width * generator.uniform(0.08, 0.36), height * generator.uniform(0.03, 0.2)
+    x_mean = width / 2 + generator.uniform(-1, 1) * (width * 0.42 - x_reach)
+    y_mean = height * 0.55 + generator.uniform(-1, 1) * max(height * 0.32 - y_reach, 0)
+    return Actor(
+        number,
+        _wave(generator, x_mean, x_reach, (90, 260), shake=0.4),
+        _wave(generator, y_mean, y_reach, (90, 260), shake=0.4),
+        _wave(generator, mean, mean * generator.uniform(0.05, 0.4), (90, 240)),
+        float(generator.uniform(0.15, 0.45)),
+    )
+
+
+def _obstacles(
+    generator: np.random.Generator, frames: int, target: Actor, view: View
+) -> tuple[Obstacle, ...]:
+    """Draw things that stand where the target will pass."""
+    things = []
+    for _ in range(int(generator.choice((0, 1, 2, 3), p=(0.3, 0.3, 0.25, 0.15)))):
+        moment = int(generator.integers(frames))
+        height = target.height.at(moment)
+        tall = height * generator.uniform(0.9, 1.8)
+        foot = target.y.at(moment) + height / 2 + generator.uniform(0, 0.3) * tall
+        world = view.to_world((target.x.at(moment), foot), moment)
+        things.append(
+            Obstacle(int(generator.integers(_OBSTACLES)), world, tall * view.zoom.at(moment))
+        )
+    # a tracker must see what it is to follow, at the start and most of the time
+    moments = range(0, frames, max(1, frames // 16))
+    return tuple(
+        thing
+        for thing in things
+        if not _hides(thing, range(1), target, view) and _hides(thing, moments, target, view) < 0.2
+    )
+
+
+def _hides(thing: Obstacle, moments: range, target: Actor, view: View) -> float:
+    """Return the share of moments at which a thing stands before the middle of the target."""
+    picture = occluder(thing.number)
+    left, top, right, bottom = picture.extents[0]
+    hidden = 0
+    for moment in moments:
+        height = thing.height / view.zoom.at(moment)
+        half = height * (right - left) / (bottom - top) / 2 + target.height.at(moment) * 0.15
+        x, foot = view.to_frame(thing.world, moment)
+        hidden += abs(target.x.at(moment) - x) < half and foot - height < target.y.at(moment) < foot
+    return hidden / len(moments)
+
+
+def _brightness(generator: np.random.Generator, frames: int, *, night: bool) -> Wave:
+    """Draw the light: steady or drifting by day, little at night, and at times night falls."""
+    if not night:
+        return _wave(generator, generator.uniform(0.75, 1.1), 0.08, (60, 300))
+    dark = generator.uniform(0.02, 0.2)
+    if generator.random() < 0.75:
+        return _wave(generator, dark, dark * 0.3, (60, 300))
+    # from bright to dark, or back, once in the sequence
+    half = (1 - dark) / 2
+    return Wave(
+        float(dark + half), ((float(half), pi / frames, float(generator.choice((0.5, 1.5))) * pi),)
+    )
+
+
+def _lamps(generator: np.random.Generator, size: tuple[int, int]) -> tuple[Lamp, ...]:
+    lamps = []
+    for _ in range(int(generator.integers(0, 4))):
+        x, y = generator.uniform(-0.6, 0.6) * size[0], generator.uniform(-0.5, 0.4) * size[1]
+        warm = generator.uniform(0.6, 1.0)
+        radius, strength = generator.uniform(0.1, 0.3) * size[0], generator.uniform(0.2, 0.7)
+        lamps.append(
+            Lamp(
+                (float(x), float(y)),
+                float(radius),
+                float(strength),
+                (1.0, float(0.9 * warm), float(0.7 * warm)),
+            )
+        )
+    return tuple(lamps)
+
+
+def _spans(
+    generator: np.random.Generator, frames: int, share: float
+) -> tuple[tuple[int, int], ...]:
+    """Draw up to three spans that cover about ``share`` of a sequence, not its first frames."""
+    count = int(generator.integers(1, 4))
+    length = max(4, int(frames * share / count))
+    begin = [
+        int(start)
+        for start in generator.integers(min(8, frames), max(frames - length // 2, 9), count)
+    ]
+    return tuple((start, start + length) for start in begin)
+
+
+def _inside(spans: tuple[tuple[int, int], ...], index: int) -> float:
+    """Return how far inside the spans a frame is: 0 outside, 1 inside, rising over five frames."""
+    return max(
+        (float(np.clip(min(index - start, stop - index) / 5, 0, 1)) for start, stop in spans),
+        default=0.0,
+    )
+
+
+def _missing(generator: np.random.Generator, frames: int) -> tuple[tuple[str, int, int], ...]:
+    """Draw gaps of one modality or the other, never of both and never in the first frame."""
+    gaps = []
+    start = int(generator.integers(3, max(4, frames // 4)))
+    while start < frames:
+        length = int(generator.integers(2, max(3, frames // 6)))
+        gaps.append((str(generator.choice(("rgb", "tir"))), start, start + length))
+        start += length + int(generator.integers(5, max(6, frames // 3)))
+    return tuple(gaps)

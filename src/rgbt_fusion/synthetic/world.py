@@ -1,0 +1,353 @@
+"""A world of colour and heat, made on the fly with exact boxes: sequences to train from and to test
+on, without a download.
+
+A place and a few actors are drawn from a seed; every frame is a function of the seed and its number
+alone, so that any frame can be asked for in any order and from any process. See
+:class:`SyntheticSequence`.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, grid_sample, interpolate
+
+from rgbt_fusion.checks import check_choice, check_positive_int
+from rgbt_fusion.frames.types import FramePair, GroundTruth
+from rgbt_fusion.synthetic.objects import Sprite, occluder, sprite
+from rgbt_fusion.synthetic.places import HEIGHT, WIDTH, background, mean_heat, noise_tile
+from rgbt_fusion.synthetic.plan import CHALLENGES, Actor, Plan, draw_plan
+
+__all__ = ["CHALLENGES", "SyntheticSequence"]
+
+Axis = NDArray[np.floating]
+
+
+class _Placed(NamedTuple):
+    """An actor at one moment: which picture of it, where, and how large."""
+
+    picture: Sprite
+    phase: int
+    x: float
+    """Where the middle of the picture stands, in pixels of the frame."""
+    y: float
+    """Where its lowest opaque point stands."""
+    scale: float
+    """Pixels of the frame for one of the picture."""
+    mirrored: bool
+    opacity_tir: float = 1.0
+
+
+class SyntheticSequence:
+    """A sequence of a made-up world, with the interface of
+    :class:`~rgbt_fusion.data.sequences.ImageSequence`.
+
+    An object moves through a textured place that looks different in the two modalities, among
+    others of its kind and behind poles, bushes and walls, while the camera pans, shakes and zooms;
+    the challenge adds what makes one modality fail.
+
+    Where the paper is silent: boxes are those of the whole object, hidden parts included, to a
+    fraction of a pixel.
+
+    Args:
+        seed: what the sequence is drawn from.
+        frames: its length.
+        size: width and height of the frames.
+        challenge: one of ``CHALLENGES``: ``"none"``; ``"night"`` (little light, noise);
+            ``"glare"``; ``"thermal_crossover"`` (the object is as warm as the place);
+            ``"misalignment"`` (the thermal camera looks beside it); ``"missing"`` (frames of one
+            modality are None); ``"mixed"`` draws some of them.
+        held_out: draw places and objects that no sequence with ``held_out=False`` shows.
+
+    Shape:
+        ``sequence[k]``: ``(H, W, 3)`` and ``(H, W)``, uint8.
+
+    Raises:
+        ValueError: the challenge is unknown, or a number is out of range.
+
+    Example:
+        >>> from rgbt_fusion.synthetic.world import SyntheticSequence
+        >>> sequence = SyntheticSequence(7, frames=60, challenge="night")
+        >>> rgb, tir = sequence[59]
+        >>> rgb.shape, tir.shape, sequence.truth.rgb.shape
+        ((240, 320, 3), (240, 320), (60, 4))
+    """
+
+    kind = "thermal"
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        frames: int = 120,
+        size: tuple[int, int] = (320, 240),
+        challenge: str = "mixed",
+        held_out: bool = False,
+    ) -> None:
+        check_choice(challenge, CHALLENGES, name="challenge")
+        self.seed, self.challenge = int(seed), challenge
+        self.frames = check_positive_int(frames, name="frames")
+        self.size = (
+            check_positive_int(size[0], name="width"),
+            check_positive_int(size[1], name="height"),
+        )
+        self.name = f"synthetic_{challenge}_{self.seed}"
+        self.plan: Plan = draw_plan(self.seed, frames, self.size, challenge, held_out=held_out)
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def __iter__(self) -> Iterator[FramePair]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> FramePair:
+        """Render one frame; raise ``IndexError`` beyond the end."""
+        if not -self.frames <= index < self.frames:
+            raise IndexError(f"index must be below {self.frames}, got {index}")
+        width, height = self.size
+        return self._frame(index % self.frames, np.arange(width) + 0.5, np.arange(height) + 0.5)
+
+    def window(self, index: int, left: int, top: int, side: int, pixels: int) -> FramePair:
+        """Render a square of a frame alone, resized: what cropping ``sequence[index]`` gives,
+        several times faster.
+
+        Args:
+            index: the frame.
+            left: where the square begins; it may reach beyond the frame, which is black there.
+            top: the same from above.
+            side: its side in the frame.
+            pixels: its side in the result.
+        """
+        steps = (np.arange(pixels) + 0.5) * (side / pixels)
+        x, y = left + steps, top + steps
+        frame = self._frame(index, x, y)
+        outside = ~((y >= 0) & (y < self.size[1]))[:, None] | ~((x >= 0) & (x < self.size[0]))[None]
+        for plane in frame:
+            if plane is not None and outside.any():
+                plane[outside] = 0
+        return frame
+
+    @cached_property
+    def truth(self) -> GroundTruth:
+        """The exact boxes in both modalities."""
+        boxes = np.array([self._box(self._place(self.plan.target, k)) for k in range(self.frames)])
+        frames = np.arange(self.frames)
+        if self.plan.aligned:
+            return GroundTruth(boxes, boxes, frames)
+        return GroundTruth(
+            boxes, np.array([self._box_tir(box, k) for k, box in enumerate(boxes)]), frames
+        )
+
+    def _box(self, actor: _Placed) -> tuple[float, float, float, float]:
+        left, top, right, bottom = actor.picture.extents[actor.phase]
+        middle, foot = actor.picture.layers.shape[3] / 2, actor.picture.extents[0, 3]
+        if actor.mirrored:
+            left, right = 2 * middle - right, 2 * middle - left
+        x, y = actor.x + (left - middle) * actor.scale, actor.y + (top - foot) * actor.scale
+        return x, y, (right - left) * actor.scale, (bottom - top) * actor.scale
+
+    def _box_tir(self, box: NDArray[np.float64], index: int) -> NDArray[np.float64]:
+        shift, zoom = self.plan.tir_view(index)
+        centre = np.array(self.size) / 2
+        return np.concatenate(((box[:2] - centre - shift) / zoom + centre, box[2:] / zoom))
+
+    def _place(self, actor: Actor, index: int) -> _Placed:
+        picture = sprite(actor.number)
+        height = actor.height.at(index)
+        step = actor.x.at(index + 1) - actor.x.at(index - 1)
+        phase = int(actor.pace * index) % len(picture.layers)
+        scale = height / picture.height
+        return _Placed(
+            picture, phase, actor.x.at(index), actor.y.at(index) + height / 2, scale, step < 0
+        )
+
+    def _actors(self, index: int) -> list[_Placed]:
+        """Return everybody from back to front: who stands lower is nearer, and occluders are
+        nearest."""
+        warmth = self.plan.contrast(index)
+        actors = [self._place(actor, index) for actor in (self.plan.target, *self.plan.distractors)]
+        placed = sorted(
+            (actor._replace(opacity_tir=warmth) for actor in actors), key=lambda actor: actor.y
+        )
+        view = self.plan.view
+        for thing in self.plan.occluders:
+            picture = occluder(thing.number)
+            scale = thing.height / picture.height / view.zoom.at(index)
+            placed.append(_Placed(picture, 0, *view.to_frame(thing.world, index), scale, False))
+        return placed
+
+    def _frame(self, index: int, x: Axis, y: Axis) -> FramePair:
+        plan = self.plan
+        actors = self._actors(index)
+        generator = np.random.default_rng((self.seed & 0xFFFFFFFF, index))
+        planes = self._scene(index, actors, x, y)
+        rgb = (
+            None
+            if plan.is_missing("rgb", index)
+            else self._expose(planes[:3], index, x, y, generator)
+        )
+        if not plan.aligned:
+            shift, zoom = plan.tir_view(index)
+            centre = np.array(self.size) / 2
+            there = [
+                (axis - middle) * zoom + middle + move
+                for axis, middle, move in zip((x, y), centre, shift, strict=True)
+            ]
+            planes = self._scene(index, actors, *there)
+        tir = None if plan.is_missing("tir", index) else self._sense(planes[3:], x, y, generator)
+        return FramePair(rgb, tir)
+
+    def _scene(self, index: int, actors: list[_Placed], x: Axis, y: Axis) -> Tensor:
+        """Return the place with everybody in it: ``(4, H, W)`` in [0, 255], red, green, blue,
+        heat."""
+        view = self.plan.view
+        zoom = view.zoom.at(index)
+        u = (x - self.size[0] / 2) * zoom + view.x.at(index) + WIDTH / 2
+        v = (y - self.size[1] / 2) * zoom + view.y.at(index) + HEIGHT / 2
+        if self.plan.mirrored:
+            u = WIDTH - u
+        # only the part in view is turned into numbers that can be interpolated
+        left, top = (
+            int(np.clip(axis.min() - 2, 0, end - 2)) for axis, end in ((u, WIDTH), (v, HEIGHT))
+        )
+        right, bottom = (
+            int(np.clip(axis.max() + 3, 2, end)) for axis, end in ((u, WIDTH), (v, HEIGHT))
+        )
+        part = background(self.plan.place)[
+            :, top : max(bottom, top + 2), left : max(right, left + 2)
+        ]
+        planes = _sampled(part[None].float(), u - left, v - top, padding="reflection")
+        density = len(x) / max(float(abs(x[-1] - x[0])), 1e-6)
+        for actor in actors:
+            _draw(planes, actor, x, y, density)
+        return planes
+
+    def _expose(
+        self, planes: Tensor, index: int, x: Axis, y: Axis, generator: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        """Return the colour image: light, glare, sensor noise."""
+        plan = self.plan
+        light = plan.light(index)
+        if plan.saturation < 1:
+            grey = planes.mean(dim=0, keepdim=True)
+            planes = grey + (planes - grey) * plan.saturation
+        if plan.haze:
+            planes = planes + (150 - planes) * plan.haze
+        planes = _soft(planes, plan.soft_rgb, x)
+        rgb = planes * (torch.tensor(plan.tint, dtype=torch.float32).view(3, 1, 1) * light)
+        if light < 0.6:
+            for lamp in plan.lamps:
+                pool = _spot(x, y, *plan.view.to_frame(lamp.world, index), lamp.radius)
+                rgb += planes * (pool * lamp.strength * torch.tensor(lamp.colour).view(3, 1, 1))
+        glare = plan.glare(index)
+        if glare is not None:
+            cx, cy, radius, strength = glare
+            bloom = (
+                _spot(x, y, cx, cy, radius)
+                + 0.6 * _spot(x, y, cx, cy, radius * 3)
+                + 0.8 * _streak(x, y, cx, cy, radius)
+            )
+            rgb += bloom * strength * torch.tensor((255.0, 245.0, 220.0)).view(3, 1, 1)
+        # amplifying little light amplifies its noise
+        sigma = plan.noise_rgb * (1 + 1.5 * (1 - min(light, 1)))
+        return _finished(rgb, _noise(generator, 3, len(y), len(x)) * sigma)
+
+    def _sense(
+        self, heat: Tensor, x: Axis, y: Axis, generator: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        """Return the thermal image: mostly softer than the colours, with the stripes and the
+        vignette of its sensor."""
+        plan = self.plan
+        heat = (
+            _soft(heat, plan.soft_tir, x) - mean_heat(plan.place) - plan.level_tir
+        ) * plan.gain_tir + 128
+        if plan.black_hot:
+            heat = 255 - heat
+        columns = np.clip(x, 0, self.size[0] - 1).astype(int)
+        stripes = torch.from_numpy(plan.stripes[columns]).float()
+        rx, ry = (
+            torch.from_numpy((axis / end - 0.5) ** 2).float()
+            for axis, end in zip((x, y), self.size, strict=True)
+        )
+        vignette = 18 * (rx[None] + ry[:, None])
+        return _finished(
+            heat + stripes - vignette, _noise(generator, 1, len(y), len(x)) * plan.noise_tir
+        )[:, :, 0]
+
+
+def _sampled(image: Tensor, u: Axis, v: Axis, *, padding: str = "zeros") -> Tensor:
+    """Return ``image`` ``(1, C, H, W)`` at columns ``u`` and rows ``v``, in pixels from its edges:
+    ``(C, len(v), len(u))``."""
+    height, width = image.shape[2:]
+    grid = torch.empty(1, len(v), len(u), 2)
+    grid[..., 0] = torch.from_numpy(2 * u / width - 1).float()
+    grid[..., 1] = torch.from_numpy(2 * v / height - 1).float()[:, None]
+    return grid_sample(image, grid, mode="bilinear", padding_mode=padding, align_corners=False)[0]
+
+
+def _draw(planes: Tensor, actor: _Placed, x: Axis, y: Axis, density: float) -> None:
+    """Draw an actor over the scene, in place."""
+    height, width = actor.picture.layers.shape[2:]
+    sign = -1.0 if actor.mirrored else 1.0
+    u = (x - actor.x) / actor.scale * sign + width / 2
+    v = (y - actor.y) / actor.scale + actor.picture.extents[0, 3]
+    columns, rows = (
+        np.flatnonzero((u > -1) & (u < width + 1)),
+        np.flatnonzero((v > -1) & (v < height + 1)),
+    )
+    if not len(columns) or not len(rows):
+        return
+    part = planes[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    if actor.scale * density < 0.6:
+        layers, u, v = actor.picture.half, u / 2, v / 2
+    else:
+        layers = actor.picture.layers
+    drawn = _sampled(layers[actor.phase : actor.phase + 1].float(), u[columns], v[rows])
+    opacity = drawn[4] / 255
+    # a sprite's colours are already multiplied by its opacity: nothing dark is left around it to be
+    # recognised by
+    part[:3] += drawn[:3] - opacity * part[:3]
+    part[3] += actor.opacity_tir * (drawn[3] - opacity * part[3])
+
+
+def _soft(image: Tensor, pixels: int, x: Axis) -> Tensor:
+    """Return ``image`` as a sensor shows it whose pixels are ``pixels`` of the frame wide, ``x``
+    its columns there."""
+    width = round(pixels * (len(x) - 1) / max(float(x[-1] - x[0]), 1e-6)) if len(x) > 1 else 1
+    if width < 2 or min(image.shape[1:]) < 2 * width:
+        return image
+    soft = avg_pool2d(image[None], width, ceil_mode=True, count_include_pad=False)
+    return interpolate(soft, image.shape[1:], mode="bilinear", align_corners=False)[0]
+
+
+def _spot(x: Axis, y: Axis, cx: float, cy: float, radius: float) -> Tensor:
+    across, down = np.exp(-(((x - cx) / radius) ** 2)), np.exp(-(((y - cy) / radius) ** 2))
+    return torch.from_numpy(down[:, None] * across[None]).float()
+
+
+def _streak(x: Axis, y: Axis, cx: float, cy: float, radius: float) -> Tensor:
+    across, down = (
+        np.exp(-np.abs(x - cx) / (4 * radius)),
+        np.exp(-(((y - cy) / (0.12 * radius)) ** 2)),
+    )
+    return torch.from_numpy(down[:, None] * across[None]).float()
+
+
+def _noise(generator: np.random.Generator, channels: int, height: int, width: int) -> Tensor:
+    """Return white noise ``(C, H, W)``: parts of one tile, each at a place of its own."""
+    tile = noise_tile()
+    if height > len(tile) or width > len(tile):
+        tile = tile.repeat(height // len(tile) + 1, width // len(tile) + 1)
+    top = generator.integers(0, tile.shape[0] - height + 1, channels)
+    left = generator.integers(0, tile.shape[1] - width + 1, channels)
+    return torch.stack(
+        [tile[a : a + height, b : b + width] for a, b in zip(top, left, strict=True)]
+    )
+
+
+def _finished(image: Tensor, noise: Tensor) -> NDArray[np.uint8]:
+    return (image + noise).clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()

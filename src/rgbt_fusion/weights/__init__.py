@@ -1,0 +1,1 @@
+"""Weights in and out of files, and the trained weights that ship."""

@@ -1,0 +1,306 @@
+"""Finding the tensors in a file of weights without running any of it: safetensors, torch.save new
+and old."""
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from rgbt_fusion.files.inert_pickle import InertObject, Name, PickleError, Reference, read_pickle
+
+__all__ = ["CheckpointError", "StoredTensor", "WeightFile", "open_weight_file"]
+
+
+class CheckpointError(ValueError):
+    """A file of weights cannot be read, or does not fit the model."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies in a file: nothing is read before :meth:`read`.
+
+    ``start`` is the byte where its first element lies; shape and strides count elements.
+    """
+
+    path: Path
+    start: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def read(self) -> Tensor:
+        """Read the tensor: one copy of its bytes, no more."""
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            data = bytearray(_span(self.shape, self.stride) * self.dtype.itemsize)
+            if file.readinto(data) != len(data):
+                raise CheckpointError(f"{self.path} ends inside a tensor")
+        if not data:
+            return torch.empty(self.shape, dtype=self.dtype)
+        return torch.frombuffer(data, dtype=self.dtype).as_strided(self.shape, self.stride)
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """The tensors of a file by name, and the texts stored beside them (safetensors only)."""
+
+    path: Path
+    tensors: dict[str, StoredTensor]
+    metadata: dict[str, str]
+
+
+def open_weight_file(path: str | Path) -> WeightFile:
+    """Find the tensors of a file; its name does not matter, its content says what it is.
+
+    Reads safetensors, ``torch.save`` archives, the older ``torch.save`` format, and in them a bare
+    state_dict or a dict that holds one under ``net``, ``model``, ``state_dict`` or
+    ``model_state_dict``. Whatever else a pickle holds stays inert.
+
+    Raises:
+        FileNotFoundError: there is no file at ``path``.
+        CheckpointError: the file is of another kind, is damaged, or holds no tensors by name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"path must be a file of weights, got {path}, which does not exist or is a folder"
+        )
+    with path.open("rb") as file:
+        head = file.read(16)
+    try:
+        # first of all: the length of its header may begin with any byte, 0x80 of a pickle among
+        # them
+        if head[8:9] == b"{":
+            return _read_safetensors(path)
+        if head.startswith(b"PK\x03\x04"):
+            return WeightFile(path, _named_tensors(_read_archive(path)), {})
+        if head.startswith(b"\x80"):
+            return WeightFile(path, _named_tensors(_read_legacy(path)), {})
+    except (PickleError, SafetensorError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or incomplete: {error}") from error
+    except _LayoutError as error:
+        raise CheckpointError(f"{path} is not a usable file of weights: {error}") from error
+    raise CheckpointError(
+        f"{path} is neither a safetensors nor a torch.save file: it starts with {head[:8]!r}"
+    )
+
+
+class _LayoutError(ValueError):
+    """What the file holds contradicts itself or is not expected."""
+
+
+_STORAGES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+_SAFETENSORS_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_WRAPPERS = ("net", "model", "state_dict", "model_state_dict")
+_LARGEST_PICKLE = 1 << 28
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+
+
+@dataclass(frozen=True)
+class _Storages:
+    """The byte ranges of a torch.save file's storages by key."""
+
+    path: Path
+    content: Any
+    ranges: dict[str, tuple[int, int]]
+
+
+def _read_safetensors(path: Path) -> WeightFile:
+    with safe_open(path, framework="pt") as file:
+        # the library has checked the header: offsets in range, without gaps, sizes that agree
+        metadata = file.metadata() or {}
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in header.items():
+        if entry["dtype"] not in _SAFETENSORS_DTYPES:
+            raise _LayoutError(
+                f"tensor {name} has dtype {entry['dtype']}, which no model here holds"
+            )
+        shape = tuple(entry["shape"])
+        start = 8 + length + entry["data_offsets"][0]
+        tensors[name] = StoredTensor(
+            path, start, _SAFETENSORS_DTYPES[entry["dtype"]], shape, _contiguous(shape)
+        )
+    return WeightFile(path, tensors, metadata)
+
+
+def _read_archive(path: Path) -> _Storages:
+    """Read the zip format of torch.save: one pickle, and every storage as an uncompressed entry."""
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        pickles = [name for name in entries if name.endswith("data.pkl")]
+        if len(pickles) != 1:
+            raise _LayoutError(
+                f"a zip archive with {len(pickles)} entries data.pkl, torch.save writes one"
+            )
+        folder = pickles[0].removesuffix("data.pkl")
+        if folder + "byteorder" in entries and archive.read(folder + "byteorder") != b"little":
+            raise _LayoutError("its numbers are stored big-endian")
+        if entries[pickles[0]].file_size > _LARGEST_PICKLE:
+            raise _LayoutError(f"its pickle claims {entries[pickles[0]].file_size} bytes")
+        content, references = read_pickle(io.BytesIO(archive.read(pickles[0])))
+        ranges = {}
+        for key in {key for dtype, key in map(_storage, references) if dtype is not None}:
+            entry = entries.get(f"{folder}data/{key}")
+            if entry is None:
+                raise _LayoutError(f"storage {key} is missing")
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise _LayoutError(f"storage {key} is compressed, which torch.save never does")
+            ranges[key] = (_data_start(file, entry), entry.file_size)
+    return _Storages(path, content, ranges)
+
+
+def _data_start(file: IO[bytes], entry: zipfile.ZipInfo) -> int:
+    """Return where an entry's data starts: after its local header, whose name and extra field have
+    their own sizes."""
+    file.seek(entry.header_offset)
+    header = file.read(30)
+    if len(header) != 30 or not header.startswith(b"PK\x03\x04"):
+        raise _LayoutError(f"entry {entry.filename} has no header")
+    name, extra = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
+    return entry.header_offset + 30 + name + extra
+
+
+def _read_legacy(path: Path) -> _Storages:
+    """Read the format before torch 1.6: pickles in a row, then every storage after its element
+    count."""
+    with path.open("rb") as file:
+        if read_pickle(file)[0] != _LEGACY_MAGIC:
+            raise _LayoutError("a pickle, but not one that torch.save wrote")
+        read_pickle(file)  # the version of the format
+        system, _ = read_pickle(file)
+        if isinstance(system, dict) and system.get("little_endian") is False:
+            raise _LayoutError("its numbers are stored big-endian")
+        content, references = read_pickle(file)
+        keys, _ = read_pickle(file)
+        dtypes = {key: dtype for dtype, key in map(_storage, references)}
+        ranges = {}
+        for key in keys if isinstance(keys, list) else ():
+            count = int.from_bytes(file.read(8), "little", signed=True)
+            dtype = dtypes.get(key)
+            if dtype is None or count < 0:
+                raise _LayoutError(f"storage {key} is not what the pickle names")
+            ranges[key] = (file.tell(), count * dtype.itemsize)
+            file.seek(ranges[key][1], io.SEEK_CUR)
+    return _Storages(path, content, ranges)
+
+
+def _storage(reference: Reference) -> tuple[torch.dtype | None, str]:
+    """Return dtype and key of a storage that a pickle names; no dtype for kinds that no model here
+    holds."""
+    match reference.value:
+        case ("storage", Name(_, kind), str(key), *_):
+            return _STORAGES.get(kind), key
+    raise _LayoutError(
+        f"it refers to a storage in a way that torch.save never does: {str(reference.value)[:80]}"
+    )
+
+
+def _named_tensors(storages: _Storages) -> dict[str, StoredTensor]:
+    """Return the state_dict in a pickle's content."""
+    content = storages.content
+    if isinstance(content, dict):
+        content = next(
+            (content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content
+        )
+    found = dict(_tensors(content, storages)) if isinstance(content, dict) else {}
+    if not found:
+        raise _LayoutError(
+            "it holds no state_dict, neither itself nor under " + ", ".join(map(repr, _WRAPPERS))
+        )
+    return found
+
+
+def _tensors(content: dict[Any, Any], storages: _Storages) -> Iterator[tuple[str, StoredTensor]]:
+    for name, value in content.items():
+        made = _unwrap_parameter(value)
+        if (
+            isinstance(name, str)
+            and isinstance(made, InertObject)
+            and _is_torch(made.maker, "_rebuild_tensor")
+        ):
+            yield name, _stored_tensor(name, made.arguments, storages)
+
+
+def _unwrap_parameter(value: Any) -> Any:
+    if (
+        isinstance(value, InertObject)
+        and _is_torch(value.maker, "_rebuild_parameter")
+        and value.arguments
+    ):
+        return value.arguments[0]
+    return value
+
+
+def _is_torch(maker: Any, prefix: str) -> bool:
+    return (
+        isinstance(maker, Name) and maker.module == "torch._utils" and maker.name.startswith(prefix)
+    )
+
+
+def _stored_tensor(name: str, arguments: tuple[Any, ...], storages: _Storages) -> StoredTensor:
+    match arguments:
+        case (Reference() as reference, int(offset), tuple(shape), tuple(stride), *_):
+            dtype, key = _storage(reference)
+        case _:
+            raise _LayoutError(f"tensor {name} is described in a way that torch.save never does")
+    if dtype is None:
+        raise _LayoutError(f"tensor {name} is of a kind that no model here holds")
+    numbers = (offset, *shape, *stride)
+    if len(shape) != len(stride) or not all(
+        isinstance(n, int) and 0 <= n < 1 << 48 for n in numbers
+    ):
+        raise _LayoutError(f"tensor {name} has shape {shape} and strides {stride}")
+    start, size = storages.ranges[key]
+    needed = (offset + _span(shape, stride)) * dtype.itemsize
+    available = min(size, storages.path.stat().st_size - start)
+    if needed > available:
+        raise _LayoutError(
+            f"tensor {name} of shape {shape} needs {needed} bytes, its storage has {available}"
+        )
+    return StoredTensor(storages.path, start + offset * dtype.itemsize, dtype, shape, stride)
+
+
+def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def _span(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
+    """Return how many elements lie between the first and the last element of a tensor, both
+    counted."""
+    if 0 in shape:
+        return 0
+    return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))

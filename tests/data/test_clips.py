@@ -1,0 +1,164 @@
+"""Clips: which frames they hold, and crops that agree with those the tracker cuts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rgbt_fusion.data.clips import DatasetClips, SyntheticClips
+from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.frames.crop import crop_pair
+
+cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+
+
+def write_lasher(
+    root: Path, *, frames: int = 6, boxes: list[str] | None = None, bits: int = 8, size=(80, 60)
+) -> Path:
+    """A dataset in LasHeR's layout: one sequence of smooth frames and a box that moves."""
+    for folder in ("visible", "infrared"):
+        (root / "walk" / folder).mkdir(parents=True)
+    for k in range(frames):
+        plane = (np.add.outer(np.arange(60), np.arange(80)) + 5 * k) % 200
+        rgb = np.stack([plane, plane // 2, 255 - plane], axis=2).astype(np.uint8)
+        cv2.imwrite(str(root / "walk" / "visible" / f"{k:04}.png"), rgb)
+        tir = (
+            plane.astype(np.uint8)
+            if bits == 8
+            else (1000 + 100 * plane + 3000 * k).astype(np.uint16)
+        )
+        tir = cv2.resize(tir, size) if size != (80, 60) else tir
+        cv2.imwrite(str(root / "walk" / "infrared" / f"{k:04}.png"), tir)
+    lines = boxes or [f"{20 + k},15,20,16" for k in range(frames)]
+    for name in ("init.txt", "visible.txt", "infrared.txt"):
+        (root / "walk" / name).write_text("\n".join(lines) + "\n")
+    return root
+
+
+def draw(clips, seed=0, **options):
+    return clips.draw(np.random.default_rng(seed), **({"length": 1, "max_gap": 200} | options))
+
+
+def test_a_draw_is_a_function_of_the_generator():
+    clips = SyntheticClips(sequences=5, frames=30)
+    first, again, other = (draw(clips, seed) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_clips_are_in_order_and_near_their_template(length):
+    clips = SyntheticClips(sequences=5, frames=60, challenges=("missing",))
+    for seed in range(30):
+        clip = draw(clips, seed, length=length, max_gap=10)
+        assert len(clip.searches) == length
+        assert list(clip.searches) == sorted(set(clip.searches))
+        assert all(abs(frame - clip.template) <= 10 for frame in clip.searches)
+
+
+def test_a_sequence_shorter_than_a_clip_repeats_its_last_frame():
+    clip = draw(SyntheticClips(sequences=1, frames=2), length=4)
+    assert clip.searches == (0, 1, 1, 1)
+
+
+@pytest.mark.parametrize("modality", ["rgb", "tir"])
+def test_no_frame_is_chosen_in_which_the_only_modality_is_missing(modality):
+    clips = SyntheticClips(sequences=4, frames=40, challenges=("missing",))
+    absent = 0
+    for seed in range(60):
+        clip = draw(clips, seed, modality=modality)
+        for frame in (clip.template, *clip.searches):
+            images = clip.sequence.crop(frame, clip.sequence.box(frame, modality), 2.0, 16).images
+            assert getattr(images, modality).any()
+            absent += not all(image.any() for image in images)
+    assert absent, "the other modality should be missing now and then"
+
+
+def test_a_rendered_crop_is_that_of_the_frame():
+    clips = SyntheticClips(sequences=3, frames=20, challenges=("none",))
+    sequence = draw(clips).sequence
+    box = sequence.box(7, "rgb")
+    frame = sequence.sequence[7]
+    crop, expected = sequence.crop(7, box, 4.0, 128), crop_pair(*frame, box, factor=4.0, size=128)
+    assert crop.side_px == expected.side_px
+    assert crop.image_size == expected.image_size
+    target = torch.from_numpy(box)
+    assert torch.allclose(crop.to_crop(target), expected.to_crop(target))
+    # sensor noise falls elsewhere in a window
+    for ours, theirs in zip(crop.images, expected.images, strict=True):
+        assert (ours - theirs).abs().mean() < 0.15
+
+
+def test_thermal_boxes_are_those_of_the_thermal_image():
+    clips = SyntheticClips(sequences=1, frames=10, challenges=("misalignment",))
+    sequence = draw(clips).sequence
+    assert np.abs(sequence.box(3, "rgb") - sequence.box(3, "tir")).max() > 1
+
+
+def test_held_out_sequences_show_other_things():
+    shown, held = (
+        {
+            draw(SyntheticClips(held_out=held), seed).sequence.sequence.plan.place
+            for seed in range(40)
+        }
+        for held in (False, True)
+    )
+    assert not shown & held
+
+
+def test_a_dataset_is_cropped_as_the_tracker_crops_it(tmp_path):
+    clips = DatasetClips(write_lasher(tmp_path), "lasher")
+    clip = draw(clips, max_gap=3)
+    assert abs(clip.template - clip.searches[0]) <= 3
+    box = clip.sequence.box(clip.template, "both")
+    assert box.tolist() == [20 + clip.template, 15, 20, 16]
+    crop = clip.sequence.crop(clip.template, box, 2.0, 64)
+    expected = crop_pair(*clip.sequence.sequence[clip.template], box, factor=2.0, size=64)
+    assert torch.equal(crop.images.rgb, expected.images.rgb)
+    assert torch.equal(crop.images.tir, expected.images.tir)
+
+
+def test_frames_without_a_target_are_left_out(tmp_path):
+    boxes = ["10,10,20,20", "0,0,0,0", "nan,nan,nan,nan", "12,10,20,20"]
+    clips = DatasetClips(write_lasher(tmp_path, frames=4, boxes=boxes), "lasher")
+    chosen = {
+        frame
+        for seed in range(20)
+        for frame in (draw(clips, seed).template, *draw(clips, seed).searches)
+    }
+    assert chosen == {0, 3}
+
+
+def test_the_first_frame_scales_a_16_bit_sequence(tmp_path):
+    sequence = draw(DatasetClips(write_lasher(tmp_path, bits=16), "lasher")).sequence
+    box = sequence.box(0, "both")
+    early, late = (sequence.crop(frame, box, 2.0, 32).images.tir.mean() for frame in (0, 5))
+    assert late > early + 0.3
+
+
+def test_modalities_of_different_size_are_refused(tmp_path):
+    sequence = draw(DatasetClips(write_lasher(tmp_path, size=(40, 30)), "lasher")).sequence
+    with pytest.raises(
+        DataError, match=r"walk: both modalities must have one size .* 80x60 and 40x30 at frame 1"
+    ):
+        sequence.crop(0, sequence.box(0, "both"), 2.0, 32)
+
+
+def test_a_dataset_without_boxes_is_refused(tmp_path):
+    write_lasher(tmp_path, frames=2, boxes=["0,0,0,0", "0,0,0,0"])
+    with pytest.raises(DataError, match="data must hold sequences of lasher with boxes"):
+        DatasetClips(tmp_path, "lasher")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"challenges": ("rain",)}, "challenges must be one of"),
+        ({"challenges": ()}, "challenges must name at least one challenge"),
+        ({"sequences": 0}, "sequences must be at least 1, got 0"),
+    ],
+)
+def test_bad_settings(options, message):
+    with pytest.raises(ValueError, match=message):
+        SyntheticClips(**options)

@@ -1,0 +1,164 @@
+"""Which backend runs, who may say so, and what is said when none can."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ops.public_arguments import mamba_ssm_arguments
+from rgbt_fusion import BackendUnavailableError, backend_report, causal_conv1d, selective_scan
+from rgbt_fusion.ops import (
+    backends as _dispatch,
+)
+from rgbt_fusion.ops import (
+    reference as _reference,
+)
+from rgbt_fusion.ops import (
+    vectorised as _vectorised,
+)
+from rgbt_fusion.ops.backends import BACKEND_VARIABLE, BACKENDS
+
+NAMES = ["mamba-ssm", "triton", "native", "vectorised", "reference"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(BACKEND_VARIABLE, raising=False)
+
+
+def convolve(backend: str = "auto") -> Tensor:
+    return causal_conv1d(torch.randn(1, 2, 9), torch.randn(2, 4), backend=backend)
+
+
+def scan(backend: str = "auto") -> Tensor | tuple[Tensor, Tensor]:
+    return selective_scan(**mamba_ssm_arguments(), backend=backend)
+
+
+OPS = pytest.mark.parametrize(
+    ("op", "run"), [("scan", scan), ("conv", convolve)], ids=["scan", "convolution"]
+)
+
+
+def calls_of(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> list[str]:
+    """Note the calls of a backend's function, which still runs."""
+    calls, original = [], getattr(module, name)
+
+    @functools.wraps(original)
+    def noting(*arguments: Any) -> Any:
+        calls.append(name)
+        return original(*arguments)
+
+    monkeypatch.setattr(module, name, noting)
+    return calls
+
+
+@OPS
+@pytest.mark.parametrize("module", [_vectorised, _reference])
+def test_the_backend_that_is_named_runs(
+    module: ModuleType, op: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = calls_of(monkeypatch, module, f"{op}_forward")
+    run(backend=module.__name__.rpartition("_")[2])
+    assert len(calls) == 1
+
+
+@OPS
+def test_the_environment_takes_the_place_of_auto_and_of_nothing_else(
+    op: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BACKEND_VARIABLE, "reference")
+    calls = calls_of(monkeypatch, _reference, f"{op}_forward")
+    run(backend="vectorised")
+    assert not calls
+    run()
+    assert len(calls) == 1
+
+
+@OPS
+def test_an_unknown_backend_is_refused(
+    op: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"backend must be one of 'auto', 'mamba-ssm', .*, got 'cuda'"
+    ):
+        run(backend="cuda")
+    monkeypatch.setenv(BACKEND_VARIABLE, "fastest")
+    with pytest.raises(
+        ValueError,
+        match=f"environment variable {BACKEND_VARIABLE} must be one of .*, got 'fastest'",
+    ):
+        run()
+
+
+@OPS
+def test_a_named_backend_that_cannot_run_is_an_error_with_every_reason(
+    op: str, run: Callable[..., Any]
+) -> None:
+    with pytest.raises(
+        BackendUnavailableError, match=f"backend 'mamba-ssm' cannot run this {op}"
+    ) as error:
+        run(backend="mamba-ssm")
+    assert "mamba-ssm: runs on cuda, the inputs are on cpu" in str(error.value)
+    assert all(f"  {name}: " in str(error.value) for name in NAMES)
+
+
+def test_a_backend_that_does_not_import_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load() -> ModuleType:
+        raise OSError("libcudart.so.12: cannot open shared object file")
+
+    broken = _dispatch.Backend("native", ("cpu",), load)
+    monkeypatch.setattr(_dispatch, "BACKENDS", (broken, *BACKENDS[3:]))
+    report = backend_report()
+    assert report["selective_scan"]["why_not"]["native"] == [
+        "cannot be imported: libcudart.so.12: cannot open shared object file"
+    ]
+    assert report["causal_conv1d"]["chosen"] == "vectorised"
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str
+)
+def test_the_report_lists_every_backend_and_names_the_one_that_runs(dtype: torch.dtype) -> None:
+    report = backend_report("cpu", dtype)
+    assert list(report) == ["selective_scan", "causal_conv1d"]
+    for entry in report.values():
+        assert list(entry["why_not"]) == NAMES
+        assert entry["chosen"] == next(
+            name for name, reasons in entry["why_not"].items() if not reasons
+        )
+        assert not entry["why_not"]["vectorised"] and not entry["why_not"]["reference"]
+
+
+@pytest.fixture
+def no_native_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled kernels are missing, and nobody has been told."""
+    from rgbt_fusion.ops.native import backend as _cpu
+
+    for name in ("scan_why_not", "conv_why_not"):
+        monkeypatch.setattr(_cpu, name, lambda inputs: ["the compiled kernels are missing"])
+    monkeypatch.setattr(_cpu, "why_missing", lambda: "the compiled kernels are missing")
+    _dispatch._warn_once.cache_clear()
+
+
+@pytest.mark.usefixtures("no_native_backend")
+def test_the_slow_fallback_says_so_once() -> None:
+    with pytest.warns(
+        RuntimeWarning, match="compiled kernels are missing; running on pure PyTorch"
+    ) as caught:
+        scan()
+        convolve()
+    assert len(caught) == 1
+
+
+@pytest.mark.usefixtures("no_native_backend")
+def test_a_fallback_that_was_asked_for_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scan(backend="vectorised")
+        monkeypatch.setenv(BACKEND_VARIABLE, "vectorised")
+        scan()

@@ -1,0 +1,75 @@
+"""A film's picture: whose boxes are on it, and that drawing leaves the tracker where it was."""
+
+import numpy as np
+import pytest
+import torch
+
+from rgbt_fusion import Tracker
+from rgbt_fusion.frames.types import GroundTruth
+from rgbt_fusion.tracking.ncc import NCCTracker
+from rgbt_fusion.video.overlay import COLOURS, TRUTH_COLOUR
+from rgbt_fusion.video.result_picture import draw_result
+from rgbt_fusion.weights.pretrained import create_model
+from tracking_material import BOX, scene
+from video_material import cv2
+
+
+@pytest.fixture(autouse=True)
+def opencv():
+    cv2()
+
+
+def shows(picture: np.ndarray, colour: tuple[int, int, int]) -> bool:
+    return bool((picture[26:] == colour).all(-1).sum() > 50)
+
+
+def test_each_box_has_its_colour():
+    frame, tracker = [plane // 2 for plane in scene(1)[0]], NCCTracker()
+    result = tracker.init(*frame, BOX)
+    boxes = np.array([[20.0, 20, 30, 30]])
+    truth = GroundTruth(boxes + 60, boxes + 60, np.array([0]))
+    drawn = {
+        "alone": draw_result(tracker, frame, result),
+        "with all": draw_result(tracker, frame, result, tracks={"other": boxes}, truth=truth),
+        "later": draw_result(
+            tracker, frame, result._replace(frame=1), tracks={"other": boxes}, truth=truth
+        ),
+    }
+    seen = {
+        name: [shows(picture, ink) for ink in (*COLOURS[:2], TRUTH_COLOUR)]
+        for name, picture in drawn.items()
+    }
+    assert seen == {
+        "alone": [True, False, False],
+        "with all": [True, True, True],
+        "later": [True, False, False],
+    }
+
+
+def test_others_do_not_share_the_colours_of_several_targets():
+    frame, tracker = scene(1)[0], NCCTracker()
+    result = tracker.init(*frame, [BOX, (10, 10, 30, 30)])
+    picture = draw_result(tracker, frame, result, tracks={"other": np.array([[100.0, 80, 30, 30]])})
+    assert all(shows(picture, ink) for ink in COLOURS[:3])
+
+
+def test_panels_are_below_and_the_tracker_goes_on_as_before():
+    torch.manual_seed(0)
+    frames, tracker = scene(3), Tracker(create_model("tpmri_tiny_128", depth=2))
+    plain = [result.box_xywh_px for result in tracker.track(frames, BOX)]
+    found = []
+    for frame, result in zip(frames, tracker.track(frames, BOX), strict=True):
+        found.append(result.box_xywh_px)
+        picture = draw_result(tracker, frame, result, debug=True)
+        assert picture.shape == (2 * 266 + 182, 1280, 3)
+        assert picture[-160:].any()
+    assert np.array_equal(found, plain)
+
+
+def test_a_tracker_without_a_network_has_no_panels():
+    tracker = NCCTracker()
+    result = tracker.init(*scene(1)[0], BOX)
+    with pytest.raises(
+        TypeError, match="tracker must be a Tracker for debug panels, got NCCTracker"
+    ):
+        draw_result(tracker, scene(1)[0], result, debug=True)
