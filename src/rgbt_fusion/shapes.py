@@ -9,6 +9,7 @@ from rgbt_fusion.checks import ShapeError
 
 __all__ = [
     "BackendUnavailableError",
+    "check_dtype_unless_autocast",
     "check_floating",
     "check_indices",
     "check_same_device",
@@ -98,3 +99,9 @@ def check_same_device(x: Tensor, like: Tensor, *, name: str, like_name: str) -> 
         raise ValueError(
             f"{name} must be on the device of {like_name} {like.device}, got {x.device}"
         )
+
+
+def check_dtype_unless_autocast(x: Tensor, like: Tensor, *, name: str, like_name: str) -> None:
+    """Check that ``x`` has the dtype of ``like``, unless autocast is on and casts it anyway."""
+    if not torch.is_autocast_enabled(x.device.type):
+        check_same_dtype(x, like, name=name, like_name=like_name)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -84,6 +84,9 @@ BACKENDS = (
 """Every backend, preferred first."""
 
 NAMES = ("auto", *(backend.name for backend in BACKENDS))
+
+BackendName = Literal["auto", "mamba-ssm", "triton", "native", "vectorised", "reference"]
+"""What the argument ``backend`` of an op or a layer may be."""
 
 
 def choose(
