@@ -177,6 +177,8 @@ def _print(scored: list["Scores"]) -> None:
 def _write(scored: list["Scores"], path: Path) -> None:
     import json
 
+    from rgbt_fusion.files.whole import write_text
+
     content = {
         one.tracker: {
             "success": one.metrics["MSR"],
@@ -188,4 +190,4 @@ def _write(scored: list["Scores"], path: Path) -> None:
         for one in scored
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1) + "\n")

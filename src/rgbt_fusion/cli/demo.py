@@ -268,11 +268,13 @@ def _table(scores: Sequence["Scores"]) -> str:
 def _write_scores(scores: Sequence["Scores"], path: Path) -> None:
     import json
 
+    from rgbt_fusion.files.whole import write_text
+
     content = {
         title: dict(zip((one.tracker for one in scores), values, strict=True))
         for title, values in _rows(scores)
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def _write_page(film: Film, figure: "Figure", out: Path) -> None:
@@ -281,6 +283,8 @@ def _write_page(film: Film, figure: "Figure", out: Path) -> None:
     import json
     from importlib import resources
     from string import Template
+
+    from rgbt_fusion.files.whole import write_text
 
     head = "".join(f"<th>{html.escape(one.tracker)}</th>" for one in film.scores)
     rows = "".join(
@@ -300,7 +304,7 @@ def _write_page(film: Film, figure: "Figure", out: Path) -> None:
         right=place.x1,
         fps=FPS,
     )
-    (out / "index.html").write_text(filled, encoding="utf-8")
+    write_text(out / "index.html", filled)
 
 
 def _should_open(wanted: bool | None) -> bool:

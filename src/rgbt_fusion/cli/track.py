@@ -344,27 +344,18 @@ def _with_progress(pairs: "Iterator[FramePair]", length: int | None) -> "Iterato
 def _write_text(path: Path, results: "list[TrackResult]") -> None:
     import numpy as np
 
+    from rgbt_fusion.files.whole import write_text
+
     boxes = np.stack([np.atleast_2d(result.box_xywh_px) for result in results])
     confidences = np.stack([np.atleast_1d(result.confidence) for result in results])
     for target in range(boxes.shape[1]):
         number = f"_{target + 1}" if boxes.shape[1] > 1 else ""
-        _write_lines(
+        write_text(
             _beside(path, f"{number}_confidence"),
-            [f"{value:.6f}" for value in confidences[:, target]],
+            "".join(f"{value:.6f}\n" for value in confidences[:, target]),
         )
-        _write_lines(
-            _beside(path, number),
-            [",".join(f"{side:.4f}" for side in box) for box in boxes[:, target]],
-        )
-
-
-def _write_lines(path: Path, lines: list[str]) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        lines = (",".join(f"{side:.4f}" for side in box) for box in boxes[:, target])
+        write_text(_beside(path, number), "".join(f"{line}\n" for line in lines))
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -16,6 +16,7 @@ from rgbt_fusion.evaluation.plots import plot_attributes, plot_curves
 from rgbt_fusion.evaluation.scores import Scores
 from rgbt_fusion.evaluation.tables import Table, attribute_table, score_table, sequence_table
 from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.files.whole import write_text
 from rgbt_fusion.frames.reading import load_cv2
 from rgbt_fusion.frames.thermal import scale_thermal, thermal_range
 from rgbt_fusion.frames.types import FramePair, GroundTruth
@@ -112,7 +113,7 @@ def write_report(
         f"{''.join(parts)}</body></html>\n"
     )
     file = Path(path)
-    file.write_text(page, encoding="utf-8")
+    write_text(file, page)
     return file
 
 

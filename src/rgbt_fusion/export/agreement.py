@@ -1,6 +1,5 @@
 """How far an exported file's results are from PyTorch's."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from rgbt_fusion.boxes import box_iou, cxcywh_to_xyxy
 from rgbt_fusion.export.step import MAP_OUTPUTS, RecordedStep
+from rgbt_fusion.files.whole import writing
 
 __all__ = [
     "TOLERANCES",
@@ -124,11 +124,8 @@ def _box_error(found: Tensor, expected: Tensor, search_size: int) -> BoxError:
 @contextmanager
 def published_when_complete(path: Path) -> Iterator[Path]:
     """Give a place beside ``path`` to write to, which takes its name only if nothing is raised."""
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        yield beside
-        beside.replace(path)
+        with writing(path, keep_suffix=True) as part:
+            yield part
     except OSError as error:
         raise ExportError(f"{path} cannot be written: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
 """The one file that a training goes on from: written beside, synced, renamed."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from rgbt_fusion.files.whole import writing
 from rgbt_fusion.training.config import TrainConfig, config_to_table
 
 __all__ = ["TrainingError", "check_same_training", "read_checkpoint", "write_checkpoint"]
@@ -25,20 +25,13 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     Raises:
         TrainingError: it cannot be written; the old one is untouched.
     """
-    beside = path.with_name(f".{path.name}.part")
     try:
-        with beside.open("wb") as file:
+        with writing(path) as part, part.open("wb") as file:
             torch.save({"format": FORMAT} | content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         reason = _reason(error)
         left = f"the last one is of step {_step_of(path)}" if path.exists() else "there is none yet"
         raise TrainingError(f"checkpoint {path} cannot be written: {reason}; {left}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -107,12 +100,3 @@ def _step_of(path: Path) -> object:
     except TrainingError:
         return "unknown"
     return content["step"] if content else "unknown"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rgbt_fusion.files.whole import write_text
 from rgbt_fusion.training.checkpoints import TrainingError
 
 __all__ = ["Log", "Progress", "Stopwatch"]
@@ -68,10 +69,8 @@ class Log:
         )
         writer.writeheader()
         writer.writerows(kept)
-        beside = self.path.with_name(".log.csv.part")
         with _refusing(self.path):
-            beside.write_text(text.getvalue(), encoding="utf-8")
-            beside.replace(self.path)
+            write_text(self.path, text.getvalue())
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Add a line."""

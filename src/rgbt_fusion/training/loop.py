@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from rgbt_fusion.files.whole import write_text
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.training.checkpoints import TrainingError
 from rgbt_fusion.training.config import TrainConfig, config_to_table
@@ -225,9 +226,7 @@ def undisturbed(device: torch.device) -> Iterator[None]:
 def _prepare_folder(out: Path, config: TrainConfig) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "config.json").write_text(
-            json.dumps(config_to_table(config), indent=1) + "\n", encoding="utf-8"
-        )
+        write_text(out / "config.json", json.dumps(config_to_table(config), indent=1) + "\n")
     except OSError as error:
         raise TrainingError(
             f"out must be a folder that can be written, got {out}: {error.strerror}"

@@ -2,7 +2,6 @@
 a report."""
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +11,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from rgbt_fusion.checks import check_finite_number
+from rgbt_fusion.files.whole import write_bytes
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.models.presets import MODELS, build_model
 from rgbt_fusion.weights.formats import CONFIGURATION_KEY, Layout, Source, recognise
@@ -160,16 +160,11 @@ def save_checkpoint(
             value.to(dtype) if dtype is not None and value.is_floating_point() else value
         ).contiguous()
     texts = (metadata or {}) | {CONFIGURATION_KEY: json.dumps(model.configuration)}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(state, beside, metadata=texts)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
+        # not save_file: it makes a file of its own, which a kill would leave behind
+        write_bytes(path, save(state, metadata=texts))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be written: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def load_model(path: str | Path) -> TrackingNetwork:
