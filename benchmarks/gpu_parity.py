@@ -46,7 +46,7 @@ from rgbt_fusion.benchmarking.baselines import why_missing
 from rgbt_fusion.benchmarking.records import Row, new_record, read_record, write_record
 from rgbt_fusion.benchmarking.timing import Spread, spread
 from rgbt_fusion.benchmarking.workloads import Workload, error_against_float64, prepare
-from rgbt_fusion.ops.triton import backend as _triton
+from rgbt_fusion.ops.triton import backend as triton_backend
 
 ROOT = Path(__file__).resolve().parents[1]
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -114,7 +114,7 @@ def parity_checks(plan: Plan) -> Iterator[tuple[str, Check]]:
 def _agrees(
     check: Callable[..., None], case: object, dtype: torch.dtype, layout: str, plan: Plan
 ) -> Check:
-    return lambda: check(_triton, case, dtype, layout, device=plan.device)
+    return lambda: check(triton_backend, case, dtype, layout, device=plan.device)
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -130,7 +130,7 @@ def _check_determinism(plan: Plan) -> None:
         "determinism", state=16, options=ALL_OPTIONS | {"readout", "initial_state"}, **size
     )
     inputs = make_scan_inputs(case, torch.float32, device=plan.device)
-    first, second = run_scan(_triton, inputs), run_scan(_triton, inputs)
+    first, second = run_scan(triton_backend, inputs), run_scan(triton_backend, inputs)
     different = [name for name in first if not torch.equal(first[name], second[name])]
     if different:
         raise AssertionError(f"two runs differ in {', '.join(different)}")

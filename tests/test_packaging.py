@@ -21,18 +21,18 @@ HAS_COMPILER = os.name == "posix" and any(
 
 RUN_A_SCAN = """
 import pathlib, sys, torch
-from rgbt_fusion.ops.native import backend as _cpu
+from rgbt_fusion.ops.native import backend as native
 from rgbt_fusion.ops.inputs import ScanInputs, ScanResults
-home = pathlib.Path(_cpu.__file__).resolve()
+home = pathlib.Path(native.__file__).resolve()
 if not home.is_relative_to(pathlib.Path(sys.argv[1]).resolve()):
     raise SystemExit(f"imported {home}, not the unpacked wheel")
-if _cpu.why_missing():
-    raise SystemExit(_cpu.why_missing())
+if native.why_missing():
+    raise SystemExit(native.why_missing())
 ones = torch.ones(1, 1, 3, 2)
 group = ones[..., None, :1]
 inputs = ScanInputs(ones, ones, -torch.ones(1, 2, 1), group, group, *[None] * 6, False, False)
 results = ScanResults(torch.empty(1, 1, 3, 2), torch.empty(1, 1, 2, 1), torch.empty(1, 1, 0, 1, 2))
-_cpu.scan_forward(inputs, results)
+native.scan_forward(inputs, results)
 print(results.out[0, 0, :, 0].tolist())
 """
 
@@ -128,7 +128,7 @@ def test_what_is_no_code_is_in_the_wheel(source_tree: Path, tmp_path: Path) -> N
 def test_without_a_library_the_backend_says_how_to_get_it(tmp_path: Path) -> None:
     """A copy of the package without the library names the command; nothing else about it fails."""
     shutil.copytree(ROOT / "src" / "rgbt_fusion", tmp_path / "rgbt_fusion", ignore=COMPILED)
-    script = "from rgbt_fusion.ops import _cpu; print(_cpu.why_missing())"
+    script = "from rgbt_fusion.ops.native import backend; print(backend.why_missing())"
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,

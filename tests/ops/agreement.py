@@ -5,7 +5,7 @@ A backend's tests are three lines::
 
     @pytest.mark.parametrize("case", SCAN_CASES, ids=str)
     def test_scan(case):
-        assert_scan_agrees(_vectorised, case, torch.float32, "token")
+        assert_scan_agrees(vectorised, case, torch.float32, "token")
 
 The values of a case do not depend on the layout, so the float64 run of the reference is made once
 for all layouts.
@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from rgbt_fusion.ops import reference as _reference
+from rgbt_fusion.ops import reference
 from rgbt_fusion.ops.inputs import (
     CHECKPOINT_STEPS,
     ConvGradients,
@@ -420,12 +420,12 @@ def assert_close(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
 
 @cache
 def _scan_oracle(case: ScanCase, dtype: torch.dtype, grads: bool, seed: int) -> dict[str, Tensor]:
-    return run_scan(_reference, as_float64(make_scan_inputs(case, dtype, seed=seed)), grads, seed)
+    return run_scan(reference, as_float64(make_scan_inputs(case, dtype, seed=seed)), grads, seed)
 
 
 @cache
 def _conv_oracle(case: ConvCase, dtype: torch.dtype, grads: bool, seed: int) -> dict[str, Tensor]:
-    return run_conv(_reference, as_float64(make_conv_inputs(case, dtype, seed=seed)), grads, seed)
+    return run_conv(reference, as_float64(make_conv_inputs(case, dtype, seed=seed)), grads, seed)
 
 
 def assert_scan_agrees(

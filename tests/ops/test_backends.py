@@ -12,15 +12,7 @@ from torch import Tensor
 
 from ops.public_arguments import mamba_ssm_arguments
 from rgbt_fusion import BackendUnavailableError, backend_report, causal_conv1d, selective_scan
-from rgbt_fusion.ops import (
-    backends as _dispatch,
-)
-from rgbt_fusion.ops import (
-    reference as _reference,
-)
-from rgbt_fusion.ops import (
-    vectorised as _vectorised,
-)
+from rgbt_fusion.ops import backends, reference, vectorised
 from rgbt_fusion.ops.backends import BACKEND_VARIABLE, BACKENDS
 
 NAMES = ["mamba-ssm", "triton", "native", "vectorised", "reference"]
@@ -58,12 +50,12 @@ def calls_of(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> 
 
 
 @OPS
-@pytest.mark.parametrize("module", [_vectorised, _reference])
+@pytest.mark.parametrize("module", [vectorised, reference])
 def test_the_backend_that_is_named_runs(
     module: ModuleType, op: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = calls_of(monkeypatch, module, f"{op}_forward")
-    run(backend=module.__name__.rpartition("_")[2])
+    run(backend=module.__name__.rpartition(".")[2])
     assert len(calls) == 1
 
 
@@ -72,7 +64,7 @@ def test_the_environment_takes_the_place_of_auto_and_of_nothing_else(
     op: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(BACKEND_VARIABLE, "reference")
-    calls = calls_of(monkeypatch, _reference, f"{op}_forward")
+    calls = calls_of(monkeypatch, reference, f"{op}_forward")
     run(backend="vectorised")
     assert not calls
     run()
@@ -111,8 +103,8 @@ def test_a_backend_that_does_not_import_says_so(monkeypatch: pytest.MonkeyPatch)
     def load() -> ModuleType:
         raise OSError("libcudart.so.12: cannot open shared object file")
 
-    broken = _dispatch.Backend("native", ("cpu",), load)
-    monkeypatch.setattr(_dispatch, "BACKENDS", (broken, *BACKENDS[3:]))
+    broken = backends.Backend("native", ("cpu",), load)
+    monkeypatch.setattr(backends, "BACKENDS", (broken, *BACKENDS[3:]))
     report = backend_report()
     assert report["selective_scan"]["why_not"]["native"] == [
         "cannot be imported: libcudart.so.12: cannot open shared object file"
@@ -137,12 +129,12 @@ def test_the_report_lists_every_backend_and_names_the_one_that_runs(dtype: torch
 @pytest.fixture
 def no_native_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiled kernels are missing, and nobody has been told."""
-    from rgbt_fusion.ops.native import backend as _cpu
+    from rgbt_fusion.ops.native import backend as native
 
     for name in ("scan_why_not", "conv_why_not"):
-        monkeypatch.setattr(_cpu, name, lambda inputs: ["the compiled kernels are missing"])
-    monkeypatch.setattr(_cpu, "why_missing", lambda: "the compiled kernels are missing")
-    _dispatch._warn_once.cache_clear()
+        monkeypatch.setattr(native, name, lambda inputs: ["the compiled kernels are missing"])
+    monkeypatch.setattr(native, "why_missing", lambda: "the compiled kernels are missing")
+    backends._warn_once.cache_clear()
 
 
 @pytest.mark.usefixtures("no_native_backend")

@@ -10,7 +10,7 @@ from torch import Tensor
 from ops.agreement import CONV_CASES, ConvCase, as_float64, assert_close, make_conv_inputs, run_conv
 from ops.public_arguments import differentiate, floating, in_float64, ordered_arguments
 from rgbt_fusion import BackendUnavailableError, causal_conv1d, ordered_causal_conv1d
-from rgbt_fusion.ops import reference as _reference
+from rgbt_fusion.ops import reference
 from rgbt_fusion.ops.backends import BACKENDS
 
 PROBE = make_conv_inputs(ConvCase("probe"))
@@ -76,7 +76,7 @@ def test_any_number_of_taps_meets_any_length(length: int, taps: int, backend: st
 @pytest.mark.parametrize("case", ORDERED_CASES, ids=str)
 def test_ordered_convolution_agrees_with_the_reference(case: ConvCase, backend: str) -> None:
     inputs = make_conv_inputs(case)
-    want = run_conv(_reference, as_float64(inputs))
+    want = run_conv(reference, as_float64(inputs))
     got = differentiate(
         lambda **x: ordered_causal_conv1d(**x, backend=backend), ordered_arguments(inputs)
     )

@@ -26,22 +26,22 @@ from ops.agreement import (
     run_scan,
 )
 from rgbt_fusion.ops.inputs import ScanInputs
-from rgbt_fusion.ops.native import backend as _cpu
+from rgbt_fusion.ops.native import backend as native
 
 HALVES = (torch.bfloat16, torch.float16)
 NO_COMPILER = not any(shutil.which(name) for name in ("cc", "gcc", "clang"))
 
 pytestmark = pytest.mark.skipif(
-    bool(_cpu.why_missing())
+    bool(native.why_missing())
     and (NO_COMPILER or os.environ.get("RGBT_FUSION_EXPECT_NO_NATIVE") == "1"),
     reason="no compiled CPU kernels",
 )
 
 
 @pytest.fixture
-def library() -> Iterator[_cpu._Library]:
+def library() -> Iterator[native._Library]:
     """The loaded kernels; level, thread pool and thread count are put back afterwards."""
-    loaded = _cpu._loaded()
+    loaded = native._loaded()
     level, pool, threads = loaded.level, loaded.parallel_for, torch.get_num_threads()
     yield loaded
     loaded.level, loaded.parallel_for = level, pool
@@ -51,46 +51,46 @@ def library() -> Iterator[_cpu._Library]:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", SCAN_CASES, ids=str)
 def test_scan_agrees_with_the_reference(case: ScanCase, layout: str) -> None:
-    assert_scan_agrees(_cpu, case, torch.float32, layout)
+    assert_scan_agrees(native, case, torch.float32, layout)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", CONV_CASES, ids=str)
 def test_convolution_agrees_with_the_reference(case: ConvCase, layout: str) -> None:
-    assert_conv_agrees(_cpu, case, torch.float32, layout)
+    assert_conv_agrees(native, case, torch.float32, layout)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("case", SCAN_CASES, ids=str)
 def test_scan_agrees_in_16_bits(case: ScanCase, dtype: torch.dtype, layout: str) -> None:
-    assert_scan_agrees(_cpu, case, dtype, layout)
+    assert_scan_agrees(native, case, dtype, layout)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("case", CONV_CASES, ids=str)
 def test_convolution_agrees_in_16_bits(case: ConvCase, dtype: torch.dtype, layout: str) -> None:
-    assert_conv_agrees(_cpu, case, dtype, layout)
+    assert_conv_agrees(native, case, dtype, layout)
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, *HALVES), ids=str)
 @pytest.mark.parametrize("layout", ("token", "channel"))
 def test_every_instruction_set_agrees(
-    library: _cpu._Library, layout: str, dtype: torch.dtype
+    library: native._Library, layout: str, dtype: torch.dtype
 ) -> None:
     for level in range(len(library.levels) - 1):  # the last one runs in all other tests
         library.level = level
         for case in SCAN_CASES:
-            assert_scan_agrees(_cpu, case, dtype, layout)
+            assert_scan_agrees(native, case, dtype, layout)
         for case in CONV_CASES:
-            assert_conv_agrees(_cpu, case, dtype, layout)
+            assert_conv_agrees(native, case, dtype, layout)
 
 
 @pytest.mark.parametrize("taps", [5, 16])
 def test_any_number_of_taps(taps: int) -> None:
     for dtype in (torch.float32, *HALVES):
-        assert_conv_agrees(_cpu, ConvCase(f"{taps} taps", taps=taps, order=(1, 2, 13)), dtype)
+        assert_conv_agrees(native, ConvCase(f"{taps} taps", taps=taps, order=(1, 2, 13)), dtype)
 
 
 # Large enough for several threads, and for several pieces of channels.
@@ -111,27 +111,27 @@ WIDE_CONV = ConvCase("wide", length=260, channels=600)
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
 def test_every_thread_count_and_pool_agrees(
-    library: _cpu._Library, pool: str, threads: int, dtype: torch.dtype
+    library: native._Library, pool: str, threads: int, dtype: torch.dtype
 ) -> None:
     if pool == "own":  # as where torch does not export its pool
         library.parallel_for = 0
     torch.set_num_threads(threads)
     for layout in ("token", "channel"):
-        assert_scan_agrees(_cpu, WIDE, dtype, layout)
-        assert_scan_agrees(_cpu, WIDE_SHARED, dtype, layout)
-        assert_conv_agrees(_cpu, WIDE_CONV, dtype, layout)
+        assert_scan_agrees(native, WIDE, dtype, layout)
+        assert_scan_agrees(native, WIDE_SHARED, dtype, layout)
+        assert_conv_agrees(native, WIDE_CONV, dtype, layout)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_results_are_the_same_bit_for_bit(library: _cpu._Library, threads: int) -> None:
+def test_results_are_the_same_bit_for_bit(library: native._Library, threads: int) -> None:
     torch.set_num_threads(threads)
     for case in (WIDE, WIDE_SHARED):
-        runs = [run_scan(_cpu, make_scan_inputs(case)) for _ in range(3)]
+        runs = [run_scan(native, make_scan_inputs(case)) for _ in range(3)]
         library.parallel_for = 0
-        runs.append(run_scan(_cpu, make_scan_inputs(case)))
+        runs.append(run_scan(native, make_scan_inputs(case)))
         for other in runs[1:]:
             assert all(torch.equal(other[name], value) for name, value in runs[0].items())
-    runs = [run_conv(_cpu, make_conv_inputs(WIDE_CONV)) for _ in range(3)]
+    runs = [run_conv(native, make_conv_inputs(WIDE_CONV)) for _ in range(3)]
     assert all(
         torch.equal(other[name], value) for other in runs[1:] for name, value in runs[0].items()
     )
@@ -150,13 +150,13 @@ STRANGE_NAN = torch.tensor([0x7FC00155], dtype=torch.int32).view(torch.float32)
 @pytest.mark.parametrize("nan", [torch.tensor([math.nan]), STRANGE_NAN], ids=["nan", "payload"])
 @pytest.mark.parametrize("name", ["u", "delta", "z", "B", "C"])
 def test_a_nan_token_reaches_what_depends_on_it(
-    library: _cpu._Library, name: str, nan: Tensor
+    library: native._Library, name: str, nan: Tensor
 ) -> None:
     inputs = make_scan_inputs(SMALL)
     getattr(inputs, name)[0, 0, 20, ..., 2] = nan
     for level in range(len(library.levels)):
         library.level = level
-        _assert_nan_is_where_it_belongs(run_scan(_cpu, inputs)["out"][0, 0], name)
+        _assert_nan_is_where_it_belongs(run_scan(native, inputs)["out"][0, 0], name)
 
 
 def _assert_nan_is_where_it_belongs(out: Tensor, name: str) -> None:
@@ -170,12 +170,12 @@ def _assert_nan_is_where_it_belongs(out: Tensor, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["A", "D", "delta_bias"])
-def test_a_nan_weight_reaches_its_channel_alone(library: _cpu._Library, name: str) -> None:
+def test_a_nan_weight_reaches_its_channel_alone(library: native._Library, name: str) -> None:
     for level in range(len(library.levels)):
         library.level = level
         inputs = make_scan_inputs(SMALL)
         getattr(inputs, name)[0, 2] = STRANGE_NAN
-        out = run_scan(_cpu, inputs)["out"][0, 0]
+        out = run_scan(native, inputs)["out"][0, 0]
         # The first state is B dt u whatever A is: exp(dt A) multiplies the zero before it, and 0
         # NaN = NaN.
         assert out[:, 2].isnan().all()
@@ -183,7 +183,7 @@ def test_a_nan_weight_reaches_its_channel_alone(library: _cpu._Library, name: st
 
 
 @pytest.mark.parametrize("rate", [-1e4, -1e30, -math.inf])
-def test_a_state_that_dies_at_once_leaves_its_input(library: _cpu._Library, rate: float) -> None:
+def test_a_state_that_dies_at_once_leaves_its_input(library: native._Library, rate: float) -> None:
     for level in range(len(library.levels)):
         library.level = level
         inputs = make_scan_inputs(SMALL._replace(options=frozenset(), dt=(0.1, 0.1)))
@@ -193,12 +193,12 @@ def test_a_state_that_dies_at_once_leaves_its_input(library: _cpu._Library, rate
             * inputs.u[0, 0]
             * (inputs.B * inputs.C)[0, 0, :, 0].sum(-1, keepdim=True)
         )
-        result = run_scan(_cpu, inputs)
+        result = run_scan(native, inputs)
         torch.testing.assert_close(result["out"][0, 0], want, rtol=1e-5, atol=1e-5)
         assert result["grad A"].eq(0).all() or math.isinf(rate)
 
 
-def test_a_state_that_explodes_is_infinite_not_garbage(library: _cpu._Library) -> None:
+def test_a_state_that_explodes_is_infinite_not_garbage(library: native._Library) -> None:
     for level in range(len(library.levels)):
         library.level = level
         inputs = make_scan_inputs(SMALL._replace(options=frozenset(), state=1, dt=(1.0, 1.0)))
@@ -206,7 +206,7 @@ def test_a_state_that_explodes_is_infinite_not_garbage(library: _cpu._Library) -
         inputs.u.fill_(1.0)
         inputs.B.fill_(1.0)
         inputs.C.fill_(1.0)
-        out = run_scan(_cpu, inputs, grads=False)["out"][0, 0]
+        out = run_scan(native, inputs, grads=False)["out"][0, 0]
         torch.testing.assert_close(
             out[:2], torch.tensor([[1.0], [math.exp(50)]]).expand(2, 11), rtol=1e-5, atol=0
         )
@@ -220,13 +220,13 @@ def test_a_nan_reaches_the_convolution(name: str) -> None:
         inputs.x[0, 0, 20, 2] = math.nan
     else:
         getattr(inputs, name)[0, 2] = math.nan
-    wrong = run_conv(_cpu, inputs)["out"][0, 0].isnan()
+    wrong = run_conv(native, inputs)["out"][0, 0].isnan()
     want = torch.zeros(40, 9, dtype=torch.bool)
     want[slice(20, 24) if name == "u" else slice(None), 2] = True
     assert wrong.equal(want)
 
 
-def test_every_16_bit_value_is_read_as_it_is(library: _cpu._Library) -> None:
+def test_every_16_bit_value_is_read_as_it_is(library: native._Library) -> None:
     """One tap of weight 1 hands each of the 65,536 bit patterns through; only what is subnormal in
     fp32 becomes 0."""
     patterns = torch.arange(65536, dtype=torch.int32).sub(32768).to(torch.int16)
@@ -239,13 +239,13 @@ def test_every_16_bit_value_is_read_as_it_is(library: _cpu._Library) -> None:
             )._replace(x=x)
             inputs.weight.fill_(1.0)
             out = torch.empty_like(x)
-            _cpu.conv_forward(inputs, out)
+            native.conv_forward(inputs, out)
             assert torch.equal(out.isnan(), x.isnan())
             want = torch.where(x.abs() < 2.0**-126, torch.zeros_like(x), x)
             assert torch.equal(out.nan_to_num(1.0), want.nan_to_num(1.0))
 
 
-def test_rounding_to_16_bits_is_to_nearest_even(library: _cpu._Library) -> None:
+def test_rounding_to_16_bits_is_to_nearest_even(library: native._Library) -> None:
     random = torch.Generator().manual_seed(0)
     weight = torch.cat(
         [torch.randn(3000, generator=random) * scale for scale in (1e-7, 1e-5, 1.0, 3e4, 1e5)]
@@ -262,20 +262,20 @@ def test_rounding_to_16_bits_is_to_nearest_even(library: _cpu._Library) -> None:
                 x=x, weight=weight
             )
             out = torch.empty_like(x)
-            _cpu.conv_forward(inputs, out)
+            native.conv_forward(inputs, out)
             assert torch.equal(out[0, 0, 0], weight[0, :, 0].to(dtype))
 
 
 def test_the_library_names_what_it_cannot_compute() -> None:
     inputs = make_scan_inputs(SMALL, torch.float64)
-    assert _cpu.scan_why_not(inputs) == [
+    assert native.scan_why_not(inputs) == [
         "computes in float32, bfloat16 or float16, the inputs are torch.float64"
     ]
-    assert _cpu.scan_why_not(make_scan_inputs(SMALL)) == []
+    assert native.scan_why_not(make_scan_inputs(SMALL)) == []
     meta = ScanInputs(
         *(x.to("meta") if isinstance(x, Tensor) else x for x in make_scan_inputs(SMALL))
     )
-    assert _cpu.scan_why_not(meta) == ["runs on the CPU, the inputs are on meta"]
+    assert native.scan_why_not(meta) == ["runs on the CPU, the inputs are on meta"]
 
 
 def _in_a_process(script: str, **environment: str) -> str:
@@ -290,7 +290,10 @@ def _in_a_process(script: str, **environment: str) -> str:
 
 
 def test_the_environment_holds_the_kernels_to_an_instruction_set() -> None:
-    script = "from rgbt_fusion.ops import _cpu; print(_cpu.why_missing() or _cpu._loaded().levels[_cpu._loaded().level])"
+    script = (
+        "from rgbt_fusion.ops.native import backend; "
+        "print(backend.why_missing() or backend._loaded().levels[backend._loaded().level])"
+    )
     assert _in_a_process(script, RGBT_FUSION_CPU_LEVEL="baseline") == "baseline"
     refusal = _in_a_process(script, RGBT_FUSION_CPU_LEVEL="mmx")
     assert refusal.startswith("RGBT_FUSION_CPU_LEVEL must be one of baseline")
@@ -298,5 +301,5 @@ def test_the_environment_holds_the_kernels_to_an_instruction_set() -> None:
 
 
 def test_subnormal_arithmetic_is_left_as_it_was() -> None:
-    run_scan(_cpu, make_scan_inputs(SMALL))
+    run_scan(native, make_scan_inputs(SMALL))
     assert (torch.tensor([1e-39]) * 0.5).item() > 0

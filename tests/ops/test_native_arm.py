@@ -23,7 +23,7 @@ from ops.agreement import (
     assert_conv_agrees,
     assert_scan_agrees,
 )
-from rgbt_fusion.ops.native import backend as _cpu
+from rgbt_fusion.ops.native import backend as native
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
@@ -41,7 +41,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip(f"no {tool}: the kernels are not run on 64-bit ARM")
     folder, sources = tmp_path_factory.mktemp("arm"), ROOT / "src" / "rgbt_fusion" / "ops"
     files = [
-        sources / "_cpu.c",
+        sources / "native.c",
         sources / "_cpu_level.c",
         Path(__file__).with_name("foreign_kernel.c"),
     ]
@@ -87,10 +87,10 @@ def arm(program: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
         return run
 
-    monkeypatch.setattr(_cpu, "_loaded", lambda: SimpleNamespace(level=0, parallel_for=0))
-    monkeypatch.setattr(_cpu, "_call", call)
+    monkeypatch.setattr(native, "_loaded", lambda: SimpleNamespace(level=0, parallel_for=0))
+    monkeypatch.setattr(native, "_call", call)
     names = ("scan_forward", "scan_backward", "conv_forward", "conv_backward")
-    return SimpleNamespace(**{name: knowing(getattr(_cpu, name)) for name in names})
+    return SimpleNamespace(**{name: knowing(getattr(native, name)) for name in names})
 
 
 def _tensors(value: object) -> Iterator[Tensor]:

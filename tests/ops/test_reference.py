@@ -21,7 +21,7 @@ from ops.agreement import (
     run_scan,
     upstream,
 )
-from rgbt_fusion.ops import reference as _reference
+from rgbt_fusion.ops import reference
 from rgbt_fusion.ops.inputs import (
     CHECKPOINT_STEPS,
     ConvInputs,
@@ -114,7 +114,7 @@ def by_autograd(inputs: Any, run: Callable[[Any], tuple[Tensor, ...]]) -> dict[s
 @pytest.mark.parametrize("case", TINY_SCANS, ids=str)
 def test_scan_and_its_gradients_are_those_of_the_closed_form(case: ScanCase) -> None:
     inputs = make_scan_inputs(case, torch.float64)
-    got = run_scan(_reference, inputs)
+    got = run_scan(reference, inputs)
     assert got.pop("checkpoints").shape[2] == 1
     assert_close(got, by_autograd(inputs, closed_form))
 
@@ -140,7 +140,7 @@ def convolved(inputs: ConvInputs) -> tuple[Tensor]:
 @pytest.mark.parametrize("case", SHORT_CONVOLUTIONS, ids=str)
 def test_convolution_and_its_gradients_are_those_of_conv1d(case: ConvCase) -> None:
     inputs = make_conv_inputs(case, torch.float64)
-    assert_close(run_conv(_reference, inputs), by_autograd(inputs, convolved))
+    assert_close(run_conv(reference, inputs), by_autograd(inputs, convolved))
 
 
 def test_checkpoints_are_the_states_before_every_64th_step() -> None:
@@ -148,7 +148,7 @@ def test_checkpoints_are_the_states_before_every_64th_step() -> None:
         "", length=150, directions=2, order=(2, 2, 5), options=frozenset({"initial_state"})
     )
     inputs = make_scan_inputs(case, torch.float64)
-    checkpoints = run_scan(_reference, inputs)["checkpoints"]
+    checkpoints = run_scan(reference, inputs)["checkpoints"]
     assert inputs.initial_state is not None and inputs.order is not None
     torch.testing.assert_close(checkpoints[:, :, 0].mT, inputs.initial_state)
     for s in (1, 2):
@@ -158,7 +158,7 @@ def test_checkpoints_are_the_states_before_every_64th_step() -> None:
             A=inputs.A[1:], order=None, initial_state=inputs.initial_state[1:, :1], **tokens
         )
         torch.testing.assert_close(
-            checkpoints[1, 0, s].mT, run_scan(_reference, start, grads=False)["last_state"][0, 0]
+            checkpoints[1, 0, s].mT, run_scan(reference, start, grads=False)["last_state"][0, 0]
         )
 
 
@@ -177,7 +177,7 @@ class ReferenceScan(torch.autograd.Function):
             inputs.A.new_empty(directions, batch, channels, states),
             inputs.A.new_empty(directions, batch, -(-length // CHECKPOINT_STEPS), states, channels),
         )
-        _reference.scan_forward(inputs, results)
+        reference.scan_forward(inputs, results)
         ctx.checkpoints = results.checkpoints
         return results.out, results.last_state
 
@@ -186,7 +186,7 @@ class ReferenceScan(torch.autograd.Function):
         grads = ScanGradients(
             *(torch.empty_like(getattr(ctx.inputs, name)) for name in ScanGradients._fields)
         )
-        _reference.scan_backward(ctx.inputs, ctx.checkpoints, *grad_outputs, grads)
+        reference.scan_backward(ctx.inputs, ctx.checkpoints, *grad_outputs, grads)
         return None, *grads
 
 

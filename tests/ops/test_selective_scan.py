@@ -23,7 +23,7 @@ from ops.public_arguments import (
     ordered_arguments,
 )
 from rgbt_fusion import BackendUnavailableError, ordered_selective_scan, selective_scan
-from rgbt_fusion.ops import reference as _reference
+from rgbt_fusion.ops import reference
 from rgbt_fusion.ops.backends import BACKENDS
 
 PROBE = make_scan_inputs(ScanCase("probe"))
@@ -123,7 +123,7 @@ def test_only_the_flag_changes_what_is_returned(return_last_state: bool) -> None
 @pytest.mark.parametrize("case", ORDERED_CASES, ids=str)
 def test_ordered_scan_agrees_with_the_reference(case: ScanCase, backend: str) -> None:
     inputs = make_scan_inputs(case)
-    want = run_scan(_reference, as_float64(inputs))
+    want = run_scan(reference, as_float64(inputs))
     del want["checkpoints"]
     arguments = ordered_arguments(inputs)
     got = differentiate(lambda **x: ordered_selective_scan(**x, backend=backend), arguments)

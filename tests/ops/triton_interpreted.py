@@ -31,7 +31,7 @@ from ops.agreement import (
     assert_scan_agrees,
 )
 from rgbt_fusion import selective_scan
-from rgbt_fusion.ops.triton import backend as _triton
+from rgbt_fusion.ops.triton import backend as triton_backend
 
 FULL = ALL_OPTIONS | {"readout", "initial_state"}
 ONE_BY_ONE = ("D", "z", "delta_bias", "softplus", "readout", "initial_state")
@@ -57,11 +57,13 @@ chunks)."""
 
     def check(self) -> None:
         """Raise if outputs or gradients differ from the oracle, or are not written."""
-        with mock.patch.object(_triton, "_multiprocessors", lambda device: self.multiprocessors):
+        with mock.patch.object(
+            triton_backend, "_multiprocessors", lambda device: self.multiprocessors
+        ):
             if isinstance(self.case, ScanCase):
-                assert_scan_agrees(_triton, self.case, self.dtype, self.layout)
+                assert_scan_agrees(triton_backend, self.case, self.dtype, self.layout)
             else:
-                assert_conv_agrees(_triton, self.case, self.dtype, self.layout)
+                assert_conv_agrees(triton_backend, self.case, self.dtype, self.layout)
 
 
 def scan(name: str, length: int, channels: int, state: int, **fields: object) -> ScanCase:

@@ -33,15 +33,8 @@ from rgbt_fusion.ops.inputs import (
     ScanInputs,
     ScanResults,
 )
-from rgbt_fusion.ops.triton import (
-    backend as _triton,
-)
-from rgbt_fusion.ops.triton import (
-    conv_kernels as _triton_conv,
-)
-from rgbt_fusion.ops.triton import (
-    scan_kernels as _triton_scan,
-)
+from rgbt_fusion.ops.triton import backend as triton_backend
+from rgbt_fusion.ops.triton import conv_kernels, scan_kernels
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 AMD = "gfx942"
@@ -99,11 +92,11 @@ def recorded_launches(multiprocessors: int = 0, lanes: int = 32) -> Iterator[lis
             return lambda **arguments: launches.append(Launch(self.kernel, arguments))
 
     with mock.patch.multiple(
-        _triton, _multiprocessors=lambda _: multiprocessors, _lanes=lambda _: lanes
+        triton_backend, _multiprocessors=lambda _: multiprocessors, _lanes=lambda _: lanes
     ):
         patches = [
             mock.patch.object(module, name, Recorder(kernel))
-            for module in (_triton_scan, _triton_conv)
+            for module in (scan_kernels, conv_kernels)
             for name, kernel in vars(module).items()
             if name.endswith("_kernel")
         ]
@@ -184,7 +177,7 @@ def launches_of(case: Case, op: str, lanes: int = 32) -> dict[str, Launch]:
             checkpoints = inputs.A.new_empty(1, 1, blocks, case.state, case.channels)
             last = inputs.A.new_empty(1, 1, case.channels, case.state)
             if op == "scan forward":
-                _triton.scan_forward(inputs, ScanResults(out, last, checkpoints))
+                triton_backend.scan_forward(inputs, ScanResults(out, last, checkpoints))
             else:
                 gradients = ScanGradients._make(
                     None
@@ -192,17 +185,17 @@ def launches_of(case: Case, op: str, lanes: int = 32) -> dict[str, Launch]:
                     else torch.empty_like(getattr(inputs, name))
                     for name in ScanGradients._fields
                 )
-                _triton.scan_backward(inputs, checkpoints, out, None, gradients)
+                triton_backend.scan_backward(inputs, checkpoints, out, None, gradients)
         else:
             inputs = case.conv_inputs()
             out = torch.empty(inputs.x.shape, dtype=case.dtype, device="meta")
             if op == "conv forward":
-                _triton.conv_forward(inputs, out)
+                triton_backend.conv_forward(inputs, out)
             else:
                 gradients = ConvGradients(
                     *(None if x is None else torch.empty_like(x) for x in inputs[:3])
                 )
-                _triton.conv_backward(inputs, out, gradients)
+                triton_backend.conv_backward(inputs, out, gradients)
     return {launch.kernel.__name__.removesuffix("_kernel"): launch for launch in launches}
 
 
@@ -341,7 +334,10 @@ def main(cards: list[Card]) -> None:
             ).items():
                 code = compile_launch(launch, card)
                 shuffles, functions = code.per_element("SHFL"), code.per_element("MUFU")
-                figures = f"{code.registers} | {code.stack} | {code.per_element():.2f} | {shuffles:.2f} | {functions:.2f}"
+                figures = (
+                    f"{code.registers} | {code.stack} | {code.per_element():.2f} | "
+                    f"{shuffles:.2f} | {functions:.2f}"
+                )
                 print(f"| {name} | {kernel} | {card} | {figures} |", flush=True)
 
 

@@ -42,33 +42,33 @@ class Backend:
 
 
 def load_mamba_ssm() -> ModuleType:
-    from rgbt_fusion.ops import mamba_ssm as _mamba_ssm
+    from rgbt_fusion.ops import mamba_ssm
 
-    return _mamba_ssm
+    return mamba_ssm
 
 
 def _load_triton() -> ModuleType:
-    from rgbt_fusion.ops.triton import backend as _triton
+    from rgbt_fusion.ops.triton import backend
 
-    return _triton
+    return backend
 
 
-def _load_cpu() -> ModuleType:
-    from rgbt_fusion.ops.native import backend as _cpu
+def _load_native() -> ModuleType:
+    from rgbt_fusion.ops.native import backend
 
-    return _cpu
+    return backend
 
 
 def _load_vectorised() -> ModuleType:
-    from rgbt_fusion.ops import vectorised as _vectorised
+    from rgbt_fusion.ops import vectorised
 
-    return _vectorised
+    return vectorised
 
 
 def _load_reference() -> ModuleType:
-    from rgbt_fusion.ops import reference as _reference
+    from rgbt_fusion.ops import reference
 
-    return _reference
+    return reference
 
 
 # Triton's interpreter runs kernels on CPU tensors; it is how the kernels are tested without a card.
@@ -77,7 +77,7 @@ _TRITON_DEVICES = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" e
 BACKENDS = (
     Backend("mamba-ssm", ("cuda",), load_mamba_ssm),
     Backend("triton", _TRITON_DEVICES, _load_triton),
-    Backend("native", ("cpu",), _load_cpu),
+    Backend("native", ("cpu",), _load_native),
     Backend("vectorised", (), _load_vectorised),
     Backend("reference", (), _load_reference),
 )
@@ -115,7 +115,7 @@ def choose(
 
 
 def _warn_if_slow(x: Tensor) -> None:
-    if x.device.type == "cpu" and (reason := _load_cpu().why_missing()):
+    if x.device.type == "cpu" and (reason := _load_native().why_missing()):
         _warn_once(f"{reason}; running on pure PyTorch, several times slower")
 
 
