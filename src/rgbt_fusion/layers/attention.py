@@ -7,20 +7,18 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from rgbt_fusion.checks import (
-    ShapeError,
-    check_choice,
-    check_divisible,
-    check_positive_int,
-)
+from rgbt_fusion.checks import ShapeError, check_choice, check_divisible, check_positive_int
 from rgbt_fusion.shapes import check_shape
+from rgbt_fusion.typed_module import TypedModule
 
 __all__ = [
     "Attention",
     "AttentionKind",
     "AttentionWithScores",
     "ScoredTokens",
+    "SelfAttention",
     "attend",
+    "initialise_linear",
     "merge_heads",
     "split_heads",
 ]
@@ -29,8 +27,10 @@ AttentionKind = Literal["fused", "explicit"]
 
 
 class ScoredTokens(NamedTuple):
-    """What :class:`AttentionWithScores` returns: ``tokens`` (B, L, C) and ``scores`` (B, S),
-    float32 or float64."""
+    """Attended tokens ``(B, L, C)``, and the scores ``(B, S)`` of the search tokens among them.
+
+    The scores are float32 or float64, whatever the dtype of the tokens.
+    """
 
     tokens: Tensor
     scores: Tensor
@@ -56,9 +56,9 @@ def attend(
 ) -> Tensor:
     """Return ``softmax(query key^T / sqrt(D)) value`` for heads ``(B, H, L, D)``.
 
-    ``"fused"`` never holds the attention matrix (memory linear in L); ``"explicit"`` writes it out,
-    as the trackers' released code does, for comparisons. ``dropout`` is the probability applied to
-    the matrix.
+    ``"fused"`` never holds the attention matrix, so its memory is linear in L. ``"explicit"``
+    writes the matrix out, as the released code of the trackers does, for comparisons. ``dropout``
+    is the probability with which an entry of the matrix is dropped.
 
     Example:
         >>> import torch
@@ -73,50 +73,19 @@ def attend(
     return F.dropout(weights, dropout) @ value
 
 
-def _initialise(linear: nn.Linear) -> nn.Linear:
-    # MAE's start, scaled by the fans: timm's fixed 0.02 is far too small at the widths of the tiny
-    # trackers.
+def initialise_linear(linear: nn.Linear) -> nn.Linear:
+    """Start the weights as MAE does and the bias at 0, and return the layer."""
+    # scaled by the fans: timm's fixed 0.02 is far too small at the widths of the tiny trackers
     nn.init.xavier_uniform_(linear.weight)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
     return linear
 
 
-class Attention(nn.Module):
-    r"""Let every token read from all tokens of its sample: multi-head self-attention.
+class SelfAttention(TypedModule):
+    """The layers of self-attention, and both ways to run them.
 
-    One linear layer makes queries, keys and values, torch's fused kernel attends, one linear layer
-    projects back.
-
-    .. math::
-        \mathrm{Attention}(x) = \mathrm{softmax}\!\left(\frac{Q K^T}{\sqrt{D}}\right) V\, W_o,
-        \qquad [Q, K, V] = x W_{qkv} + b
-
-    Where the paper is silent: ``attention="explicit"`` writes the (L, L) matrix out, as OSTrack's
-    released code does; the result is the same to rounding.
-
-    Args:
-        dim: channels ``C``.
-        num_heads: heads; must divide ``dim``.
-        qkv_bias: whether queries, keys and values have a bias.
-        attention: ``"fused"`` or ``"explicit"``.
-
-    Shape:
-        tokens ``(B, L, C)`` in and out.
-
-    Raises:
-        ShapeError: the tokens have another number of axes or channels.
-        ValueError, TypeError: ``num_heads`` does not divide ``dim``; an unknown ``attention``; not
-            a whole number.
-
-    Example:
-        >>> import torch
-        >>> from rgbt_fusion import Attention
-        >>> Attention(32, 4)(torch.zeros(1, 20, 32)).shape
-        torch.Size([1, 20, 32])
-
-    Source:
-        Vaswani et al., "Attention Is All You Need", NeurIPS 2017, eq. 1; parameter names of timm.
+    :class:`Attention` calls one, :class:`AttentionWithScores` the other; the arguments are theirs.
     """
 
     def __init__(
@@ -128,64 +97,142 @@ class Attention(nn.Module):
         attention: AttentionKind = "fused",
     ) -> None:
         super().__init__()
-        check_divisible(
-            check_positive_int(dim, name="dim"),
-            check_positive_int(num_heads, name="num_heads"),
-            name="dim",
-            divisor_name="num_heads",
-        )
+        check_positive_int(dim, name="dim")
+        check_positive_int(num_heads, name="num_heads")
+        check_divisible(dim, num_heads, name="dim", divisor_name="num_heads")
         check_choice(attention, ("fused", "explicit"), name="attention")
         self.dim = dim
         self.num_heads = num_heads
         self.attention: AttentionKind = attention
-        self.qkv = _initialise(nn.Linear(dim, 3 * dim, bias=qkv_bias))
-        self.proj = _initialise(nn.Linear(dim, dim))
+        self.qkv = initialise_linear(nn.Linear(dim, 3 * dim, bias=qkv_bias))
+        self.proj = initialise_linear(nn.Linear(dim, dim))
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def attend(self, tokens: Tensor) -> Tensor:
+        """Return what every token reads from all tokens of its sample, ``(B, L, C)``."""
         check_shape(tokens, "B L C", C=self.dim, name="tokens")
         query, key, value = self._heads(tokens)
-        return self.proj(merge_heads(attend(query, key, value, attention=self.attention)))
+        attended = attend(query, key, value, attention=self.attention)
+        return self.proj(merge_heads(attended))
+
+    def attend_and_score(
+        self, tokens: Tensor, template_length: int, mask: Tensor | None = None, *, streams: int = 1
+    ) -> ScoredTokens:
+        """Return what :meth:`attend` does, and how much the template looks at each search token.
+
+        The arguments are those of :class:`AttentionWithScores`.
+        """
+        check_shape(tokens, "B L C", C=self.dim, name="tokens")
+        _check_template(tokens, template_length, mask, streams)
+        query, key, value = self._heads(tokens)
+        # the template leads every stream
+        template_query, search_query = _split_template(_by_stream(query, streams), template_length)
+        logits = (template_query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        rows = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        search = attend(search_query, key, value, attention=self.attention)
+        template = rows.to(value.dtype) @ value
+        attended = torch.cat((_by_stream(template, streams), _by_stream(search, streams)), dim=3)
+        scores = _mean_row(rows.mean(dim=1), mask, streams).unflatten(1, (streams, -1))
+        return ScoredTokens(
+            self.proj(rearrange(attended, "b h s l d -> b (s l) (h d)")),
+            scores[:, :, template_length:].flatten(1),
+        )
+
+    def extra_repr(self) -> str:
+        """Return the options, for the repr of the layer."""
+        return f"num_heads={self.num_heads}, attention={self.attention!r}"
 
     def _heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = (
-            split_heads(part, self.num_heads) for part in self.qkv(tokens).chunk(3, dim=-1)
+        query, key, value = self.qkv(tokens).chunk(3, dim=-1)
+        return (
+            split_heads(query, self.num_heads),
+            split_heads(key, self.num_heads),
+            split_heads(value, self.num_heads),
         )
-        return query, key, value
 
 
-class AttentionWithScores(Attention):
+class Attention(SelfAttention):
+    r"""Let every token read from all tokens of its sample: multi-head self-attention.
+
+    One linear layer makes queries, keys and values, torch's fused kernel attends, one linear layer
+    projects back. :meth:`attend_and_score` also returns the scores of
+    :class:`AttentionWithScores`, from the same weights.
+
+    .. math::
+        \mathrm{Attention}(x) = \mathrm{softmax}\!\left(\frac{Q K^T}{\sqrt{D}}\right) V\, W_o,
+        \qquad [Q, K, V] = x W_{qkv} + b
+
+    Paper and code: ``attention="explicit"`` writes the (L, L) matrix out, as OSTrack's released
+    code does; the result is the same to rounding.
+
+    Args:
+        dim: channels ``C``.
+        num_heads: heads; must divide ``dim``.
+        qkv_bias: whether queries, keys and values have a bias.
+        attention: ``"fused"`` or ``"explicit"``.
+
+    Shape:
+        - tokens: ``(B, L, C)`` with C = ``dim``
+        - returns ``(B, L, C)``
+
+    Raises:
+        ShapeError: ``tokens`` does not have the shape above.
+        ValueError: ``num_heads`` does not divide ``dim``; ``dim`` or ``num_heads`` is below 1;
+            ``attention`` is unknown.
+        TypeError: ``dim`` or ``num_heads`` is not a whole number.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion import Attention
+        >>> layer = Attention(32, 4)
+        >>> layer(torch.zeros(1, 20, 32)).shape
+        torch.Size([1, 20, 32])
+        >>> layer.attend_and_score(torch.zeros(1, 20, 32), template_length=4).scores.shape
+        torch.Size([1, 16])
+
+    Source:
+        Vaswani et al., "Attention Is All You Need", NeurIPS 2017, eq. 1; parameter names of timm.
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return what every token ``(B, L, C)`` reads from all tokens of its sample."""
+        return self.attend(tokens)
+
+
+class AttentionWithScores(SelfAttention):
     r"""Self-attention that also says how much the template looks at each search token.
 
     Candidate elimination needs the rows of the attention matrix that belong to template queries and
     nothing else. Only those rows are written out (and give their own tokens); all other queries go
-    through torch's fused kernel.
+    through torch's fused kernel. The weights are those of :class:`Attention`.
 
     .. math::
         \mathrm{score}_s = \frac{1}{H |M|} \sum_{h} \sum_{t \in M}
         \mathrm{softmax}_{\text{all keys}}\!\left(\frac{q_{h,t} K_h^T}{\sqrt{D}}\right)_s
 
-    Where the paper is silent: the scores are float32 at least, whatever the dtype of the tokens, so
-    that ties are not made by rounding; a sample whose mask is empty scores 0 everywhere. With
+    Paper and code: the scores are float32 at least, whatever the dtype of the tokens, so that
+    rounding makes no ties; a sample whose mask is empty scores 0 everywhere. With
     ``attention="explicit"`` the whole matrix is written out, as OSTrack does.
 
     Args:
         dim: channels ``C``.
         num_heads: heads; must divide ``dim``.
         qkv_bias: whether queries, keys and values have a bias.
-        attention: ``"fused"`` or ``"explicit"``, for the queries that are not the template's.
+        attention: ``"fused"`` or ``"explicit"``, for the queries of the search tokens.
 
     Shape:
-        tokens ``(B, L, C)`` made of ``streams`` equal parts ``[template; search]`` of
-        ``template_length`` and ``S`` tokens: one part by default, two for the student's
-        ``[template_rgb, search_rgb, template_tir, search_tir]``. ``mask`` bool
-        ``(template_length,)`` or ``(B, template_length)``, true where a template token counts (in
-        every part), all by default. Returns ``ScoredTokens(tokens (B, L, C), scores (B, streams *
-        S))``, the search tokens of the parts one after another.
+        - tokens: ``(B, L, C)`` with C = ``dim``, made of ``streams`` equal parts
+          ``[template; search]`` of ``template_length`` and ``S`` tokens: one part by default, two
+          for ``[template_rgb, search_rgb, template_tir, search_tir]``
+        - mask: bool ``(template_length,)`` or ``(B, template_length)``, true where a template
+          token counts, in every part; all count by default
+        - returns :class:`ScoredTokens`: ``(B, L, C)``, and scores ``(B, streams * S)``, the search
+          tokens of the parts one after another
 
     Raises:
-        ShapeError: tokens or mask of another shape, ``L`` not divisible by ``streams``,
-            ``template_length`` not below ``L / streams``.
-        TypeError: the mask is not boolean.
+        ShapeError: ``tokens`` or ``mask`` does not have the shape above; ``streams`` does not
+            divide ``L``; ``template_length`` is not below ``L / streams``.
+        TypeError: ``mask`` is not boolean; a count is not a whole number.
+        ValueError: ``num_heads`` does not divide ``dim``; ``attention`` is unknown.
 
     Example:
         >>> import torch
@@ -199,25 +246,11 @@ class AttentionWithScores(Attention):
         section 3.3; the notes on token spatial filtering, equation of A_{t,s}.
     """
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(
         self, tokens: Tensor, template_length: int, mask: Tensor | None = None, *, streams: int = 1
     ) -> ScoredTokens:
-        check_shape(tokens, "B L C", C=self.dim, name="tokens")
-        _check_template(tokens, template_length, mask, streams)
-        query, key, value = self._heads(tokens)
-        # the template leads every stream
-        template_query, search_query = _split_template(_by_stream(query, streams), template_length)
-        logits = (template_query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        rows = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-        search = attend(search_query, key, value, attention=self.attention)
-        template = rows.to(value.dtype) @ value
-        attended = torch.cat((_by_stream(template, streams), _by_stream(search, streams)), dim=3)
-        scores = _mean_row(rows.mean(dim=1), mask, streams).unflatten(1, (streams, -1))[
-            :, :, template_length:
-        ]
-        return ScoredTokens(
-            self.proj(rearrange(attended, "b h s l d -> b (s l) (h d)")), scores.flatten(1)
-        )
+        """Return the attended tokens ``(B, L, C)`` and the scores ``(B, streams * S)``."""
+        return self.attend_and_score(tokens, template_length, mask, streams=streams)
 
 
 def _by_stream(x: Tensor, streams: int) -> Tensor:
@@ -225,13 +258,14 @@ def _by_stream(x: Tensor, streams: int) -> Tensor:
 
 
 def _split_template(parts: Tensor, template_length: int) -> tuple[Tensor, Tensor]:
-    return parts[:, :, :, :template_length].flatten(2, 3), parts[:, :, :, template_length:].flatten(
-        2, 3
-    )
+    """Split ``(B, H, streams, T + S, D)`` into template and search, each in one sequence."""
+    template = parts[:, :, :, :template_length].flatten(2, 3)
+    search = parts[:, :, :, template_length:].flatten(2, 3)
+    return template, search
 
 
 def _mean_row(rows: Tensor, mask: Tensor | None, streams: int) -> Tensor:
-    """Average the rows (B, streams * T, L) that the mask (T,) or (B, T) counts."""
+    """Average the rows ``(B, streams * T, L)`` that the mask ``(T,)`` or ``(B, T)`` counts."""
     if mask is None:
         return rows.mean(dim=1)
     counted = mask.to(rows.dtype).expand(len(rows), -1).repeat(1, streams)
@@ -242,20 +276,23 @@ def _mean_row(rows: Tensor, mask: Tensor | None, streams: int) -> Tensor:
 def _check_template(
     tokens: Tensor, template_length: int, mask: Tensor | None, streams: int
 ) -> None:
-    length = tokens.shape[1]
-    if check_positive_int(streams, name="streams") and length % streams:
+    batch, length = tokens.shape[:2]
+    check_positive_int(streams, name="streams")
+    if length % streams:
         raise ShapeError(
             f"tokens must have L divisible by streams = {streams}, got {tuple(tokens.shape)}"
         )
     if not 1 <= template_length < length // streams:
         raise ShapeError(
-            f"template_length must be at least 1 and below L / streams = {length // streams}, got {template_length}"
+            f"template_length must be at least 1 and below L / streams = {length // streams}, "
+            f"got {template_length}"
         )
     if mask is None:
         return
     if mask.dtype != torch.bool:
         raise TypeError(f"mask must be boolean, got {mask.dtype}")
-    if mask.shape not in ((template_length,), (len(tokens), template_length)):
+    if mask.shape not in ((template_length,), (batch, template_length)):
         raise ShapeError(
-            f"mask must have shape ({template_length},) or ({len(tokens)}, {template_length}), got {tuple(mask.shape)}"
+            f"mask must have shape ({template_length},) or ({batch}, {template_length}), "
+            f"got {tuple(mask.shape)}"
         )

@@ -1,30 +1,27 @@
 """An encoder block that eliminates candidates."""
 
-from typing import ClassVar
-
 from torch import Tensor
 
-from rgbt_fusion.layers.attention import Attention, AttentionKind, AttentionWithScores, ScoredTokens
+from rgbt_fusion.layers.attention import AttentionKind
 from rgbt_fusion.layers.candidate_elimination import CandidateElimination, EliminatedTokens
-from rgbt_fusion.layers.vit import EncoderBlock
-from rgbt_fusion.shapes import check_shape
+from rgbt_fusion.layers.vit import TransformerBlock
 
 __all__ = ["EliminationBlock"]
 
 
-class EliminationBlock(EncoderBlock):
+class EliminationBlock(TransformerBlock):
     r"""An encoder block that drops search tokens between its attention and its feed-forward layer.
 
-    The attention yields the template's rows beside its tokens; elimination cuts; the feed-forward
-    layer sees what is left. Two streams that must keep the same set call ``score``,
+    The attention yields the scores of the search tokens beside the tokens; elimination cuts; the
+    feed-forward layer sees what is left. Two streams that must keep the same set call ``score``,
     :class:`JointCandidateElimination` and ``transform``.
 
     .. math::
-        y, \mathrm{score} = x + \mathrm{Attention}(\mathrm{LN}(x)), \qquad y' = \mathrm{CE}(y, \mathrm{score}),
-        \qquad x' = y' + \mathrm{MLP}(\mathrm{LN}(y'))
+        y, \mathrm{score} = x + \mathrm{Attention}(\mathrm{LN}(x)), \qquad
+        y' = \mathrm{CE}(y, \mathrm{score}), \qquad x' = y' + \mathrm{MLP}(\mathrm{LN}(y'))
 
-    Where the paper is silent: parameters and names are those of :class:`EncoderBlock`, so that
-    either loads the other's weights.
+    Paper and code: parameters and names are those of :class:`EncoderBlock`, so that either loads
+    the weights of the other.
 
     Args:
         dim: channels ``C``.
@@ -36,13 +33,16 @@ class EliminationBlock(EncoderBlock):
         attention: ``"fused"`` or ``"explicit"``.
 
     Shape:
-        ``tokens`` ``(B, T + S, C)``; ``template_length`` ``T``; ``indices`` int64 ``(B, S)``, 0 to
-        S - 1 by default; ``mask`` bool ``(T,)`` or ``(B, T)``, see :func:`template_mask`. Returns
-        ``EliminatedTokens``.
+        - tokens: ``(B, T + S, C)`` with C = ``dim`` and T = ``template_length``
+        - indices: int64 ``(B, S)``, places of the search tokens in the grid; 0 to S - 1 by default
+        - mask: bool ``(T,)`` or ``(B, T)``, see :func:`template_mask`
+        - returns :class:`EliminatedTokens`
 
     Raises:
-        ShapeError, ValueError, TypeError: see :class:`AttentionWithScores` and
-            :class:`CandidateElimination`.
+        ShapeError: ``tokens``, ``indices`` or ``mask`` does not have the shape above;
+            ``template_length`` is not below the number of tokens.
+        ValueError: ``keep_ratio`` is not in (0, 1]; as :class:`EncoderBlock`.
+        TypeError: ``indices`` is not int64; ``mask`` is not boolean; as :class:`EncoderBlock`.
 
     Example:
         >>> import torch
@@ -54,8 +54,6 @@ class EliminationBlock(EncoderBlock):
         Ye et al., "Joint Feature Learning and Relation Modeling for Tracking" (OSTrack), ECCV 2022,
         section 3.3; CEBlock of the notes.
     """
-
-    attention_type: ClassVar[type[Attention]] = AttentionWithScores
 
     def __init__(
         self,
@@ -78,7 +76,7 @@ class EliminationBlock(EncoderBlock):
         )
         self.eliminate = CandidateElimination(keep_ratio)
 
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(
         self,
         tokens: Tensor,
         template_length: int,
@@ -87,19 +85,10 @@ class EliminationBlock(EncoderBlock):
         *,
         keep_ratio: float | None = None,
     ) -> EliminatedTokens:
+        """Return what is left of the tokens ``(B, T + S, C)``, and the places it has.
+
+        ``keep_ratio`` replaces that of the block for this call, for a training schedule.
+        """
         scored = self.score(tokens, template_length, mask)
         left = self.eliminate(scored.tokens, scored.scores, indices, keep_ratio=keep_ratio)
         return left._replace(tokens=self.transform(left.tokens))
-
-    def attend(self, tokens: Tensor) -> Tensor:
-        """Return the tokens after the attention branch, ``(B, L, C)``, nothing scored."""
-        check_shape(tokens, "B L C", C=self.dim, name="tokens")
-        return tokens + self.drop_path(Attention.forward(self.attn, self.norm1(tokens)))
-
-    def score(
-        self, tokens: Tensor, template_length: int, mask: Tensor | None = None, *, streams: int = 1
-    ) -> ScoredTokens:
-        """Return the tokens after the attention branch and the scores of the search tokens."""
-        check_shape(tokens, "B L C", C=self.dim, name="tokens")
-        attended, scores = self.attn(self.norm1(tokens), template_length, mask, streams=streams)
-        return ScoredTokens(tokens + self.drop_path(attended), scores)
