@@ -1,9 +1,9 @@
 """Boxes: the three formats of the field, their overlap, and clipping to an image.
 
-A box is the last axis of a tensor ``(..., 4)``, so that every function works on one box, a batch or
-a grid alike, and two arguments broadcast. The formats are ``xywh`` (corner and size: annotations
-and results), ``xyxy`` (two corners: overlaps) and ``cxcywh`` (centre and size: networks). The
-functions do not care whether a box is in pixels or in fractions of an image.
+A box is the last axis of a tensor ``(..., 4)``: every function works on one box, a batch or a grid,
+and two arguments broadcast. The formats are ``xywh`` (corner and size: annotations and results),
+``xyxy`` (two corners: overlaps) and ``cxcywh`` (centre and size: networks). A box may be in pixels
+or in fractions of an image.
 """
 
 import torch
@@ -69,21 +69,22 @@ def cxcywh_to_xywh(box: Tensor) -> Tensor:
 
 
 def box_iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
-    """Return the intersection over union of boxes, element by element, 0 for two boxes without
-    area.
+    """Return the intersection over union of boxes, element by element.
 
-    For all pairs of N and M boxes, broadcast: ``box_iou(a[:, None], b[None])`` is ``(N, M)``.
+    Two boxes without area have 0. For all pairs of N and M boxes, broadcast:
+    ``box_iou(a[:, None], b[None])`` is ``(N, M)``.
 
     Args:
-        a_xyxy: boxes ``(..., 4)``, right and bottom not below left and top.
+        a_xyxy: boxes, right and bottom not below left and top.
         b_xyxy: boxes that broadcast with them.
 
     Shape:
-        ``(..., 4)`` and ``(..., 4)`` floating point to ``(...)``, in [0, 1].
+        - a_xyxy, b_xyxy: ``(..., 4)``, floating point
+        - returns ``(...)``, in [0, 1]
 
     Raises:
-        ShapeError: the last axis is not 4, or the shapes do not broadcast.
-        TypeError: not floating point.
+        ShapeError: ``a_xyxy`` or ``b_xyxy`` has a last axis other than 4, or they do not broadcast.
+        TypeError: ``a_xyxy`` or ``b_xyxy`` is not a tensor of floating-point numbers.
 
     Example:
         >>> import torch
@@ -104,23 +105,26 @@ def box_giou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
         \mathrm{GIoU} = \frac{|A \cap B|}{|A \cup B|} - \frac{|C| - |A \cup B|}{|C|},
         \qquad C = \text{the smallest box around both}
 
-    Where the paper is silent: the gradient is finite everywhere, boxes without area included.
+    Paper and code: the paper leaves boxes without area open. Here the gradient is finite for them,
+    too.
 
     Args:
-        a_xyxy: boxes ``(..., 4)``, right and bottom not below left and top.
+        a_xyxy: boxes, right and bottom not below left and top.
         b_xyxy: boxes that broadcast with them.
 
     Shape:
-        ``(..., 4)`` and ``(..., 4)`` floating point to ``(...)``, in [-1, 1].
+        - a_xyxy, b_xyxy: ``(..., 4)``, floating point
+        - returns ``(...)``, in [-1, 1]
 
     Raises:
-        ShapeError: the last axis is not 4, or the shapes do not broadcast.
-        TypeError: not floating point.
+        ShapeError: ``a_xyxy`` or ``b_xyxy`` has a last axis other than 4, or they do not broadcast.
+        TypeError: ``a_xyxy`` or ``b_xyxy`` is not a tensor of floating-point numbers.
 
     Example:
         >>> import torch
         >>> from rgbt_fusion.boxes import box_giou
-        >>> box_giou(torch.tensor([0.0, 0, 1, 1]), torch.tensor([2.0, 0, 3, 1])).item()  # a gap as wide as a box
+        >>> # a gap as wide as a box
+        >>> box_giou(torch.tensor([0.0, 0, 1, 1]), torch.tensor([2.0, 0, 3, 1])).item()
         -0.3333333432674408
 
     Source:
@@ -133,56 +137,62 @@ def box_giou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
 def clip_xywh(box: Tensor, *, height: float, width: float, margin: float = 0.0) -> Tensor:
     """Clip boxes to an image, keeping each at least ``margin`` wide, high and inside.
 
-    OSTrack's rule, with which its family of trackers is scored: a tracker that wandered off keeps a
-    box of ``margin`` pixels at the border and can come back.
+    This is OSTrack's rule, and its family of trackers is scored with it: a tracker that wandered
+    off keeps a box of ``margin`` pixels at the border and can come back.
 
     Args:
-        box: boxes ``(..., 4)`` as left, top, width, height.
+        box: boxes as left, top, width, height.
         height: height of the image.
         width: width of the image.
         margin: smallest width and height left, in the box's unit; at most the image's sides.
 
     Shape:
-        ``(..., 4)`` in and out.
+        - box: ``(..., 4)``
+        - returns ``(..., 4)``
 
     Raises:
-        ShapeError: the last axis is not 4.
+        TypeError: ``box`` is not a tensor.
+        ShapeError: ``box`` has a last axis other than 4.
         ValueError: ``margin`` is negative or above ``height`` or ``width``.
 
     Example:
         >>> import torch
         >>> from rgbt_fusion.boxes import clip_xywh
-        >>> clip_xywh(torch.tensor([-30.0, 90.0, 35.0, 40.0]), height=100, width=200, margin=10).tolist()
+        >>> box = torch.tensor([-30.0, 90.0, 35.0, 40.0])
+        >>> clip_xywh(box, height=100, width=200, margin=10).tolist()
         [0.0, 90.0, 10.0, 10.0]
     """
     corner, size = _halves(box)
-    smallest_side = min(
-        check_finite_number(height, name="height"), check_finite_number(width, name="width")
-    )
-    check_finite_number(margin, name="margin", low=0.0, high=smallest_side)
+    check_finite_number(height, name="height")
+    check_finite_number(width, name="width")
+    check_finite_number(margin, name="margin", low=0.0, high=min(height, width))
     limit = corner.new_tensor((width, height))
     opposite = torch.minimum((corner + size).clamp(min=margin), limit)
     corner = torch.minimum(corner.clamp(min=0), limit - margin)
     return torch.cat((corner, (opposite - corner).clamp(min=margin)), dim=-1)
 
 
-def _halves(box: Tensor) -> tuple[Tensor, Tensor]:
-    _check_boxes(box, "box")
+def _halves(box: Tensor, name: str = "box") -> tuple[Tensor, Tensor]:
+    """Check that ``box`` is ``(..., 4)`` and return its first two and its last two numbers."""
+    if not isinstance(box, Tensor):
+        raise TypeError(f"{name} must be a tensor of shape (..., 4), got {type(box).__name__}")
+    if box.dim() == 0 or box.shape[-1] != 4:
+        raise ShapeError(f"{name} must have shape (..., 4), got {tuple(box.shape)}")
     return box[..., :2], box[..., 2:]
 
 
 def _areas(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the areas of the intersection, of the union and of the smallest box around both."""
-    for box, name in ((a, "a_xyxy"), (b, "b_xyxy")):
-        _check_boxes(box, name)
-        check_floating(box, name=name)
+    a_start, a_stop = _halves(a, "a_xyxy")
+    check_floating(a, name="a_xyxy")
+    b_start, b_stop = _halves(b, "b_xyxy")
+    check_floating(b, name="b_xyxy")
     try:
         torch.broadcast_shapes(a.shape, b.shape)
     except RuntimeError:
         raise ShapeError(
             f"b_xyxy must broadcast with a_xyxy {tuple(a.shape)}, got {tuple(b.shape)}"
         ) from None
-    (a_start, a_stop), (b_start, b_stop) = _halves(a), _halves(b)
     inner = (torch.minimum(a_stop, b_stop) - torch.maximum(a_start, b_start)).clamp(min=0)
     outer = torch.maximum(a_stop, b_stop) - torch.minimum(a_start, b_start)
     intersection = _area(inner)
@@ -195,13 +205,7 @@ def _area(size: Tensor) -> Tensor:
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    # where twice: the gradient of the branch not taken must be finite too
     positive = denominator > 0
-    return torch.where(positive, numerator / torch.where(positive, denominator, 1.0), 0.0)
-
-
-def _check_boxes(box: Tensor, name: str) -> None:
-    if not isinstance(box, Tensor):
-        raise TypeError(f"{name} must be a tensor of shape (..., 4), got {type(box).__name__}")
-    if box.dim() == 0 or box.shape[-1] != 4:
-        raise ShapeError(f"{name} must have shape (..., 4), got {tuple(box.shape)}")
+    # where twice: the gradient of the branch not taken must be finite too
+    safe = torch.where(positive, denominator, 1.0)
+    return torch.where(positive, numerator / safe, 0.0)

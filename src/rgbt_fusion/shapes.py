@@ -20,7 +20,7 @@ __all__ = [
 
 
 class BackendUnavailableError(RuntimeError):
-    """A backend was asked for by name and cannot run; the message gives every backend's reasons."""
+    """A backend was named and cannot run; the message gives every backend's reasons."""
 
 
 def check_shape(x: Any, pattern: str, *, name: str, **sizes: int) -> dict[str, int]:
@@ -28,25 +28,25 @@ def check_shape(x: Any, pattern: str, *, name: str, **sizes: int) -> dict[str, i
 
     Args:
         x: the tensor to check.
-        pattern: the axes, one word each: ``"B L C"``. A number is an exact size; a word that occurs
-            in ``sizes`` must have that size; a word that occurs twice must have one size.
+        pattern: the axes, one word each: ``"B L C"``. A number is an exact size. A word in
+            ``sizes`` must have that size. A word that occurs twice must have one size.
         name: the argument's name, for the message.
         **sizes: the sizes already known.
 
     Raises:
         TypeError: ``x`` is not a tensor.
-        ShapeError: the number of axes or a size differs.
+        ShapeError: ``x`` has another number of axes or another size.
 
     Example:
         >>> import torch
+        >>> from rgbt_fusion.shapes import check_shape
         >>> check_shape(torch.zeros(2, 320, 768), "B L C", C=768, name="rgb")
         {'C': 768, 'B': 2, 'L': 320}
     """
-    if not isinstance(x, Tensor):
-        raise TypeError(
-            f"{name} must be a tensor of shape ({pattern.replace(' ', ', ')}), got {type(x).__name__}"
-        )
     axes = pattern.split()
+    if not isinstance(x, Tensor):
+        shape = ", ".join(axes)
+        raise TypeError(f"{name} must be a tensor of shape ({shape}), got {type(x).__name__}")
     found = dict(sizes)
     wrong = len(axes) != x.dim()
     if not wrong:
@@ -56,17 +56,21 @@ def check_shape(x: Any, pattern: str, *, name: str, **sizes: int) -> dict[str, i
             else:
                 wrong = wrong or found.setdefault(axis, size) != size
     if wrong:
-        known = ", ".join(
-            f"{axis} = {sizes[axis]}" for axis in dict.fromkeys(axes) if axis in sizes
-        )
-        rule = f"({', '.join(axes)})" + (f" with {known}" if known else "")
-        raise ShapeError(f"{name} must have shape {rule}, got {tuple(x.shape)}")
+        shape = f"({', '.join(axes)})"
+        known = [f"{axis} = {sizes[axis]}" for axis in dict.fromkeys(axes) if axis in sizes]
+        if known:
+            shape += f" with {', '.join(known)}"
+        raise ShapeError(f"{name} must have shape {shape}, got {tuple(x.shape)}")
     return found
 
 
 def check_same_shape(x: Any, like: Tensor, *, name: str, like_name: str) -> None:
-    """Check that ``x`` is a tensor with the shape of ``like``; raise ``TypeError`` or
-    ``ShapeError`` otherwise."""
+    """Check that ``x`` is a tensor with the shape of ``like``.
+
+    Raises:
+        TypeError: ``x`` is not a tensor.
+        ShapeError: ``x`` has another shape.
+    """
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
     if x.shape != like.shape:
@@ -103,5 +107,5 @@ def check_same_device(x: Tensor, like: Tensor, *, name: str, like_name: str) -> 
 
 def check_dtype_unless_autocast(x: Tensor, like: Tensor, *, name: str, like_name: str) -> None:
     """Check that ``x`` has the dtype of ``like``, unless autocast is on and casts it anyway."""
-    if not torch.is_autocast_enabled(x.device.type):
+    if x.dtype != like.dtype and not torch.is_autocast_enabled(x.device.type):
         check_same_dtype(x, like, name=name, like_name=like_name)

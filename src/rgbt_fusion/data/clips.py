@@ -5,7 +5,6 @@ sequence crops itself.
 """
 
 from functools import cached_property, lru_cache
-from math import ceil, sqrt
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -16,6 +15,7 @@ from rgbt_fusion.checks import check_choice, check_positive_int
 from rgbt_fusion.data.sequences import ImageSequence, open_dataset
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.crop import CropPair, crop_pair
+from rgbt_fusion.frames.square import search_square
 from rgbt_fusion.frames.thermal import thermal_range
 from rgbt_fusion.frames.types import GroundTruth
 from rgbt_fusion.synthetic.world import CHALLENGES, SyntheticSequence
@@ -176,15 +176,12 @@ class _RenderedSequence:
         return (self._truth.tir if modality == "tir" else self._truth.rgb)[frame]
 
     def crop(self, frame: int, box_xywh_px: Box, factor: float, size: int) -> CropPair:
-        x, y, width, height = (float(number) for number in box_xywh_px)
-        # crop_pair's square, rendered at its size at once
-        side = max(1, ceil(sqrt(width * height) * factor))
-        centre = (x + width / 2, y + height / 2)
-        left, top = round(centre[0] - side / 2), round(centre[1] - side / 2)
-        rgb, tir = self.sequence.window(frame, left, top, side, size)
+        # the square of crop_pair, rendered at once at the size of the crop
+        square = search_square(box_xywh_px, factor)
+        rgb, tir = self.sequence.window(frame, square.left, square.top, square.side, size)
         images = crop_pair(rgb, tir, (0, 0, size, size), factor=1.0, size=size).images
-        columns, rows = self.sequence.size
-        return CropPair(images, centre, side, (rows, columns))
+        width, height = self.sequence.size
+        return CropPair(images, square.centre, square.side, (height, width))
 
 
 @lru_cache(maxsize=4096)

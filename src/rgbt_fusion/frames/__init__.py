@@ -1,1 +1,1 @@
-"""Frames of both modalities: their types, reading, cropping, thermal scaling and drawing."""
+"""Frames of two cameras: types, reading, crops, thermal scaling, drawing."""

@@ -1,5 +1,4 @@
-"""Reading the images of both modalities: colour, thermal of 8 or 16 bits, depth and event
-frames."""
+"""Reading images of both modalities: colour, thermal of 8 or 16 bits, depth and event frames."""
 
 import struct
 from pathlib import Path
@@ -9,12 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.frames.types import Frame
 
-__all__ = ["depth_to_colours", "image_size", "load_cv2", "read_depth", "read_rgb", "read_thermal"]
+__all__ = [
+    "depth_to_colours",
+    "image_size",
+    "is_image",
+    "load_cv2",
+    "read_depth",
+    "read_rgb",
+    "read_thermal",
+]
 
-_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-# the farthest depth, in millimetres, that the DeT and ViPT pipelines tell apart
-_FARTHEST = 10_000
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+
+FARTHEST_DEPTH_MM = 10_000
+"""The farthest depth that the DeT and ViPT pipelines tell apart."""
+
+HEADER_BYTES = 1 << 20
+"""Where to look for the size of an image: metadata may stand before it."""
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+JPEG_START = b"\xff\xd8"
+JPEG_END = b"\xff\xd9"
+BMP_START = b"BM"
 
 
 def load_cv2() -> ModuleType:
@@ -27,15 +44,16 @@ def load_cv2() -> ModuleType:
         import cv2
     except ImportError as error:
         raise ModuleNotFoundError(
-            f"images are read with OpenCV, which cannot be imported ({error}): pip install 'rgbt-fusion[tracking]'",
+            f"images are read with OpenCV, which cannot be imported ({error}): "
+            "pip install 'rgbt-fusion[tracking]'",
             name="cv2",
         ) from None
     return cv2
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a file's name is that of an image, the hidden files of archives aside."""
-    return path.suffix.lower() in _IMAGE_ENDINGS and not path.name.startswith(".")
+    """Return whether a file is named like an image, and is no hidden file of an archive."""
+    return path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
 
 
 def read_rgb(path: str | Path) -> NDArray[np.uint8]:
@@ -45,31 +63,30 @@ def read_rgb(path: str | Path) -> NDArray[np.uint8]:
         path: the image file; grey and 16-bit images become colour images of 8 bits.
 
     Shape:
-        ``(H, W, 3)`` uint8, red first.
+        - returns ``(H, W, 3)`` uint8, red first
 
     Raises:
-        DataError: the file is missing, empty, cut off, or no image.
+        DataError: ``path`` is missing, empty, cut off, or not an image.
         ModuleNotFoundError: OpenCV is not installed.
     """
     cv2 = load_cv2()
     return np.ascontiguousarray(_decode(path, cv2.IMREAD_COLOR)[:, :, ::-1])
 
 
-def read_thermal(path: str | Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def read_thermal(path: str | Path) -> Frame:
     """Read a thermal or event image as it is stored.
 
-    Where the paper is silent: nothing is scaled here; 16 bits are scaled where frames are cropped,
-    by percentiles 1 and 99 of the sequence's first frame (see
-    :func:`~rgbt_fusion.frames.thermal.thermal_range`).
+    Choices: nothing is scaled here. Frames of 16 bits are scaled when they are cropped, by
+    percentiles 1 and 99 of the first frame (:func:`~rgbt_fusion.frames.thermal.thermal_range`).
 
     Args:
         path: the image file.
 
     Shape:
-        ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16; red first, an alpha channel is dropped.
+        - returns ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16; red first, without an alpha channel
 
     Raises:
-        DataError: the file is missing, empty, cut off, no image, or of another depth.
+        DataError: ``path`` is missing, empty, cut off, not an image, or of neither 8 nor 16 bits.
         ModuleNotFoundError: OpenCV is not installed.
     """
     cv2 = load_cv2()
@@ -84,42 +101,41 @@ def read_thermal(path: str | Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
 
 def read_depth(path: str | Path) -> NDArray[np.uint8]:
-    """Read a depth image and paint it, see :func:`depth_to_colours`.
+    """Read a depth image as colours; see :func:`depth_to_colours`.
 
     Args:
-        path: the image file, 16 bits a pixel (millimetres); images of 8 bits and three channels are
-            taken for painted ones.
+        path: the image file, 16 bits per pixel (millimetres); an image of 8 bits and three channels
+            is taken as colours already.
 
     Shape:
-        ``(H, W, 3)`` uint8.
+        - returns ``(H, W, 3)`` uint8
 
     Raises:
         DataError: as :func:`read_thermal`.
         ModuleNotFoundError: OpenCV is not installed.
     """
     image = read_thermal(path)
-    return (
-        image.astype(np.uint8)
-        if image.ndim == 3 and image.dtype == np.uint8
-        else depth_to_colours(image)
-    )
+    if image.ndim == 3 and image.dtype == np.uint8:
+        return image.astype(np.uint8)
+    return depth_to_colours(image)
 
 
-def depth_to_colours(depth: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
-    r"""Paint a depth image in the colours that RGB-D trackers are trained with.
+def depth_to_colours(depth: Frame) -> NDArray[np.uint8]:
+    r"""Turn a depth image into the colours that RGB-D trackers are trained with.
 
     .. math::
         d' = \min(d,\ \min(3\,\mathrm{median}(d),\ 10000)), \qquad
         \text{image} = \mathrm{JET}\left(255\,\frac{d' - \min d'}{\max d' - \min d'}\right)
 
-    Where the paper is silent: the channels stay in OpenCV's order, blue first, as in DeT and ViPT;
+    Paper and code: the channels stay in OpenCV's order, blue first, as in the code of DeT and ViPT;
     a checkpoint trained there expects them so.
 
     Args:
-        depth: the depth in millimetres; of several channels, the first.
+        depth: the depth in millimetres; of several channels, the first is read.
 
     Shape:
-        ``(H, W)`` or ``(H, W, C)`` to ``(H, W, 3)`` uint8.
+        - depth: ``(H, W)`` or ``(H, W, C)``
+        - returns ``(H, W, 3)`` uint8
 
     Raises:
         ModuleNotFoundError: OpenCV is not installed.
@@ -129,40 +145,50 @@ def depth_to_colours(depth: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[n
     """
     cv2 = load_cv2()
     plane = depth if depth.ndim == 2 else depth[:, :, 0]
-    near = np.minimum(plane, min(3.0 * float(np.median(plane)), _FARTHEST)).astype(plane.dtype)
+    farthest = min(3.0 * float(np.median(plane)), FARTHEST_DEPTH_MM)
+    near = np.minimum(plane, farthest).astype(plane.dtype)
     scaled = cv2.normalize(near, None, alpha=0, beta=255, norm_type=cv2.NORM_MINMAX)
     return cv2.applyColorMap(scaled.astype(np.uint8), cv2.COLORMAP_JET)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Return an image's width and height from its header (PNG, JPEG, BMP), or by decoding it
-    (others).
+    """Return an image's width and height.
+
+    They are read from the header of a PNG, JPEG or BMP file; others are decoded.
 
     Raises:
-        DataError: the file is missing, empty or no image.
-        ModuleNotFoundError: the header is none of these and OpenCV is not installed.
+        DataError: ``path`` is missing, empty or not an image.
+        ModuleNotFoundError: the image must be decoded and OpenCV is not installed.
     """
-    head = _read_bytes(path, 1 << 20)
-    if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) >= 24:
-        return struct.unpack_from(">II", head, 16)
-    if head[:2] == b"BM" and len(head) >= 26:
+    size = _size_in_header(_read_bytes(path, HEADER_BYTES))
+    if size is not None:
+        return size
+    height, width = _decode(path, load_cv2().IMREAD_UNCHANGED).shape[:2]
+    return width, height
+
+
+def _size_in_header(head: bytes) -> tuple[int, int] | None:
+    if head.startswith(PNG_START) and len(head) >= 24:
+        width, height = struct.unpack_from(">II", head, 16)
+        return width, height
+    if head.startswith(BMP_START) and len(head) >= 26:
         width, height = struct.unpack_from("<ii", head, 18)
+        # a negative height says that the rows are stored from top to bottom
         return width, abs(height)
-    size = _jpeg_size(head) if head[:2] == b"\xff\xd8" else None
-    if size is None:
-        height, width = _decode(path, load_cv2().IMREAD_UNCHANGED).shape[:2]
-        size = (width, height)
-    return size
+    if head.startswith(JPEG_START):
+        return _size_in_jpeg(head)
+    return None
 
 
-def _jpeg_size(head: bytes) -> tuple[int, int] | None:
-    at = 2
+def _size_in_jpeg(head: bytes) -> tuple[int, int] | None:
+    at = len(JPEG_START)
     while at + 9 < len(head) and head[at] == 0xFF:
-        marker, length = head[at + 1], struct.unpack_from(">H", head, at + 2)[0]
+        marker = head[at + 1]
         # the frame headers are C0 to CF, but for the tables C4, C8 and CC
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", head, at + 5)
             return width, height
+        (length,) = struct.unpack_from(">H", head, at + 2)
         at += 2 + length
     return None
 
@@ -181,10 +207,7 @@ def _read_bytes(path: str | Path, count: int = -1) -> bytes:
 def _decode(path: str | Path, flags: int) -> NDArray:
     cv2 = load_cv2()
     data = _read_bytes(path)
-    # OpenCV fills what is missing of a cut-off image with grey and says nothing
-    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-4096:]:
-        raise DataError(f"image {path} is cut off: {len(data)} bytes without an end of image")
-    if data[:4] == b"\x89PNG" and b"IEND" not in data[-4096:]:
+    if _is_cut_off(data):
         raise DataError(f"image {path} is cut off: {len(data)} bytes without an end of image")
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
@@ -193,3 +216,13 @@ def _decode(path: str | Path, flags: int) -> NDArray:
     if image is None:
         raise DataError(f"image {path} cannot be decoded: it is no image, or damaged")
     return image
+
+
+def _is_cut_off(data: bytes) -> bool:
+    """Return whether the end is missing: OpenCV fills the rest with grey and says nothing."""
+    end = data[-4096:]
+    if data.startswith(JPEG_START):
+        return JPEG_END not in end
+    if data.startswith(PNG_START[:4]):
+        return b"IEND" not in end
+    return False

@@ -11,8 +11,9 @@ __all__ = ["scale_thermal", "thermal_range"]
 
 
 def thermal_range(tir: Frame) -> tuple[float, float]:
-    """Return the percentiles 1 and 99 of a thermal frame; those of a sequence's first frame scale
-    all of it.
+    """Return percentiles 1 and 99 of a thermal frame, the limits for :func:`scale_thermal`.
+
+    A tracker takes them from the first frame of a sequence and scales all of it alike.
 
     Example:
         >>> import numpy as np
@@ -25,10 +26,14 @@ def thermal_range(tir: Frame) -> tuple[float, float]:
 
 
 def scale_thermal(tir: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.float32]:
-    """Scale thermal values so that ``limits`` become 0 and 255, and cut what lies beyond.
+    """Scale thermal values so that ``limits`` become 0 and 255, and clip what lies beyond.
+
+    Args:
+        tir: the values, in any shape.
+        limits: the lowest and the highest value to keep apart.
 
     Raises:
-        ValueError: the limits are not finite or not in order.
+        ValueError: ``limits`` are not finite or not in order.
 
     Example:
         >>> import numpy as np
@@ -40,5 +45,5 @@ def scale_thermal(tir: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise ValueError(f"limits must be two finite numbers in order, got {limits}")
     # a constant frame has no contrast to keep
-    scale = np.float32(255.0 / (high - low) if high > low else 0.0)
+    scale = np.float32(255.0 / (high - low)) if high > low else np.float32(0.0)
     return np.clip((tir.astype(np.float32) - np.float32(low)) * scale, 0, 255)

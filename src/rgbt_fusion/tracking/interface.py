@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rgbt_fusion.checks import ShapeError
-from rgbt_fusion.frames.crop import check_box
+from rgbt_fusion.frames.square import check_box
 from rgbt_fusion.frames.types import Frame, FramePairLike
 
 __all__ = ["FrameTracker", "TrackResult", "TrackedState", "check_boxes", "first_box", "follow"]

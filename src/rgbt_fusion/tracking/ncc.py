@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rgbt_fusion.checks import ShapeError, check_finite_number
-from rgbt_fusion.frames.crop import check_frames
-from rgbt_fusion.frames.types import Frame, FramePairLike
+from rgbt_fusion.frames.types import Frame, FramePairLike, check_frames
 from rgbt_fusion.shapes import check_shape
 from rgbt_fusion.tracking.interface import TrackResult, check_boxes, follow
 

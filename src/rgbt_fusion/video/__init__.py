@@ -1,2 +1,1 @@
-"""Frames in from anything that shows both modalities, and pictures of what a tracker does with
-them."""
+"""Pairs of frames from videos, folders and cameras, and pictures of what a tracker does."""

@@ -1,4 +1,4 @@
-"""Video files that drawn pictures are written to."""
+"""Films: video files that drawn pictures are written to."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,72 +15,87 @@ from rgbt_fusion.frames.reading import load_cv2
 __all__ = ["VIDEO_CODES", "VideoFile", "writing_video"]
 
 VIDEO_CODES = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
-"""What a video file of each ending is encoded with."""
+"""How a video file of each ending is encoded."""
 
 
 class VideoFile:
-    """A video that is written beside its place and moved there when it is whole; see
-    :func:`writing_video`."""
+    """A video that takes its name only when it is complete; see :func:`writing_video`.
+
+    Args:
+        path: the file.
+        fps: pictures per second.
+    """
 
     def __init__(self, path: str | Path, fps: float) -> None:
-        self.path, self.fps = Path(path), fps
-        check_choice(self.path.suffix.lower(), VIDEO_CODES, name="the ending of the video")
-        self.beside = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
+        self.path = Path(path)
+        self.fps = fps
+        check_choice(self._ending, VIDEO_CODES, name="the ending of the video")
+        self.part = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
+        """Where the video stands until it is complete."""
         self._writer: Any = None
         self._size = (0, 0)
         self._written = 0
 
     def write(self, picture: Picture) -> None:
-        """Append a picture; the first one's size is the video's."""
-        cv2 = load_cv2()
+        """Append a picture; the first one decides the size of the video."""
+        height, width = picture.shape[:2]
         if self._writer is None:
-            self._size = picture.shape[1], picture.shape[0]
-            code = cv2.VideoWriter.fourcc(*VIDEO_CODES[self.path.suffix.lower()])
-            self._writer = cv2.VideoWriter(str(self.beside), code, self.fps, self._size)
-            if not self._writer.isOpened():
-                raise DataError(f"{self.path} cannot be written: OpenCV cannot open it")
-        if (picture.shape[1], picture.shape[0]) != self._size:
+            self._size = (width, height)
+            self._writer = self._open_writer()
+        if (width, height) != self._size:
             picture = resize(picture, *self._size)
-        self._writer.write(np.ascontiguousarray(picture[:, :, ::-1]))
+        blue_first = picture[:, :, ::-1]
+        self._writer.write(np.ascontiguousarray(blue_first))
         self._written += 1
 
     def close(self, *, whole: bool) -> None:
-        """Move the video to its place, or throw it away where it is not whole."""
+        """Give the video its name if it is ``whole``; throw it away otherwise."""
         if self._writer is not None:
             self._writer.release()
         try:
             if whole and self._writer is not None:
-                self._check()
-                self.beside.replace(self.path)
+                self._check_that_all_was_written()
+                self.part.replace(self.path)
         finally:
-            self.beside.unlink(missing_ok=True)
+            self.part.unlink(missing_ok=True)
 
-    def _check(self) -> None:
-        """Raise where the file does not hold what was written: OpenCV says nothing of a full
-        disk."""
+    @property
+    def _ending(self) -> str:
+        return self.path.suffix.lower()
+
+    def _open_writer(self) -> Any:
         cv2 = load_cv2()
-        capture = cv2.VideoCapture(str(self.beside))
+        code = cv2.VideoWriter.fourcc(*VIDEO_CODES[self._ending])
+        writer = cv2.VideoWriter(str(self.part), code, self.fps, self._size)
+        if not writer.isOpened():
+            raise DataError(f"{self.path} cannot be written: OpenCV cannot open it")
+        return writer
+
+    def _check_that_all_was_written(self) -> None:
+        """Read the number of pictures back: OpenCV says nothing of a full disk."""
+        cv2 = load_cv2()
+        capture = cv2.VideoCapture(str(self.part))
         found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         capture.release()
-        # the count of a container is an estimate, but the file of a full disk lacks its end or its
-        # index
+        # a container only estimates its count, but the file of a full disk lacks its end or index
         if found < self._written - 1:
             raise DataError(
-                f"{self.path} cannot be written: {found} of {self._written} pictures arrived on the disk"
+                f"{self.path} cannot be written: {found} of {self._written} pictures arrived "
+                "on the disk"
             )
 
 
 @contextlib.contextmanager
 def writing_video(path: str | Path, *, fps: float = 25.0) -> Iterator[VideoFile]:
-    """Write a video that appears at ``path`` only when it is whole.
+    """Write a video that appears at ``path`` only when it is complete.
 
     Args:
-        path: the file; its ending, one of ``VIDEO_CODES``, says how it is encoded.
-        fps: pictures a second.
+        path: the file; its ending, a key of ``VIDEO_CODES``, decides how it is encoded.
+        fps: pictures per second.
 
     Raises:
-        ValueError: another ending.
-        DataError: the file cannot be written.
+        ValueError: ``path`` has another ending.
+        DataError: ``path`` cannot be written.
         ModuleNotFoundError: OpenCV is not installed.
 
     Example:

@@ -6,21 +6,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rgbt_fusion.frames.drawing import (
+    Colour,
     Mark,
     Picture,
-    _corners,
-    _draw_outline,
-    _moved,
+    box_corners,
+    draw_outline,
     eight_bits,
+    map_points,
     resize,
     write_text,
 )
 from rgbt_fusion.frames.reading import load_cv2
 from rgbt_fusion.frames.types import Frame
 
-__all__ = ["COLOURS", "Mark", "draw_overlay"]
+__all__ = ["COLOURS", "HEADER", "TRUTH_COLOUR", "draw_overlay"]
 
-COLOURS = (
+COLOURS: tuple[Colour, ...] = (
     (255, 70, 60),
     (70, 200, 255),
     (255, 200, 40),
@@ -28,12 +29,17 @@ COLOURS = (
     (120, 255, 120),
     (255, 140, 220),
 )
-"""One for each track, in this order: the tracker's own first."""
+"""One per track, in this order: the tracker's own first."""
 
-TRUTH_COLOUR = (255, 255, 255)
+TRUTH_COLOUR: Colour = (255, 255, 255)
 
 HEADER = 26
 """Pixels above the frames for the names of what is drawn."""
+
+SMALLEST_HEIGHT = 240
+"""Smaller frames are enlarged, so that labels can be read."""
+
+LARGEST_HEIGHT = 720
 
 
 def draw_overlay(
@@ -48,21 +54,22 @@ def draw_overlay(
     """Draw both modalities side by side, of equal height, with the same boxes on both.
 
     Args:
-        rgb: the colour frame; where it is missing, its place says so.
-        tir: the thermal frame.
-        marks: the boxes, in the colour frame; their labels are listed above. One that is not finite
-            is left out.
+        rgb: the colour frame; if it is None, its place says "no RGB".
+        tir: the thermal frame; if it is None, its place says "no TIR".
+        marks: the boxes, in the colour frame; their labels are listed above. A box with a
+            non-finite coordinate is left out.
         text: what to write above the frames.
         tir_range: the 16-bit values that become black and white; None takes percentiles 1 and 99 of
             this frame.
         tir_from_rgb: the offset or homography between the cameras, as for the tracker.
 
     Shape:
-        ``(H, W, 3)`` and ``(H, W)`` or ``(H, W, 3)`` to ``(H', W', 3)`` uint8, with even sides for
-        a video.
+        - rgb: ``(H, W, 3)``
+        - tir: ``(H, W)`` or ``(H, W, 3)``
+        - returns ``(H', W', 3)`` uint8, with even sides for a video
 
     Raises:
-        ValueError: both frames are missing.
+        ValueError: ``rgb`` and ``tir`` are both missing.
         ModuleNotFoundError: OpenCV is not installed.
 
     Example:
@@ -73,45 +80,64 @@ def draw_overlay(
         >>> draw_overlay(frame, None, [Mark((40, 30, 50, 60), "mine", COLOURS[0])]).shape
         (266, 640, 3)
     """
-    given = rgb if rgb is not None else tir
+    given = tir if rgb is None else rgb
     if given is None:
         raise ValueError("rgb and tir must not both be missing, got None and None")
     height = _drawn_height(given.shape[0])
-    colour = _panel(rgb, given, height, "no RGB")
-    thermal = _panel(None if tir is None else eight_bits(tir, tir_range), given, height, "no TIR")
     scale_rgb = height / given.shape[0]
     scale_tir = scale_rgb if tir is None else height / tir.shape[0]
+
+    colour = _panel(rgb, None, given, height, "no RGB")
+    thermal = _panel(tir, tir_range, given, height, "no TIR")
     for mark in marks:
-        corners = _corners(mark.box_xywh_px)
-        if not np.isfinite(corners).all():
-            continue
-        _draw_outline(colour, corners * scale_rgb, mark)
-        _draw_outline(thermal, _moved(corners, tir_from_rgb) * scale_tir, mark)
-    picture = np.concatenate((colour, thermal), axis=1)
-    return np.concatenate((_header(picture.shape[1], text, marks), picture))
+        corners = box_corners(mark.box_xywh_px)
+        corners_tir = map_points(corners, tir_from_rgb)
+        draw_outline(colour, corners * scale_rgb, mark.colour, dashed=mark.dashed)
+        draw_outline(thermal, corners_tir * scale_tir, mark.colour, dashed=mark.dashed)
+
+    panels = np.concatenate((colour, thermal), axis=1)
+    header = _header(panels.shape[1], text, marks)
+    return np.concatenate((header, panels))
 
 
 def _header(width: int, text: str, marks: Sequence[Mark]) -> Picture:
     cv2 = load_cv2()
-    header, left = np.full((HEADER, width, 3), 20, dtype=np.uint8), 8
-    words = [(text, (255, 255, 255))] if text else []
-    for word, ink in [*words, *((mark.label, mark.colour) for mark in marks if mark.label)]:
+    words = [(text, TRUTH_COLOUR)]
+    words += [(mark.label, mark.colour) for mark in marks]
+    header = np.full((HEADER, width, 3), 20, dtype=np.uint8)
+    left = 8
+    for word, ink in words:
+        if not word:
+            continue
         write_text(header, word, (left, HEADER - 8), ink)
-        left += cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0] + 16
+        (word_width, _), _ = cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
+        left += word_width + 16
     return header
 
 
 def _drawn_height(height: int) -> int:
-    # small frames are enlarged so that labels can be read, and an odd side cannot be encoded
-    enlarged = height * -(-240 // height)
-    return min(enlarged, 720) // 2 * 2
+    """Return the height of a drawn frame: enlarged a whole number of times, bounded, even."""
+    times = -(-SMALLEST_HEIGHT // height)
+    return _even(min(height * times, LARGEST_HEIGHT))
 
 
-def _panel(frame: Frame | None, like: Frame, height: int, missing: str) -> Picture:
+def _even(length: int) -> int:
+    """Return the even number below: a video cannot have odd sides."""
+    return length // 2 * 2
+
+
+def _panel(
+    frame: Frame | None,
+    limits: tuple[float, float] | None,
+    like: Frame,
+    height: int,
+    if_missing: str,
+) -> Picture:
+    """Return one modality as it is drawn; a missing one is as wide as ``like``."""
     source = like if frame is None else frame
-    width = max(2, round(source.shape[1] * height / source.shape[0]) // 2 * 2)
-    if frame is not None:
-        return resize(eight_bits(frame), width, height).copy()
-    panel = np.full((height, width, 3), 30, dtype=np.uint8)
-    write_text(panel, missing, (width // 2 - 26, height // 2), (150, 150, 150))
-    return panel
+    width = max(2, _even(round(source.shape[1] * height / source.shape[0])))
+    if frame is None:
+        panel = np.full((height, width, 3), 30, dtype=np.uint8)
+        write_text(panel, if_missing, (width // 2 - 26, height // 2), (150, 150, 150))
+        return panel
+    return resize(eight_bits(frame, limits), width, height).copy()

@@ -1,5 +1,4 @@
-"""One picture of a frame and of all that trackers say of it: what a film of a tracker is made
-of."""
+"""A picture of one frame with all boxes that trackers and annotators give for it."""
 
 from collections.abc import Mapping
 
@@ -7,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.frames.drawing import Mark, Picture, resize
-from rgbt_fusion.frames.types import Frame, GroundTruth
-from rgbt_fusion.tracking.tracker import FrameTracker, Tracker, TrackResult
+from rgbt_fusion.frames.types import FramePairLike, GroundTruth
+from rgbt_fusion.tracking.interface import FrameTracker, TrackResult
+from rgbt_fusion.tracking.tracker import Tracker
 from rgbt_fusion.video.overlay import COLOURS, TRUTH_COLOUR, draw_overlay
 from rgbt_fusion.video.panels import draw_panels
 
@@ -17,7 +17,7 @@ __all__ = ["draw_result"]
 
 def draw_result(
     tracker: FrameTracker,
-    frame: tuple[NDArray[np.uint8] | None, Frame | None],
+    frame: FramePairLike,
     result: TrackResult,
     *,
     label: str = "tracker",
@@ -25,78 +25,104 @@ def draw_result(
     truth: GroundTruth | None = None,
     debug: bool = False,
 ) -> Picture:
-    """Draw a frame with the tracker's boxes, those of others and the annotation; below, what the
-    network thought.
+    """Draw a frame with the boxes of the tracker, of other trackers and of the annotation.
 
     Args:
-        tracker: the tracker, just after it gave ``result``.
-        frame: the frame that it looked at.
-        result: what it said.
-        label: its name.
-        tracks: the boxes of other trackers, ``(T, 4)`` each, by name.
-        truth: the annotation, drawn in the frames that have one.
-        debug: draw the panels of a :class:`~rgbt_fusion.Tracker`, too; the first frame is searched
-            for them alone.
+        tracker: the tracker, just after it returned ``result``.
+        frame: the pair of images that the tracker looked at.
+        result: what the tracker returned.
+        label: name of the tracker.
+        tracks: boxes of other trackers by name, ``(T, 4)`` each.
+        truth: the annotation; it is drawn in the frames that have one.
+        debug: also draw the panels of a :class:`~rgbt_fusion.Tracker` below. The first frame of a
+            sequence is searched for that purpose only.
 
     Raises:
-        ValueError: the frame lacks both modalities.
-        TypeError: ``debug`` for a tracker without a network of this package.
+        ValueError: ``frame`` lacks both modalities.
+        TypeError: ``debug`` is set and ``tracker`` has no network of this package.
         ModuleNotFoundError: OpenCV is not installed.
 
     Example:
         >>> import numpy as np
         >>> from rgbt_fusion.tracking.ncc import NCCTracker
         >>> from rgbt_fusion.video.result_picture import draw_result
-        >>> rgb, tracker = np.zeros((240, 320, 3), dtype=np.uint8), NCCTracker()
-        >>> draw_result(tracker, (rgb, rgb), tracker.init(rgb, rgb, (100, 80, 40, 60))).shape
+        >>> rgb = np.zeros((240, 320, 3), dtype=np.uint8)
+        >>> tracker = NCCTracker()
+        >>> result = tracker.init(rgb, rgb, (100, 80, 40, 60))
+        >>> draw_result(tracker, (rgb, rgb), result).shape
         (266, 640, 3)
     """
-    network = tracker if isinstance(tracker, Tracker) else None
+    network_tracker = tracker if isinstance(tracker, Tracker) else None
+    targets = np.size(result.confidence)
+    marks = []
+    if truth is not None:
+        marks += _annotation(truth, result.frame)
+    marks += _others(tracks or {}, result.frame, first_colour=targets)
+    marks += _own(result, label)
+    rgb, tir = frame
     picture = draw_overlay(
-        *frame,
-        [
-            *_others(result.frame, tracks or {}, truth, np.size(result.confidence)),
-            *_own(result, label),
-        ],
+        rgb,
+        tir,
+        marks,
         text=f"{result.frame + 1}",
-        tir_range=network.state.tir_range if network else None,
-        tir_from_rgb=network.tir_from_rgb if network else None,
+        tir_range=network_tracker.state.tir_range if network_tracker else None,
+        tir_from_rgb=network_tracker.tir_from_rgb if network_tracker else None,
     )
     if not debug:
         return picture
-    if network is None:
+    if network_tracker is None:
         raise TypeError(f"tracker must be a Tracker for debug panels, got {type(tracker).__name__}")
-    if network.last_look is None:
-        state = network.state
-        network.update(*frame)
-        network.state = state
-    strip = draw_panels(network)
-    if 2 * picture.shape[1] <= strip.shape[1]:
-        picture = resize(picture, 2 * picture.shape[1], 2 * picture.shape[0])
-    wide = max(picture.shape[1], strip.shape[1])
-    rows = [np.pad(row, ((0, 0), (0, wide - row.shape[1]), (0, 0))) for row in (picture, strip)]
-    return np.concatenate(rows)
+    if network_tracker.last_look is None:
+        _look_once(network_tracker, frame)
+    return _stacked(picture, draw_panels(network_tracker))
+
+
+def _annotation(truth: GroundTruth, frame: int) -> list[Mark]:
+    rows = np.flatnonzero(truth.frames == frame)
+    return [Mark(truth.rgb[row], "annotation", TRUTH_COLOUR) for row in rows[:1]]
 
 
 def _others(
-    frame: int, tracks: Mapping[str, NDArray[np.float64]], truth: GroundTruth | None, targets: int
+    tracks: Mapping[str, NDArray[np.float64]], frame: int, *, first_colour: int
 ) -> list[Mark]:
+    """Return the boxes of other trackers; the colours before ``first_colour`` are taken."""
     marks = []
-    at = [] if truth is None else np.flatnonzero(truth.frames == frame)
-    if truth is not None and len(at):
-        marks.append(Mark(truth.rgb[at[0]], "annotation", TRUTH_COLOUR))
-    # the first colours are the tracker's own, one a target
-    for number, (name, boxes) in enumerate(tracks.items(), targets):
+    for number, (name, boxes) in enumerate(tracks.items(), first_colour):
         if frame < len(boxes):
             marks.append(Mark(boxes[frame], name, COLOURS[number % len(COLOURS)]))
     return marks
 
 
 def _own(result: TrackResult, label: str) -> list[Mark]:
+    """Return the tracker's own boxes, one colour per target."""
     boxes = np.atleast_2d(result.box_xywh_px)
-    confidences, lost = np.atleast_1d(result.confidence), np.atleast_1d(result.lost)
+    confidences = np.atleast_1d(result.confidence)
+    losses = np.atleast_1d(result.lost)
     marks = []
-    for number, box in enumerate(boxes):
-        words = f"{label} {confidences[number]:.2f}{' lost' if lost[number] else ''}"
-        marks.append(Mark(box, words, COLOURS[number % len(COLOURS)], bool(lost[number])))
+    for number, (box, confidence, lost) in enumerate(zip(boxes, confidences, losses, strict=True)):
+        words = f"{label} {confidence:.2f}"
+        if lost:
+            words += " lost"
+        marks.append(Mark(box, words, COLOURS[number % len(COLOURS)], dashed=bool(lost)))
     return marks
+
+
+def _look_once(tracker: Tracker, frame: FramePairLike) -> None:
+    """Let the tracker look at its first frame, and take nothing of it into its state."""
+    rgb, tir = frame
+    state = tracker.state
+    tracker.update(rgb, tir)
+    tracker.state = state
+
+
+def _stacked(picture: Picture, strip: Picture) -> Picture:
+    """Return ``picture`` above ``strip``, doubled if the strip is much wider."""
+    height, width = picture.shape[:2]
+    if 2 * width <= strip.shape[1]:
+        picture = resize(picture, 2 * width, 2 * height)
+    widest = max(picture.shape[1], strip.shape[1])
+    return np.concatenate((_widened(picture, widest), _widened(strip, widest)))
+
+
+def _widened(picture: Picture, width: int) -> Picture:
+    return np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)))
