@@ -5,7 +5,7 @@ import pytest
 
 from rgbt_fusion.evaluation.comparison import compare, frames_needed
 from rgbt_fusion.evaluation.protocols import get_protocol
-from rgbt_fusion.evaluation.results import TrackResult
+from rgbt_fusion.evaluation.results import StoredTrack
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.types import GroundTruth
 
@@ -21,8 +21,8 @@ def truth_of(
     )
 
 
-def track_of(*boxes: tuple[float, ...], corners: bool = False) -> TrackResult:
-    return TrackResult(np.array(boxes, dtype=float), corners)
+def track_of(*boxes: tuple[float, ...], corners: bool = False) -> StoredTrack:
+    return StoredTrack(np.array(boxes, dtype=float), corners)
 
 
 TEN = (10, 10, 10, 10)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rgbt_fusion.evaluation.results import ResultFolder, TrackResult
+from rgbt_fusion.evaluation.results import ResultFolder, StoredTrack
 from rgbt_fusion.evaluation.scoring import (
     BenchmarkTruth,
     IncompleteResultsError,
@@ -378,7 +378,7 @@ def test_depthtrack_uses_confidences():
     truth = boxes.copy()
     truth[50:] = np.nan  # gone
     confidences = np.where(np.arange(100) < 50, 0.9, 0.1)
-    sure = ResultFolder("sure", {"a": TrackResult(boxes, confidences=confidences)})
+    sure = ResultFolder("sure", {"a": StoredTrack(boxes, confidences=confidences)})
     metrics = score(sure, truth_of("depthtrack", a=truth)).metrics
     assert (metrics["Pr"], metrics["Re"], metrics["F"]) == pytest.approx((1, 1, 1), abs=1e-12)
     unsure = score({"a": boxes}, truth_of("depthtrack", a=truth)).metrics

@@ -1,4 +1,4 @@
-"""One track against one annotation, frame by frame, under the rules of a benchmark."""
+"""Compare one track with one annotation, frame by frame, under the rules of a benchmark."""
 
 from typing import NamedTuple
 
@@ -14,8 +14,8 @@ from rgbt_fusion.evaluation.metrics import (
     repeat_previous,
     round_half_away,
 )
-from rgbt_fusion.evaluation.protocols import Protocol
-from rgbt_fusion.evaluation.results import TrackResult
+from rgbt_fusion.evaluation.protocols import ScoringRules
+from rgbt_fusion.evaluation.results import StoredTrack
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.types import GroundTruth
 
@@ -23,13 +23,13 @@ __all__ = ["Comparison", "compare", "frames_needed"]
 
 
 class Comparison(NamedTuple):
-    """How well one track follows one annotation, one value a scored frame."""
+    """How well one track follows one annotation, one value per scored frame."""
 
     overlap: Array
     """Intersection over union; -1 where the benchmark counts an absent target as a failure."""
     error_px: Array
     """Distance of the centres in pixels; -1 where the benchmark counts an absent target as a
-success."""
+    success."""
     error_normalised: Array
     """The same in units of the annotated width and height."""
     present: NDArray[np.bool_]
@@ -42,77 +42,87 @@ success."""
 
 def frames_needed(truth: GroundTruth) -> int:
     """Return how many rows a result must have to be scored."""
-    return int(truth.frames[-1]) + 1 if len(truth.frames) else 0
+    if not len(truth.frames):
+        return 0
+    return int(truth.frames[-1]) + 1
 
 
 def compare(
-    result: TrackResult,
+    result: StoredTrack,
     truth: GroundTruth,
-    protocol: Protocol,
+    rules: ScoringRules,
     *,
     size: tuple[int, int] | None = None,
 ) -> Comparison:
     """Compare a track with its annotation under a benchmark's rules.
 
-    In the toolkits' order: rows without annotation are dropped, boxes rounded, the first frame
-    replaced, invalid boxes replaced, everything cut at the image, overlaps and errors computed,
-    absent targets handled.
+    The steps follow the toolkits' order: rows without annotation are dropped, boxes are rounded,
+    the first frame is replaced, invalid boxes are replaced, everything is cut at the image,
+    overlaps and errors are computed, absent targets are handled.
 
     Args:
-        result: the track; rows beyond the last annotated frame are ignored.
+        result: the track. Rows beyond the last annotated frame are ignored.
         truth: the annotation.
-        protocol: the rules, see :func:`~rgbt_fusion.evaluation.protocols.get_protocol`.
-        size: width and height of the images, for the benchmarks that cut boxes there; None does not
-            cut.
+        rules: how to compare, see :func:`~rgbt_fusion.evaluation.protocols.get_protocol`.
+        size: width and height of the images, for the benchmarks that cut boxes there. None does
+            not cut.
 
     Raises:
-        DataError: the track is shorter than the annotation.
+        DataError: ``result`` is shorter than the annotation.
 
     Example:
         >>> import numpy as np
-        >>> from rgbt_fusion.frames.types import GroundTruth
         >>> from rgbt_fusion.evaluation.comparison import compare
         >>> from rgbt_fusion.evaluation.protocols import get_protocol
-        >>> from rgbt_fusion import TrackResult
-        >>> boxes = np.array([[1.0, 1, 10, 10], [5, 5, 10, 10]])
-        >>> truth = GroundTruth(boxes, boxes, np.arange(2))
-        >>> compare(TrackResult(boxes), truth, get_protocol("lasher")).overlap.tolist()
-        [1.0, 1.0]
+        >>> from rgbt_fusion.evaluation.results import StoredTrack
+        >>> from rgbt_fusion.frames.types import GroundTruth
+        >>> annotated = np.array([[1.0, 1, 10, 10], [5, 5, 10, 10]])
+        >>> truth = GroundTruth(annotated, annotated, np.arange(2))
+        >>> shifted = StoredTrack(annotated + np.array([5, 0, 0, 0]))
+        >>> compare(shifted, truth, get_protocol("rgbt234")).overlap.round(3).tolist()
+        [0.333, 0.333]
     """
-    dtype = np.dtype(protocol.dtype)
+    dtype = np.dtype(rules.dtype)
     boxes = _annotated_rows(result.boxes, truth)
-    boxes = _prepare(boxes, result.corners, truth, protocol).astype(dtype)
-    tracks = [truth.rgb.astype(dtype)] + (
-        [truth.tir.astype(dtype)] if protocol.modalities == "best" else []
-    )
-    absent = np.logical_and.reduce([_absent(track, truth, protocol) for track in tracks])
-    if protocol.bounded and size is not None:
+    boxes = _prepare(boxes, result.corners, truth, rules).astype(dtype)
+    tracks = [truth.rgb.astype(dtype)]
+    if rules.modalities == "best":
+        tracks.append(truth.tir.astype(dtype))
+    absent = np.logical_and.reduce([_absent(track, truth, rules) for track in tracks])
+    if rules.bounded and size is not None:
         width, height = size
         boxes = clip_to_image(boxes, width=width, height=height)
         tracks = [clip_to_image(track, width=width, height=height) for track in tracks]
-    offset = protocol.centre_offset
-    overlaps = _best(
-        [overlap(boxes, track, inclusive=protocol.inclusive) for track in tracks], np.maximum
+
+    inclusive = rules.inclusive
+    offset = rules.centre_offset
+    overlaps = np.maximum.reduce([overlap(boxes, track, inclusive=inclusive) for track in tracks])
+    errors = np.minimum.reduce(
+        [centre_error(boxes, track, centre_offset=offset) for track in tracks]
     )
-    errors = _best(
-        [centre_error(boxes, track, centre_offset=offset) for track in tracks], np.minimum
+    normalised = np.minimum.reduce(
+        [normalised_centre_error(boxes, track, centre_offset=offset) for track in tracks]
     )
-    normalised = _best(
-        [normalised_centre_error(boxes, track, centre_offset=offset) for track in tracks],
-        np.minimum,
-    )
-    if protocol.absent == "minus_one":
-        overlaps, errors, normalised = (
-            np.where(absent, -1.0, values) for values in (overlaps, errors, normalised)
-        )
-    scored = ~absent if protocol.absent == "excluded" else np.ones(len(boxes), dtype=bool)
-    scored[:1] &= protocol.first_frame != "dropped"
-    found = Comparison(overlaps, errors, normalised, ~absent, boxes, truth.frames)
-    return found if scored.all() else Comparison._make(values[scored] for values in found)
+    if rules.absent == "minus_one":
+        overlaps = np.where(absent, -1.0, overlaps)
+        errors = np.where(absent, -1.0, errors)
+        normalised = np.where(absent, -1.0, normalised)
+
+    scored = np.ones(len(boxes), dtype=bool)
+    if rules.absent == "excluded":
+        scored = ~absent
+    if rules.first_frame == "dropped":
+        scored[:1] = False
+    everything = Comparison(overlaps, errors, normalised, ~absent, boxes, truth.frames)
+    if scored.all():
+        return everything
+    return Comparison._make(values[scored] for values in everything)
 
 
 def _annotated_rows(boxes: Array, truth: GroundTruth) -> Array:
-    needed, annotated = frames_needed(truth), len(truth.frames)
+    """Return the rows of a result that belong to annotated frames."""
+    needed = frames_needed(truth)
+    annotated = len(truth.frames)
     if truth.skipped and len(boxes) == needed + truth.skipped:
         # the tracker also ran over the images before the first annotated one
         boxes = boxes[truth.skipped :]
@@ -124,26 +134,24 @@ def _annotated_rows(boxes: Array, truth: GroundTruth) -> Array:
     return boxes[truth.frames]
 
 
-def _prepare(boxes: Array, corners: bool, truth: GroundTruth, protocol: Protocol) -> Array:
-    if protocol.rounding == "all":
+def _prepare(boxes: Array, corners: bool, truth: GroundTruth, rules: ScoringRules) -> Array:
+    """Round boxes, replace the first one and the invalid ones, as the rules ask."""
+    if rules.rounding == "all":
         boxes = np.round(boxes)
-    elif protocol.rounding == "corners" and corners:
+    elif rules.rounding == "corners" and corners:
         boxes = round_half_away(boxes)
-    if protocol.first_frame == "truth":
+    if rules.first_frame == "truth":
         boxes = np.concatenate((truth.rgb[:1], boxes[1:]))
-    if protocol.invalid == "kept":
+    if rules.invalid == "kept":
         return boxes
-    return repeat_previous(boxes, nan=protocol.invalid == "previous")
+    return repeat_previous(boxes, nan=rules.invalid == "previous")
 
 
-def _absent(track: Array, truth: GroundTruth, protocol: Protocol) -> NDArray[np.bool_]:
-    if protocol.absent_rule == "not_positive":
+def _absent(track: Array, truth: GroundTruth, rules: ScoringRules) -> NDArray[np.bool_]:
+    """Return in which frames the target is absent, by one annotation."""
+    if rules.absent_rule == "not_positive":
         return np.any(~(track > 0), axis=1)
     without_size = np.any(~(track[:, 2:] > 0), axis=1)
-    if protocol.absent_rule == "label" and truth.present is not None:
+    if rules.absent_rule == "label" and truth.present is not None:
         return without_size | ~truth.present
     return without_size
-
-
-def _best(values: list[Array], choose: np.ufunc) -> Array:
-    return values[0] if len(values) == 1 else choose(*values)

@@ -1,33 +1,43 @@
-"""What trackers are compared on here: sequences of the synthetic world that no training shows, and
-any others."""
+"""Score trackers on sequences that no training shows, by group."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from rgbt_fusion.checks import check_choice, check_positive_int
 from rgbt_fusion.data.sequences import Dataset, ImageSequence
 from rgbt_fusion.evaluation.run import run_tracker
 from rgbt_fusion.evaluation.scores import Scores
 from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
-from rgbt_fusion.evaluation.workers import MakeTracker, Progress
+from rgbt_fusion.evaluation.workers import MakeTracker, RunEvent
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.types import FramePair, GroundTruth
 from rgbt_fusion.synthetic.world import CHALLENGES, SyntheticSequence
 
-__all__ = ["HARD", "SINGLE", "SingleModality", "held_out_sequences", "score_tracker"]
+__all__ = [
+    "HARD",
+    "SINGLE",
+    "Groups",
+    "SingleModality",
+    "held_out_sequences",
+    "score_tracker",
+]
 
 SINGLE = tuple(name for name in CHALLENGES if name != "mixed")
-"""Every challenge alone, and the plain world."""
+"""The plain world, and every challenge alone."""
 
 HARD = tuple(name for name in SINGLE if name != "none")
 """The challenges in which one modality fails."""
 
-Groups = Mapping[str, Iterable[ImageSequence | SyntheticSequence]]
+AnySequence: TypeAlias = ImageSequence | SyntheticSequence
+
+Groups: TypeAlias = Mapping[str, Iterable[AnySequence]]
+"""Annotated sequences by the name of their group."""
 
 
 def held_out_sequences(
@@ -35,16 +45,16 @@ def held_out_sequences(
 ) -> dict[str, tuple[SyntheticSequence, ...]]:
     """Return sequences of places and objects that training never shows, by challenge.
 
-    They are the same wherever and whenever they are asked for, and the first of more are those of
-    fewer.
+    The sequences are the same on every machine. Asking for more of them keeps the first ones.
 
     Args:
-        challenges: what happens in them.
-        sequences: how many of each.
-        frames: their length.
+        challenges: what happens in the sequences.
+        sequences: how many sequences per challenge.
+        frames: how many frames per sequence.
 
     Raises:
-        ValueError: an unknown challenge, or a number below 1.
+        ValueError: ``challenges`` holds an unknown name, or ``sequences`` or ``frames`` is below 1.
+        TypeError: ``sequences`` or ``frames`` is not a whole number.
 
     Example:
         >>> from rgbt_fusion.evaluation.held_out import held_out_sequences
@@ -52,10 +62,10 @@ def held_out_sequences(
         ['synthetic_night_1000', 'synthetic_night_1001']
     """
     check_positive_int(sequences, name="sequences")
-    groups = {}
+    groups: dict[str, tuple[SyntheticSequence, ...]] = {}
     for challenge in challenges:
         check_choice(challenge, CHALLENGES, name="challenges")
-        # another thousand for each, so that no two challenges share their motions
+        # a thousand seeds per challenge, so that no two challenges share their motions
         first = 1000 * CHALLENGES.index(challenge)
         groups[challenge] = tuple(
             SyntheticSequence(first + number, frames=frames, challenge=challenge, held_out=True)
@@ -66,14 +76,16 @@ def held_out_sequences(
 
 @dataclass(frozen=True)
 class SingleModality:
-    """A sequence of which only one modality is shown; a tracker starts on that modality's box.
+    """A sequence that shows one modality only; a tracker starts on that modality's box.
 
     Raises:
-        ValueError: an unknown ``modality``, or a sequence that has only one or is not annotated.
+        ValueError: ``modality`` is unknown, or ``sequence`` has one modality or no annotation.
     """
 
-    sequence: ImageSequence | SyntheticSequence
-    modality: str
+    sequence: AnySequence
+    """The sequence with both modalities."""
+    modality: Literal["rgb", "tir"]
+    """The modality that is shown."""
 
     def __post_init__(self) -> None:
         check_choice(self.modality, ("rgb", "tir"), name="modality")
@@ -84,12 +96,12 @@ class SingleModality:
 
     @property
     def name(self) -> str:
-        """The sequence's."""
+        """Name of the wrapped sequence."""
         return self.sequence.name
 
     @property
     def kind(self) -> str:
-        """The sequence's."""
+        """Kind of the wrapped sequence's second modality."""
         return self.sequence.kind
 
     def __len__(self) -> int:
@@ -97,15 +109,17 @@ class SingleModality:
 
     def __getitem__(self, index: int) -> FramePair:
         """Return a frame whose other modality is None."""
-        hidden = "tir" if self.modality == "rgb" else "rgb"
-        return self.sequence[index]._replace(**{hidden: None})
+        frame = self.sequence[index]
+        if self.modality == "rgb":
+            return FramePair(frame.rgb, None)
+        return FramePair(None, frame.tir)
 
     def __iter__(self) -> Iterator[FramePair]:
         return (self[index] for index in range(len(self)))
 
     @cached_property
     def truth(self) -> GroundTruth:
-        """The modality's boxes."""
+        """The boxes of the modality that is shown."""
         truth = cast(GroundTruth, self.sequence.truth)
         boxes = truth.rgb if self.modality == "rgb" else truth.tir
         return truth._replace(rgb=boxes, tir=boxes)
@@ -117,33 +131,33 @@ def score_tracker(
     *,
     name: str,
     title: str = "the held-out synthetic world",
-    modality: str = "both",
+    modality: Literal["both", "rgb", "tir"] = "both",
     folder: str | Path | None = None,
     settings: Mapping[str, str] | None = None,
     workers: int = 1,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[RunEvent], None] | None = None,
 ) -> Scores:
-    """Run a tracker over groups of annotated sequences and score it, altogether and group by group.
+    """Run a tracker over groups of annotated sequences, and score it overall and per group.
 
-    The rules are RGBT234's: in each frame the box counts that fits better, the colour image's or
-    the thermal image's; ``MSR`` is the success, ``MPR`` the precision at 20 pixels, and each group
-    is one of the scores' ``attributes``.
+    The rules are those of RGBT234: in each frame the annotation counts that fits better, the one of
+    the colour image or the one of the thermal image. ``MSR`` is the success, ``MPR`` the precision
+    at 20 pixels. Each group is one of the ``attributes`` of the scores.
 
     Args:
         make_tracker: returns the tracker; picklable where there are several workers.
         groups: sequences by the name of their group.
-        name: the tracker's, in tables.
-        title: what the sequences are, in tables.
-        modality: ``"both"``, or ``"rgb"`` or ``"tir"`` to show the tracker one alone.
-        folder: where its boxes go, and are taken from where an earlier run left them; None keeps
-            them nowhere.
+        name: the tracker's name in tables.
+        title: what the sequences are called in tables.
+        modality: what the tracker is shown: ``"both"``, ``"rgb"`` or ``"tir"``.
+        folder: where the boxes are kept; boxes of an earlier run are taken from there. None keeps
+            no boxes.
         settings: what the boxes depend on; see :func:`~rgbt_fusion.evaluation.run.run_tracker`.
         workers: how many processes track.
         on_progress: called after every frame and every sequence.
 
     Raises:
         DataError: a sequence cannot be tracked, or ``folder`` holds boxes of other settings.
-        ValueError: an unknown ``modality``, no sequence, or two of one name.
+        ValueError: ``modality`` is unknown, or ``groups`` hold no sequence or two of one name.
 
     Example:
         >>> from rgbt_fusion.evaluation.held_out import held_out_sequences, score_tracker
@@ -155,16 +169,16 @@ def score_tracker(
     """
     check_choice(modality, ("both", "rgb", "tir"), name="modality")
     members = {group: tuple(sequences) for group, sequences in groups.items()}
-    every = [sequence for sequences in members.values() for sequence in sequences]
-    known = {sequence.name: sequence for sequence in every}
-    if not every or len(known) < len(every):
-        raise ValueError(
-            f"groups must hold sequences, each with a name of its own, got {[one.name for one in every]}"
-        )
-    shown: list[Any] = (
-        every if modality == "both" else [SingleModality(sequence, modality) for sequence in every]
-    )
-    with nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory() as place:
+    every = list(chain.from_iterable(members.values()))
+    names = [sequence.name for sequence in every]
+    if not every or len(set(names)) < len(every):
+        raise ValueError(f"groups must hold sequences, each with a name of its own, got {names}")
+    # a dataset holds anything that behaves like its sequences
+    shown: list[Any] = list(every)
+    if modality != "both":
+        shown = [SingleModality(sequence, modality) for sequence in every]
+    place_of_boxes = tempfile.TemporaryDirectory() if folder is None else nullcontext(folder)
+    with place_of_boxes as place:
         report = run_tracker(
             make_tracker,
             Dataset(tuple(shown), {}),
@@ -177,13 +191,18 @@ def score_tracker(
         if report.failed:
             sequence, reason = next(iter(report.failed.items()))
             raise DataError(
-                f"{name} failed on {len(report.failed)} of {len(every)} sequences; {sequence}: {reason}"
+                f"{name} failed on {len(report.failed)} of {len(every)} sequences; "
+                f"{sequence}: {reason}"
             )
         truth = BenchmarkTruth(
-            "rgbt234",
-            {one.name: cast(GroundTruth, one.truth) for one in every},
-            {group: tuple(one.name for one in sequences) for group, sequences in members.items()},
-            {one.name: one.size for one in every},
+            benchmark="rgbt234",
+            truth={one.name: cast(GroundTruth, one.truth) for one in every},
+            attributes={group: _names(sequences) for group, sequences in members.items()},
+            sizes={one.name: one.size for one in every},
         )
         scores = score(place, truth, tracker=name)
     return replace(scores, protocol=replace(scores.protocol, title=title))
+
+
+def _names(sequences: Iterable[AnySequence]) -> tuple[str, ...]:
+    return tuple(sequence.name for sequence in sequences)

@@ -1,5 +1,4 @@
-"""Precision, recall and F of trackers that say how sure they are: what DepthTrack and the VOT
-challenges measure."""
+"""Precision, recall and F over confidences, as DepthTrack and the VOT challenges measure."""
 
 from typing import NamedTuple
 
@@ -13,28 +12,32 @@ __all__ = ["PrecisionRecall", "confidence_thresholds", "f_score", "precision_rec
 
 
 class PrecisionRecall(NamedTuple):
-    """Tracking precision and recall of one sequence, one value a confidence threshold."""
+    """Tracking precision and recall, one value per confidence threshold."""
 
     precision: Array
+    """Mean overlap of the frames that are confident enough."""
     recall: Array
+    """Sum of these overlaps per frame in which the target is visible."""
 
 
 def confidence_thresholds(confidences: ArrayLike, *, count: int = 100) -> Array:
-    """Return the confidences at which precision and recall are read, highest first, infinity at
-    both ends.
+    """Return the confidences at which precision and recall are read, the highest first.
 
-    Where the paper is silent: ``count`` includes the two infinities, as in the VOT toolkit; with
-    fewer frames than that, every confidence is a threshold.
+    The first threshold is infinity, the last is minus infinity.
+
+    Paper and code: ``count`` includes the two infinities, as in the VOT toolkit. With fewer frames
+    than that, every confidence is a threshold.
 
     Args:
-        confidences: the confidences of all frames of all sequences; NaN is left out.
+        confidences: the confidences of all frames of all sequences; NaN is ignored.
         count: how many thresholds.
 
     Shape:
-        ``(N,)`` to ``(min(N + 2, count),)``.
+        - confidences: ``(N,)``
+        - returns ``(min(N + 2, count),)``
 
     Raises:
-        ShapeError: ``confidences`` has not one axis, or no value.
+        ShapeError: ``confidences`` does not have exactly one axis, or is empty.
         ValueError: ``count`` is below 1.
 
     Example:
@@ -51,7 +54,8 @@ def confidence_thresholds(confidences: ArrayLike, *, count: int = 100) -> Array:
     inner = check_positive_int(count, name="count") - 2
     if len(pooled) > inner > 0:
         margin = len(pooled) // inner
-        pooled = pooled[np.round(np.linspace(margin, len(pooled) - margin, inner)).astype(int)]
+        places = np.linspace(margin, len(pooled) - margin, inner)
+        pooled = pooled[np.round(places).astype(int)]
     return np.concatenate(([np.inf], pooled, [-np.inf]))
 
 
@@ -62,22 +66,25 @@ def precision_recall(
 
     .. math::
         \mathrm{Pr}(t) = \frac{1}{|F_t|} \sum_{i \in F_t} \mathrm{IoU}_i, \qquad
-        \mathrm{Re}(t) = \frac{1}{|V|} \sum_{i \in F_t} \mathrm{IoU}_i, \qquad F_t = \{i : \text{confidence}_i \ge t\}
+        \mathrm{Re}(t) = \frac{1}{|V|} \sum_{i \in F_t} \mathrm{IoU}_i, \qquad
+        F_t = \{i : \text{confidence}_i \ge t\}
 
-    Where the paper is silent: Pr is 1 where no frame is confident enough; an absent target overlaps
-    nothing.
+    Paper and code: Pr is 1 where no frame is confident enough. An absent target overlaps nothing.
 
     Args:
-        overlaps: one overlap a frame.
-        confidences: one confidence a frame; NaN is below every threshold but minus infinity.
-        visible: whether the target is visible, one a frame.
+        overlaps: one overlap per frame.
+        confidences: one confidence per frame; NaN is below every threshold but minus infinity.
+        visible: per frame, whether the target is visible.
         thresholds: the thresholds.
 
     Shape:
-        ``(T,)``, ``(T,)``, ``(T,)`` and ``(K,)`` to two arrays ``(K,)``.
+        - overlaps, confidences, visible: ``(T,)``
+        - thresholds: ``(K,)``
+        - returns ``precision`` and ``recall``, ``(K,)`` each
 
     Raises:
-        ShapeError: the lengths differ, or there is no frame.
+        ShapeError: ``confidences`` or ``visible`` differs from ``overlaps`` in length, or there is
+            no frame.
 
     Example:
         >>> from rgbt_fusion.evaluation.long_term import precision_recall
@@ -88,19 +95,24 @@ def precision_recall(
     Source:
         Yan et al., "DepthTrack", ICCV 2021; the VOT long-term challenges.
     """
-    values, scores = as_frames(overlaps, "overlaps"), as_frames(confidences, "confidences")
+    values = as_frames(overlaps, "overlaps")
+    sure = as_frames(confidences, "confidences")
     seen = np.asarray(visible, dtype=bool)
-    for name, array in (("confidences", scores), ("visible", seen)):
+    for name, array in (("confidences", sure), ("visible", seen)):
         if array.shape != values.shape:
             raise ShapeError(
                 f"{name} must have the length of overlaps {len(values)}, got shape {array.shape}"
             )
-    scores = np.where(np.isnan(scores), -np.inf, scores)
-    order = np.argsort(-scores, kind="stable")
-    total = np.concatenate(([0.0], np.cumsum(np.where(seen, values, 0.0)[order])))
-    confident = np.searchsorted(-scores[order], -as_frames(thresholds, "thresholds"), side="right")
+    sure = np.where(np.isnan(sure), -np.inf, sure)
+    surest_first = np.argsort(-sure, kind="stable")
+    overlaps_of_visible = np.where(seen, values, 0.0)[surest_first]
+    # total[k]: the sum over the k surest frames
+    total = np.concatenate(([0.0], np.cumsum(overlaps_of_visible)))
+    limits = as_frames(thresholds, "thresholds")
+    confident = np.searchsorted(-sure[surest_first], -limits, side="right")
     precision = np.where(confident > 0, total[confident] / np.maximum(confident, 1), 1.0)
-    return PrecisionRecall(precision, total[confident] / max(int(seen.sum()), 1))
+    recall = total[confident] / max(int(seen.sum()), 1)
+    return PrecisionRecall(precision, recall)
 
 
 def f_score(precision: ArrayLike, recall: ArrayLike) -> Array:
@@ -111,5 +123,8 @@ def f_score(precision: ArrayLike, recall: ArrayLike) -> Array:
         >>> f_score([1.0, 0.0], [0.5, 0.0]).round(4).tolist()
         [0.6667, 0.0]
     """
-    p, r = np.asarray(precision, dtype=np.float64), np.asarray(recall, dtype=np.float64)
-    return np.where(p + r > 0, 2 * p * r / np.where(p + r > 0, p + r, 1), 0.0)
+    p = np.asarray(precision, dtype=np.float64)
+    r = np.asarray(recall, dtype=np.float64)
+    total = p + r
+    divisor = np.where(total > 0, total, 1)
+    return np.where(total > 0, 2 * p * r / divisor, 0.0)

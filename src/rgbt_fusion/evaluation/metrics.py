@@ -1,10 +1,12 @@
 """The measures of single-object tracking, as pure functions of numpy arrays.
 
-Boxes are ``(T, 4)`` arrays of left, top, width, height in pixels, one row a frame; every function
-computes in the dtype it is given (float32 stays float32, everything else becomes float64) and in
-the order of operations of the MATLAB toolkits, so that a frame at a threshold falls on the same
-side as there. A box that holds NaN overlaps nothing and is infinitely far away.
+Boxes are ``(T, 4)`` arrays of left, top, width, height in pixels, one row per frame. float32 stays
+float32, everything else becomes float64. The order of operations is that of the MATLAB toolkits,
+so that a frame at a threshold falls on the same side as there. A box that holds NaN overlaps
+nothing and is infinitely far away.
 """
+
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from rgbt_fusion.checks import ShapeError, check_choice
 
 __all__ = [
+    "AreaRule",
+    "Array",
     "area_under",
     "as_frames",
     "centre_error",
@@ -28,20 +32,24 @@ __all__ = [
     "track_success",
 ]
 
-Array = NDArray[np.floating]
+Array: TypeAlias = NDArray[np.floating]
+"""Numbers in float32 or float64."""
+
+AreaRule: TypeAlias = Literal["mean", "trapezoid"]
+"""How the area under a curve is taken."""
 
 
 def matlab_colon(start: float, step: float, stop: float) -> Array:
-    """Return ``start:step:stop`` with the very numbers of MATLAB.
+    """Return ``start:step:stop`` as MATLAB computes it, to the last bit.
 
-    MATLAB counts the lower half up from ``start`` and the upper half down from ``stop``, so
-    ``0:0.05:1`` holds 0.64999999999999991 where ``0.05 * 13`` is 0.65: an overlap of exactly 0.65
-    succeeds there.
+    MATLAB counts the lower half up from ``start`` and the upper half down from ``stop``. So its
+    ``0:0.05:1`` holds 0.64999999999999991 where ``0.05 * 13`` is 0.65, and an overlap of exactly
+    0.65 succeeds.
 
     Args:
         start: the first number.
-        step: the distance, not 0.
-        stop: the last number, hit when it is a whole number of steps away.
+        step: the distance between two numbers, not 0.
+        stop: the upper limit, included when it is a whole number of steps away.
 
     Raises:
         ValueError: ``step`` is 0, or points away from ``stop``.
@@ -76,21 +84,22 @@ def overlap(boxes: ArrayLike, truth: ArrayLike, *, inclusive: bool = True) -> Ar
     .. math::
         \mathrm{IoU} = \frac{|A \cap B|}{|A| + |B| - |A \cap B|}
 
-    Where the paper is silent: the toolkits count inclusive pixels (right = x + w - 1, and 1 more on
-    the intersection). That is the same area; only the last bit can differ. Two boxes without area,
-    and boxes with NaN, overlap by 0.
+    Paper and code: the toolkits count inclusive pixels (right = x + w - 1, and 1 more on the
+    intersection). The area is the same; only the last bit can differ. Two boxes without area, and
+    boxes with NaN, overlap by 0.
 
     Args:
         boxes: the predicted boxes.
         truth: the annotated boxes.
-        inclusive: count as the toolkits that descend from OTB's do; False as the GOT-10k toolkit
-            does.
+        inclusive: True counts as the toolkits that descend from OTB's, False as the GOT-10k
+            toolkit.
 
     Shape:
-        ``(T, 4)`` and ``(T, 4)`` to ``(T,)``, in [0, 1].
+        - boxes, truth: ``(T, 4)``
+        - returns ``(T,)``, in [0, 1]
 
     Raises:
-        ShapeError: an argument is not ``(T, 4)``, or the lengths differ.
+        ShapeError: ``boxes`` or ``truth`` is not ``(T, 4)``, or their lengths differ.
 
     Example:
         >>> from rgbt_fusion.evaluation.metrics import overlap
@@ -102,9 +111,12 @@ def overlap(boxes: ArrayLike, truth: ArrayLike, *, inclusive: bool = True) -> Ar
     """
     a, b = _pair_of_tracks(boxes, truth)
     one = a.dtype.type(1 if inclusive else 0)
-    last_a, last_b = a[:, 2:] + a[:, :2] - one, b[:, 2:] + b[:, :2] - one
+    last_a = a[:, 2:] + a[:, :2] - one
+    last_b = b[:, 2:] + b[:, :2] - one
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        sides = np.maximum(np.minimum(last_a, last_b) - np.maximum(a[:, :2], b[:, :2]) + one, 0)
+        first = np.maximum(a[:, :2], b[:, :2])
+        last = np.minimum(last_a, last_b)
+        sides = np.maximum(last - first + one, 0)
         shared = sides[:, 0] * sides[:, 1]
         ratio = shared / (a[:, 2] * a[:, 3] + b[:, 2] * b[:, 3] - shared)
     return np.where(np.isfinite(ratio), ratio, ratio.dtype.type(0))
@@ -114,22 +126,24 @@ def centre_error(boxes: ArrayLike, truth: ArrayLike, *, centre_offset: float = 1
     r"""Return the distance between the centres of two tracks in pixels, frame by frame.
 
     .. math::
-        e = \lVert c(A) - c(B) \rVert_2, \qquad c(x, y, w, h) = \left(x + \frac{w - o}{2},\ y + \frac{h - o}{2}\right)
+        e = \lVert c(A) - c(B) \rVert_2, \qquad
+        c(x, y, w, h) = \left(x + \frac{w - o}{2},\ y + \frac{h - o}{2}\right)
 
-    Where the paper is silent: the offset :math:`o` cancels in the difference; it is kept because
-    the last bit does not.
+    Paper and code: the offset :math:`o` cancels in the difference. It is kept because it can
+    change the last bit.
 
     Args:
         boxes: the predicted boxes.
         truth: the annotated boxes.
-        centre_offset: 1 for toolkits with the centre at ``x + (w - 1)/2``, 0 for those with ``x +
-            w/2``.
+        centre_offset: 1 for toolkits with the centre at ``x + (w - 1)/2``, 0 for those with the
+            centre at ``x + w/2``.
 
     Shape:
-        ``(T, 4)`` and ``(T, 4)`` to ``(T,)``; infinite where a box holds NaN.
+        - boxes, truth: ``(T, 4)``
+        - returns ``(T,)``, infinite where a box holds NaN
 
     Raises:
-        ShapeError: an argument is not ``(T, 4)``, or the lengths differ.
+        ShapeError: ``boxes`` or ``truth`` is not ``(T, 4)``, or their lengths differ.
 
     Example:
         >>> from rgbt_fusion.evaluation.metrics import centre_error
@@ -143,15 +157,14 @@ def centre_error(boxes: ArrayLike, truth: ArrayLike, *, centre_offset: float = 1
 def normalised_centre_error(
     boxes: ArrayLike, truth: ArrayLike, *, centre_offset: float = 1.0
 ) -> Array:
-    r"""Return the distance between the centres in units of the annotated width and height, frame by
-    frame.
+    r"""Return the distance between the centres in units of the annotated width and height.
 
     .. math::
         e = \left\lVert \left(\frac{c_x(A)}{w_B}, \frac{c_y(A)}{h_B}\right)
         - \left(\frac{c_x(B)}{w_B}, \frac{c_y(B)}{h_B}\right) \right\rVert_2
 
-    Where the paper is silent: the centres are divided before they are subtracted, as the toolkits
-    of LaSOT and LasHeR do.
+    Paper and code: the centres are divided before they are subtracted, as in the toolkits of
+    LaSOT and LasHeR.
 
     Args:
         boxes: the predicted boxes.
@@ -159,11 +172,11 @@ def normalised_centre_error(
         centre_offset: as in :func:`centre_error`.
 
     Shape:
-        ``(T, 4)`` and ``(T, 4)`` to ``(T,)``; infinite where a box holds NaN or the annotated box
-        has no size.
+        - boxes, truth: ``(T, 4)``
+        - returns ``(T,)``, infinite where a box holds NaN or the annotated box has no size
 
     Raises:
-        ShapeError: an argument is not ``(T, 4)``, or the lengths differ.
+        ShapeError: ``boxes`` or ``truth`` is not ``(T, 4)``, or their lengths differ.
 
     Example:
         >>> from rgbt_fusion.evaluation.metrics import normalised_centre_error
@@ -174,26 +187,28 @@ def normalised_centre_error(
         Li et al., "LasHeR", TIP 2022.
     """
     a, b = _pair_of_tracks(boxes, truth)
+    annotated_size = b[:, 2:]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _distance(
-            _centres(a, centre_offset) / b[:, 2:], _centres(b, centre_offset) / b[:, 2:]
-        )
+        predicted = _centres(a, centre_offset) / annotated_size
+        annotated = _centres(b, centre_offset) / annotated_size
+        return _distance(predicted, annotated)
 
 
 def precision_curve(errors: ArrayLike, thresholds: ArrayLike, *, strict: bool = False) -> Array:
-    """Return the share of frames whose centre error is at most each threshold (below it, if
-    ``strict``).
+    """Return the share of frames whose centre error is at most each threshold.
 
     Args:
-        errors: one error a frame; -1 is below every threshold and infinity above.
+        errors: one error per frame; -1 is below every threshold and infinity above.
         thresholds: the thresholds.
-        strict: count ``<`` instead of ``<=``.
+        strict: count errors below a threshold only.
 
     Shape:
-        ``(T,)`` and ``(K,)`` to ``(K,)``, in [0, 1].
+        - errors: ``(T,)``
+        - thresholds: ``(K,)``
+        - returns ``(K,)``, in [0, 1]
 
     Raises:
-        ShapeError: an argument has not one axis, or there is no frame.
+        ShapeError: ``errors`` or ``thresholds`` does not have exactly one axis, or is empty.
 
     Example:
         >>> from rgbt_fusion.evaluation.metrics import precision_curve
@@ -201,9 +216,8 @@ def precision_curve(errors: ArrayLike, thresholds: ArrayLike, *, strict: bool = 
         [0.25, 0.5, 1.0]
     """
     ordered = np.sort(as_frames(errors, "errors"))
-    counts = np.searchsorted(
-        ordered, as_frames(thresholds, "thresholds"), side="left" if strict else "right"
-    )
+    limits = as_frames(thresholds, "thresholds")
+    counts = np.searchsorted(ordered, limits, side="left" if strict else "right")
     return counts / len(ordered)
 
 
@@ -211,14 +225,16 @@ def success_curve(overlaps: ArrayLike, thresholds: ArrayLike) -> Array:
     """Return the share of frames whose overlap is above each threshold.
 
     Args:
-        overlaps: one overlap a frame; -1 is below every threshold.
+        overlaps: one overlap per frame; -1 is below every threshold.
         thresholds: the thresholds.
 
     Shape:
-        ``(T,)`` and ``(K,)`` to ``(K,)``, in [0, 1].
+        - overlaps: ``(T,)``
+        - thresholds: ``(K,)``
+        - returns ``(K,)``, in [0, 1]
 
     Raises:
-        ShapeError: an argument has not one axis, or there is no frame.
+        ShapeError: ``overlaps`` or ``thresholds`` does not have exactly one axis, or is empty.
 
     Example:
         >>> from rgbt_fusion.evaluation.metrics import success_curve
@@ -230,18 +246,19 @@ def success_curve(overlaps: ArrayLike, thresholds: ArrayLike) -> Array:
     return (len(ordered) - counts) / len(ordered)
 
 
-def area_under(curve: ArrayLike, *, rule: str = "mean") -> float:
-    """Return the area under a curve over [0, 1]: the mean of its points, or the trapezoid rule.
+def area_under(curve: ArrayLike, *, rule: AreaRule = "mean") -> float:
+    """Return the area under a curve over [0, 1].
 
     Args:
         curve: the values at equally spaced thresholds.
-        rule: ``"mean"`` (every benchmark but GTOT) or ``"trapezoid"``.
+        rule: ``"mean"`` of the values (every benchmark but GTOT) or ``"trapezoid"``.
 
     Shape:
-        ``(K,)`` to a number.
+        - curve: ``(K,)``
+        - returns a number
 
     Raises:
-        ShapeError: ``curve`` has not one axis, or no point.
+        ShapeError: ``curve`` does not have exactly one axis, or is empty.
         ValueError: ``rule`` is unknown.
 
     Example:
@@ -253,22 +270,24 @@ def area_under(curve: ArrayLike, *, rule: str = "mean") -> float:
     check_choice(rule, ("mean", "trapezoid"), name="rule")
     if rule == "mean":
         return float(values.mean())
-    return float((values[1:] + values[:-1]).sum() / 2 / (len(values) - 1))
+    intervals = len(values) - 1
+    return float((values[1:] + values[:-1]).sum() / 2 / intervals)
 
 
 def repeat_previous(boxes: ArrayLike, *, nan: bool = True) -> Array:
-    """Return the track with every box that is no box replaced by the last one that was.
+    """Return the track with every invalid box replaced by the last valid one.
 
-    A box is none when its width or height is not above 0 or, with ``nan``, when it holds NaN. The
+    A box is invalid when its width or height is 0 or less or, with ``nan``, when it holds NaN. The
     first row stays as it is.
 
     Args:
         boxes: the predicted boxes.
-        nan: whether NaN makes a box invalid (MATLAB's toolkits) or stays (the PyPI package
-            ``rgbt``).
+        nan: True replaces boxes that hold NaN (MATLAB's toolkits), False keeps them (the PyPI
+            package ``rgbt``).
 
     Shape:
-        ``(T, 4)`` to ``(T, 4)``.
+        - boxes: ``(T, 4)``
+        - returns ``(T, 4)``
 
     Raises:
         ShapeError: ``boxes`` is not ``(T, 4)``.
@@ -288,7 +307,7 @@ def repeat_previous(boxes: ArrayLike, *, nan: bool = True) -> Array:
 
 
 def round_half_away(boxes: ArrayLike) -> Array:
-    """Round as MATLAB does, halves away from zero, where numpy rounds halves to even numbers.
+    """Round halves away from zero, as MATLAB does; numpy rounds them to even numbers.
 
     Example:
         >>> from rgbt_fusion.evaluation.metrics import round_half_away
@@ -300,8 +319,7 @@ def round_half_away(boxes: ArrayLike) -> Array:
 
 
 def clip_to_image(boxes: ArrayLike, *, width: float, height: float) -> Array:
-    """Cut boxes at the borders of the image, as the GOT-10k and VOT toolkits do before they
-    compare.
+    """Cut boxes at the borders of the image, as the GOT-10k and VOT toolkits do.
 
     Args:
         boxes: the boxes, predicted or annotated.
@@ -309,7 +327,8 @@ def clip_to_image(boxes: ArrayLike, *, width: float, height: float) -> Array:
         height: the image's height.
 
     Shape:
-        ``(T, 4)`` to ``(T, 4)``.
+        - boxes: ``(T, 4)``
+        - returns ``(T, 4)``
 
     Raises:
         ShapeError: ``boxes`` is not ``(T, 4)``.
@@ -322,7 +341,8 @@ def clip_to_image(boxes: ArrayLike, *, width: float, height: float) -> Array:
     track = _track(boxes, "boxes")
     limit = np.array((width, height), dtype=track.dtype)
     corner = np.clip(track[:, :2], 0, limit)
-    return np.concatenate((corner, np.clip(track[:, 2:], 0, limit - corner)), axis=1)
+    size = np.clip(track[:, 2:], 0, limit - corner)
+    return np.concatenate((corner, size), axis=1)
 
 
 def miss_count(overlaps: ArrayLike) -> int:
@@ -334,7 +354,8 @@ def miss_count(overlaps: ArrayLike) -> int:
         2
     """
     missed = as_frames(overlaps, "overlaps") <= 0
-    return int(missed[0]) + int((missed[1:] & ~missed[:-1]).sum())
+    lost_later = missed[1:] & ~missed[:-1]
+    return int(missed[0]) + int(lost_later.sum())
 
 
 def track_success(overlaps: ArrayLike) -> bool:
@@ -360,11 +381,15 @@ def max_ratio(errors: ArrayLike, *, width: float, height: float) -> float:
 
 
 def _floats(numbers: ArrayLike) -> Array:
+    """Return float32 as it is, and everything else in float64."""
     array = np.asarray(numbers)
-    return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
+    if array.dtype == np.float32:
+        return array
+    return array.astype(np.float64, copy=False)
 
 
 def _track(boxes: ArrayLike, name: str) -> Array:
+    """Return boxes as an array ``(T, 4)``, or raise."""
     array = _floats(boxes)
     if array.ndim != 2 or array.shape[1] != 4:
         raise ShapeError(f"{name} must have shape (T, 4), got {array.shape}")
@@ -372,15 +397,19 @@ def _track(boxes: ArrayLike, name: str) -> Array:
 
 
 def _pair_of_tracks(boxes: ArrayLike, truth: ArrayLike) -> tuple[Array, Array]:
-    a, b = _track(boxes, "boxes"), _track(truth, "truth")
+    a = _track(boxes, "boxes")
+    b = _track(truth, "truth")
     if a.shape != b.shape:
         raise ShapeError(f"boxes must have the length of truth {len(b)}, got {len(a)}")
     return a, b
 
 
 def as_frames(values: ArrayLike, name: str) -> Array:
-    """Return one float64 number a frame, or raise ``ShapeError`` where ``values`` is not one axis
-    of at least one."""
+    """Return one float64 number per frame.
+
+    Raises:
+        ShapeError: ``values`` does not have exactly one axis, or is empty.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not len(array):
         raise ShapeError(f"{name} must have shape (T,) with at least one value, got {array.shape}")
@@ -388,10 +417,12 @@ def as_frames(values: ArrayLike, name: str) -> Array:
 
 
 def _centres(track: Array, offset: float) -> Array:
+    """Return the centre of each box, in the dtype of the track."""
     return track[:, :2] + (track[:, 2:] - track.dtype.type(offset)) / 2
 
 
 def _distance(a: Array, b: Array) -> Array:
+    """Return the distance of points ``(T, 2)``, infinite where there is NaN."""
     with np.errstate(invalid="ignore", over="ignore"):
         squares = (a - b) ** 2
         distance = np.sqrt(squares[:, 0] + squares[:, 1])

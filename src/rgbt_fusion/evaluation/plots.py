@@ -1,4 +1,4 @@
-"""The plots of the field: precision, normalised precision, success, and a radar of attributes."""
+"""Draw the plots of the field: precision, success, and a radar of attributes."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -7,34 +7,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rgbt_fusion.checks import check_choice
-from rgbt_fusion.evaluation.scores import Scores
+from rgbt_fusion.evaluation.scores import CurveName, Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["new_figure", "plot_attributes", "plot_curves"]
+__all__ = ["CURVES", "new_figure", "plot_attributes", "plot_curves"]
 
-CURVES = {
+CURVES: dict[CurveName, tuple[str, str]] = {
     "precision": ("centre error threshold (pixels)", "precision"),
     "normalised precision": ("normalised centre error threshold", "normalised precision"),
     "success": ("overlap threshold", "success rate"),
     "recall": ("precision", "recall"),
 }
+"""What the two axes of each plot say."""
+
+_METRICS = {"precision": "PR", "normalised precision": "NPR", "success": "SR"}
 _STYLES = ("-", "--", "-.", ":")
 
 
-def plot_curves(scores: Sequence[Scores], curve: str = "success") -> "Figure":
-    """Draw one curve a tracker, best first in the legend, each with the number that the benchmark
-    reads off it.
+def plot_curves(scores: Sequence[Scores], curve: CurveName = "success") -> "Figure":
+    """Draw one curve per tracker, each with the number that the benchmark reads off it.
+
+    The legend lists the best tracker first. A tracker has the same colour in all plots.
 
     Args:
         scores: the trackers' scores on one benchmark.
-        curve: ``"precision"``, ``"normalised precision"``, ``"success"``, or ``"recall"``
+        curve: ``"precision"``, ``"normalised precision"``, ``"success"`` or ``"recall"``
             (DepthTrack).
 
     Raises:
-        ValueError: the curve is unknown, or no tracker has it.
+        ValueError: ``curve`` is unknown, or no tracker in ``scores`` has it.
         ModuleNotFoundError: matplotlib is not installed.
     """
     check_choice(curve, CURVES, name="curve")
@@ -43,86 +47,91 @@ def plot_curves(scores: Sequence[Scores], curve: str = "success") -> "Figure":
         raise ValueError(f"scores must hold a {curve} curve, got none")
     metric = _metric_of(curve, shown[0])
     figure, axes = new_figure(width=6.0)
-    # a tracker has one colour in all plots; the legend is ranked
-    for number, one in sorted(enumerate(shown), key=lambda pair: -pair[1].metrics[metric]):
+    best_first = sorted(enumerate(shown), key=lambda pair: -pair[1].metrics[metric])
+    for number, one in best_first:
         colour, line = _style(number)
         label = f"{one.tracker} [{one.metrics[metric]:.3f}]"
-        axes.plot(
-            one.curves[curve].thresholds, one.curves[curve].values, line, color=colour, label=label
-        )
+        thresholds, values = one.curves[curve]
+        axes.plot(thresholds, values, line, color=colour, label=label)
     x_label, y_label = CURVES[curve]
     last = shown[0].curves[curve].thresholds.max()
-    axes.set(
-        xlabel=x_label, ylabel=y_label, xlim=(0, last), ylim=(0, 1), title=_title(curve, shown[0])
-    )
+    title = _title(curve, shown[0])
+    axes.set(xlabel=x_label, ylabel=y_label, xlim=(0, last), ylim=(0, 1), title=title)
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(
-        loc="lower left" if curve in ("success", "recall") else "lower right", fontsize="small"
-    )
+    falls = curve in ("success", "recall")
+    axes.legend(loc="lower left" if falls else "lower right", fontsize="small")
     return figure
 
 
 def plot_attributes(scores: Sequence[Scores], metric: str | None = None) -> "Figure":
-    """Draw a radar with one spoke an attribute and one outline a tracker.
+    """Draw a radar with one spoke per attribute and one outline per tracker.
 
     Args:
         scores: the trackers' scores on one benchmark.
-        metric: the number to draw; None takes the last of the benchmark's own.
+        metric: the number to draw. None takes the last of the benchmark's own.
 
     Raises:
-        ValueError: there are fewer than three attributes to draw.
+        ValueError: ``scores`` hold fewer than three attributes.
         ModuleNotFoundError: matplotlib is not installed.
     """
-    names = list(dict.fromkeys(name for one in scores for name in one.attributes))
-    if len(names) < 3:
-        raise ValueError(f"scores must hold at least 3 attributes for a radar, got {len(names)}")
-    metric = scores[0].protocol.metrics[-1] if metric is None else metric
+    counts = _attribute_counts(scores)
+    if len(counts) < 3:
+        raise ValueError(f"scores must hold at least 3 attributes for a radar, got {len(counts)}")
+    if metric is None:
+        metric = scores[0].protocol.metrics[-1]
     figure, axes = new_figure(width=6.5, polar=True)
-    angles = np.linspace(0, 2 * np.pi, len(names), endpoint=False)
+    angles = np.linspace(0, 2 * np.pi, len(counts), endpoint=False)
+    closed_angles = np.append(angles, angles[0])
     highest = 0.0
     for number, one in enumerate(scores):
-        values = [
-            one.attributes[name].metrics[metric] if name in one.attributes else 0.0
-            for name in names
-        ]
+        values = [_attribute_value(one, name, metric) for name in counts]
         highest = max(highest, *values)
         colour, line = _style(number)
-        axes.plot(
-            np.append(angles, angles[0]),
-            [*values, values[0]],
-            line,
-            color=colour,
-            label=one.tracker,
-        )
+        axes.plot(closed_angles, [*values, values[0]], line, color=colour, label=one.tracker)
         axes.fill(angles, values, alpha=0.08, color=colour)
-    counts = {
-        name: max(one.attributes[name].sequences for one in scores if name in one.attributes)
-        for name in names
-    }
-    axes.set_xticks(angles, [f"{name} ({counts[name]})" for name in names])
+    axes.set_xticks(angles, [f"{name} ({count})" for name, count in counts.items()])
     axes.tick_params(axis="x", pad=12)
-    axes.set_ylim(0, min(1.0, np.ceil(highest * 10) / 10) or 1.0)
+    next_tenth = np.ceil(highest * 10) / 10
+    axes.set_ylim(0, min(1.0, next_tenth) or 1.0)
     axes.set_title(f"{metric} by attribute on {scores[0].protocol.title}", pad=24)
     axes.legend(loc="upper left", bbox_to_anchor=(1.05, 1.1), fontsize="small")
     return figure
 
 
+def _attribute_counts(scores: Sequence[Scores]) -> dict[str, int]:
+    """Return how many sequences have each attribute, in the order in which they come up."""
+    counts: dict[str, int] = {}
+    for one in scores:
+        for name, attribute in one.attributes.items():
+            counts[name] = max(counts.get(name, 0), attribute.sequences)
+    return counts
+
+
+def _attribute_value(scores: Scores, attribute: str, metric: str) -> float:
+    if attribute not in scores.attributes:
+        return 0.0
+    return scores.attributes[attribute].metrics[metric]
+
+
 def _style(number: int) -> tuple[str, str]:
-    return f"C{number % 10}", _STYLES[number // 10 % 4]
+    """Return the colour and the line style of a tracker: ten colours, then other lines."""
+    return f"C{number % 10}", _STYLES[number // 10 % len(_STYLES)]
 
 
-def _metric_of(curve: str, scores: Scores) -> str:
-    endings = {"precision": "PR", "normalised precision": "NPR", "success": "SR", "recall": "F"}
+def _metric_of(curve: CurveName, scores: Scores) -> str:
+    """Return the number that the benchmark reads off a curve."""
+    if curve == "recall":
+        return "F"
     best = "M" if scores.protocol.modalities == "best" else ""
-    return endings[curve] if curve == "recall" else best + endings[curve]
+    return best + _METRICS[curve]
 
 
-def _title(curve: str, scores: Scores) -> str:
+def _title(curve: CurveName, scores: Scores) -> str:
     return f"{curve} on {scores.protocol.title} ({len(scores.sequences)} sequences)"
 
 
 def new_figure(*, width: float, height: float = 4.5, polar: bool = False) -> "tuple[Figure, Axes]":
-    """Return a figure in inches and its only axes.
+    """Return a new figure of a size in inches, and its axes.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -131,7 +140,8 @@ def new_figure(*, width: float, height: float = 4.5, polar: bool = False) -> "tu
         figures = import_module("matplotlib.figure")
     except ImportError as error:
         raise ModuleNotFoundError(
-            f"plots are drawn with matplotlib, which cannot be imported ({error}): pip install 'rgbt-fusion[tracking]'",
+            f"plots are drawn with matplotlib, which cannot be imported ({error}): "
+            "pip install 'rgbt-fusion[tracking]'",
             name="matplotlib",
         ) from None
     # a figure of its own: pyplot would keep a global one and choose a window system

@@ -1,90 +1,112 @@
-"""How each benchmark scores: one row a benchmark, and what the two other protocols change in a row.
+"""How each benchmark scores, one row per benchmark, and what the other two protocols change.
 
 The rows were read off the benchmarks' own toolkits. To add a benchmark, add a row here and a row to
 ``data.layouts.LAYOUTS``.
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from rgbt_fusion.checks import check_choice
-from rgbt_fusion.evaluation.metrics import Array, matlab_colon
+from rgbt_fusion.evaluation.metrics import AreaRule, Array, matlab_colon
 
-__all__ = ["PROTOCOLS", "PROTOCOL_NAMES", "Grid", "Protocol", "get_protocol"]
+__all__ = [
+    "PROTOCOLS",
+    "PROTOCOL_NAMES",
+    "ProtocolName",
+    "ScoringRules",
+    "ThresholdGrid",
+    "get_protocol",
+]
 
-PROTOCOL_NAMES = ("official", "rgbt", "exclude_absent")
+ProtocolName: TypeAlias = Literal["official", "rgbt", "exclude_absent"]
+"""Whose rules are followed."""
+
+PROTOCOL_NAMES: tuple[ProtocolName, ...] = ("official", "rgbt", "exclude_absent")
+
+_SCORED_BY_RGBT = ("gtot", "rgbt210", "rgbt234", "lasher")
 
 
-class Grid(NamedTuple):
+class ThresholdGrid(NamedTuple):
     """Equally spaced thresholds, and the one at which a single number is read."""
 
     stop: float
+    """The last threshold; the first is 0."""
     step: float
+    """The distance between two thresholds."""
     at: float = 0.0
+    """The threshold at which the single number is read."""
     matlab: bool = True
+    """Whether the thresholds are spaced as MATLAB does, or as numpy does."""
 
     def thresholds(self) -> Array:
-        """Return the thresholds from 0 to ``stop``, as MATLAB or as numpy spaces them."""
+        """Return the thresholds from 0 to ``stop``."""
         if self.matlab:
             return matlab_colon(0.0, self.step, self.stop)
         return np.linspace(0.0, self.stop, round(self.stop / self.step) + 1)
 
     def position(self) -> int:
-        """Return the position of ``at``."""
+        """Return the position of ``at`` among the thresholds."""
         return round(self.at / self.step)
 
 
-PIXELS = Grid(50, 1, at=20)
-NORMALISED = Grid(0.5, 0.01, at=0.2)
-OVERLAPS = Grid(1, 0.05)
+PIXELS = ThresholdGrid(50, 1, at=20)
+NORMALISED = ThresholdGrid(0.5, 0.01, at=0.2)
+OVERLAPS = ThresholdGrid(1, 0.05)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class ScoringRules:
     """How one benchmark turns boxes into numbers."""
 
     title: str
+    """The benchmark's name in tables and plots."""
     metrics: tuple[str, ...]
     """The benchmark's own numbers, in its own order."""
-    average: str = "sequences"
-    """``"sequences"``: the mean of the sequences' values; ``"frames"``: every frame counts the
-same."""
-    first_frame: str = "kept"
-    """``"kept"``, ``"truth"`` (replaced by the annotation) or ``"dropped"``."""
-    modalities: str = "first"
-    """``"first"``: one annotation; ``"best"``: the smaller error and the larger overlap of the two,
-frame by frame."""
-    absent: str = "scored"
-    """Frames without target: ``"scored"`` as they stand, ``"minus_one"`` (LasHeR) or
-``"excluded"``."""
-    absent_rule: str = "no_size"
-    """What an absent target looks like: ``"no_size"``, ``"not_positive"`` (any number at most 0) or
-    ``"label"`` (a file)."""
-    invalid: str = "kept"
-    """Boxes that are none: ``"kept"`` (they overlap nothing) or replaced by the ``"previous"`` one;
-    ``"previous_by_size"`` leaves NaN."""
-    rounding: str = "none"
-    """``"none"``, ``"corners"`` (8-column results, halves away from zero) or ``"all"`` (halves to
-even)."""
+    average: Literal["sequences", "frames"] = "sequences"
+    """What counts the same: every sequence (the mean of the sequences' values) or every frame."""
+    first_frame: Literal["kept", "truth", "dropped"] = "kept"
+    """The first frame: ``"kept"``, replaced by the annotation (``"truth"``) or ``"dropped"``."""
+    modalities: Literal["first", "best"] = "first"
+    """Which annotation counts: the ``"first"``, or the ``"best"`` of two, which is the smaller
+    error and the larger overlap in each frame."""
+    absent: Literal["scored", "minus_one", "excluded"] = "scored"
+    """Frames without target: ``"scored"`` as they stand, ``"minus_one"`` (LasHeR: a failure in
+    overlap, a success in error) or ``"excluded"``."""
+    absent_rule: Literal["no_size", "not_positive", "label"] = "no_size"
+    """How an absent target is annotated: a box without size, any number of at most 0, or a label in
+    a file."""
+    invalid: Literal["kept", "previous", "previous_by_size"] = "kept"
+    """Predicted boxes without size or with NaN: ``"kept"`` (they overlap nothing) or replaced by
+    the ``"previous"`` box. ``"previous_by_size"`` keeps NaN."""
+    rounding: Literal["none", "corners", "all"] = "none"
+    """Which predictions are rounded: ``"none"``, results of 8 columns (``"corners"``, halves away
+    from zero) or ``"all"`` (halves to even numbers)."""
     inclusive: bool = True
-    """Whether a box's right edge is ``x + w - 1``."""
+    """Whether the right edge of a box is ``x + w - 1``."""
     centre_offset: float = 1.0
-    """The centre is ``x + (w - centre_offset)/2``."""
+    """The centre of a box is ``x + (w - centre_offset) / 2``."""
     bounded: bool = False
     """Whether boxes are cut at the borders of the image."""
     annotated_every: int = 1
-    """One annotation in this many frames."""
-    dtype: str = "float64"
-    precision: Grid = PIXELS
+    """How many frames there are per annotation."""
+    dtype: Literal["float64", "float32"] = "float64"
+    """In which precision boxes are compared."""
+    precision: ThresholdGrid = PIXELS
+    """The thresholds of the centre error in pixels."""
     precision_strict: bool = False
-    normalised: Grid = NORMALISED
-    success: Grid = OVERLAPS
-    success_rule: str = "mean"
+    """Whether an error at a threshold fails."""
+    normalised: ThresholdGrid = NORMALISED
+    """The thresholds of the normalised centre error."""
+    success: ThresholdGrid = OVERLAPS
+    """The thresholds of the overlap."""
+    success_rule: AreaRule = "mean"
+    """How the area under the success curve is taken."""
 
 
-_VTUAV = Protocol(
+_VTUAV = ScoringRules(
     title="VTUAV short-term",
     metrics=("MPR", "MSR"),
     modalities="best",
@@ -93,26 +115,26 @@ _VTUAV = Protocol(
     annotated_every=10,
 )
 
-PROTOCOLS: dict[str, Protocol] = {
-    "gtot": Protocol(
+PROTOCOLS: dict[str, ScoringRules] = {
+    "gtot": ScoringRules(
         title="GTOT",
         metrics=("MPR", "MSR"),
         average="frames",
         modalities="best",
         rounding="corners",
         centre_offset=0.0,
-        precision=Grid(25, 0.5, at=5),
+        precision=ThresholdGrid(25, 0.5, at=5),
         precision_strict=True,
-        success=Grid(1, 0.02),
+        success=ThresholdGrid(1, 0.02),
         success_rule="trapezoid",
     ),
-    "rgbt210": Protocol(
+    "rgbt210": ScoringRules(
         title="RGBT210", metrics=("PR", "SR"), first_frame="truth", rounding="corners"
     ),
-    "rgbt234": Protocol(
+    "rgbt234": ScoringRules(
         title="RGBT234", metrics=("MPR", "MSR"), modalities="best", rounding="corners"
     ),
-    "lasher": Protocol(
+    "lasher": ScoringRules(
         title="LasHeR",
         metrics=("PR", "NPR", "SR"),
         first_frame="truth",
@@ -122,10 +144,10 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "vtuav_st": _VTUAV,
     "vtuav_lt": replace(_VTUAV, title="VTUAV long-term"),
-    "depthtrack": Protocol(
+    "depthtrack": ScoringRules(
         title="DepthTrack", metrics=("Pr", "Re", "F"), first_frame="truth", bounded=True
     ),
-    "visevent": Protocol(
+    "visevent": ScoringRules(
         title="VisEvent",
         metrics=("PR", "SR"),
         first_frame="truth",
@@ -133,7 +155,7 @@ PROTOCOLS: dict[str, Protocol] = {
         absent_rule="label",
         invalid="previous",
     ),
-    "got10k": Protocol(
+    "got10k": ScoringRules(
         title="GOT-10k",
         metrics=("AO", "SR0.5", "SR0.75"),
         average="frames",
@@ -142,17 +164,17 @@ PROTOCOLS: dict[str, Protocol] = {
         absent_rule="label",
         inclusive=False,
         bounded=True,
-        success=Grid(1, 0.01, matlab=False),
+        success=ThresholdGrid(1, 0.01, matlab=False),
     ),
-    "otb100": Protocol(
+    "otb100": ScoringRules(
         title="OTB-100",
         metrics=("PR", "SR"),
         first_frame="truth",
         inclusive=False,
-        success=Grid(1, 0.05, matlab=False),
+        success=ThresholdGrid(1, 0.05, matlab=False),
     ),
-    # one's own sequences, as LasHeR scores its own but for absent targets, which count neither way
-    "folder": Protocol(
+    # one's own sequences: LasHeR's rules, but frames without target do not count
+    "folder": ScoringRules(
         title="plain folder",
         metrics=("PR", "NPR", "SR"),
         first_frame="truth",
@@ -162,19 +184,18 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def get_protocol(benchmark: str, protocol: str = "official") -> Protocol:
+def get_protocol(benchmark: str, protocol: ProtocolName = "official") -> ScoringRules:
     """Return how a benchmark is scored.
 
     Args:
         benchmark: a key of ``PROTOCOLS``.
-        protocol: ``"official"``: as the benchmark's own toolkit; ``"rgbt"``: as the PyPI package
-            ``rgbt`` does, with its rounding of predictions, its float32 and its 21 thresholds on
-            GTOT; ``"exclude_absent"``: official, but frames without target count neither as a
-            success nor as a failure.
+        protocol: ``"official"`` follows the benchmark's own toolkit. ``"rgbt"`` follows the PyPI
+            package ``rgbt``: it rounds predictions, computes in float32 and takes 21 thresholds on
+            GTOT. ``"exclude_absent"`` is official, but frames without target do not count.
 
     Raises:
-        ValueError: an unknown name, or ``"rgbt"`` for a benchmark which that package does not
-            score.
+        ValueError: ``benchmark`` or ``protocol`` is unknown, or ``protocol`` is ``"rgbt"`` for a
+            benchmark which that package does not score.
 
     Example:
         >>> from rgbt_fusion.evaluation.protocols import get_protocol
@@ -183,22 +204,22 @@ def get_protocol(benchmark: str, protocol: str = "official") -> Protocol:
     """
     check_choice(benchmark, PROTOCOLS, name="benchmark")
     check_choice(protocol, PROTOCOL_NAMES, name="protocol")
-    row = PROTOCOLS[benchmark]
+    rules = PROTOCOLS[benchmark]
     if protocol == "official":
-        return row
+        return rules
     if protocol == "exclude_absent":
-        return replace(row, absent="excluded")
-    known = ("gtot", "rgbt210", "rgbt234", "lasher")
-    if benchmark not in known:
+        return replace(rules, absent="excluded")
+    if benchmark not in _SCORED_BY_RGBT:
         raise ValueError(
-            f"protocol 'rgbt' must be used with one of {', '.join(known)}, got {benchmark!r}"
+            f"protocol 'rgbt' must be used with one of {', '.join(_SCORED_BY_RGBT)}, "
+            f"got {benchmark!r}"
         )
     return replace(
-        row,
+        rules,
         rounding="all",
         dtype="float32",
-        invalid="previous_by_size" if row.invalid == "previous" else row.invalid,
-        precision=row.precision._replace(matlab=False),
-        normalised=row.normalised._replace(matlab=False),
+        invalid="previous_by_size" if rules.invalid == "previous" else rules.invalid,
+        precision=rules.precision._replace(matlab=False),
+        normalised=rules.normalised._replace(matlab=False),
         success=OVERLAPS._replace(matlab=False),
     )

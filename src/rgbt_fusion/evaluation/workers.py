@@ -1,5 +1,4 @@
-"""The processes that track: one sequence at a time each, and what happens when a sequence, or a
-process, fails."""
+"""The processes that track, one sequence at a time each, and what happens when one fails."""
 
 import os
 import pickle
@@ -11,63 +10,65 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
+from typing import Literal, NamedTuple, TypeAlias
 
 from rgbt_fusion.data.sequences import ImageSequence
-from rgbt_fusion.tracking.tracker import FrameTracker
+from rgbt_fusion.tracking.interface import FrameTracker
 
-__all__ = ["MakeTracker", "Progress", "Work", "work_here", "work_in_processes"]
+__all__ = ["MakeTracker", "RunEvent", "Work", "work_here", "work_in_processes"]
 
-MakeTracker = Callable[[], FrameTracker]
+MakeTracker: TypeAlias = Callable[[], FrameTracker]
+"""Returns a tracker."""
 
 
-class Progress(NamedTuple):
-    """What just happened in a run."""
+class RunEvent(NamedTuple):
+    """What just happened to a sequence of a run."""
 
     sequence: str
-    state: str
-    """``"frame"`` (one more is tracked), ``"finished"``, ``"failed"`` or ``"kept"`` (of an earlier
-run)."""
+    """The sequence's name."""
+    state: Literal["frame", "finished", "failed", "kept"]
+    """``"frame"``: one more frame is tracked. ``"kept"``: an earlier run had finished it."""
     reason: str = ""
+    """Why it failed."""
 
 
 class Work(NamedTuple):
-    """What is done with each sequence; it must be picklable where there are several processes."""
+    """What is done with each sequence; picklable where there are several processes."""
 
     make_tracker: MakeTracker
+    """Returns the tracker, once per process."""
     track: Callable[[FrameTracker, ImageSequence, Path, bool], Iterator[None]]
+    """Tracks a sequence, writes its files into a folder and yields after every frame."""
     folder: Path
+    """Where the files go."""
     times: bool
+    """Whether the seconds of each frame are written."""
 
 
-class _Worker(NamedTuple):
-    process: BaseProcess
-    number: int
-    sequence: ImageSequence | None
-    """What it is working on; None before it has its tracker."""
+def work_here(work: Work, sequences: Iterable[ImageSequence]) -> Generator[RunEvent, None, None]:
+    """Track all sequences in this process; yield after every frame and every sequence.
 
-
-def work_here(work: Work, sequences: Iterable[ImageSequence]) -> Generator[Progress, None, None]:
-    """Track all sequences in this process; yield after every frame and sequence."""
+    Raises:
+        Exception: whatever ``work.make_tracker`` raises.
+    """
     if "LOCAL_RANK" in os.environ:
         _choose_gpu(0)
     tracker = None
     for sequence in sequences:
-        tracker = tracker or work.make_tracker()
+        if tracker is None:
+            tracker = work.make_tracker()
         yield from _track(work, tracker, sequence)
 
 
 def work_in_processes(
     work: Work, sequences: Iterable[ImageSequence], workers: int
-) -> Generator[Progress, None, None]:
-    """Track all sequences in several processes; yield after every frame and sequence of each.
+) -> Generator[RunEvent, None, None]:
+    """Track all sequences in several processes; yield after every frame and every sequence.
 
-    A process that dies costs the sequence it was at; another takes its place.
+    A process that dies costs the sequence that it was tracking; another process takes its place.
 
     Raises:
-        TypeError: ``work`` cannot be handed to another process.
+        TypeError: ``work`` cannot be sent to another process.
         ChildProcessError: a process dies while it makes the tracker.
         Exception: whatever ``work.make_tracker`` raises.
     """
@@ -77,88 +78,105 @@ def work_in_processes(
         raise TypeError(
             f"make_tracker must be picklable where there are several workers, but: {error}"
         ) from None
-    waiting = deque(sequences)
-    working: dict[Connection, _Worker] = {}
+    crew = _Crew(work, deque(sequences), workers)
     try:
-        for number in range(min(workers, len(waiting))):
-            _start(work, number, workers, working)
-        while working:
-            ready = wait(list(working))
-            for pipe in [pipe for pipe in working if pipe in ready]:
-                yield from _hear(pipe, work, waiting, workers, working)
+        yield from crew.work()
     finally:
-        for pipe, worker in working.items():
+        crew.dismiss()
+
+
+class _Worker(NamedTuple):
+    process: BaseProcess
+    number: int
+    sequence: ImageSequence | None
+    """What it is tracking; None before it has its tracker."""
+
+
+class _Crew:
+    """The worker processes of a run, seen from the process that started it."""
+
+    def __init__(self, work: Work, waiting: deque[ImageSequence], count: int) -> None:
+        self.task = work
+        self.waiting = waiting
+        self.count = count
+        self.workers: dict[Connection, _Worker] = {}
+
+    def work(self) -> Iterator[RunEvent]:
+        """Start the workers and pass on what they say until all sequences are done."""
+        for number in range(min(self.count, len(self.waiting))):
+            self._start(number)
+        while self.workers:
+            ready = wait(list(self.workers))
+            for pipe in list(self.workers):
+                if pipe in ready:
+                    yield from self._hear(pipe)
+
+    def dismiss(self) -> None:
+        """End the workers that are left."""
+        for pipe, worker in self.workers.items():
             worker.process.terminate()
             worker.process.join()
             pipe.close()
 
+    def _start(self, number: int) -> None:
+        # spawned, not forked: threads and CUDA do not survive a fork
+        context = get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=_serve, args=(theirs, self.task, number, self.count), daemon=True
+        )
+        process.start()
+        theirs.close()
+        self.workers[ours] = _Worker(process, number, None)
 
-def _start(work: Work, number: int, workers: int, working: dict[Connection, _Worker]) -> None:
-    # spawned, not forked: threads and CUDA do not survive a fork
-    context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, work, number, workers), daemon=True)
-    process.start()
-    theirs.close()
-    working[ours] = _Worker(process, number, None)
+    def _hear(self, pipe: Connection) -> Iterator[RunEvent]:
+        """Take one message of a worker, and give it its next sequence when it has none."""
+        try:
+            message: RunEvent | Exception | None = pipe.recv()
+        except (EOFError, ConnectionResetError):
+            yield from self._replace(pipe)
+            return
+        if isinstance(message, Exception):
+            raise message
+        if message is not None:
+            yield message
+        if message is None or message.state != "frame":
+            self._assign_next(pipe)
 
-
-def _hear(
-    pipe: Connection,
-    work: Work,
-    waiting: deque[ImageSequence],
-    workers: int,
-    working: dict[Connection, _Worker],
-) -> Iterator[Progress]:
-    """Take one message of a worker, and hand it its next sequence when it has none."""
-    worker = working[pipe]
-    try:
-        message = pipe.recv()
-    except (EOFError, ConnectionResetError):
-        yield from _bury(pipe, work, waiting, workers, working)
-        return
-    if isinstance(message, Exception):
-        raise message
-    if message is not None:
-        yield message
-    if message is None or message.state != "frame":
-        following = waiting.popleft() if waiting else None
-        working[pipe] = worker._replace(sequence=following)
-        # where it has died meanwhile, that is heard next
+    def _assign_next(self, pipe: Connection) -> None:
+        """Send a worker its next sequence, or send it home where none is left."""
+        worker = self.workers[pipe]
+        following = self.waiting.popleft() if self.waiting else None
+        self.workers[pipe] = worker._replace(sequence=following)
+        # a worker that has died meanwhile is noticed at the next message
         with suppress(BrokenPipeError, ConnectionResetError):
             pipe.send(following)
         if following is None:
             worker.process.join()
-            del working[pipe]
+            del self.workers[pipe]
             pipe.close()
 
-
-def _bury(
-    pipe: Connection,
-    work: Work,
-    waiting: deque[ImageSequence],
-    workers: int,
-    working: dict[Connection, _Worker],
-) -> Iterator[Progress]:
-    worker = working.pop(pipe)
-    pipe.close()
-    worker.process.join()
-    what = f"with exit code {worker.process.exitcode}"
-    if worker.sequence is None:
-        raise ChildProcessError(f"a worker process died {what} while it made the tracker")
-    yield Progress(worker.sequence.name, "failed", f"its worker process died {what}")
-    if waiting:
-        _start(work, worker.number, workers, working)
+    def _replace(self, pipe: Connection) -> Iterator[RunEvent]:
+        """Report the sequence of a worker that died, and start another worker."""
+        worker = self.workers.pop(pipe)
+        pipe.close()
+        worker.process.join()
+        death = f"died with exit code {worker.process.exitcode}"
+        if worker.sequence is None:
+            raise ChildProcessError(f"a worker process {death} while it made the tracker")
+        yield RunEvent(worker.sequence.name, "failed", f"its worker process {death}")
+        if self.waiting:
+            self._start(worker.number)
 
 
 def _serve(pipe: Connection, work: Work, number: int, workers: int) -> None:
-    """Be a worker: say that the tracker is there, then track what comes until None comes, or the
-    other end is gone."""
+    """Be a worker: say that the tracker is made, then track sequences until None comes."""
     # an interruption reaches every process of the terminal; the first one ends the others
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    _share_threads(workers)
     _choose_gpu(number)
-    try:
+    # an end of the pipe means that the first process is gone
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             tracker = work.make_tracker()
         except Exception as error:
@@ -166,36 +184,51 @@ def _serve(pipe: Connection, work: Work, number: int, workers: int) -> None:
             return
         pipe.send(None)
         while (sequence := pipe.recv()) is not None:
-            for progress in _track(work, tracker, sequence):
-                pipe.send(progress)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+            for event in _track(work, tracker, sequence):
+                pipe.send(event)
+
+
+def _share_threads(workers: int) -> None:
+    """Give torch, where it is installed, this worker's share of the threads."""
+    try:
+        import torch
+    except ModuleNotFoundError:
         return
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
 
 
 def _choose_gpu(number: int) -> None:
-    """Make one of several GPUs the current one: torchrun's choice, or the worker's number in
-    turn."""
+    """Make one of several GPUs the current one: torchrun's choice, or the worker's number."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", number)) % torch.cuda.device_count())
+        wanted = int(os.environ.get("LOCAL_RANK", number))
+        torch.cuda.set_device(wanted % torch.cuda.device_count())
 
 
-def _track(work: Work, tracker: FrameTracker, sequence: ImageSequence) -> Iterator[Progress]:
+def _track(work: Work, tracker: FrameTracker, sequence: ImageSequence) -> Iterator[RunEvent]:
+    """Track one sequence; a failure becomes an event."""
     try:
         for _ in work.track(tracker, sequence, work.folder, work.times):
-            yield Progress(sequence.name, "frame")
+            yield RunEvent(sequence.name, "frame")
     except Exception as error:
-        yield Progress(sequence.name, "failed", _reason(error))
+        yield RunEvent(sequence.name, "failed", _reason(error))
     else:
-        yield Progress(sequence.name, "finished")
+        yield RunEvent(sequence.name, "finished")
 
 
 def _reason(error: Exception) -> str:
-    """Return one line; an error that no file or setting explains gives its type, too."""
+    """Return an error in one line, with its type where no file or setting explains it."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
+    if isinstance(error, ValueError) and text:
+        return text
+    return f"{type(error).__name__}: {text}"
 
 
-def _sendable(error: Exception) -> Any:
+def _sendable(error: Exception) -> Exception:
+    """Return an error that survives the way to another process."""
     try:
         return pickle.loads(pickle.dumps(error))
     except Exception:
