@@ -1,0 +1,87 @@
+"""Sphinx extension: one page per room of the package, with every public name of its modules."""
+
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+from sphinx.application import Sphinx
+
+import rgbt_fusion
+
+# in the order of use; a single file of the ground floor is a room too
+ROOMS = (
+    "layers",
+    "losses",
+    "ops",
+    "models",
+    "weights",
+    "tracking",
+    "video",
+    "frames",
+    "data",
+    "synthetic",
+    "evaluation",
+    "training",
+    "export",
+    "boxes",
+    "shapes",
+    "checks",
+    "files",
+    "benchmarking",
+)
+
+
+def modules_of(room: str) -> list[ModuleType]:
+    """Return the modules of a room that name what is public in ``__all__``."""
+    package = importlib.import_module(f"rgbt_fusion.{room}")
+    names = [package.__name__]
+    for found in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{package.__name__}."):
+        # the compiled library is no module, and the kernels import Triton
+        if not found.name.endswith(("_cpu", "_kernels")):
+            names.append(found.name)
+    modules = [importlib.import_module(name) for name in names]
+    return [module for module in modules if getattr(module, "__all__", None)]
+
+
+def directive(module: ModuleType, name: str) -> str:
+    """Return the directive that documents one name, under the shortest path it is imported by."""
+    value = getattr(module, name)
+    path = f"rgbt_fusion.{name}" if name in rgbt_fusion.__all__ else f"{module.__name__}.{name}"
+    if inspect.isclass(value) and value.__name__ == name:
+        kind = "autoexception" if issubclass(value, Exception) else "autoclass"
+        return f".. {kind}:: {path}\n   :members:\n"
+    if inspect.isfunction(value):
+        return f".. autofunction:: {path}\n"
+    return f".. autodata:: {path}\n   :no-value:\n"
+
+
+def page_of(room: str) -> str:
+    """Return the text of a room's page."""
+    package = importlib.import_module(f"rgbt_fusion.{room}")
+    summary = (package.__doc__ or "").split("\n\n")[0]
+    parts = [f"# {room}\n\n{summary}\n"]
+    for module in modules_of(room):
+        title = module.__name__.removeprefix("rgbt_fusion.")
+        directives = "\n".join(directive(module, name) for name in module.__all__)
+        parts.append(f"## {title}\n\n```{{eval-rst}}\n{directives}```\n")
+    return "\n".join(parts)
+
+
+def write_pages(app: Sphinx) -> None:
+    """Write the pages before Sphinx looks for its documents."""
+    folder = Path(app.srcdir) / "api"
+    folder.mkdir(exist_ok=True)
+    for room in ROOMS:
+        page = folder / f"{room}.md"
+        text = page_of(room)
+        # an untouched page is not read again by an incremental build
+        if not page.exists() or page.read_text() != text:
+            page.write_text(text)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the writer."""
+    app.connect("builder-inited", write_pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
