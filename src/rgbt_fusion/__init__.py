@@ -6,6 +6,26 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rgbt_fusion import benchmarking as benchmarking
+    from rgbt_fusion import boxes as boxes
+    from rgbt_fusion import checks as checks
+    from rgbt_fusion import cli as cli
+    from rgbt_fusion import data as data
+    from rgbt_fusion import evaluation as evaluation
+    from rgbt_fusion import export as export
+    from rgbt_fusion import files as files
+    from rgbt_fusion import frames as frames
+    from rgbt_fusion import layers as layers
+    from rgbt_fusion import losses as losses
+    from rgbt_fusion import models as models
+    from rgbt_fusion import ops as ops
+    from rgbt_fusion import shapes as shapes
+    from rgbt_fusion import synthetic as synthetic
+    from rgbt_fusion import tracking as tracking
+    from rgbt_fusion import training as training
+    from rgbt_fusion import typed_module as typed_module
+    from rgbt_fusion import video as video
+    from rgbt_fusion import weights as weights
     from rgbt_fusion.checks import ShapeError as ShapeError
     from rgbt_fusion.data.checking import check_dataset as check_dataset
     from rgbt_fusion.data.sequences import open_dataset as open_dataset
@@ -23,11 +43,12 @@ if TYPE_CHECKING:
     from rgbt_fusion.export.program import export_program as export_program
     from rgbt_fusion.files.text_tables import DataError as DataError
     from rgbt_fusion.frames.types import ImagePair as ImagePair
+    from rgbt_fusion.layers.all_layer_self_attention import (
+        AllLayerSelfAttention as AllLayerSelfAttention,
+    )
     from rgbt_fusion.layers.attention import Attention as Attention
     from rgbt_fusion.layers.attention import AttentionWithScores as AttentionWithScores
     from rgbt_fusion.layers.attention import ScoredTokens as ScoredTokens
-    from rgbt_fusion.layers.attention_fusion import AllLayerSelfAttention as AllLayerSelfAttention
-    from rgbt_fusion.layers.attention_fusion import CrossAttentionFusion as CrossAttentionFusion
     from rgbt_fusion.layers.candidate_elimination import (
         CandidateElimination as CandidateElimination,
     )
@@ -35,12 +56,13 @@ if TYPE_CHECKING:
     from rgbt_fusion.layers.candidate_elimination import (
         scheduled_keep_ratio as scheduled_keep_ratio,
     )
-    from rgbt_fusion.layers.compensation import CompensatedStreams as CompensatedStreams
-    from rgbt_fusion.layers.compensation import CrossModalCompensation as CrossModalCompensation
-    from rgbt_fusion.layers.compensation import (
-        GatedCrossModalCompensation as GatedCrossModalCompensation,
+    from rgbt_fusion.layers.cross_attention_fusion import (
+        CrossAttentionFusion as CrossAttentionFusion,
     )
-    from rgbt_fusion.layers.compensation import TwoWayCompensation as TwoWayCompensation
+    from rgbt_fusion.layers.cross_modal_compensation import CMC as CMC
+    from rgbt_fusion.layers.cross_modal_compensation import (
+        CrossModalCompensation as CrossModalCompensation,
+    )
     from rgbt_fusion.layers.cross_modality_interaction import CMI as CMI
     from rgbt_fusion.layers.cross_modality_interaction import (
         CrossModalityInteraction as CrossModalityInteraction,
@@ -54,6 +76,10 @@ if TYPE_CHECKING:
         EfficientMultiscaleAttention as EfficientMultiscaleAttention,
     )
     from rgbt_fusion.layers.elimination_block import EliminationBlock as EliminationBlock
+    from rgbt_fusion.layers.gated_cross_modal_compensation import CMC1 as CMC1
+    from rgbt_fusion.layers.gated_cross_modal_compensation import (
+        GatedCrossModalCompensation as GatedCrossModalCompensation,
+    )
     from rgbt_fusion.layers.joint_candidate_elimination import (
         EliminatedStreams as EliminatedStreams,
     )
@@ -86,6 +112,8 @@ if TYPE_CHECKING:
     )
     from rgbt_fusion.layers.temporal_modality_reweighting import TMRState as TMRState
     from rgbt_fusion.layers.token_selection import restore_tokens as restore_tokens
+    from rgbt_fusion.layers.two_way_compensation import CompensatedStreams as CompensatedStreams
+    from rgbt_fusion.layers.two_way_compensation import TwoWayCompensation as TwoWayCompensation
     from rgbt_fusion.layers.vit import EncoderBlock as EncoderBlock
     from rgbt_fusion.layers.vit import PatchEmbed as PatchEmbed
     from rgbt_fusion.losses.distillation import FeatureDistillationLoss as FeatureDistillationLoss
@@ -117,8 +145,8 @@ if TYPE_CHECKING:
     from rgbt_fusion.ops.selective_scan import ordered_selective_scan as ordered_selective_scan
     from rgbt_fusion.ops.selective_scan import selective_scan as selective_scan
     from rgbt_fusion.shapes import BackendUnavailableError as BackendUnavailableError
+    from rgbt_fusion.tracking.interface import TrackResult as TrackResult
     from rgbt_fusion.tracking.tracker import Tracker as Tracker
-    from rgbt_fusion.tracking.tracker import TrackResult as TrackResult
     from rgbt_fusion.weights.checkpoints import CheckpointError as CheckpointError
     from rgbt_fusion.weights.checkpoints import LoadReport as LoadReport
     from rgbt_fusion.weights.checkpoints import convert_checkpoint as convert_checkpoint
@@ -133,63 +161,27 @@ _MODULES = {
     "frames.types": ("ImagePair",),
     "files.text_tables": ("DataError",),
     "ops.backends": ("backend_report",),
-    "ops.causal_conv1d": (
-        "causal_conv1d",
-        "ordered_causal_conv1d",
-    ),
-    "ops.selective_scan": (
-        "OrderedScan",
-        "ordered_selective_scan",
-        "selective_scan",
-    ),
-    "layers.attention": (
-        "Attention",
-        "AttentionWithScores",
-        "ScoredTokens",
-    ),
-    "layers.attention_fusion": (
-        "AllLayerSelfAttention",
-        "CrossAttentionFusion",
-    ),
+    "ops.causal_conv1d": ("causal_conv1d", "ordered_causal_conv1d"),
+    "ops.selective_scan": ("OrderedScan", "ordered_selective_scan", "selective_scan"),
+    "layers.all_layer_self_attention": ("AllLayerSelfAttention",),
+    "layers.attention": ("Attention", "AttentionWithScores", "ScoredTokens"),
     "layers.candidate_elimination": (
         "CandidateElimination",
         "EliminatedTokens",
         "scheduled_keep_ratio",
     ),
-    "layers.compensation": (
-        "CompensatedStreams",
-        "CrossModalCompensation",
-        "GatedCrossModalCompensation",
-        "TwoWayCompensation",
-    ),
-    "layers.cross_modality_interaction": (
-        "CMI",
-        "CrossModalityInteraction",
-    ),
-    "layers.difference_fusion_mamba": (
-        "DFM",
-        "DifferenceFusionMamba",
-        "FusedStreams",
-    ),
+    "layers.cross_attention_fusion": ("CrossAttentionFusion",),
+    "layers.cross_modal_compensation": ("CMC", "CrossModalCompensation"),
+    "layers.cross_modality_interaction": ("CMI", "CrossModalityInteraction"),
+    "layers.difference_fusion_mamba": ("DFM", "DifferenceFusionMamba", "FusedStreams"),
     "layers.efficient_multiscale_attention": ("EfficientMultiscaleAttention",),
     "layers.elimination_block": ("EliminationBlock",),
-    "layers.joint_candidate_elimination": (
-        "EliminatedStreams",
-        "JointCandidateElimination",
-    ),
+    "layers.gated_cross_modal_compensation": ("CMC1", "GatedCrossModalCompensation"),
+    "layers.joint_candidate_elimination": ("EliminatedStreams", "JointCandidateElimination"),
     "layers.mamba": ("MambaBlock",),
-    "layers.modality_aware_fusion": (
-        "MAF",
-        "ModalityAwareFusion",
-    ),
-    "layers.mutual_prompter": (
-        "MutualPrompter",
-        "MutualPrompts",
-    ),
-    "layers.order_dynamic_fusion_mamba": (
-        "OFM",
-        "OrderDynamicFusionMamba",
-    ),
+    "layers.modality_aware_fusion": ("MAF", "ModalityAwareFusion"),
+    "layers.mutual_prompter": ("MutualPrompter", "MutualPrompts"),
+    "layers.order_dynamic_fusion_mamba": ("OFM", "OrderDynamicFusionMamba"),
     "layers.progressive_interaction": (
         "ProgressiveInteraction",
         "ProgressiveInteractionOutput",
@@ -203,39 +195,23 @@ _MODULES = {
         "TemporalModalityReweighting",
     ),
     "layers.token_selection": ("restore_tokens",),
-    "layers.vit": (
-        "EncoderBlock",
-        "PatchEmbed",
-    ),
+    "layers.two_way_compensation": ("CompensatedStreams", "TwoWayCompensation"),
+    "layers.vit": ("EncoderBlock", "PatchEmbed"),
     "losses.distillation": (
         "FeatureDistillationLoss",
         "HierarchicalDistillationLoss",
         "ResponseDistillationLoss",
     ),
-    "losses.localization": (
-        "LocalizationLoss",
-        "focal_heatmap_loss",
-        "gaussian_label",
-    ),
+    "losses.localization": ("LocalizationLoss", "focal_heatmap_loss", "gaussian_label"),
     "models.ainet": ("AINet",),
     "models.compensation_tracker": ("CompensationTracker",),
     "models.encoder": ("EncoderSettings",),
-    "models.interface": (
-        "Encoding",
-        "ModelOutput",
-        "TrackerModel",
-    ),
-    "models.mutual_prompt": (
-        "MutualPromptTeacher",
-        "OneStreamStudent",
-    ),
+    "models.interface": ("Encoding", "ModelOutput", "TrackerModel"),
+    "models.mutual_prompt": ("MutualPromptTeacher", "OneStreamStudent"),
     "models.network": ("TrackingNetwork",),
     "models.ostrack": ("OSTrack",),
     "models.presets": ("list_models",),
-    "models.tpmri": (
-        "TPMRI",
-        "TPMRIState",
-    ),
+    "models.tpmri": ("TPMRI", "TPMRIState"),
     "models.two_stream": ("TwoStream",),
     "weights.checkpoints": (
         "CheckpointError",
@@ -247,31 +223,42 @@ _MODULES = {
     ),
     "weights.pretrained": ("create_model",),
     "data.checking": ("check_dataset",),
-    "data.sequences": (
-        "open_dataset",
-        "open_sequence",
-    ),
-    "tracking.tracker": (
-        "TrackResult",
-        "Tracker",
-    ),
+    "data.sequences": ("open_dataset", "open_sequence"),
+    "tracking.tracker": ("TrackResult", "Tracker"),
     "evaluation.report": ("write_report",),
     "evaluation.results": ("read_results",),
     "evaluation.run": ("run_tracker",),
-    "evaluation.scoring": (
-        "IncompleteResultsError",
-        "load_benchmark",
-        "score",
-    ),
-    "export.agreement": (
-        "ExportError",
-        "ExportReport",
-    ),
+    "evaluation.scoring": ("IncompleteResultsError", "load_benchmark", "score"),
+    "export.agreement": ("ExportError", "ExportReport"),
     "export.int8": ("export_int8",),
     "export.onnx_file": ("export_onnx",),
     "export.program": ("export_program",),
 }
 """Where the public names live; a module is imported when one of its names is first asked for."""
+
+_ROOMS = (
+    "benchmarking",
+    "boxes",
+    "checks",
+    "cli",
+    "data",
+    "evaluation",
+    "export",
+    "files",
+    "frames",
+    "layers",
+    "losses",
+    "models",
+    "ops",
+    "shapes",
+    "synthetic",
+    "tracking",
+    "training",
+    "typed_module",
+    "video",
+    "weights",
+)
+"""The subpackages and modules, each imported when it is first asked for."""
 
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -279,6 +266,8 @@ __all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
@@ -287,4 +276,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_ROOMS])

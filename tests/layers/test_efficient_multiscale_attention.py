@@ -135,9 +135,9 @@ def test_bad_input_is_named(x, error, message):
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="channels must be divisible by factor = 8, got 12"):
+    with pytest.raises(ValueError, match="dim must be divisible by factor = 8, got 12"):
         EfficientMultiscaleAttention(12, factor=8)
-    with pytest.raises(ValueError, match="channels must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="dim must be at least 1, got 0"):
         EfficientMultiscaleAttention(0)
     with pytest.raises(TypeError, match=r"factor must be a whole number, got 2\.0"):
         EfficientMultiscaleAttention(8, factor=2.0)  # pyright: ignore[reportArgumentType]

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rgbt_fusion import MambaBlock, ShapeError
+from rgbt_fusion import DFM, OFM, MambaBlock, ShapeError
 
 # What mamba_ssm.Mamba(768) registers, by its own names.
 MAMBA_SSM_768 = {
@@ -119,3 +119,10 @@ def test_bad_input_is_named():
         MambaBlock(8)(torch.randn(2, 5, 9))
     with pytest.raises(ValueError, match="backend must be one of"):
         MambaBlock(8, backend="cuda")(torch.randn(2, 5, 8))
+
+
+def test_an_unknown_backend_is_refused_before_any_call():
+    names = "'auto', 'mamba-ssm', 'triton', 'native', 'vectorised', 'reference'"
+    for build in (MambaBlock, DFM, OFM):
+        with pytest.raises(ValueError, match=f"backend must be one of {names}, got 'cuda'"):
+            build(8, backend="cuda")

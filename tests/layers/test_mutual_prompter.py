@@ -165,8 +165,8 @@ def test_literal_form_names_both_ways_out_when_it_meets_another_length():
     prompter = MutualPrompter(320)
     x = torch.zeros(1, 256, 8)
     message = (
-        r"rgb must have the 320 tokens that the literal spatial attention was built for, got 256; build the prompter "
-        r"with num_tokens=256, or with spatial_attention='length_free' for any number"
+        r"rgb must have the 320 tokens that the literal spatial attention was built for, got 256; "
+        r"build the prompter with num_tokens=256, or with spatial_attention='length_free' for any number"
     )
     with pytest.raises(ShapeError, match=message):
         prompter(x, x)

@@ -1,15 +1,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from rgbt_fusion import OFM, MambaBlock, OrderDynamicFusionMamba, ShapeError
-from rgbt_fusion.layers.layer_order import (
-    PooledOrderPredictor,
-    soft_permutation,
-    straight_through_order,
-)
-from rgbt_fusion.layers.order_dynamic_fusion_mamba import OrderedMamba
 
 
 def single_scan(layer: OFM, direction: int) -> MambaBlock:
@@ -116,29 +109,6 @@ def test_counts_its_parameters_at_the_authors_width():
     assert sum(p.numel() for p in layer.parameters()) == 6_632_332
 
 
-def test_the_order_gradient_is_that_of_a_soft_permutation():
-    """With the hard order replaced by P = hard + soft - soft.detach(), autograd gives the same
-    gradient."""
-    torch.manual_seed(0)
-    x = torch.randn(2, 6, 4, dtype=torch.float64)
-    logits = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
-    order = logits.argsort(-1)
-    weights = torch.randn(2, 6, 4, dtype=torch.float64)
-    natural = torch.arange(3).expand(2, 3)
-    rows = order[:, :, None] * 2 + torch.arange(2)
-
-    out = straight_through_order(x, logits, torch.stack([natural, order]))
-    steps = torch.take_along_dim(out[1], rows.reshape(2, 6, 1), 1)
-    (ours,) = torch.autograd.grad((steps.sin() * weights).sum(), logits)
-
-    soft = soft_permutation(logits)
-    permutation = F.one_hot(order, 3).double() + soft - soft.detach()
-    mixed = torch.einsum("bsk,bkld->bsld", permutation, x.view(2, 3, 2, 4)).reshape(2, 6, 4)
-    (expected,) = torch.autograd.grad((mixed.sin() * weights).sum(), logits)
-    torch.testing.assert_close(ours, expected)
-    assert expected.abs().max() > 1e-3
-
-
 def test_only_the_straight_through_gradient_reaches_the_predictor():
     features = random_features(3)
     for gradient, reached in (("straight_through", True), ("none", False)):
@@ -165,46 +135,3 @@ def test_bad_arguments_and_inputs_are_named():
         match=r"features must have shape \(B, K, L, C\) with K = 3, C = 8, got \(2, 4, 5, 8\)",
     ):
         layer(torch.randn(2, 4, 5, 8))
-
-
-def train_on_a_task_where_order_matters(order_gradient: str, seed: int) -> tuple[float, list[int]]:
-    """Tell from the rows of layer 0 alone a sign that only layer 2 holds, with noise between: 2
-    must be read before 0.
-
-    One scan in the predicted order, so that neither the other directions nor a residual can carry
-    the sign.
-    """
-    torch.manual_seed(seed)
-    scans, predictor, head = (
-        OrderedMamba(8, 1, 4, 2, 2, "auto", "auto"),
-        PooledOrderPredictor(8, 3),
-        nn.Linear(8, 1),
-    )
-    optimizer = torch.optim.Adam(
-        [*scans.parameters(), *predictor.parameters(), *head.parameters()], lr=1e-2
-    )
-    signal, losses, order = torch.randn(8), [], torch.empty(0)
-    for _ in range(200):
-        sign = torch.randint(0, 2, (32, 1, 1)) * 2.0 - 1
-        noise = torch.randn(32, 8, 8)
-        tokens = torch.cat([noise, sign * signal + 0.1 * torch.randn(32, 4, 8)], 1)
-        logits = predictor(tokens)
-        order = logits.argsort(dim=-1, stable=True)
-        out = scans(tokens, order[None], logits if order_gradient == "straight_through" else None)
-        answer = head(out[:, :4].mean(1))[:, 0]
-        loss = F.binary_cross_entropy_with_logits(answer, (sign[:, 0, 0] > 0).float())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return sum(losses[-20:]) / 20, order.mode(0).values.tolist()
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_order_is_learned_where_it_matters_and_not_without_its_gradient(seed):
-    loss, order = train_on_a_task_where_order_matters("straight_through", seed)
-    assert loss < 0.3
-    assert order.index(2) < order.index(0)
-    loss, order = train_on_a_task_where_order_matters("none", seed)
-    assert loss > 0.65, "chance is log 2 = 0.693"
-    assert order == [0, 1, 2]

@@ -94,7 +94,7 @@ def test_a_student_that_keeps_its_teachers_surviving_tokens_has_no_feature_loss(
         1,
     )
     teacher = concatenate_streams(rgb, tir, kept.indices, template_length=2)
-    loss = FeatureDistillationLoss(student_width=3, teacher_width=3, layers=(1,))
+    loss = FeatureDistillationLoss(student_dim=3, teacher_dim=3, layers=(1,))
     assert loss([student], [teacher]).item() == 0.0
 
 
@@ -109,7 +109,7 @@ def test_a_student_that_keeps_its_teachers_surviving_tokens_has_no_feature_loss(
     ],
 )
 def test_layer_sets_of_table_5_weighted_by_layer_number(layers, numbers: tuple[int, ...]) -> None:
-    loss = FeatureDistillationLoss(student_width=2, teacher_width=2, layers=layers)
+    loss = FeatureDistillationLoss(student_dim=2, teacher_dim=2, layers=layers)
     assert loss.student_layers == loss.teacher_layers == tuple(number - 1 for number in numbers)
     # layer number n differs by 1 / n everywhere: n * (1 / n)^2 = 1 / n
     student = [torch.full((1, 3, 2), 1 / number) for number in numbers]
@@ -133,7 +133,7 @@ def test_layers_of_unequal_depths(
 def test_unequal_widths_learn_a_projection() -> None:
     torch.manual_seed(0)
     loss = FeatureDistillationLoss(
-        student_depth=2, teacher_depth=2, student_width=3, teacher_width=5
+        student_depth=2, teacher_depth=2, student_dim=3, teacher_dim=5
     ).double()
     student = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True)
@@ -147,7 +147,7 @@ def test_unequal_widths_learn_a_projection() -> None:
 
 
 def test_teacher_features_may_have_lower_precision() -> None:
-    loss = FeatureDistillationLoss(student_depth=2, student_width=3, teacher_width=3)
+    loss = FeatureDistillationLoss(student_depth=2, student_dim=3, teacher_dim=3)
     student = torch.randn(1, 4, 3)
     assert loss([student], [student.bfloat16()]).dtype == torch.float32
     assert loss([student.bfloat16()], [student.bfloat16()]).item() == 0.0
@@ -163,7 +163,7 @@ def distillation_inputs() -> dict[str, object]:
 
 
 def test_total_is_equation_21() -> None:
-    feature = FeatureDistillationLoss(student_depth=4, student_width=6, teacher_width=6)
+    feature = FeatureDistillationLoss(student_depth=4, student_dim=6, teacher_dim=6)
     loss = HierarchicalDistillationLoss(feature=feature)
     ground_truth = (torch.full_like(TEACHER, 0.3), *torch.rand(2, 1, 4))
     terms = loss(*ground_truth, **distillation_inputs())
@@ -264,7 +264,7 @@ def test_bad_input_is_refused(call, error: type[Exception], message: str) -> Non
 
 
 def test_compiled_equals_eager() -> None:
-    feature = FeatureDistillationLoss(student_depth=4, student_width=6, teacher_width=6)
+    feature = FeatureDistillationLoss(student_depth=4, student_dim=6, teacher_dim=6)
     loss = HierarchicalDistillationLoss(feature=feature)
     ground_truth = (torch.full_like(TEACHER, 0.3), *torch.rand(2, 1, 4))
     expected = loss(*ground_truth, **distillation_inputs())

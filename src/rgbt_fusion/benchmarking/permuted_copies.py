@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rgbt_fusion.layers.order_dynamic_fusion_mamba import OrderedMamba
+from rgbt_fusion.layers.ordered_mamba import OrderedMamba
 from rgbt_fusion.ops.causal_conv1d import causal_conv1d, ordered_causal_conv1d
 from rgbt_fusion.ops.selective_scan import ordered_selective_scan, selective_scan
 

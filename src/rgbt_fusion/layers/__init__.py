@@ -1,1 +1,1 @@
-"""Fusion layers: one paper idea a file."""
+"""Fusion layers: one paper idea per file."""

@@ -1,6 +1,6 @@
 """Fuse RGB and thermal tokens through a Mamba over their difference (AINet's DFM)."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -8,38 +8,44 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_positive_int
 from rgbt_fusion.layers.mamba import MambaBlock
-from rgbt_fusion.shapes import check_same_shape, check_shape
+from rgbt_fusion.layers.streams import check_token_streams
+from rgbt_fusion.ops.backends import BackendName
+from rgbt_fusion.typed_module import TypedModule
 
-__all__ = ["DFM", "DifferenceFusionMamba", "FusedStreams"]
+__all__ = ["DFM", "DFMVariant", "DifferenceFusionMamba", "FusedStreams"]
+
+DFMVariant = Literal["released", "paper"]
 
 
 class FusedStreams(NamedTuple):
-    """Both streams after a fusion layer, and what they have become together; each ``(B, L, C)``."""
+    """Both streams after a fusion layer and the feature made of them, each ``(B, L, C)``."""
 
     rgb: Tensor
     tir: Tensor
     fused: Tensor
 
 
-class DifferenceFusionMamba(nn.Module):
-    r"""Enhance each modality by what the other has and it lacks, and fuse the two.
+class DifferenceFusionMamba(TypedModule):
+    r"""Give each modality what the other has and it lacks, then fuse both.
 
     The difference of the streams passes a Mamba, which suppresses noise and keeps what is
-    complementary; its tanh weighs how much of the *other* modality each channel of each token
+    complementary. Its tanh weighs how much of the *other* modality each channel of each token
     receives. Both updates use the streams as they came in. A linear layer joins the enhanced
     streams.
 
     .. math::
         m &= \tanh(\mathrm{Mamba}(\mathrm{LN}(x^{rgb} - x^{tir}))) \\
-        \hat x^{rgb} &= x^{rgb} + x^{tir} \odot m, \qquad \hat x^{tir} = x^{tir} + x^{rgb} \odot m \\
+        \hat x^{rgb} &= x^{rgb} + x^{tir} \odot m, \qquad
+        \hat x^{tir} = x^{tir} + x^{rgb} \odot m \\
         x^{dfm} &= f(\mathrm{LN}([\hat x^{rgb}, \hat x^{tir}] W + b))
 
-    Where the paper is silent: the LayerNorm before Mamba, the bias *b* and the sizes (expand 1, 16
-    states, 4 taps) are those of the authors' released code. Where they differ, the released code is
-    the default, because it is what their checkpoint holds: *f* is GELU there and tanh in eq. 8
-    (``variant="paper"``). Eq. 8 prints the streams before enhancement; the text beside it and the
-    code take the enhanced ones, and so does this layer. The released code zeroes ``dt_proj.bias``
-    by initialising every linear layer anew; here it keeps Mamba's own start.
+    Paper and code: the LayerNorm before the Mamba, the bias *b* and the sizes (expand 1, 16
+    states, 4 taps) stand in the authors' released code only. Where code and paper differ, the
+    code is the default, because their checkpoint was trained with it: *f* is GELU there and tanh
+    in eq. 8 (``variant="paper"``). Eq. 8 prints the streams before enhancement; the text beside it
+    and the code take the enhanced ones, and so does this layer. The released code sets
+    ``dt_proj.bias`` to zero when it initialises every linear layer anew; here it keeps Mamba's own
+    start.
 
     Args:
         dim: channels of the tokens.
@@ -51,24 +57,28 @@ class DifferenceFusionMamba(nn.Module):
         backend: which implementation of the ops must run; ``"auto"`` takes the best that can.
 
     Shape:
-        - rgb, tir: ``(B, L, C)`` with C = ``dim``; the order of the L tokens matters, it is the
-          order of the scan
+        - rgb, tir: ``(B, L, C)`` with C = ``dim``; the scan follows the order of the L tokens
         - returns :class:`FusedStreams` of three ``(B, L, C)``
 
     Raises:
-        ShapeError: ``rgb`` has not the shape above, or ``tir`` not that of ``rgb``.
-        ValueError: an argument is out of range or ``variant`` is unknown.
+        ShapeError: ``rgb`` does not have the shape above, or ``tir`` differs from it.
+        TypeError: ``rgb`` or ``tir`` is not a tensor, or an argument has the wrong type.
+        ValueError: an argument is out of range, or ``variant`` or ``backend`` is unknown.
 
     Example:
         >>> import torch
         >>> from rgbt_fusion import DFM
-        >>> out = DFM(32)(torch.randn(2, 20, 32), torch.randn(2, 20, 32))
-        >>> out.rgb.shape, out.tir.shape, out.fused.shape
-        (torch.Size([2, 20, 32]), torch.Size([2, 20, 32]), torch.Size([2, 20, 32]))
+        >>> dfm = DFM(32)
+        >>> rgb = torch.randn(2, 20, 32)
+        >>> out = dfm(rgb, torch.zeros(2, 20, 32))
+        >>> out.fused.shape
+        torch.Size([2, 20, 32])
+        >>> torch.equal(out.rgb, rgb)  # an empty thermal stream gives nothing
+        True
 
     Source:
-        AINet (Lu et al., "RGBT Tracking via All-layer Multimodal Interactions with Progressive
-        Fusion Mamba", AAAI 2025), eq. 7-8.
+        Lu et al., "RGBT Tracking via All-layer Multimodal Interactions with Progressive Fusion
+        Mamba" (AINet), AAAI 2025, eq. 7-8.
     """
 
     def __init__(
@@ -78,39 +88,42 @@ class DifferenceFusionMamba(nn.Module):
         d_state: int = 16,
         d_conv: int = 4,
         expand: float = 1,
-        dt_rank: int | str = "auto",
-        variant: str = "released",
-        backend: str = "auto",
+        dt_rank: int | Literal["auto"] = "auto",
+        variant: DFMVariant = "released",
+        backend: BackendName = "auto",
     ) -> None:
         super().__init__()
         self.dim = check_positive_int(dim, name="dim")
-        check_choice(variant, ("released", "paper"), name="variant")
-        self.variant = variant
+        check_choice(variant, get_args(DFMVariant), name="variant")
+        self.variant: DFMVariant = variant
         self.norm = nn.LayerNorm(dim)
         self.mamba = MambaBlock(dim, d_state, d_conv, expand, dt_rank, backend=backend)
         self.fuse = nn.Sequential(nn.Linear(2 * dim, dim), nn.LayerNorm(dim))
 
     def forward(self, rgb: Tensor, tir: Tensor) -> FusedStreams:
-        """Enhance and fuse the streams; see the class."""
+        """Enhance and fuse two streams ``(B, L, C)``; return three tensors of that shape."""
         rgb, tir = self.enhance(rgb, tir)
         return FusedStreams(rgb, tir, self.join(rgb, tir))
 
     def enhance(self, rgb: Tensor, tir: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both streams with what each takes from the other (eq. 7)."""
-        check_shape(rgb, "B L C", C=self.dim, name="rgb")
-        check_same_shape(tir, rgb, name="tir", like_name="rgb")
+        """Return both streams, each with what it takes from the other (eq. 7)."""
+        check_token_streams(rgb, tir, dim=self.dim)
         mask = torch.tanh(self.mamba(self.norm(rgb - tir)))
-        return torch.addcmul(rgb, tir, mask), torch.addcmul(tir, rgb, mask)
+        enhanced_rgb = torch.addcmul(rgb, tir, mask)
+        enhanced_tir = torch.addcmul(tir, rgb, mask)
+        return enhanced_rgb, enhanced_tir
 
     def join(self, rgb: Tensor, tir: Tensor) -> Tensor:
-        """Return the fused feature of enhanced streams (eq. 8); token by token, so any part of them
-        may be given."""
+        """Return the fused feature of enhanced streams (eq. 8).
+
+        It works token by token, so any part of the streams may be given.
+        """
         joined = self.fuse(torch.cat([rgb, tir], dim=-1))
         return F.gelu(joined) if self.variant == "released" else torch.tanh(joined)
 
     def extra_repr(self) -> str:
-        """Name what the sub-modules do not show."""
-        return f"variant={self.variant!r}"
+        """Show the options; those of the Mamba stand beside it."""
+        return f"dim={self.dim}, variant={self.variant!r}"
 
 
 DFM = DifferenceFusionMamba

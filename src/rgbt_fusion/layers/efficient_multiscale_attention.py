@@ -1,5 +1,7 @@
-"""EMA, efficient multi-scale attention: the enhancement inside TMR, without ever writing out its
-3x3 branch."""
+"""EMA, efficient multi-scale attention: the enhancement inside TMR.
+
+Its 3x3 branch is never written out.
+"""
 
 import math
 from typing import cast
@@ -10,95 +12,98 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import ShapeError, check_divisible, check_positive_int
-from rgbt_fusion.shapes import check_floating, check_same_dtype, check_shape
+from rgbt_fusion.shapes import check_dtype_unless_autocast, check_floating, check_shape
+from rgbt_fusion.typed_module import TypedModule
 
 __all__ = ["EfficientMultiscaleAttention"]
 
 
-class EfficientMultiscaleAttention(nn.Module):
-    r"""Weigh the positions of a feature map, one gate map for each group of channels.
+class EfficientMultiscaleAttention(TypedModule):
+    r"""Weigh the positions of a feature map, with one gate map per group of channels.
 
     The channels are split into ``factor`` groups that share all weights. One branch pools the map
-    along its rows and columns into two gates and normalises the gated map; the other is a 3x3
+    along its rows and columns into two gates and normalises the gated map. The other is a 3x3
     convolution. Each branch, pooled and passed through a softmax over channels, then reads the
     *other* branch: this is the cross-spatial learning.
 
     .. math::
-        X_1 &= \mathrm{GN}(X \cdot \sigma(w_1 * \mathrm{pool}_W X) \cdot \sigma(w_1 * \mathrm{pool}_H X)), \quad
-        X_2 = w_3 * X \\
-        G &= \sigma(\mathrm{softmax}(\overline{X_1})^\top X_2 + \mathrm{softmax}(\overline{X_2})^\top X_1), \quad
-        \mathrm{EMA}(X) = X \cdot G
+        X_1 &= \mathrm{GN}(X \cdot \sigma(w_1 * \mathrm{pool}_W X)
+            \cdot \sigma(w_1 * \mathrm{pool}_H X)), \quad X_2 = w_3 * X \\
+        G &= \sigma(\mathrm{softmax}(\overline{X_1})^\top X_2
+            + \mathrm{softmax}(\overline{X_2})^\top X_1), \quad \mathrm{EMA}(X) = X \cdot G
 
     The layer computes exactly this without writing out :math:`X_2`, with a thirtieth of the
-    products at 96 channels a group. Group normalisation with one channel a group leaves each mean
-    at its bias, so :math:`\overline{X_1}` is the bias and its product with :math:`X_2` a
+    products at 96 channels per group. Group normalisation with one channel per group leaves each
+    mean at its bias. So :math:`\overline{X_1}` is the bias, and its product with :math:`X_2` a
     convolution to one channel; :math:`\overline{X_2}` follows from sums.
 
-    Where the paper is silent: ``factor=None`` takes 8, the authors' value, or the largest divisor
-    that the channels share with 8, so that any width works. Parameter names are those of the
+    Paper and code: ``factor=None`` takes 8, the authors' value, or the largest divisor that the
+    channels share with 8, so that any number of channels works. Parameter names are those of the
     authors' code.
 
     Args:
-        channels: channels C of the map.
-        factor: number of groups; each has ``channels / factor`` channels g, and the layer 10 g^2 +
-            4 g parameters.
+        dim: channels of the map.
+        factor: number of groups; each has ``dim / factor`` channels g, and the layer 10 g^2 + 4 g
+            parameters.
 
     Shape:
-        x: ``(B, C, H, W)``, floating point, with the dtype of the parameters. returns: ``(B, C, H,
-        W)``, the dtype of ``x``. ``gate(x)`` returns G alone, ``(B, factor, H, W)``.
+        - x: ``(B, C, H, W)`` with C = ``dim``, floating point, in the dtype of the parameters
+        - returns ``(B, C, H, W)`` in the dtype of ``x``
+        - ``gate(x)`` returns G alone, ``(B, factor, H, W)``
 
     Raises:
-        TypeError: ``x`` is not a tensor of the parameters' dtype, or an argument is not a whole
-            number.
-        ValueError: ``channels`` is not divisible by ``factor``.
-        ShapeError: ``x`` has not ``channels`` channels, not four axes, or no positions.
+        ShapeError: ``x`` does not have the shape above, or has no positions.
+        TypeError: ``x`` is not a tensor of the parameters' dtype, or ``dim`` or ``factor`` is not a
+            whole number.
+        ValueError: ``factor`` does not divide ``dim``.
 
     Example:
         >>> import torch
         >>> from rgbt_fusion import EfficientMultiscaleAttention
         >>> ema = EfficientMultiscaleAttention(64, factor=8)
-        >>> ema(torch.randn(2, 64, 16, 16)).shape
-        torch.Size([2, 64, 16, 16])
+        >>> x = torch.randn(2, 64, 16, 16)
+        >>> ema.gate(x).shape  # one gate per position and group of 8 channels
+        torch.Size([2, 8, 16, 16])
         >>> sum(p.numel() for p in ema.parameters()) == 10 * 8**2 + 4 * 8
         True
 
-    Source: Ouyang et al., Efficient Multi-Scale Attention Module with Cross-Spatial Learning,
-    ICASSP 2023, figure 3.
+    Source:
+        Ouyang et al., "Efficient Multi-Scale Attention Module with Cross-Spatial Learning", ICASSP
+        2023, fig. 3.
     """
 
-    def __init__(self, channels: int = 768, *, factor: int | None = None) -> None:
+    def __init__(self, dim: int = 768, *, factor: int | None = None) -> None:
         super().__init__()
-        self.channels = check_positive_int(channels, name="channels")
-        self.factor = (
-            math.gcd(channels, 8) if factor is None else check_positive_int(factor, name="factor")
-        )
-        check_divisible(channels, self.factor, name="channels", divisor_name="factor")
-        group = channels // self.factor
+        self.dim = check_positive_int(dim, name="dim")
+        if factor is None:
+            factor = math.gcd(dim, 8)
+        self.factor = check_positive_int(factor, name="factor")
+        check_divisible(dim, self.factor, name="dim", divisor_name="factor")
+        group = dim // self.factor
         self.conv1x1 = nn.Conv2d(group, group, 1)
         self.conv3x3 = nn.Conv2d(group, group, 3, padding=1)
         self.gn = nn.GroupNorm(group, group)
 
     def gate(self, x: Tensor) -> Tensor:
         """Return the gate map of each group, ``(B, factor, H, W)``, without applying it."""
-        sizes = check_shape(x, "B C H W", C=self.channels, name="x")
+        sizes = check_shape(x, "B C H W", C=self.dim, name="x")
         if 0 in x.shape[2:]:
             raise ShapeError(f"x must have at least one position, got {tuple(x.shape)}")
         check_floating(x, name="x")
-        if x.dtype != self.gn.weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            check_same_dtype(x, self.gn.weight, name="x", like_name="the layer's parameters")
+        check_dtype_unless_autocast(x, self.gn.weight, name="x", like_name="the layer's parameters")
         height, width = sizes["H"], sizes["W"]
         groups = rearrange(x, "b (g c) h w -> (b g) c h w", g=self.factor)
         gated = self._gated_by_rows_and_columns(groups)
         # A product and a fold: a convolution with one output channel takes six times as long on a
         # CPU.
         kernel, bias = self._one_channel_kernel()
-        from_3x3 = (
-            F.fold(kernel @ groups.flatten(2), (height, width), 3, padding=1).flatten(2) + bias
-        )
+        taps = F.fold(kernel @ groups.flatten(2), (height, width), 3, padding=1)
+        from_3x3 = taps.flatten(2) + bias
         from_1x1 = self._mean_of_3x3(groups).softmax(1)[:, None] @ gated.flatten(2)
         return torch.sigmoid(from_3x3 + from_1x1).view(-1, self.factor, height, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the map ``(B, C, H, W)``, each position multiplied by its group's gate."""
         gate = self.gate(x)
         return (x.unflatten(1, (self.factor, -1)) * gate[:, :, None]).flatten(1, 2)
 
@@ -107,29 +112,31 @@ class EfficientMultiscaleAttention(nn.Module):
         height, width = x.shape[2:]
         pooled = torch.cat([x.mean(3), x.mean(2)], 2)[..., None]
         rows, columns = self.conv1x1(pooled).sigmoid().split([height, width], 2)
-        # nn.GroupNorm's own forward refuses one value a channel (a 1x1 map); its result there, the
-        # bias, is right.
+        # nn.GroupNorm's own forward refuses one value per channel (a 1x1 map); its result there,
+        # the bias, is right.
         return torch.group_norm(
             x * rows * columns.mT, self.gn.num_groups, self.gn.weight, self.gn.bias, self.gn.eps
         )
 
     def _one_channel_kernel(self) -> tuple[Tensor, Tensor]:
-        """softmax(mean X_1) applied to the 3x3 branch: its taps by channels, as fold scatters them,
-        and its bias."""
+        """softmax(mean X_1) applied to the 3x3 branch: its taps as fold scatters them, its bias."""
         weights = self.gn.bias.softmax(0)
         kernel = (weights @ self.conv3x3.weight.flatten(1)).view(-1, 9)
         return kernel.flip(1).mT, weights @ cast(Tensor, self.conv3x3.bias)
 
     def _mean_of_3x3(self, x: Tensor) -> Tensor:
-        """mean X_2: the 3x3 branch applied to the mean of what each of its nine taps sees of the
-        zero-padded map."""
+        """mean X_2: the 3x3 branch applied to the mean of what each of its nine taps sees."""
         height, width = x.shape[2:]
         columns = x.mean(2)
-        # The first tap never sees the last row, the last tap never the first; then the same along
-        # the width.
+        # The map is padded with zeros: the first tap never sees the last row, the last tap never
+        # the first; then the same along the width.
         rows = torch.stack(
             [columns - x[:, :, -1] / height, columns, columns - x[:, :, 0] / height], 2
         )
         total = rows.mean(3)
         seen = torch.stack([total - rows[..., -1] / width, total, total - rows[..., 0] / width], 3)
         return F.linear(seen.flatten(1), self.conv3x3.weight.flatten(1), self.conv3x3.bias)
+
+    def extra_repr(self) -> str:
+        """Show the options."""
+        return f"dim={self.dim}, factor={self.factor}"

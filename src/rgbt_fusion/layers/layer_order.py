@@ -5,25 +5,45 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rgbt_fusion.typed_module import TypedModule
+
 __all__ = [
     "ORDER_PREDICTORS",
     "PooledOrderPredictor",
     "ReleasedOrderPredictor",
+    "soft_permutation",
     "straight_through_order",
 ]
 
 
-class PooledOrderPredictor(nn.Module):
-    r"""Predict one logit a layer from its mean token; the layers are visited by ascending logit.
+class PooledOrderPredictor(TypedModule):
+    r"""Predict one logit per layer from its mean token; layers are visited by ascending logit.
 
     .. math:: s_k = w_2^\top \mathrm{GELU}(W_1 \bar x_k + b_1) + p_k
 
-    The position :math:`p_k` starts evenly spaced and :math:`w_2` near zero, so that training starts
-    from the natural order and from logits that differ, where a soft sort has a gradient.
+    Choices: the position :math:`p_k` starts evenly spaced and :math:`w_2` near zero. Training then
+    starts from the natural order, and from logits that differ, where a soft sort has a gradient.
+
+    Args:
+        dim: channels of the tokens.
+        num_layers: K, how many layers are put in order.
+        hidden: width of the perceptron.
+
+    Shape:
+        - tokens: ``(B, K L, C)``, the K layers end to end, with C = ``dim``
+        - returns logits ``(B, K)``
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.layers.layer_order import PooledOrderPredictor
+        >>> logits = PooledOrderPredictor(8, num_layers=3)(torch.zeros(1, 12, 8))
+        >>> logits.argsort(-1).tolist()  # the natural order, before any training
+        [[0, 1, 2]]
     """
 
     def __init__(self, dim: int, num_layers: int, hidden: int = 64) -> None:
         super().__init__()
+        self.dim = dim
         self.num_layers = num_layers
         last = nn.Linear(hidden, 1, bias=False)
         nn.init.normal_(last.weight, std=1e-3)
@@ -35,15 +55,30 @@ class PooledOrderPredictor(nn.Module):
         pooled = tokens.unflatten(1, (self.num_layers, -1)).mean(2)
         return self.mlp(pooled).squeeze(-1) + self.position
 
+    def extra_repr(self) -> str:
+        """Show the options."""
+        return f"dim={self.dim}, num_layers={self.num_layers}"
 
-class ReleasedOrderPredictor(nn.Module):
-    """AINet's released predictor: pool the tokens to 2,048, an MLP over tokens, one logit a layer.
 
-    Without a straight-through gradient it is never trained, as in the released code.
+class ReleasedOrderPredictor(TypedModule):
+    """AINet's released predictor: pool the tokens to 2,048, an MLP over them, one logit per layer.
+
+    Choices: without a straight-through gradient it is never trained, as in the released code.
+
+    Args:
+        dim: channels of the tokens.
+        num_layers: K, how many layers are put in order.
+        length: how many tokens the pooling leaves.
+
+    Shape:
+        - tokens: ``(B, K L, C)``, the K layers end to end, with C = ``dim``
+        - returns logits ``(B, K)``
     """
 
     def __init__(self, dim: int, num_layers: int, length: int = 2048) -> None:
         super().__init__()
+        self.dim = dim
+        self.num_layers = num_layers
         self.pool = nn.AdaptiveAvgPool1d(length)
         self.mlp = nn.Sequential(
             nn.Linear(length, 512), nn.GELU(), nn.Linear(512, 256), nn.GELU(), nn.Linear(256, 128)
@@ -54,15 +89,32 @@ class ReleasedOrderPredictor(nn.Module):
         """Map normalised tokens ``(B, K L, C)`` to logits ``(B, K)``."""
         return self.fc(self.mlp(self.pool(tokens.mT)).flatten(1))
 
+    def extra_repr(self) -> str:
+        """Show the options; the length stands at the pooling."""
+        return f"dim={self.dim}, num_layers={self.num_layers}"
+
 
 ORDER_PREDICTORS = {"pooled": PooledOrderPredictor, "released": ReleasedOrderPredictor}
 
 
 def soft_permutation(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    r"""Return SoftSort's relaxation of the ascending sort, ``(B, K, K)``: row s says which layer
-    comes at step s.
+    r"""Return SoftSort's relaxation of the ascending sort: which layer comes at which step.
 
     .. math:: P = \mathrm{softmax}(-|\mathrm{sort}(s) \mathbf{1}^\top - \mathbf{1} s^\top| / \tau)
+
+    Args:
+        logits: one per layer.
+        temperature: the smaller, the nearer to a hard permutation.
+
+    Shape:
+        - logits: ``(B, K)``
+        - returns ``(B, K, K)``: row s holds the weight of each layer at step s
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.layers.layer_order import soft_permutation
+        >>> soft_permutation(torch.tensor([[2.0, 0.0, 1.0]]), temperature=0.1).round().tolist()
+        [[[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]]
 
     Source:
         Prillo and Eisenschlos, "SoftSort: A Continuous Relaxation for the argsort Operator", ICML
@@ -73,13 +125,21 @@ def soft_permutation(logits: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 def straight_through_order(x: Tensor, logits: Tensor, orders: Tensor) -> Tensor:
-    """Return ``x (B, K L, D)`` once a direction, ``(R, B, K L, D)``, with a gradient of the last
-    direction's order.
+    """Repeat ``x`` once per direction, with a gradient of the last direction's order.
 
     Forward, the values are those of ``x``: the scan reads them by index. Backward, the last
-    direction's gradient also flows into ``logits`` as if the scan had read ``P @ layers`` with the
-    soft permutation P: its part is the K x K matrix of inner products between the gradient at each
-    step and the block of each layer, so it costs next to nothing.
+    direction's gradient also flows into ``logits``, as if the scan had read ``P @ layers`` with the
+    soft permutation P. Its part is a K x K matrix: the inner products between the gradient at each
+    step and the block of each layer. So it costs next to nothing.
+
+    Args:
+        x: what the scans read, the K layers end to end.
+        logits: from which the last direction's order was sorted.
+        orders: the layer that each direction visits at each step.
+
+    Shape:
+        - x: ``(B, K L, D)``; logits: ``(B, K)``; orders: int64 ``(R, B, K)``
+        - returns ``(R, B, K L, D)``
     """
     return _StraightThrough.apply(x, soft_permutation(logits), orders)
 
@@ -91,7 +151,8 @@ class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0], inputs[2])
+        x, _, orders = inputs
+        ctx.save_for_backward(x, orders)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # pyright: ignore

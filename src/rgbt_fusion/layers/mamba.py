@@ -1,42 +1,62 @@
 """The Mamba block, on the ops of this library, with the parameters of ``mamba_ssm.Mamba``."""
 
 import math
-from typing import Any
+from typing import Literal, TypedDict, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int
+from rgbt_fusion.ops.backends import NAMES, BackendName
 from rgbt_fusion.ops.causal_conv1d import ordered_causal_conv1d
 from rgbt_fusion.ops.selective_scan import ordered_selective_scan
 from rgbt_fusion.shapes import check_shape
+from rgbt_fusion.typed_module import TypedModule
 
-__all__ = ["MambaBlock"]
+__all__ = ["MambaBlock", "StepStart", "decay_rates", "initialise_scan_", "inner_width", "step_rank"]
+
+StepStart = Literal["random", "constant"]
 
 
-class MambaBlock(nn.Module):
-    r"""Mix a token sequence with a selective state space: ``mamba_ssm.Mamba`` that runs on any
-    machine.
+class _ScanStart(TypedDict):
+    """How the parameters of a scan start: the arguments of :func:`initialise_scan_`."""
 
-    One projection opens the input into a sequence and a gate; the sequence passes a short causal
-    convolution with SiLU and a selective scan whose step, input and read-out depend on the token;
-    the gated result is projected back. Tokens stay ``(B, L, C)`` throughout: nothing is transposed.
-    Constructor arguments, parameter names, shapes and initial values are those of
-    ``mamba_ssm.Mamba``, so a ``state_dict`` loads either way.
+    dt_min: float
+    dt_max: float
+    dt_init: StepStart
+    dt_scale: float
+    dt_init_floor: float
+
+
+class _Place(TypedDict):
+    """Where and how parameters are created: the last arguments of every ``torch.nn`` layer."""
+
+    device: torch.device | str | None
+    dtype: torch.dtype | None
+
+
+class MambaBlock(TypedModule):
+    r"""Mix a token sequence with a selective state space: a ``mamba_ssm.Mamba`` for any machine.
+
+    One projection opens the input into a sequence and a gate. The sequence passes a short causal
+    convolution with SiLU and a selective scan whose step, input and read-out depend on the token.
+    The gated result is projected back. Tokens stay ``(B, L, C)`` throughout: nothing is transposed.
 
     .. math::
-        [x, z] = h W_{in}, \quad x \leftarrow \mathrm{silu}(\mathrm{conv}(x)), \quad
-        [\delta, B, C] = x W_x, \quad \Delta = \mathrm{softplus}(\delta W_\Delta + b_\Delta), \quad
-        \text{out} = \big(\mathrm{SSM}_{A,D}(x; \Delta, B, C) \odot \mathrm{silu}(z)\big) W_{out}
+        [x, z] &= h W_{in}, \quad x \leftarrow \mathrm{silu}(\mathrm{conv}(x)) \\
+        [\delta, B, C] &= x W_x, \quad \Delta = \mathrm{softplus}(\delta W_\Delta + b_\Delta) \\
+        \text{out} &= \big(\mathrm{SSM}_{A,D}(x; \Delta, B, C) \odot \mathrm{silu}(z)\big) W_{out}
 
-    Where the paper is silent: the initial step sizes are drawn log-uniformly from ``[dt_min,
-    dt_max]`` and stored in ``dt_proj.bias`` through the inverse softplus. A parent module that
-    initialises every ``nn.Linear`` anew destroys them; call :meth:`reset_scan_parameters`
-    afterwards, or leave these layers out, as every module of this library does.
+    Paper and code: constructor arguments, parameter names, shapes and initial values are those of
+    ``mamba_ssm.Mamba``, so a ``state_dict`` loads either way. The initial step sizes are drawn
+    log-uniformly from ``[dt_min, dt_max]`` and stored in ``dt_proj.bias`` through the inverse
+    softplus. A parent module that initialises every ``nn.Linear`` anew destroys them: call
+    :meth:`reset_scan_parameters` afterwards, or leave these layers out, as every module of this
+    library does.
 
     Args:
-        d_model: channels of the tokens.
+        d_model: channels of the tokens; the name is that of ``mamba_ssm.Mamba``.
         d_state: size of the state of one channel.
         d_conv: taps of the convolution.
         expand: inner width over ``d_model``; may be a fraction.
@@ -59,15 +79,18 @@ class MambaBlock(nn.Module):
         - returns ``(B, L, C)``
 
     Raises:
-        ValueError: an argument is out of range.
-        TypeError: an argument has the wrong type.
-        ShapeError: the input has not the shape above.
+        ShapeError: ``hidden_states`` does not have the shape above.
+        TypeError: ``hidden_states`` is not a tensor, or an argument has the wrong type.
+        ValueError: an argument is out of range, or ``dt_init`` or ``backend`` is unknown.
 
     Example:
         >>> import torch
         >>> from rgbt_fusion import MambaBlock
-        >>> MambaBlock(32)(torch.randn(2, 10, 32)).shape
-        torch.Size([2, 10, 32])
+        >>> block, tokens = MambaBlock(32), torch.randn(2, 10, 32)
+        >>> changed = tokens.clone()
+        >>> changed[:, 7:] = 0  # a token sees those before it only
+        >>> torch.allclose(block(tokens)[:, :7], block(changed)[:, :7], atol=1e-6)
+        True
 
     Source:
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, fig. 3
@@ -80,10 +103,10 @@ class MambaBlock(nn.Module):
         d_state: int = 16,
         d_conv: int = 4,
         expand: float = 2,
-        dt_rank: int | str = "auto",
+        dt_rank: int | Literal["auto"] = "auto",
         dt_min: float = 0.001,
         dt_max: float = 0.1,
-        dt_init: str = "random",
+        dt_init: StepStart = "random",
         dt_scale: float = 1.0,
         dt_init_floor: float = 1e-4,
         conv_bias: bool = True,
@@ -93,25 +116,27 @@ class MambaBlock(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        backend: str = "auto",
+        backend: BackendName = "auto",
     ) -> None:
         super().__init__()
         self.d_model = check_positive_int(d_model, name="d_model")
         self.d_state = check_positive_int(d_state, name="d_state")
         self.d_conv = check_positive_int(d_conv, name="d_conv")
+        self.expand = expand
         self.d_inner = inner_width(d_model, expand)
         self.dt_rank = step_rank(d_model, dt_rank)
-        check_choice(dt_init, ("random", "constant"), name="dt_init")
         self.layer_idx = layer_idx
-        self.backend = backend
-        self._start: dict[str, Any] = {
+        check_choice(dt_init, get_args(StepStart), name="dt_init")
+        check_choice(backend, NAMES, name="backend")
+        self.backend: BackendName = backend
+        self._start: _ScanStart = {
             "dt_min": check_finite_number(dt_min, name="dt_min", low=1e-12),
             "dt_max": check_finite_number(dt_max, name="dt_max", low=dt_min),
-            "dt_scale": check_finite_number(dt_scale, name="dt_scale"),
             "dt_init": dt_init,
+            "dt_scale": check_finite_number(dt_scale, name="dt_scale"),
             "dt_init_floor": check_finite_number(dt_init_floor, name="dt_init_floor", low=0.0),
         }
-        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        place: _Place = {"device": device, "dtype": dtype}
         inner = self.d_inner
         self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias, **place)
         self.conv1d = nn.Conv1d(
@@ -130,7 +155,7 @@ class MambaBlock(nn.Module):
         initialise_scan_(self.dt_proj.weight, self.dt_proj.bias, self.A_log, self.D, **self._start)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Mix the tokens; see the class."""
+        """Mix the tokens ``(B, L, C)``, each with those before it; the shape stays."""
         check_shape(hidden_states, "B L C", C=self.d_model, name="hidden_states")
         x, z = self.in_proj(hidden_states).chunk(2, dim=-1)
         x = ordered_causal_conv1d(
@@ -140,7 +165,7 @@ class MambaBlock(nn.Module):
         y, _ = ordered_selective_scan(
             x,
             F.linear(delta, self.dt_proj.weight),
-            -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log),
+            decay_rates(self.A_log),
             B,
             C,
             self.D,
@@ -152,13 +177,23 @@ class MambaBlock(nn.Module):
         return self.out_proj(y)
 
     def extra_repr(self) -> str:
-        """Name what the sub-modules do not show."""
-        return f"d_state={self.d_state}, dt_rank={self.dt_rank}, backend={self.backend!r}"
+        """Show the options."""
+        options = {
+            "d_model": self.d_model,
+            "d_state": self.d_state,
+            "d_conv": self.d_conv,
+            "expand": self.expand,
+            "dt_rank": self.dt_rank,
+            **self._start,
+            "conv_bias": self.conv1d.bias is not None,
+            "bias": self.in_proj.bias is not None,
+            "backend": self.backend,
+        }
+        return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
 def inner_width(dim: int, expand: float) -> int:
-    """Return the inner width ``int(expand * dim)``; raise ``ValueError`` if nothing is left of
-    it."""
+    """Return the inner width ``int(expand * dim)``; raise ``ValueError`` where it is zero."""
     check_finite_number(expand, name="expand", low=0.0)
     # 48 / 768 times 768 must be 48 again, whatever the rounding of the fraction.
     inner = int(expand * dim + 1e-6)
@@ -169,9 +204,17 @@ def inner_width(dim: int, expand: float) -> int:
     return inner
 
 
-def step_rank(dim: int, dt_rank: int | str) -> int:
+def step_rank(dim: int, dt_rank: int | Literal["auto"]) -> int:
     """Return the rank of the step-size projection; ``"auto"`` is ``ceil(dim / 16)``."""
-    return math.ceil(dim / 16) if dt_rank == "auto" else check_positive_int(dt_rank, name="dt_rank")
+    if dt_rank == "auto":
+        return math.ceil(dim / 16)
+    return check_positive_int(dt_rank, name="dt_rank")
+
+
+def decay_rates(A_log: Tensor) -> Tensor:
+    """Return ``A = -exp(A_log)``, in float32 at least: the state space is never less precise."""
+    precise = A_log if A_log.dtype == torch.float64 else A_log.float()
+    return -torch.exp(precise)
 
 
 @torch.no_grad()
@@ -183,26 +226,25 @@ def initialise_scan_(
     *,
     dt_min: float = 0.001,
     dt_max: float = 0.1,
-    dt_init: str = "random",
+    dt_init: StepStart = "random",
     dt_scale: float = 1.0,
     dt_init_floor: float = 1e-4,
 ) -> None:
-    """Fill the parameters of one scan, or of several stacked along leading axes, with Mamba's
-    initial values."""
+    """Fill the parameters of a scan with Mamba's initial values.
+
+    Several scans may be stacked along leading axes. The options are those of :class:`MambaBlock`.
+    """
     spread = dt_weight.shape[-1] ** -0.5 * dt_scale
     if dt_init == "random":
         dt_weight.uniform_(-spread, spread)
     else:
         dt_weight.fill_(spread)
+    # drawn log-uniformly between dt_min and dt_max
     share = torch.rand(dt_bias.shape, device=dt_bias.device, dtype=torch.float32)
-    step = torch.exp(share * (math.log(dt_max) - math.log(dt_min)) + math.log(dt_min)).clamp(
-        min=dt_init_floor
-    )
+    log_step = share * (math.log(dt_max) - math.log(dt_min)) + math.log(dt_min)
+    step = torch.exp(log_step).clamp(min=dt_init_floor)
     # inverse of the softplus that the scan applies
     dt_bias.copy_(step + torch.log(-torch.expm1(-step)))
-    A_log.copy_(
-        torch.arange(1, A_log.shape[-1] + 1, device=A_log.device, dtype=torch.float32)
-        .log()
-        .expand_as(A_log)
-    )
+    states = torch.arange(1, A_log.shape[-1] + 1, device=A_log.device, dtype=torch.float32)
+    A_log.copy_(states.log().expand_as(A_log))
     D.fill_(1.0)

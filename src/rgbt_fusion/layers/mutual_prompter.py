@@ -1,6 +1,6 @@
 """MutualPrompter: two streams prompt each other between the blocks of a shared transformer."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -8,27 +8,30 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import ShapeError, check_choice, check_finite_number, check_positive_int
 from rgbt_fusion.shapes import (
+    check_dtype_unless_autocast,
     check_floating,
     check_same_device,
-    check_same_dtype,
     check_same_shape,
     check_shape,
 )
+from rgbt_fusion.typed_module import TypedModule
 
-__all__ = ["MutualPrompter", "MutualPrompts"]
+__all__ = ["MutualPrompter", "MutualPrompts", "PromptForm", "PromptGate", "SpatialAttention"]
+
+SpatialAttention = Literal["literal", "length_free"]
+PromptGate = Literal["sigmoid", "none"]
+PromptForm = Literal["convolution", "linear"]
 
 
 class MutualPrompts(NamedTuple):
-    """A prompt for each stream, ``(B, L, C)`` both: what a prompter returns and the next one takes
-    as history."""
+    """One prompt per stream, both ``(B, L, C)``; the next prompter takes them as its history."""
 
     rgb: Tensor
     tir: Tensor
 
 
-class MutualPrompter(nn.Module):
-    r"""Make a prompt for each of two token streams out of itself, the other stream and the previous
-    prompt.
+class MutualPrompter(TypedModule):
+    r"""Make a prompt for each of two token streams from both streams and the previous prompt.
 
     Every input is weighed twice, as CBAM does for maps: "spatial attention" gives each of the N
     tokens a weight, "token attention" each of the channels. The stream's own tokens are then
@@ -36,18 +39,19 @@ class MutualPrompter(nn.Module):
     both streams with exchanged inputs.
 
     .. math::
-        W_s &= g_{s2}(\mathrm{relu}(g_{s1}(\mathrm{mean}_C H))) + g_{s2}(\mathrm{relu}(g_{s1}(\max\nolimits_C H))),
-        \quad H^s = H \cdot \sigma(W_s) \\
+        W_s &= g_{s2}(\mathrm{relu}(g_{s1}(\mathrm{mean}_C H)))
+            + g_{s2}(\mathrm{relu}(g_{s1}(\max\nolimits_C H))), \quad H^s = H \cdot \sigma(W_s) \\
         W_t &= g_t([\mathrm{mean}_N H^s, \max\nolimits_N H^s]), \quad H^t = H^s \cdot \sigma(W_t) \\
-        P^l_{rgb} &= \mathrm{softmax}_N(\lambda H^t_{rgb}) \cdot H^t_{rgb} + H^t_{tir} + \tilde P^{l-1}_{rgb}
+        P^l_{rgb} &= \mathrm{softmax}_N(\lambda H^t_{rgb}) \cdot H^t_{rgb} + H^t_{tir}
+            + \tilde P^{l-1}_{rgb}
 
-    Where the paper is silent: each of the three inputs has gates of its own; :math:`\tilde P` is
-    the previous prompt after its gates, and no previous prompt counts as zero. The paper prints the
-    gates without the sigmoid that CBAM has: ``gate="none"``. Its spatial attention treats tokens as
-    channels of a 1x1 convolution and is tied to their number; the length-free one convolves the
-    pooled pair along the tokens with width 7, as equation 14 does along the channels. The
-    convolution and linear forms compute the same function, by convolutions or by matrix products.
-    Lambda is learned and starts at 10, as in ViPT.
+    Paper and code: there is no public code. Each of the three inputs has gates of its own;
+    :math:`\tilde P` is the previous prompt after its gates, and no previous prompt counts as zero.
+    The paper prints the gates without the sigmoid that CBAM has: ``gate="none"``. Its spatial
+    attention treats tokens as channels of a 1x1 convolution and is tied to their number; the
+    length-free one convolves the pooled pair along the tokens with width 7, as equation 14 does
+    along the channels. The convolution and linear forms compute the same function, by convolutions
+    or by matrix products. Lambda is learned and starts at 10, as in ViPT.
 
     Args:
         num_tokens: number of tokens N of each stream; only the literal spatial attention depends on
@@ -64,17 +68,19 @@ class MutualPrompter(nn.Module):
             tokens.
 
     Shape:
-        rgb, tir: ``(B, L, C)``, floating point, with the dtype of the parameters; L =
-        ``num_tokens`` for the literal spatial attention, else any. history: :class:`MutualPrompts`
-        of the same shape, or ``None``. returns: :class:`MutualPrompts` ``(rgb, tir)``, shape and
-        dtype of the inputs.
+        - rgb, tir: ``(B, L, C)``, floating point, in the dtype of the parameters; L =
+          ``num_tokens`` for the literal spatial attention, else any
+        - history: :class:`MutualPrompts` of the same shape, or ``None``
+        - returns :class:`MutualPrompts` ``(rgb, tir)``, in the shape and dtype of the inputs
 
     Raises:
-        TypeError: an input is not a tensor of the parameters' dtype.
-        ShapeError: shapes are wrong or differ, or the literal spatial attention meets another
-            number of tokens.
-        ValueError: an option is unknown, devices differ, or a prompter built without history is
-            given one.
+        ShapeError: ``rgb`` does not have the shape above or is empty, its number of tokens is not
+            the one that the literal spatial attention was built for, or ``tir`` or ``history``
+            differs from it.
+        TypeError: ``rgb``, ``tir`` or ``history`` is not a tensor of the parameters' dtype, or
+            ``history`` is not a pair.
+        ValueError: an option is unknown or out of range, ``tir`` or ``history`` lies on another
+            device than ``rgb``, or ``history`` is given to a prompter that was built without it.
 
     Example:
         >>> import torch
@@ -85,53 +91,61 @@ class MutualPrompter(nn.Module):
         >>> prompts.rgb.shape
         torch.Size([2, 320, 96])
 
-    Source: Luo et al., From Two-Stream to One-Stream: Efficient RGB-T Tracking via Mutual Prompt
-    Learning and Knowledge Distillation, 2024, equations 6 and 8-16; forms from its supplement,
-    table 2.
+    Source:
+        Luo et al., "From Two-Stream to One-Stream: Efficient RGB-T Tracking via Mutual Prompt
+        Learning and Knowledge Distillation", 2024, eq. 6 and 8-16; forms from its supplement,
+        table 2.
     """
 
     def __init__(
         self,
         num_tokens: int = 320,
         *,
-        spatial_attention: str | None = "literal",
+        spatial_attention: SpatialAttention | None = "literal",
         token_attention: bool = True,
         history: bool = True,
-        gate: str = "sigmoid",
-        form: str = "convolution",
+        gate: PromptGate = "sigmoid",
+        form: PromptForm = "convolution",
         reduction: int = 16,
         fovea_scale: float | None = 10.0,
     ) -> None:
         super().__init__()
-        check_choice(spatial_attention, ("literal", "length_free", None), name="spatial_attention")
-        check_choice(gate, ("sigmoid", "none"), name="gate")
-        check_choice(form, ("convolution", "linear"), name="form")
+        check_choice(
+            spatial_attention, (*get_args(SpatialAttention), None), name="spatial_attention"
+        )
+        check_choice(gate, get_args(PromptGate), name="gate")
+        check_choice(form, get_args(PromptForm), name="form")
         check_positive_int(num_tokens, name="num_tokens")
         self.num_tokens = num_tokens if spatial_attention == "literal" else None
-        hidden = max(1, num_tokens // check_positive_int(reduction, name="reduction"))
+        self.spatial_attention: SpatialAttention | None = spatial_attention
+        self.token_attention = token_attention
+        self.gate: PromptGate = gate
+        self.form: PromptForm = form
+        self.reduction = check_positive_int(reduction, name="reduction")
+        hidden = max(1, num_tokens // reduction)
 
         def branch() -> _BranchAttention:
-            spatial = token = None
+            spatial = None
             if spatial_attention == "literal":
                 spatial = _AcrossTokens(num_tokens, hidden, form)
             elif spatial_attention == "length_free":
                 spatial = _AlongAxis(form)
-            if token_attention:
-                token = _AlongAxis(form)
+            token = _AlongAxis(form) if token_attention else None
             return _BranchAttention(spatial, token, gate)
 
         self.own = branch()
         self.other = branch()
         self.history = branch() if history else None
+        self.initial_fovea_scale = fovea_scale
         self.fovea_scale = None
         if fovea_scale is not None:
-            self.fovea_scale = nn.Parameter(
-                torch.tensor(check_finite_number(fovea_scale, name="fovea_scale"))
-            )
+            scale = check_finite_number(fovea_scale, name="fovea_scale")
+            self.fovea_scale = nn.Parameter(torch.tensor(scale))
 
     def forward(
         self, rgb: Tensor, tir: Tensor, history: MutualPrompts | tuple[Tensor, Tensor] | None = None
     ) -> MutualPrompts:
+        """Return one prompt per stream ``(B, L, C)``, given the previous pair or None."""
         self._check(rgb, tir, history)
         previous_rgb, previous_tir = (None, None) if history is None else history
         return MutualPrompts(
@@ -156,9 +170,9 @@ class MutualPrompter(nn.Module):
             )
         if self.num_tokens is not None and rgb.shape[1] != self.num_tokens:
             raise ShapeError(
-                f"rgb must have the {self.num_tokens} tokens that the literal spatial attention was built for, "
-                f"got {rgb.shape[1]}; build the prompter with num_tokens={rgb.shape[1]}, or with "
-                "spatial_attention='length_free' for any number"
+                f"rgb must have the {self.num_tokens} tokens that the literal spatial attention "
+                f"was built for, got {rgb.shape[1]}; build the prompter with "
+                f"num_tokens={rgb.shape[1]}, or with spatial_attention='length_free' for any number"
             )
         if history is not None and self.history is None:
             given = type(history).__name__
@@ -170,73 +184,87 @@ class MutualPrompter(nn.Module):
                 f"history must be MutualPrompts(rgb, tir) or None, got {type(history).__name__}"
             )
         check_floating(rgb, name="rgb")
-        for name, x in zip(
-            ("tir", "history.rgb", "history.tir"), (tir, *(history or ())), strict=False
-        ):
+        others = {"tir": tir}
+        if history is not None:
+            others["history.rgb"], others["history.tir"] = history
+        for name, x in others.items():
             check_same_shape(x, rgb, name=name, like_name="rgb")
             check_same_device(x, rgb, name=name, like_name="rgb")
-            _check_dtype(x, rgb, name=name, like_name="rgb")
-        _check_dtype(
-            rgb, next(self.parameters(), rgb), name="rgb", like_name="the prompter's parameters"
+            check_dtype_unless_autocast(x, rgb, name=name, like_name="rgb")
+        parameter = next(self.parameters(), rgb)
+        check_dtype_unless_autocast(
+            rgb, parameter, name="rgb", like_name="the prompter's parameters"
+        )
+
+    def extra_repr(self) -> str:
+        """Show the options."""
+        return (
+            f"num_tokens={self.num_tokens}, spatial_attention={self.spatial_attention!r}, "
+            f"token_attention={self.token_attention}, history={self.history is not None}, "
+            f"gate={self.gate!r}, form={self.form!r}, reduction={self.reduction}, "
+            f"fovea_scale={self.initial_fovea_scale}"
         )
 
 
-class _BranchAttention(nn.Module):
+class _BranchAttention(TypedModule):
     """Equations 8-15 for one input: weigh its tokens, then its channels."""
 
-    def __init__(self, spatial: nn.Module | None, token: nn.Module | None, gate: str) -> None:
+    def __init__(
+        self,
+        spatial: "_AcrossTokens | _AlongAxis | None",
+        token: "_AlongAxis | None",
+        gate: PromptGate,
+    ) -> None:
         super().__init__()
         self.spatial = spatial
         self.token = token
         self.gate = gate
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the tokens ``(B, N, C)``, weighed by both gates."""
         if self.spatial is not None:
-            x = x * self._gate(self.spatial(torch.stack([x.mean(2), x.amax(2)], 1)))[:, :, None]
+            pooled_channels = torch.stack([x.mean(2), x.amax(2)], 1)
+            x = x * self._gate(self.spatial(pooled_channels))[:, :, None]
         if self.token is not None:
-            x = x * self._gate(self.token(torch.stack([x.mean(1), x.amax(1)], 1)))[:, None]
+            pooled_tokens = torch.stack([x.mean(1), x.amax(1)], 1)
+            x = x * self._gate(self.token(pooled_tokens))[:, None]
         return x
 
     def _gate(self, weights: Tensor) -> Tensor:
         return weights.sigmoid() if self.gate == "sigmoid" else weights
 
 
-class _AcrossTokens(nn.Module):
-    """Equation 10: a bottleneck with the tokens as channels, run on mean and max, summed; (B, 2, N)
-    to (B, N)."""
+class _AcrossTokens(TypedModule):
+    """Equation 10: a bottleneck with the tokens as channels, run on mean and max, and summed."""
 
-    def __init__(self, num_tokens: int, hidden: int, form: str) -> None:
+    def __init__(self, num_tokens: int, hidden: int, form: PromptForm) -> None:
         super().__init__()
-        self.form = form
-        layers = (num_tokens, hidden), (hidden, num_tokens)
+        self.form: PromptForm = form
         if form == "linear":
-            self.reduce, self.restore = (nn.Linear(*sizes) for sizes in layers)
+            self.reduce = nn.Linear(num_tokens, hidden)
+            self.restore = nn.Linear(hidden, num_tokens)
         else:
-            self.reduce, self.restore = (nn.Conv1d(*sizes, 1) for sizes in layers)
+            self.reduce = nn.Conv1d(num_tokens, hidden, 1)
+            self.restore = nn.Conv1d(hidden, num_tokens, 1)
 
     def forward(self, pooled: Tensor) -> Tensor:
+        """Turn mean and max of each token ``(B, 2, N)`` into its weight ``(B, N)``."""
         if self.form == "linear":
             return self.restore(self.reduce(pooled).relu()).sum(1)
         return self.restore(self.reduce(pooled.mT).relu()).sum(2)
 
 
-class _AlongAxis(nn.Module):
-    """Equation 14: mean and max convolved to one weight a place, over seven neighbours; (B, 2, S)
-    to (B, S)."""
+class _AlongAxis(TypedModule):
+    """Equation 14: mean and max convolved to one weight per place, over seven neighbours."""
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: PromptForm) -> None:
         super().__init__()
-        self.form = form
+        self.form: PromptForm = form
         self.mix = nn.Linear(14, 1) if form == "linear" else nn.Conv1d(2, 1, 7, padding=3)
 
     def forward(self, pooled: Tensor) -> Tensor:
+        """Turn mean and max of each place ``(B, 2, S)`` into its weight ``(B, S)``."""
         if self.form == "linear":
             neighbours = F.pad(pooled, (3, 3)).unfold(2, 7, 1)
             return self.mix(neighbours.transpose(1, 2).flatten(2))[..., 0]
         return self.mix(pooled)[:, 0]
-
-
-def _check_dtype(x: Tensor, like: Tensor, *, name: str, like_name: str) -> None:
-    """Check that the dtypes agree, unless autocast is there to mix them."""
-    if x.dtype != like.dtype and not torch.is_autocast_enabled(x.device.type):
-        check_same_dtype(x, like, name=name, like_name=like_name)

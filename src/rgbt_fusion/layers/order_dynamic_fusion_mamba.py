@@ -1,41 +1,44 @@
 """Fuse the features of all layers in one long scan whose layer order is predicted (AINet's OFM)."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import ShapeError, check_choice, check_positive_int
-from rgbt_fusion.layers.layer_order import ORDER_PREDICTORS, straight_through_order
-from rgbt_fusion.layers.mamba import initialise_scan_, inner_width, step_rank
-from rgbt_fusion.ops.causal_conv1d import ordered_causal_conv1d
-from rgbt_fusion.ops.selective_scan import ordered_selective_scan
+from rgbt_fusion.layers.layer_order import ORDER_PREDICTORS
+from rgbt_fusion.layers.ordered_mamba import OrderedMamba
+from rgbt_fusion.ops.backends import BackendName
 from rgbt_fusion.shapes import check_shape
+from rgbt_fusion.typed_module import TypedModule
 
-__all__ = ["OFM", "OrderDynamicFusionMamba"]
+__all__ = ["OFM", "OrderDynamicFusionMamba", "OrderGradientKind", "OrderPredictorKind"]
+
+OrderPredictorKind = Literal["pooled", "released"]
+OrderGradientKind = Literal["straight_through", "none"]
 
 
-class OrderDynamicFusionMamba(nn.Module):
-    r"""Let the tokens of all backbone layers interact in linear time, in an order of layers that
-    the input chooses.
+class OrderDynamicFusionMamba(TypedModule):
+    r"""Let the tokens of all backbone layers interact in one scan per order of the layers.
 
-    The features of K layers are laid end to end and scanned three times: layers first to last, last
-    to first, and in a predicted order; the tokens inside a layer keep theirs. The three scans share
-    the input projection, the gate and the output projection and have their own convolution and
-    state space; they run as one call that reads the order as an index, so no sequence is permuted
-    or copied. The result is added to the input and summed over the layers.
+    The features of K layers are laid end to end and scanned three times: from the first layer to
+    the last, from the last to the first, and in an order that the input chooses. The tokens inside
+    a layer keep their order. The three scans run as one call that reads the order as an index, so
+    no sequence is permuted or copied. The result is added to the input and summed over the layers.
 
     .. math::
         [x, z] &= \mathrm{LN}(F) W_{in}, \qquad F = [x_1^{dfm}, \dots, x_K^{dfm}] \\
+        y_\pi &= \pi^{-1}\big(\mathrm{SSM}_\pi(\mathrm{silu}(\mathrm{conv}_\pi(\pi(x))))\big) \\
         y &= \tfrac{1}{3} \sum_{\pi \in \{\text{forward},\,\text{backward},\,\text{dynamic}\}}
-             \pi^{-1}\big(\mathrm{SSM}_\pi(\mathrm{silu}(\mathrm{conv}_\pi(\pi(x))))\big) \odot \mathrm{silu}(z) \\
+             y_\pi \odot \mathrm{silu}(z) \\
         \text{out} &= \mathrm{LN}\Big(\sum_{k=1}^{K} \mathrm{LN}(F + y W_{out})_k\Big)
 
-    Where the paper is silent: the gate, the average over the scans, the residual and the norms are
-    those of the authors' released code; the convolution runs across layer borders in scan order.
-    Where they differ: the released predictor takes its order from a ``sort``, whose indices carry
-    no gradient, so it is never trained. It can be had (``order_predictor="released"``); the
-    default, ``"pooled"``, learns through a straight-through soft permutation.
+    Paper and code: the gate, the average over the scans, the residual and the norms are those of
+    the authors' released code. The convolution runs across layer borders in scan order. The
+    released predictor takes its order from a ``sort``, whose indices carry no gradient, so it is
+    never trained; it can be had with ``order_predictor="released"``. The default, ``"pooled"``,
+    learns through a straight-through soft permutation.
 
     Args:
         dim: channels of the tokens.
@@ -55,19 +58,25 @@ class OrderDynamicFusionMamba(nn.Module):
         - returns ``(B, L, C)``
 
     Raises:
-        ShapeError: there are not K features, or they have not one shape ``(B, L, C)``.
-        ValueError: an argument is out of range or unknown.
+        ShapeError: ``features`` are not K, or they do not have one shape ``(B, L, C)``.
+        TypeError: ``features`` is neither a tensor nor a sequence of tensors, or an argument has
+            the wrong type.
+        ValueError: an argument is out of range, or ``order_predictor``, ``order_gradient`` or
+            ``backend`` is unknown.
 
     Example:
         >>> import torch
         >>> from rgbt_fusion import OFM
         >>> ofm = OFM(32, num_layers=3)
-        >>> ofm([torch.randn(2, 20, 32) for _ in range(3)]).shape
+        >>> features = [torch.randn(2, 20, 32) for _ in range(3)]
+        >>> ofm(features).shape
         torch.Size([2, 20, 32])
+        >>> ofm.layer_order(features).tolist()  # one order per sample; training starts from this
+        [[0, 1, 2], [0, 1, 2]]
 
     Source:
-        AINet (Lu et al., "RGBT Tracking via All-layer Multimodal Interactions with Progressive
-        Fusion Mamba", AAAI 2025), eq. 9-11.
+        Lu et al., "RGBT Tracking via All-layer Multimodal Interactions with Progressive Fusion
+        Mamba" (AINet), AAAI 2025, eq. 9-11.
     """
 
     def __init__(
@@ -78,48 +87,46 @@ class OrderDynamicFusionMamba(nn.Module):
         d_state: int = 16,
         d_conv: int = 4,
         expand: float = 2,
-        dt_rank: int | str = "auto",
-        order_predictor: str | None = "pooled",
-        order_gradient: str = "straight_through",
-        backend: str = "auto",
+        dt_rank: int | Literal["auto"] = "auto",
+        order_predictor: OrderPredictorKind | None = "pooled",
+        order_gradient: OrderGradientKind = "straight_through",
+        backend: BackendName = "auto",
     ) -> None:
         super().__init__()
         self.dim = check_positive_int(dim, name="dim")
         self.num_layers = check_positive_int(num_layers, name="num_layers")
-        check_choice(order_predictor, (*ORDER_PREDICTORS, None), name="order_predictor")
-        check_choice(order_gradient, ("straight_through", "none"), name="order_gradient")
-        self.order_gradient = order_gradient
-        self.backend = backend
+        check_choice(order_predictor, (*get_args(OrderPredictorKind), None), name="order_predictor")
+        check_choice(order_gradient, get_args(OrderGradientKind), name="order_gradient")
+        self.order_predictor_kind: OrderPredictorKind | None = order_predictor
+        self.order_gradient: OrderGradientKind = order_gradient
+        self.backend: BackendName = backend
         directions = 2 if order_predictor is None else 3
         self.norm1 = nn.LayerNorm(dim)
         self.scans = OrderedMamba(dim, directions, d_state, d_conv, expand, dt_rank, backend)
-        self.order_predictor = (
-            None if order_predictor is None else ORDER_PREDICTORS[order_predictor](dim, num_layers)
-        )
+        self.order_predictor = None
+        if order_predictor is not None:
+            self.order_predictor = ORDER_PREDICTORS[order_predictor](dim, num_layers)
         self.norm2 = nn.LayerNorm(dim)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, features: Sequence[Tensor] | Tensor) -> Tensor:
-        """Fuse the layers; see the class."""
+        """Fuse K features ``(B, L, C)``, or one ``(B, K, L, C)``; return ``(B, L, C)``."""
         x = self._as_sequence(features)
         normed = self.norm1(x)
         natural = torch.arange(self.num_layers, device=x.device)
         orders = torch.stack([natural, natural.flip(0)])[:, None].expand(-1, x.shape[0], -1)
-        logits = None
+        trained_logits = None
         if self.order_predictor is not None:
             logits = self.order_predictor(normed)
-            orders = torch.cat([orders, logits.argsort(dim=-1, stable=True)[None]])
-        trained = (
-            logits
-            if self.order_gradient == "straight_through" and torch.is_grad_enabled()
-            else None
-        )
-        x = self.norm2(x + self.scans(normed, orders, trained))
+            dynamic = logits.argsort(dim=-1, stable=True)
+            orders = torch.cat([orders, dynamic[None]])
+            if self.order_gradient == "straight_through" and torch.is_grad_enabled():
+                trained_logits = logits
+        x = self.norm2(x + self.scans(normed, orders, trained_logits))
         return self.norm(x.unflatten(1, (self.num_layers, -1)).sum(1))
 
     def layer_order(self, features: Sequence[Tensor] | Tensor) -> Tensor:
-        """Return the predicted order, ``(B, K)``: the layer that the dynamic scan visits at each
-        step."""
+        """Return the layer that the dynamic scan visits at each step, ``(B, K)``."""
         x = self._as_sequence(features)
         if self.order_predictor is None:
             return torch.arange(self.num_layers, device=x.device).expand(x.shape[0], -1)
@@ -144,90 +151,11 @@ class OrderDynamicFusionMamba(nn.Module):
         return torch.cat(list(features), dim=1)
 
     def extra_repr(self) -> str:
-        """Name what the sub-modules do not show."""
-        return f"num_layers={self.num_layers}, order_gradient={self.order_gradient!r}"
-
-
-class OrderedMamba(nn.Module):
-    """A Mamba with several scans over one projected input, each in its own segment order, averaged.
-
-    Parameters of the scans are stacked along a leading axis of directions: ``conv_weight (R, D,
-    W)``, ``conv_bias (R, D)``, ``x_proj (R, dt_rank + 2 N, D)``, ``dt_weight (R, D, dt_rank)``,
-    ``dt_bias (R, D)``, ``A_log (R, D, N)``, ``D (R, D)``.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        directions: int,
-        d_state: int,
-        d_conv: int,
-        expand: float,
-        dt_rank: int | str,
-        backend: str,
-    ) -> None:
-        super().__init__()
-        self.d_state = check_positive_int(d_state, name="d_state")
-        self.dt_rank = step_rank(dim, dt_rank)
-        self.backend = backend
-        inner, R, rank = inner_width(dim, expand), directions, self.dt_rank
-        self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
-        self.conv_weight = nn.Parameter(
-            torch.empty(R, inner, check_positive_int(d_conv, name="d_conv"))
+        """Show the options; those of the scans stand beside them."""
+        return (
+            f"dim={self.dim}, num_layers={self.num_layers}, "
+            f"order_predictor={self.order_predictor_kind!r}, order_gradient={self.order_gradient!r}"
         )
-        self.conv_bias = nn.Parameter(torch.empty(R, inner))
-        self.x_proj = nn.Parameter(torch.empty(R, rank + 2 * d_state, inner))
-        self.dt_weight = nn.Parameter(torch.empty(R, inner, rank))
-        self.dt_bias = nn.Parameter(torch.empty(R, inner))
-        self.A_log = nn.Parameter(torch.empty(R, inner, d_state))
-        self.D = nn.Parameter(torch.empty(R, inner))
-        self.out_proj = nn.Linear(inner, dim, bias=False)
-        for bound, parameters in (
-            (d_conv**-0.5, (self.conv_weight, self.conv_bias)),
-            (inner**-0.5, (self.x_proj,)),
-        ):
-            for parameter in parameters:
-                nn.init.uniform_(parameter, -bound, bound)
-        initialise_scan_(self.dt_weight, self.dt_bias, self.A_log, self.D)
-
-    def forward(self, tokens: Tensor, orders: Tensor, order_logits: Tensor | None = None) -> Tensor:
-        """Scan ``tokens (B, L, C)`` in the segment orders ``orders (R, B, K)``.
-
-        ``order_logits (B, K)``, where given, receive the gradient of the last direction's order.
-        """
-        x, z = self.in_proj(tokens).chunk(2, dim=-1)
-        if order_logits is not None:
-            x = straight_through_order(x, order_logits, orders)
-        x = ordered_causal_conv1d(
-            x,
-            self.conv_weight,
-            self.conv_bias,
-            "silu",
-            order=orders,
-            trusted_order=True,
-            backend=self.backend,
-        )
-        directions, batch, length, inner = x.shape
-        rows = x.reshape(directions, batch * length, inner)
-        delta, B, C = torch.bmm(rows, self.x_proj.mT).split(
-            [self.dt_rank, self.d_state, self.d_state], dim=-1
-        )
-        y, _ = ordered_selective_scan(
-            x,
-            torch.bmm(delta, self.dt_weight.mT).view(x.shape),
-            -torch.exp(self.A_log.float() if self.A_log.dtype != torch.float64 else self.A_log),
-            B.unflatten(1, (batch, length)),
-            C.unflatten(1, (batch, length)),
-            self.D,
-            z,
-            self.dt_bias,
-            delta_softplus=True,
-            order=orders,
-            merge=True,
-            trusted_order=True,
-            backend=self.backend,
-        )
-        return self.out_proj(y) / directions
 
 
 OFM = OrderDynamicFusionMamba

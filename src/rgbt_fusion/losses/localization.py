@@ -1,14 +1,14 @@
-"""Localisation losses of the OSTrack family: focal heat-map, GIoU and L1, with the Gaussian label
-they aim at."""
+"""Localisation losses of the OSTrack family: focal heat-map, GIoU and L1, with their label."""
 
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rgbt_fusion.boxes import box_giou, cxcywh_to_xyxy
 from rgbt_fusion.checks import ShapeError, check_finite_number, check_positive_int
 from rgbt_fusion.shapes import check_floating, check_same_shape, check_shape
+from rgbt_fusion.typed_module import TypedModule
 
 __all__ = [
     "LocalizationLoss",
@@ -20,7 +20,7 @@ __all__ = [
 
 
 class LocalizationTerms(NamedTuple):
-    """The weighted ``total`` and the unweighted terms it is made of, scalars."""
+    """The weighted ``total`` and its terms without their weights, all scalars."""
 
     total: Tensor
     focal: Tensor
@@ -29,19 +29,30 @@ class LocalizationTerms(NamedTuple):
 
 
 def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
-    """Return the radius in whole cells of the Gaussian for boxes of ``size`` ``(..., 2)``, width
-    and height in cells.
+    """Return the radius of the label's Gaussian, in whole cells.
 
-    CornerNet's formulas without their normalisation by ``2 a``, the form that OSTrack trains with:
-    the smallest of the three roots, the third decides.
+    Paper and code: CornerNet's formulas without their normalisation by ``2 a``, the form that
+    OSTrack trains with. The smallest of the three roots counts, which is the third.
+
+    Args:
+        size: width and height of the boxes, in cells.
+        overlap: the IoU ``t`` that a corner inside the radius still reaches.
+
+    Shape:
+        - size: ``(..., 2)``, floating point
+        - returns int64 ``(...)``
 
     Example:
         >>> import torch
         >>> from rgbt_fusion.losses.localization import gaussian_radius
         >>> gaussian_radius(torch.tensor([[2.0, 2.0], [4.0, 4.0], [8.0, 8.0]])).tolist()
         [0, 1, 2]
+
+    Source:
+        Law and Deng, "CornerNet", ECCV 2018, section 3.2.
     """
-    area, around = size[..., 0] * size[..., 1], size.sum(-1)
+    area = size[..., 0] * size[..., 1]
+    around = size.sum(-1)
     r1 = (around + (around**2 - 4 * area * (1 - overlap) / (1 + overlap)).sqrt()) / 2
     r2 = (2 * around + (4 * around**2 - 16 * (1 - overlap) * area).sqrt()) / 2
     r3 = (
@@ -52,30 +63,34 @@ def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
 
 
 def gaussian_label(box_cxcywh_unit: Tensor, grid: int, *, overlap: float = 0.7) -> Tensor:
-    r"""Draw the score map that a perfect head would give: a Gaussian in a square window around the
-    centre's cell.
+    r"""Draw the score map that a perfect head would give.
+
+    It is a Gaussian in a square window around the cell of the target's centre.
 
     .. math::
         Y_{ij} = \exp\!\left(-\frac{(i - r_y)^2 + (j - r_x)^2}{2 \sigma^2}\right)
         \text{ for } |i - r_y|, |j - r_x| \le R,
         \qquad r = \mathrm{round}(S c), \quad \sigma = \frac{2 R + 1}{6}
 
-    Where the paper is silent: OSTrack's code. Halves are rounded to the even cell; a centre outside
-    the map leaves only the part of its window that lies inside, so that a label may have no
-    positive (cell of value 1) at all.
+    Paper and code: the rules are those of OSTrack's code. Halves are rounded to the even cell. A
+    centre outside the map leaves only the part of its window that lies inside, so a label may have
+    no positive (cell of value 1) at all.
 
     Args:
         box_cxcywh_unit: boxes as fractions of the search crop.
         grid: cells ``S`` along a side of the map.
-        overlap: the IoU ``t`` that a corner inside the radius still reaches, see
+        overlap: the IoU that a corner inside the radius still reaches, see
             :func:`gaussian_radius`.
 
     Shape:
-        ``(B, 4)``, or ``(B, N, 4)`` for N targets merged by the maximum; returns ``(B, 1, S, S)``
-        of the same dtype.
+        - box_cxcywh_unit: ``(B, 4)``, or ``(B, N, 4)`` for N targets merged by the maximum
+        - returns ``(B, 1, S, S)`` in the dtype of the boxes
 
     Raises:
-        ShapeError, TypeError: the boxes have another shape or are not floating point.
+        ShapeError: ``box_cxcywh_unit`` does not have a shape above.
+        TypeError: ``box_cxcywh_unit`` is not a floating-point tensor, or ``grid`` is not a whole
+            number.
+        ValueError: ``grid`` is below 1.
 
     Example:
         >>> import torch
@@ -115,24 +130,27 @@ def focal_heatmap_loss(
 
     .. math::
         \mathcal{L} = \frac{-1}{\max(1, N)} \sum_{ij}
-        \begin{cases} (1 - p)^\alpha \log p & Y = 1 \\ (1 - Y)^\beta p^\alpha \log(1 - p) & Y < 1 \end{cases}
+        \begin{cases} (1 - p)^\alpha \log p & Y = 1 \\
+        (1 - Y)^\beta p^\alpha \log(1 - p) & Y < 1 \end{cases}
 
-    Where the paper is silent: N counts the positives of the whole batch; the logarithms are kept
-    finite by a floor of 1e-12. Low-precision maps are raised to float32.
+    Paper and code: N counts the positives of the whole batch. A floor of 1e-12 keeps the logarithms
+    finite. Low-precision maps are raised to float32.
 
     Args:
         score: probabilities ``p``.
         label: target ``Y``, see :func:`gaussian_label`.
         alpha: how much easy cells are discounted.
         beta: how much cells near a centre are discounted.
-        num_positives: ``max(1, N)`` when it is not this batch's, such as its mean over the ranks of
-            a distributed training.
+        num_positives: takes the place of ``max(1, N)`` of this batch, such as its mean over the
+            ranks of a distributed training.
 
     Shape:
-        ``score`` and ``label`` of one shape; returns a scalar.
+        - score, label: any one shape
+        - returns a scalar, float32 or float64
 
     Raises:
-        ShapeError, TypeError: ``score`` and ``label`` differ in shape, or are not tensors.
+        ShapeError: ``label`` differs from ``score`` in shape.
+        TypeError: ``score`` or ``label`` is not a tensor.
 
     Example:
         >>> import torch
@@ -146,7 +164,8 @@ def focal_heatmap_loss(
     if not isinstance(score, Tensor):
         raise TypeError(f"score must be a tensor, got {type(score).__name__}")
     check_same_shape(label, score, name="label", like_name="score")
-    score, label = _at_least_float32(score), _at_least_float32(label)
+    score = _at_least_float32(score)
+    label = _at_least_float32(label)
     positive = label == 1
     hit = (1 - score) ** alpha * score.clamp(min=1e-12).log()
     miss = (1 - label) ** beta * score**alpha * (1 - score).clamp(min=1e-12).log()
@@ -156,16 +175,16 @@ def focal_heatmap_loss(
     return -torch.where(positive, hit, miss).sum() / count
 
 
-class LocalizationLoss(nn.Module):
+class LocalizationLoss(TypedModule):
     r"""Train a centre head: focal loss on its score map, GIoU and L1 on its box.
 
     .. math::
         \mathcal{L} = \lambda_{focal} \mathcal{L}_{focal} + \lambda_{giou} (1 - \mathrm{GIoU})
         + \lambda_{1} \mathcal{L}_{1}
 
-    Where the paper is silent: boxes are compared as normalised corners, the target's clipped to the
-    crop (the label's is not), the predicted one read at the arg-max of the predicted map; means
-    over the batch and the coordinates.
+    Paper and code: boxes are compared as normalised corners, with means over the batch and the
+    coordinates. The target box is clipped to the crop; the one that the label is drawn from is not.
+    The predicted box is the one at the arg-max of the predicted map.
 
     Args:
         focal_weight: weight of the heat-map loss.
@@ -173,22 +192,26 @@ class LocalizationLoss(nn.Module):
         l1_weight: weight of the L1 loss.
 
     Shape:
-        ``score_map`` ``(B, 1, S, S)`` probabilities; ``box_cxcywh_unit`` and ``target_cxcywh_unit``
-        ``(B, 4)`` as fractions of the crop; ``num_positives`` see :func:`focal_heatmap_loss`.
-        Returns ``LocalizationTerms`` of scalars, float32 or float64.
+        - score_map: ``(B, 1, S, S)``, probabilities
+        - box_cxcywh_unit, target_cxcywh_unit: ``(B, 4)``, as fractions of the crop
+        - num_positives: a scalar, see :func:`focal_heatmap_loss`
+        - returns :class:`LocalizationTerms` of scalars, float32 or float64
 
     Raises:
-        ShapeError, TypeError: a tensor of another shape, a map that is not square, boxes that are
-            not floating point.
-        ValueError: a weight that is negative or not finite.
+        ShapeError: ``score_map``, ``box_cxcywh_unit`` or ``target_cxcywh_unit`` does not have its
+            shape above.
+        TypeError: an input is not a tensor, the boxes are not floating point, or a weight is not a
+            number.
+        ValueError: a weight is negative or not finite.
 
     Example:
         >>> import torch
         >>> from rgbt_fusion import LocalizationLoss, gaussian_label
         >>> target = torch.tensor([[0.5, 0.5, 0.25, 0.25]])
-        >>> terms = LocalizationLoss()(gaussian_label(target, 16).clamp(1e-4, 1 - 1e-4), target, target)
-        >>> terms.giou.item(), terms.l1.item()
-        (0.0, 0.0)
+        >>> found = torch.tensor([[0.5, 0.5, 0.25, 0.125]])  # half as high as the target
+        >>> terms = LocalizationLoss()(gaussian_label(target, 16), found, target)
+        >>> terms.giou.item(), terms.l1.item()  # 1 - GIoU; the mean over four coordinates
+        (0.5, 0.03125)
 
     Source:
         Ye et al., "OSTrack", ECCV 2022, eq. 8; Luo et al., "From Two-Stream to One-Stream", eq. 20.
@@ -210,6 +233,7 @@ class LocalizationLoss(nn.Module):
         *,
         num_positives: Tensor | None = None,
     ) -> LocalizationTerms:
+        """Compare a score map ``(B, 1, S, S)`` and boxes ``(B, 4)`` with the targets' boxes."""
         sizes = check_shape(score_map, "B 1 H W", name="score_map")
         if sizes["H"] != sizes["W"]:
             raise ShapeError(
@@ -233,7 +257,11 @@ class LocalizationLoss(nn.Module):
         return LocalizationTerms(total, focal, giou, l1)
 
     def extra_repr(self) -> str:
-        return f"focal_weight={self.focal_weight}, giou_weight={self.giou_weight}, l1_weight={self.l1_weight}"
+        """Show the options."""
+        return (
+            f"focal_weight={self.focal_weight}, giou_weight={self.giou_weight}, "
+            f"l1_weight={self.l1_weight}"
+        )
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

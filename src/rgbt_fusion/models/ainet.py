@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_positive_int
 from rgbt_fusion.frames.types import ImagePair
-from rgbt_fusion.layers.attention_fusion import AllLayerSelfAttention, CrossAttentionFusion
+from rgbt_fusion.layers.all_layer_self_attention import AllLayerSelfAttention
+from rgbt_fusion.layers.cross_attention_fusion import CrossAttentionFusion
 from rgbt_fusion.layers.difference_fusion_mamba import DifferenceFusionMamba
 from rgbt_fusion.layers.order_dynamic_fusion_mamba import OrderDynamicFusionMamba
 from rgbt_fusion.models.encoder import EncoderSettings, rescale_layers

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_finite_number
 from rgbt_fusion.frames.types import ImagePair
-from rgbt_fusion.layers.compensation import CrossModalCompensation, GatedCrossModalCompensation
+from rgbt_fusion.layers.cross_modal_compensation import CrossModalCompensation
 from rgbt_fusion.layers.elimination_block import EliminationBlock
+from rgbt_fusion.layers.gated_cross_modal_compensation import GatedCrossModalCompensation
 from rgbt_fusion.layers.token_selection import select_tokens
 from rgbt_fusion.models.encoder import EncoderSettings
 from rgbt_fusion.models.interface import Encoding, LayerTokens, Template, TemplateTokens

@@ -1,12 +1,11 @@
-"""Distillation: a student trained on its boxes, its teacher's response map and its teacher's
-tokens."""
+"""Distillation: train a student on its boxes, its teacher's response map and its teacher's tokens."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rgbt_fusion.checks import check_choice, check_finite_number
 from rgbt_fusion.layers.token_selection import restore_tokens
@@ -14,48 +13,68 @@ from rgbt_fusion.losses.distillation import (
     FeatureDistillationLoss,
     HierarchicalDistillationLoss,
     ResponseDistillationLoss,
-    concatenate_streams,
 )
-from rgbt_fusion.models.head import clamped_sigmoid, decode_box
-from rgbt_fusion.models.interface import Encoding, LayerTokens, ModelOutput
+from rgbt_fusion.models.interface import Encoding, LayerTokens
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.training.config import TrainConfig
 from rgbt_fusion.training.distributed import Processes, join_processes
 from rgbt_fusion.training.loop import (
     OnProgress,
     TrainResult,
-    build_model,
     pick_device,
     run_training,
+    starting_model,
     undisturbed,
 )
-from rgbt_fusion.training.objective import localization_loss, mean_iou, shared_positives
+from rgbt_fusion.training.objective import (
+    TrainingObjective,
+    localization_loss,
+    mean_iou,
+    shared_positives,
+)
 from rgbt_fusion.training.samples import Batch, Sampler, open_clips
 from rgbt_fusion.weights.checkpoints import load_model
 
-__all__ = ["DistillConfig", "DistillationObjective", "distill", "match_tokens"]
+__all__ = [
+    "DistillConfig",
+    "DistillationObjective",
+    "MatchedTokens",
+    "TeacherAnswer",
+    "distill",
+    "match_tokens",
+]
 
-TEACHER_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LayerSet: TypeAlias = Literal["even", "first_half", "last_half", "all"]
+ResponseForm: TypeAlias = Literal["logits", "literal"]
+TeacherPrecision: TypeAlias = Literal["float32", "bfloat16", "float16"]
+
+_AUTOCAST: dict[TeacherPrecision, torch.dtype | None] = {
+    "float32": None,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig(TrainConfig):
-    """All that decides what a distillation computes: a :class:`TrainConfig` of the student, and
-    these.
+    """Everything that decides what a distillation computes.
+
+    It holds the settings of the student's :class:`TrainConfig` and these.
 
     Args:
-        layers: ``"even"``, ``"first_half"``, ``"last_half"`` or ``"all"``: at which of the
-            student's layers tokens are compared; see
+        layers: at which of the student's layers tokens are compared: ``"even"``,
+            ``"first_half"``, ``"last_half"`` or ``"all"``; see
             :class:`~rgbt_fusion.losses.distillation.FeatureDistillationLoss`.
         response_weight: weight of the response loss; 0 leaves it out.
         feature_weight: weight of the feature loss; 0 leaves it out.
-        temperature: of the response loss.
-        response_form: ``"logits"`` or ``"literal"``.
+        temperature: temperature of the response loss.
+        response_form: ``"logits"`` or ``"literal"``; see
+            :class:`~rgbt_fusion.losses.distillation.ResponseDistillationLoss`.
         teacher_precision: autocast's precision for the teacher.
-        TrainConfig's: see there.
 
     Raises:
-        ValueError, TypeError: a value out of range, or two that contradict each other.
+        ValueError: a value is out of range, or two values contradict each other.
+        TypeError: a value is not a number where one is needed.
 
     Example:
         >>> from rgbt_fusion.training import DistillConfig
@@ -63,12 +82,12 @@ class DistillConfig(TrainConfig):
         0.7
     """
 
-    layers: str = "even"
+    layers: LayerSet = "even"
     response_weight: float = 0.7
     feature_weight: float = 0.035
     temperature: float = 2.0
-    response_form: str = "logits"
-    teacher_precision: str = "float32"
+    response_form: ResponseForm = "logits"
+    teacher_precision: TeacherPrecision = "float32"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,7 +96,7 @@ class DistillConfig(TrainConfig):
         check_finite_number(self.feature_weight, name="feature_weight", low=0.0)
         check_finite_number(self.temperature, name="temperature", low=1e-3)
         check_choice(self.response_form, ("logits", "literal"), name="response_form")
-        check_choice(self.teacher_precision, TEACHER_PRECISIONS, name="teacher_precision")
+        check_choice(self.teacher_precision, _AUTOCAST, name="teacher_precision")
         if not self.response_weight and not self.feature_weight:
             raise ValueError(
                 "response_weight and feature_weight must not both be 0: nothing would be distilled"
@@ -96,20 +115,20 @@ def distill(
     tensorboard: bool = False,
     on_progress: OnProgress | None = None,
 ) -> TrainResult:
-    """Train a student with the help of a teacher, or go on with a distillation that was
-    interrupted.
+    """Train a student with the help of a teacher, or resume an interrupted distillation.
 
-    Any two models of this package that take crops of the same sizes can be teacher and student. The
-    teacher sees each batch once, without gradient and without eliminating candidates; otherwise
-    this is ``train``.
+    Any two models of this package can be teacher and student if they take crops of the same sizes.
+    The teacher sees each batch once, without gradient and without eliminating candidates. All else
+    is as in ``train``.
 
-    Where the paper is silent: a student of one stream without a TIR half is compared with the mean
-    of a teacher's two streams, and a student of two streams with a teacher's only one twice. Tokens
-    that either of them eliminated are not compared.
+    Paper and code: the paper has one student and one teacher. Here a student of one stream without
+    a TIR half is compared with the mean of the teacher's two streams, and both streams of a student
+    are compared with the only stream of a teacher. Tokens that either of the two eliminated are not
+    compared.
 
     Args:
         config: what is trained and how.
-        teacher: a model, or a file of ours that holds one.
+        teacher: a model, or a file of this library that holds one.
         out: the folder of the distillation; see ``train``.
         data: see ``train``.
         names: see ``train``.
@@ -119,15 +138,19 @@ def distill(
         on_progress: see ``train``.
 
     Raises:
-        ValueError: teacher and student take crops of different sizes; otherwise as ``train``.
+        ValueError: ``teacher`` takes crops of other sizes than the student; otherwise as ``train``.
         TrainingError, CheckpointError, DataError, OSError: as ``train``.
 
     Example:
         >>> import tempfile
         >>> from rgbt_fusion import create_model
         >>> from rgbt_fusion.training import DataConfig, DistillConfig, distill
-        >>> data = DataConfig(workers=0)
-        >>> config = DistillConfig(model="one_stream_student_tiny_128", steps=1, batch_size=2, data=data)
+        >>> config = DistillConfig(
+        ...     model="one_stream_student_tiny_128",
+        ...     steps=1,
+        ...     batch_size=2,
+        ...     data=DataConfig(workers=0),
+        ... )
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     teacher = create_model("mutual_prompt_teacher_tiny_128")
         ...     sorted(distill(config, teacher=teacher, out=folder, device="cpu").values)[:2]
@@ -139,14 +162,13 @@ def distill(
     where = pick_device(device)
     with join_processes(where) as processes, undisturbed(where):
         clips = open_clips(config, data, names=names)
-        student = build_model(config, start_from)
+        student = starting_model(config, start_from)
         master = teacher if isinstance(teacher, TrackingNetwork) else load_model(teacher)
         objective = DistillationObjective(student, master, config, processes, where)
-        sampler = Sampler.of(config, clips, student)
         return run_training(
             config,
             objective,
-            sampler,
+            Sampler.of(config, clips, student),
             out=Path(out),
             device=where,
             processes=processes,
@@ -155,18 +177,31 @@ def distill(
         )
 
 
-class DistillationObjective(nn.Module):
-    """Find the box in every search frame as the teacher does.
+class TeacherAnswer(NamedTuple):
+    """What the teacher finds in one search frame."""
+
+    encoding: Encoding
+    """Its tokens, after the layers that are compared."""
+    score_logits: Tensor
+    """Its response map before the sigmoid, ``(B, 1, S, S)``."""
+
+
+class DistillationObjective(TrainingObjective):
+    """Find the box in every search frame, as the teacher does.
 
     Args:
         model: the student.
-        teacher: the teacher; it is moved to ``device`` and switched to evaluation.
-        config: weights and layers.
-        processes: those that share the batch.
+        teacher: the teacher. It is moved to ``device`` and switched to evaluation mode.
+        config: weights, layers and precision.
+        processes: the processes that share the batch.
         device: where the training runs.
 
+    Shape:
+        - batch: a :class:`Batch`
+        - returns scalars by name; ``loss`` carries the gradient, the others are for the log
+
     Raises:
-        ValueError: the two take crops of different sizes.
+        ValueError: ``teacher`` takes crops of other sizes than ``model``.
     """
 
     names = ("loss", "focal", "giou", "l1", "response", "feature", "iou")
@@ -179,152 +214,193 @@ class DistillationObjective(nn.Module):
         processes: Processes,
         device: torch.device,
     ) -> None:
-        super().__init__()
+        super().__init__(model, processes)
         _check_pair(model, teacher)
-        self.model = model
-        self.loss = _make_loss(model, teacher, config)
+        self.loss = _distillation_loss(model, teacher, config)
+        dtype = torch.float32
         if config.precision == "float64":
+            dtype = torch.float64
             self.loss.double()
-        dtype = torch.float64 if config.precision == "float64" else torch.float32
-        # in a tuple: it is neither trained, nor saved, nor shared among processes
-        self.teacher = (teacher.to(device, dtype).eval(),)
-        self.autocast = TEACHER_PRECISIONS[config.teacher_precision]
+        # a tuple hides the teacher: it is neither trained, nor saved, nor shared among processes
+        self._teacher = (teacher.to(device, dtype).eval(),)
+        self.autocast = _AUTOCAST[config.teacher_precision]
         self.compares_tokens = config.feature_weight > 0
-        self.processes = processes
+
+    @property
+    def teacher(self) -> TrackingNetwork:
+        """The teacher."""
+        return self._teacher[0]
 
     def forward(self, batch: Batch, keep_ratio: float | None = None) -> dict[str, Tensor]:
-        """Return the loss and what it is made of, means over the frames of the clips."""
+        """Return the loss and its terms by name, means over the search frames of the clips.
+
+        ``keep_ratio`` is the student's share of candidates that survive; None takes its own.
+        """
+        answers = self.ask_teacher(batch)
         template = self.model.embed_template(batch.template)
-        answers = self._ask_teacher(batch)
         layers = self.loss.feature.student_layers if self.compares_tokens else ()
-        state, rows = None, []
-        for search, boxes, (lesson, response) in zip(
-            batch.searches, batch.boxes_cxcywh_unit, answers, strict=True
-        ):
+        state = None
+        rows = []
+        frames = zip(batch.searches, batch.boxes_cxcywh_unit, answers, strict=True)
+        for search, boxes, answer in frames:
             encoding = self.model.encode(template, search, state, layers, keep_ratio=keep_ratio)
             state = encoding.state
-            out = _answer(self.model, encoding)
+            out = self.model.answer(encoding)
+            tokens = None
+            if self.compares_tokens:
+                tokens = self._matched(encoding.layers, answer.encoding.layers)
             terms = self.loss(
                 out.score_map,
                 out.box_cxcywh_unit,
                 boxes,
                 student_logits=out.score_logits,
-                teacher_logits=response,
+                teacher_logits=answer.score_logits,
+                student_features=None if tokens is None else [one.student for one in tokens],
+                teacher_features=None if tokens is None else [one.teacher for one in tokens],
                 num_positives=shared_positives(boxes, out.score_map.shape[-1], self.processes),
-                response_normalizer=self._shared_mass(response),
-                **self._tokens(encoding, lesson),
+                response_normalizer=self._shared_response_mass(answer.score_logits),
             )
             rows.append(torch.stack((*terms, mean_iou(out.box_cxcywh_unit, boxes))))
-        return dict(zip(self.names, torch.stack(rows).mean(0).unbind(), strict=True))
+        means = torch.stack(rows).mean(0)
+        return dict(zip(self.names, means.unbind(), strict=True))
 
-    def _ask_teacher(self, batch: Batch) -> list[tuple[Encoding, Tensor]]:
-        """Return what the teacher finds in each search frame, and its score logits."""
-        teacher, answers, state = self.teacher[0], [], None
+    def ask_teacher(self, batch: Batch) -> list[TeacherAnswer]:
+        """Return what the teacher finds in each search frame, without gradient."""
         layers = self.loss.feature.teacher_layers if self.compares_tokens else ()
-        device = batch.template.rgb.device.type
-        with (
-            torch.no_grad(),
-            torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None),
-        ):
-            template = teacher.embed_template(batch.template)
+        autocast = torch.autocast(
+            batch.template.rgb.device.type,
+            dtype=self.autocast,
+            enabled=self.autocast is not None,
+        )
+        state = None
+        answers = []
+        with torch.no_grad(), autocast:
+            template = self.teacher.embed_template(batch.template)
             for search in batch.searches:
-                encoding = teacher.encode(template, search, state, layers, keep_ratio=1.0)
+                encoding = self.teacher.encode(template, search, state, layers, keep_ratio=1.0)
                 state = encoding.state
-                answers.append((encoding, teacher.box_head(encoding.features).score_logits))
+                logits = self.teacher.answer(encoding).score_logits
+                answers.append(TeacherAnswer(encoding, logits))
         return answers
 
-    def _tokens(self, student: Encoding, teacher: Encoding) -> dict[str, Any]:
-        if not self.compares_tokens:
-            return {}
-        pairs = [
-            match_tokens(
-                ours, theirs, self.model.backbone.template_length, self.model.backbone.search_length
-            )
-            for ours, theirs in zip(student.layers, teacher.layers, strict=True)
+    def _matched(
+        self, student: tuple[LayerTokens, ...], teacher: tuple[LayerTokens, ...]
+    ) -> list["MatchedTokens"]:
+        """Match the tokens of every compared layer."""
+        backbone = self.model.backbone
+        return [
+            match_tokens(ours, theirs, backbone.template_length, backbone.search_length)
+            for ours, theirs in zip(student, teacher, strict=True)
         ]
-        return {
-            "student_features": [pair[0] for pair in pairs],
-            "teacher_features": [pair[1] for pair in pairs],
-        }
 
-    def _shared_mass(self, response: Tensor) -> Tensor | None:
-        """Return the response loss's divisor over all processes; None for one process alone."""
+    def _shared_response_mass(self, logits: Tensor) -> Tensor | None:
+        """Return the divisor of the response loss over all processes, None for a single process."""
         if self.processes.count == 1:
             return None
         loss = self.loss.response
-        precise = response.to(torch.promote_types(response.dtype, torch.float32))
+        precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if loss.form == "literal":
-            return self.processes.share_of(
-                (precise.sigmoid() / loss.temperature == 1).sum().to(precise.dtype)
-            )
-        return self.processes.share_of((precise / loss.temperature).sigmoid().sum())
+            positives = precise.sigmoid() / loss.temperature == 1
+            return self.processes.share_of(positives.sum().to(precise.dtype))
+        softened = (precise / loss.temperature).sigmoid()
+        return self.processes.share_of(softened.sum())
+
+
+class MatchedTokens(NamedTuple):
+    """Tokens of one layer, place by place: ``(B, N, C)`` each, every one with its own C."""
+
+    student: Tensor
+    teacher: Tensor
 
 
 def match_tokens(
     student: LayerTokens, teacher: LayerTokens, template_length: int, search_length: int
-) -> tuple[Tensor, Tensor]:
-    """Return a student's tokens of one layer and those of its teacher that belong to them, of as
-    many streams.
+) -> MatchedTokens:
+    """Lay the tokens of a teacher out as its student has them.
+
+    The teacher's tokens are brought back to their places in the search grid, then picked at the
+    places that the student still has. Where the teacher eliminated a token, both results are 0.
 
     Args:
-        student: tokens of ``T + K`` places.
-        teacher: tokens of the same template and search grid; those it eliminated are 0 in both
-            results.
-        template_length: ``T``.
-        search_length: places ``S`` of the search grid.
+        student: the student's tokens after one layer.
+        teacher: the teacher's tokens after its layer, of the same template and search grid.
+        template_length: number of template tokens ``T``.
+        search_length: number of places ``S`` of the search grid.
 
     Shape:
-        two ``(B, streams * (T + K), C)``, each of its own C.
+        - student: ``(B, T + K, C)`` per stream
+        - teacher: ``(B, T + M, D)`` per stream
+        - returns ``(B, N, C)`` and ``(B, N, D)`` with N = ``T + K``, or twice that for a student of
+          two streams
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.models.interface import LayerTokens
+        >>> from rgbt_fusion.training.distillation import match_tokens
+        >>> template_and_places_0_2 = torch.tensor([[[9.0], [0.0], [2.0]]])
+        >>> student = LayerTokens(template_and_places_0_2, None, torch.tensor([[0, 2]]))
+        >>> template_and_places_0_1_2 = torch.tensor([[[5.0], [6.0], [7.0], [8.0]]])
+        >>> teacher = LayerTokens(template_and_places_0_1_2, None, torch.tensor([[0, 1, 2]]))
+        >>> match_tokens(student, teacher, 1, 3).teacher.flatten().tolist()
+        [5.0, 6.0, 8.0]
     """
-    rgb = restore_tokens(teacher.rgb, teacher.indices, search_length)
-    tir = (
-        rgb if teacher.tir is None else restore_tokens(teacher.tir, teacher.indices, search_length)
-    )
-    known = torch.zeros_like(rgb[..., :1])
-    known[:, :template_length] = 1
-    known.scatter_(1, template_length + teacher.indices.unsqueeze(-1), 1)
+    places = _places_in_grid(student, template_length)
+
+    def at_the_student(tokens: Tensor) -> Tensor:
+        """Pick the tokens ``(B, T + S, ...)`` at the places that the student still has."""
+        return tokens.gather(1, places.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+    teacher_rgb = restore_tokens(teacher.rgb, teacher.indices, search_length)
+    teacher_tir = teacher_rgb
+    if teacher.tir is not None:
+        teacher_tir = restore_tokens(teacher.tir, teacher.indices, search_length)
+    seen = at_the_student(_seen_by_teacher(teacher, template_length, search_length))
     if student.tir is None:
-        rgb = tir = (rgb + tir) / 2
-    ours = student.rgb if student.tir is None else torch.cat((student.rgb, student.tir), dim=1)
-    theirs, mask = (
-        concatenate_streams(*streams, student.indices, template_length=template_length)[
-            :, : ours.shape[1]
-        ]
-        for streams in ((rgb, tir), (known, known))
-    )
-    if teacher.indices.shape[1] == search_length:
-        return ours, theirs
-    return ours * mask.to(ours.dtype), theirs * mask
+        ours = student.rgb
+        theirs = at_the_student((teacher_rgb + teacher_tir) / 2)
+    else:
+        ours = torch.cat((student.rgb, student.tir), dim=1)
+        theirs = torch.cat((at_the_student(teacher_rgb), at_the_student(teacher_tir)), dim=1)
+        seen = torch.cat((seen, seen), dim=1)
+
+    teacher_kept_all = teacher.indices.shape[1] == search_length
+    if teacher_kept_all:
+        return MatchedTokens(ours, theirs)
+    return MatchedTokens(ours * seen.to(ours.dtype), theirs * seen)
 
 
-def _answer(model: TrackingNetwork, encoding: Encoding) -> ModelOutput:
-    """Return what the head makes of an encoding, as the model's own call does."""
-    score, size, offset = model.box_head(encoding.features)
-    score_map = clamped_sigmoid(score)
-    return ModelOutput(
-        score_map, score, size, offset, decode_box(score_map, size, offset), encoding.state
-    )
+def _places_in_grid(tokens: LayerTokens, template_length: int) -> Tensor:
+    """Return where each token stands, ``(B, T + K)``: the template first, then the search grid."""
+    batch = len(tokens.indices)
+    template = torch.arange(template_length, device=tokens.indices.device).expand(batch, -1)
+    return torch.cat((template, template_length + tokens.indices), dim=1)
 
 
-def _make_loss(
+def _seen_by_teacher(teacher: LayerTokens, template_length: int, search_length: int) -> Tensor:
+    """Return 1 at the places that the teacher still has and 0 elsewhere, ``(B, T + S, 1)``."""
+    places = _places_in_grid(teacher, template_length).unsqueeze(-1)
+    seen = teacher.rgb.new_zeros(len(teacher.rgb), template_length + search_length, 1)
+    return seen.scatter(1, places, 1)
+
+
+def _distillation_loss(
     student: TrackingNetwork, teacher: TrackingNetwork, config: DistillConfig
 ) -> HierarchicalDistillationLoss:
+    """Return the loss for a pair of models, with the weights of a config."""
     feature = FeatureDistillationLoss(
         student_depth=student.settings.depth,
         teacher_depth=teacher.settings.depth,
         student_width=student.settings.dim,
         teacher_width=teacher.settings.dim,
-        layers=config.layers,  # pyright: ignore[reportArgumentType]
-    )
-    response = ResponseDistillationLoss(
-        temperature=config.temperature,
-        form=config.response_form,  # pyright: ignore[reportArgumentType]
+        layers=config.layers,
     )
     if not config.feature_weight:
         feature.requires_grad_(False)
     return HierarchicalDistillationLoss(
         feature=feature,
-        response=response,
+        response=ResponseDistillationLoss(
+            temperature=config.temperature, form=config.response_form
+        ),
         localization=localization_loss(config.loss),
         response_weight=config.response_weight,
         feature_weight=config.feature_weight,
@@ -332,8 +408,10 @@ def _make_loss(
 
 
 def _check_pair(student: TrackingNetwork, teacher: TrackingNetwork) -> None:
+    """Check that both models take the same crops."""
     for name in ("template_size", "search_size", "search_factor"):
-        ours, theirs = getattr(student, name), getattr(teacher, name)
+        ours = getattr(student, name)
+        theirs = getattr(teacher, name)
         if ours != theirs:
             raise ValueError(
                 f"teacher must take crops as the student does, {name} = {ours}, got {theirs}"
