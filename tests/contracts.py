@@ -1,5 +1,6 @@
 """The questions that every layer is asked, each a function of one row of ``CASES``."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
 
-from rgbt_fusion.benchmarking.cases import Case
+from rgbt_fusion.benchmarking.cases import ByKeyword, Case
 
 BATCH = 2
 
@@ -201,6 +202,34 @@ def runs_on(case: Case, device: str) -> None:
         rtol=1e-3,
         atol=1e-4,
     )
+
+
+NOT_SHOWN = {
+    # where and how parameters are made, and what is accepted for compatibility and does nothing
+    "MambaBlock": {"use_fast_path", "layer_idx", "device", "dtype"},
+    # of the gated form only
+    "TwoWayCompensation": {"max_len", "dropout", "position_std"},
+}
+
+
+def shows_its_options(case: Case) -> None:
+    """The repr names every option of the constructor, in the layer's line or as a part of it."""
+    layer = case.small.build()
+    if isinstance(layer, ByKeyword):
+        layer = layer.module
+    name = type(layer).__name__
+    options = set(inspect.signature(type(layer)).parameters) - NOT_SHOWN.get(name, set())
+    shown = repr(layer)
+    missing = {x for x in options if f"{x}=" not in shown and f"({x}): " not in shown}
+    assert not missing, f"the repr of {name} does not show {sorted(missing)}"
+
+
+def documents_its_call(case: Case) -> None:
+    """``forward`` says what goes in and what comes out."""
+    layer = case.small.build()
+    documented = type(layer).forward.__doc__
+    assert documented, f"{type(layer).__name__}.forward has no docstring"
+    assert "see the class" not in documented
 
 
 def names_what_is_wrong(case: Case) -> None:

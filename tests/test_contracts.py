@@ -59,6 +59,16 @@ def test_names_what_is_wrong(case):
     contracts.names_what_is_wrong(case)
 
 
+@every_case
+def test_shows_its_options(case):
+    contracts.shows_its_options(case)
+
+
+@every_case
+def test_documents_its_call(case):
+    contracts.documents_its_call(case)
+
+
 @pytest.mark.slow
 def test_one_layer_compiles_with_inductor():
     (case,) = [case for case in CASES if case.name == "DFM"]
@@ -73,7 +83,15 @@ def test_every_layer_has_a_row():
 
     layers = Path(rgbt_fusion.__file__).parent / "layers"
     built = {type(case.small.build()).__name__ for case in CASES}
-    parts = {"PooledOrderPredictor", "ReleasedOrderPredictor", "OrderedMamba", "MLP", "DropPath"}
+    parts = {
+        "DropPath",
+        "MLP",
+        "OrderedMamba",
+        "PooledOrderPredictor",
+        "ReleasedOrderPredictor",
+        "SelfAttention",
+        "TransformerBlock",
+    }
     for path in layers.glob("*.py"):
         classes = [
             node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)

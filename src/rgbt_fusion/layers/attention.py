@@ -138,8 +138,11 @@ class SelfAttention(TypedModule):
         )
 
     def extra_repr(self) -> str:
-        """Return the options, for the repr of the layer."""
-        return f"num_heads={self.num_heads}, attention={self.attention!r}"
+        """Show the options."""
+        return (
+            f"dim={self.dim}, num_heads={self.num_heads}, "
+            f"qkv_bias={self.qkv.bias is not None}, attention={self.attention!r}"
+        )
 
     def _heads(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value = self.qkv(tokens).chunk(3, dim=-1)

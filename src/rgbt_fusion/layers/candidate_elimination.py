@@ -191,5 +191,5 @@ class CandidateElimination(TypedModule):
         return eliminate_candidates(tokens, scores, indices, ratio)
 
     def extra_repr(self) -> str:
-        """Return the options, for the repr of the layer."""
+        """Show the options."""
         return f"keep_ratio={self.keep_ratio}"

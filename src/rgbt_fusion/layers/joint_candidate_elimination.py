@@ -104,5 +104,5 @@ class JointCandidateElimination(TypedModule):
         return EliminatedStreams(left.tokens, tir, left.indices, left.removed, left.positions)
 
     def extra_repr(self) -> str:
-        """Return the options, for the repr of the layer."""
+        """Show the options."""
         return f"keep_ratio={self.keep_ratio}, joint={self.joint!r}"

@@ -71,6 +71,10 @@ class PatchEmbed(TypedModule):
             )
         return rearrange(self.proj(image), "b c h w -> b (h w) c")
 
+    def extra_repr(self) -> str:
+        """Show the options."""
+        return f"patch_size={self.patch_size}, in_channels={self.in_channels}, dim={self.dim}"
+
 
 class MLP(TypedModule):
     """The feed-forward half of a ViT block: ``fc2(gelu(fc1(x)))`` with the exact GELU.
@@ -126,7 +130,7 @@ class DropPath(TypedModule):
         return branch * F.dropout(one_per_sample, self.probability)
 
     def extra_repr(self) -> str:
-        """Return the options, for the repr of the layer."""
+        """Show the options."""
         return f"probability={self.probability}"
 
 
@@ -158,6 +162,7 @@ class TransformerBlock(TypedModule):
     ) -> None:
         super().__init__()
         self.dim = check_positive_int(dim, name="dim")
+        self.mlp_ratio = mlp_ratio
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = Attention(dim, num_heads, qkv_bias=qkv_bias, attention=attention)
         self.drop_path = DropPath(drop_path)
@@ -185,6 +190,10 @@ class TransformerBlock(TypedModule):
     def transform(self, tokens: Tensor) -> Tensor:
         """Return the tokens after the feed-forward branch, ``(B, L, C)``."""
         return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+
+    def extra_repr(self) -> str:
+        """Show the options; those of the attention stand beside it."""
+        return f"dim={self.dim}, mlp_ratio={self.mlp_ratio}"
 
 
 class EncoderBlock(TransformerBlock):
