@@ -390,8 +390,8 @@ def _distillation_loss(
     feature = FeatureDistillationLoss(
         student_depth=student.settings.depth,
         teacher_depth=teacher.settings.depth,
-        student_width=student.settings.dim,
-        teacher_width=teacher.settings.dim,
+        student_dim=student.settings.dim,
+        teacher_dim=teacher.settings.dim,
         layers=config.layers,
     )
     if not config.feature_weight:
