@@ -1,1 +1,1 @@
-"""From frames to boxes: the crop and the tracker."""
+"""Trackers: from a box in the first frame to a box in every frame."""

@@ -1,7 +1,7 @@
-"""What every tracker here takes and gives, with a network or without."""
+"""What every tracker here takes and gives, with a network or without; no torch."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,25 +14,28 @@ __all__ = ["FrameTracker", "TrackResult", "TrackedState", "check_boxes", "first_
 
 
 class TrackResult(NamedTuple):
-    """Where the targets of one frame are: scalars and ``(4,)`` for one target, with a leading N for
-    a batch of N."""
+    """Where the targets of one frame are.
+
+    The fields are scalars and ``(4,)`` for one target, and have a leading N for a batch of N.
+    """
 
     box_xywh_px: NDArray[np.float64]
     """``(4,)`` or ``(N, 4)``: left, top, width, height in the colour image."""
     confidence: float | NDArray[np.float64]
-    """The network's score at the box, in (0, 1) and as it comes: without the window; 1 at the first
-    frame, 0 where there was nothing to look at."""
+    """The network's score at the box, in (0, 1), without the window.
+
+    It is 1 at the first frame, and 0 if the frame lacks both modalities.
+    """
     lost: bool | NDArray[np.bool_]
     """Whether the confidence is below the tracker's ``lost_threshold``."""
     frame: int
-    """How many frames came before, 0 for the one that the tracker was started on."""
+    """Number of frames before this one; 0 for the frame that the tracker was started on."""
 
     @classmethod
     def of(
         cls, state: "TrackedState", confidences: NDArray[np.float64], lost_threshold: float
     ) -> "TrackResult":
-        """Return what the caller gets of a state: a batch where a batch was asked for, else the
-        only target's."""
+        """Return the result of a state: a batch if a batch was asked for, else the only target."""
         lost = confidences < lost_threshold
         if state.batched:
             return cls(state.boxes.copy(), confidences, lost, state.frame)
@@ -40,20 +43,26 @@ class TrackResult(NamedTuple):
 
 
 class TrackedState(Protocol):
-    """What every tracker's state holds at least."""
+    """What the state of every tracker holds at least."""
 
     @property
-    def boxes(self) -> NDArray[np.float64]: ...
+    def boxes(self) -> NDArray[np.float64]:
+        """``(N, 4)``: the last boxes."""
+        ...
 
     @property
-    def batched(self) -> bool: ...
+    def batched(self) -> bool:
+        """Whether the caller asked for a batch."""
+        ...
 
     @property
-    def frame(self) -> int: ...
+    def frame(self) -> int:
+        """Number of the last frame."""
+        ...
 
 
 class FrameTracker(Protocol):
-    """What evaluation and the command line ask of a tracker."""
+    """A tracker, as evaluation and the command line use it."""
 
     def init(
         self, rgb: NDArray[np.uint8] | None, tir: Frame | None, box_xywh_px: ArrayLike
@@ -62,32 +71,50 @@ class FrameTracker(Protocol):
         ...
 
     def update(self, rgb: NDArray[np.uint8] | None, tir: Frame | None) -> TrackResult:
-        """Look for the target in the next frame."""
+        """Look for the targets in the next frame."""
         ...
 
     def track(
         self, source: Iterable[FramePairLike], box_xywh_px: ArrayLike | None = None
     ) -> Iterator[TrackResult]:
-        """Follow the target through all frames of ``source``."""
+        """Follow the targets through all frames of ``source``."""
         ...
 
 
 def follow(
     tracker: FrameTracker, source: Iterable[FramePairLike], box_xywh_px: ArrayLike | None = None
 ) -> Iterator[TrackResult]:
-    """Run a tracker over the frames of ``source``: ``track`` of every tracker here, see
-    :meth:`Tracker.track`."""
+    """Run a tracker over the frames of ``source``, the first included.
+
+    This is ``track`` of every tracker here. A wrong ``source`` is refused at once, not at the first
+    result.
+
+    Args:
+        tracker: the tracker.
+        source: pairs of frames.
+        box_xywh_px: the boxes in the first frame; None takes the annotation of ``source``.
+
+    Raises:
+        ValueError: ``box_xywh_px`` is None and ``source`` has no annotation.
+    """
     box = first_box(source) if box_xywh_px is None else box_xywh_px
 
     def results() -> Iterator[TrackResult]:
         for number, (rgb, tir) in enumerate(source):
-            yield tracker.update(rgb, tir) if number else tracker.init(rgb, tir, box)
+            if number == 0:
+                yield tracker.init(rgb, tir, box)
+            else:
+                yield tracker.update(rgb, tir)
 
     return results()
 
 
-def first_box(source: Any) -> NDArray[np.float64]:
-    """Return the annotation of a source's first frame, or raise where it carries none."""
+def first_box(source: object) -> NDArray[np.float64]:
+    """Return the annotated box in the first frame of ``source``, ``(4,)``.
+
+    Raises:
+        ValueError: ``source`` has no annotation.
+    """
     truth = getattr(source, "truth", None)
     if truth is None or not len(truth.rgb):
         raise ValueError("box_xywh_px must be given for a source without annotations, got None")
@@ -95,10 +122,17 @@ def first_box(source: Any) -> NDArray[np.float64]:
 
 
 def check_boxes(box_xywh_px: ArrayLike) -> tuple[NDArray[np.float64], bool]:
-    """Return the boxes to start on, ``(N, 4)``, and whether a batch was given, or raise."""
+    """Check the boxes to start on; return them as ``(N, 4)``, and whether a batch was given.
+
+    Raises:
+        ShapeError: ``box_xywh_px`` is neither ``(4,)`` nor ``(N, 4)``.
+        ValueError: ``box_xywh_px`` has a box that is not finite or has no size.
+    """
     boxes = np.array(box_xywh_px, dtype=np.float64)
     if boxes.shape[-1:] != (4,) or boxes.ndim not in (1, 2) or not boxes.size:
         raise ShapeError(f"box_xywh_px must have shape (4,) or (N, 4), got {boxes.shape}")
-    for box in np.atleast_2d(boxes):
+    batched = boxes.ndim == 2
+    boxes = np.atleast_2d(boxes)
+    for box in boxes:
         check_box(box)
-    return np.atleast_2d(boxes), boxes.ndim == 2
+    return boxes, batched

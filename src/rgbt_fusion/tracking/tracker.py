@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -13,45 +13,57 @@ from torch import Tensor, nn
 from rgbt_fusion.checks import check_choice, check_finite_number
 from rgbt_fusion.frames.crop import CropPair, crop_pair
 from rgbt_fusion.frames.thermal import thermal_range
-from rgbt_fusion.frames.types import Frame, FramePairLike, ImagePair
+from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike, ImagePair
 from rgbt_fusion.models.interface import ModelOutput, TemplateTokens, TrackerModel
-from rgbt_fusion.tracking.interface import FrameTracker as FrameTracker
 from rgbt_fusion.tracking.interface import TrackResult, check_boxes, follow
-from rgbt_fusion.tracking.interface import first_box as first_box
 
-__all__ = ["Look", "TrackResult", "Tracker", "TrackerState", "hann_window"]
+__all__ = [
+    "MISSING",
+    "TEMPLATE_FACTOR",
+    "Look",
+    "Missing",
+    "TrackResult",
+    "Tracker",
+    "TrackerState",
+    "hann_window",
+]
 
 TEMPLATE_FACTOR = 2.0
-"""The side of the template crop over the square root of the target's area, in every tracker of
-OSTrack's family."""
+"""Side of the template crop over the square root of the target's area, in OSTrack's family."""
 
-MISSING = ("zeros", "other", "last")
+Missing: TypeAlias = Literal["zeros", "other", "last"]
+"""What stands in for a modality that a frame lacks."""
+
+MISSING: tuple[Missing, ...] = get_args(Missing)
+
+MODEL_ATTRIBUTES = ("template_size", "search_size", "search_factor", "embed_template", "decode")
 
 
 @dataclass(frozen=True)
 class TrackerState:
-    """Everything that a tracker carries from frame to frame; nothing in it is ever changed in
-    place.
-
-    ``boxes`` ``(N, 4)``: the last boxes; ``batched``: whether the caller asked for a batch;
-    ``template``: its tokens; ``memory``: what the model remembers; ``tir_range``: what scales
-    16-bit thermal frames; ``image_size``: height and width of the last colour image; ``last``: the
-    last frame of each modality, where the missing policy needs it.
-    """
+    """Everything that a tracker carries from frame to frame; it is never changed in place."""
 
     boxes: NDArray[np.float64]
+    """``(N, 4)``: the last boxes."""
     batched: bool
+    """Whether the caller asked for a batch."""
     template: TemplateTokens
     memory: Any
+    """What the model remembers; its type is the model's."""
     frame: int
     tir_range: tuple[float, float] | None
+    """The values of 16-bit thermal frames that become 0 and 255."""
     image_size: tuple[int, int]
+    """Height and width of the last colour image."""
     last: FramePairLike
+    """The last image of each modality if ``missing`` is ``"last"``, else two None."""
 
 
 class Look(NamedTuple):
-    """What a tracker saw at its last frame and what the network said, for drawing; see
-    :mod:`.panels`."""
+    """What a tracker saw at its last frame and what the network answered.
+
+    :mod:`rgbt_fusion.video.panels` draws it.
+    """
 
     template: TemplateTokens
     search: ImagePair
@@ -63,53 +75,55 @@ class Look(NamedTuple):
 
 
 class Tracker:
-    r"""Follow one target, or a batch of them, through a video of both modalities with any tracking
-    model.
+    r"""Follow one target, or a batch of them, through a video of both modalities.
 
-    The template is turned into tokens once. Each frame is cropped around the last box, the network
-    scores the crop's cells, the scores are weighed by a window that prefers the middle, and the
-    best cell's box goes back to the image.
+    The template is turned into tokens once. Each frame is cropped around the last box, and the
+    network scores the cells of the crop. The scores are multiplied by a window that prefers the
+    middle, and the box of the best cell goes back to the image.
 
     .. math::
-        b^t = \mathrm{back}\Big(\mathrm{box\ at}\ \arg\max_{i,j}\ (1 - \omega + \omega\, h_i h_j)\, s^t_{ij}\Big),
+        b^t = \mathrm{back}\Big(\mathrm{box\ at}\ \arg\max_{i,j}\
+        (1 - \omega + \omega\, h_i h_j)\, s^t_{ij}\Big),
         \qquad h_k = \tfrac{1}{2}\Big(1 - \cos \frac{2 \pi k}{S + 1}\Big)
 
-    Where the paper is silent: a box without a finite number is not believed, the last one stays. A
-    frame that lacks both modalities keeps the box with confidence 0. The template is never renewed.
-    Nothing is random; the model's memory is kept here, in ``state``, never in the model.
+    Paper and code: the paper leaves these cases open. A box with a non-finite coordinate is
+    discarded, and the previous box is kept. A frame that lacks both modalities keeps the box with
+    confidence 0. The template is never renewed. Nothing is random. The model's memory is kept here,
+    in ``state``, never in the model.
 
     Args:
         model: a tracking model; it is put into evaluation mode.
         window_weight: :math:`\omega`, from 0 (no window) to 1 (OSTrack's).
         search_factor: side of the search crop over the square root of the target's area; None takes
             the model's.
-        lost_threshold: below this confidence the target counts as lost. Tracking goes on as it
-            would have.
+        lost_threshold: below this confidence the target counts as lost. Tracking goes on as before.
         missing: what stands in for a modality that a frame lacks: ``"zeros"`` (the mean image),
-            ``"other"`` (the crop of the other modality) or ``"last"`` (the modality's last frame,
-            cropped at the present place).
-        tir_from_rgb: where the cameras are not aligned: the offset (x, y) in whole pixels, or the
+            ``"other"`` (the crop of the other modality) or ``"last"`` (the last image of the
+            modality, cropped at the present place).
+        tir_from_rgb: for cameras that are not aligned: the offset (x, y) in whole pixels, or the
             3x3 homography, that takes a pixel of the colour frame to the thermal frame.
         device: where to move the model; None leaves it where it is.
-        dtype: the floating-point type to convert it to; None leaves it.
+        dtype: the floating-point type to convert the model to; None leaves it.
 
     Shape:
-        ``init`` and ``update``: frames ``(H, W, 3)`` uint8, red first, and ``(H, W)``, ``(H, W,
-        1)`` or ``(H, W, 3)`` uint8 or uint16; boxes ``(4,)`` or ``(N, 4)``, left, top, width,
-        height in pixels; to :class:`TrackResult`.
+        - rgb: ``(H, W, 3)`` uint8, red first
+        - tir: ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)``, uint8 or uint16
+        - box_xywh_px: ``(4,)`` or ``(N, 4)``, left, top, width, height in pixels
+        - ``init`` and ``update`` return :class:`TrackResult`
 
     Raises:
-        ShapeError: a frame or box of another shape; frames of different sizes without
-            ``tir_from_rgb``.
-        TypeError: a frame of another type.
-        ValueError: a setting out of range; a box without size; no modality at the first frame.
+        TypeError: ``model`` is not a tracking model, or a frame is not an array of such numbers.
+        ShapeError: a frame or ``box_xywh_px`` has another shape, or the frames differ in size and
+            ``tir_from_rgb`` is None.
+        ValueError: ``window_weight``, ``search_factor``, ``lost_threshold`` or ``missing`` is out
+            of range, ``box_xywh_px`` has no size, or the first frame lacks both modalities.
         RuntimeError: ``update`` comes before ``init``.
 
     Example:
         >>> import numpy as np
-        >>> from rgbt_fusion import Tracker
-        >>> from rgbt_fusion import create_model
-        >>> rgb, tir = np.zeros((240, 320, 3), dtype=np.uint8), np.zeros((240, 320), dtype=np.uint16)
+        >>> from rgbt_fusion import Tracker, create_model
+        >>> rgb = np.zeros((240, 320, 3), dtype=np.uint8)
+        >>> tir = np.zeros((240, 320), dtype=np.uint16)
         >>> tracker = Tracker(create_model("ainet_tiny_128"))
         >>> tracker.init(rgb, tir, (100, 80, 40, 60)).frame
         0
@@ -129,40 +143,44 @@ class Tracker:
         window_weight: float = 1.0,
         search_factor: float | None = None,
         lost_threshold: float = 0.25,
-        missing: str = "zeros",
+        missing: Missing = "zeros",
         tir_from_rgb: ArrayLike | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        _check_model(model)
+        self.model = model
         self.window_weight = check_finite_number(
             window_weight, name="window_weight", low=0.0, high=1.0
         )
-        factor = model.search_factor if search_factor is None else search_factor
-        self.search_factor = check_finite_number(factor, name="search_factor", low=1.0)
+        if search_factor is None:
+            search_factor = model.search_factor
+        self.search_factor = check_finite_number(search_factor, name="search_factor", low=1.0)
         self.lost_threshold = check_finite_number(
             lost_threshold, name="lost_threshold", low=0.0, high=1.0
         )
-        check_choice(missing, MISSING, name="missing")
-        self.missing = missing
+        self.missing = check_choice(missing, MISSING, name="missing")
         self.tir_from_rgb = tir_from_rgb
-        self.model = model
-        self.device, self.dtype = (
-            torch.device("cpu" if device is None else device),
-            dtype or torch.float32,
-        )
+
+        self.device = torch.device("cpu" if device is None else device)
+        self.dtype = torch.float32 if dtype is None else dtype
         if isinstance(model, nn.Module):
             model.to(device=device, dtype=dtype).eval()
             parameter = next(model.parameters(), None)
             if parameter is not None:
-                self.device, self.dtype = parameter.device, parameter.dtype
+                self.device = parameter.device
+                self.dtype = parameter.dtype
+
         self._state: TrackerState | None = None
         self.last_look: Look | None = None
         """What was seen at the last frame; None before the first ``update``."""
 
     @property
     def state(self) -> TrackerState:
-        """All that is carried from frame to frame: keep it, and assign it to go on from there, here
-        or elsewhere."""
+        """All that is carried from frame to frame.
+
+        Keep it and assign it later to continue from there, in this tracker or in another one.
+        """
         if self._state is None:
             raise RuntimeError(
                 "the tracker has no state yet: call init with the first frame and its box"
@@ -176,121 +194,138 @@ class Tracker:
     def init(
         self, rgb: NDArray[np.uint8] | None, tir: Frame | None, box_xywh_px: ArrayLike
     ) -> TrackResult:
-        """Start on a frame; return the boxes that were given, as the result of frame 0."""
+        """Start on a frame; return the given boxes as the result of frame 0."""
         boxes, batched = check_boxes(box_xywh_px)
-        tir_range = _range(tir, None)
-        crops = self._crop(rgb, tir, boxes, TEMPLATE_FACTOR, self.model.template_size, tir_range)
+        shown = FramePair(rgb, tir)
+        tir_range = _range(tir, known=None)
+        crops = self._crop(shown, boxes, TEMPLATE_FACTOR, self.model.template_size, tir_range)
         with torch.inference_mode():
-            template = self.model.embed_template(self._batch(crops, rgb, tir))
-        last = self._remember((rgb, tir), (None, None))
+            template = self.model.embed_template(self._batch(crops, shown))
         self._state = TrackerState(
-            boxes, batched, template, None, 0, tir_range, crops[0].image_size, last
+            boxes=boxes,
+            batched=batched,
+            template=template,
+            memory=None,
+            frame=0,
+            tir_range=tir_range,
+            image_size=crops[0].image_size,
+            last=self._keep(shown),
         )
         self.last_look = None
-        return TrackResult.of(self._state, np.ones(len(boxes)), self.lost_threshold)
+        return self._result(np.ones(len(boxes)))
 
     def update(self, rgb: NDArray[np.uint8] | None, tir: Frame | None) -> TrackResult:
         """Look for the targets in the next frame."""
         state = self.state
-        frame, seen = state.frame + 1, (rgb, tir)
         if rgb is None and tir is None:
-            self._state = replace(state, frame=frame)
-            return TrackResult.of(self._state, np.zeros(len(state.boxes)), self.lost_threshold)
-        if self.missing == "last":
-            rgb, tir = (
-                (state.last[0] if rgb is None else rgb),
-                (state.last[1] if tir is None else tir),
-            )
-        tir_range = _range(tir, state.tir_range)
+            self._state = replace(state, frame=state.frame + 1)
+            return self._result(np.zeros(len(state.boxes)))
+
+        shown = self._stand_in(FramePair(rgb, tir), state.last)
+        tir_range = _range(shown.tir, known=state.tir_range)
         crops = self._crop(
-            rgb, tir, state.boxes, self.search_factor, self.model.search_size, tir_range
+            shown, state.boxes, self.search_factor, self.model.search_size, tir_range
         )
-        image_size = (
-            state.image_size
-            if rgb is None and self.tir_from_rgb is not None
-            else crops[0].image_size
+        search = self._batch(crops, shown)
+        with torch.inference_mode():
+            output = self.model(state.template, search, state.memory)
+            window = self._window(output.score_map)
+            box_cxcywh_unit = self.model.decode(output, window)
+            score = _score_at_the_box(output.score_map, window)
+        self.last_look = Look(state.template, search, state.memory, output, window, box_cxcywh_unit)
+
+        image_size = crops[0].image_size
+        if rgb is None and self.tir_from_rgb is not None:
+            # boxes are those of the colour image, and the thermal image may have another size
+            image_size = state.image_size
+        boxes, confidences = _to_image(crops, image_size, box_cxcywh_unit, score, state.boxes)
+        self._state = replace(
+            state,
+            boxes=boxes,
+            memory=output.state,
+            frame=state.frame + 1,
+            tir_range=tir_range,
+            image_size=image_size,
+            last=self._keep(shown),
         )
-        boxes, confidences, memory = self._look(
-            state, self._batch(crops, rgb, tir), crops, image_size
-        )
-        last = self._remember(seen, state.last)
-        self._state = TrackerState(
-            boxes, state.batched, state.template, memory, frame, tir_range, image_size, last
-        )
-        return TrackResult.of(self._state, confidences, self.lost_threshold)
+        return self._result(confidences)
 
     def track(
         self, source: Iterable[FramePairLike], box_xywh_px: ArrayLike | None = None
     ) -> Iterator[TrackResult]:
-        """Follow the target through all frames of ``source``, the first included.
+        """Follow the targets through all frames of ``source``, the first included.
 
         Args:
-            source: pairs of frames: a :class:`~rgbt_fusion.data.sequences.Sequence`, a video
+            source: pairs of frames: a :class:`~rgbt_fusion.data.sequences.ImageSequence`, a video
                 source, any iterable.
-            box_xywh_px: the box in the first frame; None takes the annotation that ``source``
-                carries.
+            box_xywh_px: the boxes in the first frame; None takes the annotation of ``source``.
 
         Raises:
-            ValueError: no box is given and ``source`` carries none.
+            ValueError: ``box_xywh_px`` is None and ``source`` has no annotation.
         """
         return follow(self, source, box_xywh_px)
 
-    def _look(
-        self,
-        state: TrackerState,
-        search: ImagePair,
-        crops: list[CropPair],
-        image_size: tuple[int, int],
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], Any]:
-        """Return boxes ``(N, 4)``, confidences ``(N,)`` and the model's memory."""
-        with torch.inference_mode():
-            output = self.model(state.template, search, state.memory)
-            window = _blend(output.score_map.shape[-1], self.window_weight).to(output.score_map)
-            found = self.model.decode(output, window)
-            best = (output.score_map * window).flatten(1).argmax(1, keepdim=True)
-            scores = output.score_map.flatten(1).gather(1, best)
-            # one transfer, so that a GPU is waited for once a frame
-            rows = torch.cat((found, scores.to(found.dtype)), dim=1).double().cpu()
-        self.last_look = Look(state.template, search, state.memory, output, window, found)
-        boxes = [
-            replace(crop, image_size=image_size).to_image(row[:4])
-            for crop, row in zip(crops, rows, strict=True)
-        ]
-        stacked, confidences = torch.stack(boxes).numpy(), rows[:, 4].numpy()
-        believed = np.isfinite(stacked).all(axis=1) & np.isfinite(confidences)
-        stacked = np.where(believed[:, None], stacked, state.boxes)
-        return stacked, np.where(believed, confidences, 0.0), output.state
+    def _stand_in(self, seen: FramePair, last: FramePairLike) -> FramePair:
+        """Return the frame with the last image of a missing modality, if the policy says so."""
+        if self.missing != "last":
+            return seen
+        last_rgb, last_tir = last
+        return FramePair(
+            last_rgb if seen.rgb is None else seen.rgb, last_tir if seen.tir is None else seen.tir
+        )
+
+    def _keep(self, shown: FramePair) -> FramePair:
+        """Return what ``"last"`` needs of a frame: copies, as a reader may reuse its buffer."""
+        if self.missing != "last":
+            return FramePair(None, None)
+        return FramePair(
+            None if shown.rgb is None else shown.rgb.copy(),
+            None if shown.tir is None else shown.tir.copy(),
+        )
 
     def _crop(
         self,
-        rgb: NDArray[np.uint8] | None,
-        tir: Frame | None,
+        shown: FramePair,
         boxes: NDArray[np.float64],
         factor: float,
         size: int,
         tir_range: tuple[float, float] | None,
     ) -> list[CropPair]:
-        settings: dict[str, Any] = {"tir_range": tir_range, "tir_from_rgb": self.tir_from_rgb}
-        return [crop_pair(rgb, tir, box, factor=factor, size=size, **settings) for box in boxes]
+        """Return one crop per target."""
+        return [
+            crop_pair(
+                shown.rgb,
+                shown.tir,
+                box,
+                factor=factor,
+                size=size,
+                tir_range=tir_range,
+                tir_from_rgb=self.tir_from_rgb,
+            )
+            for box in boxes
+        ]
 
-    def _batch(self, crops: list[CropPair], rgb: Any, tir: Any) -> ImagePair:
-        """Return the crops as one batch for the model, with the other modality in the place of a
-        missing one."""
-        images = [crop.images for crop in crops]
-        colour = torch.cat([image.rgb for image in images]) if len(images) > 1 else images[0].rgb
-        thermal = torch.cat([image.tir for image in images]) if len(images) > 1 else images[0].tir
-        if self.missing == "other":
-            colour, thermal = thermal if rgb is None else colour, colour if tir is None else thermal
+    def _batch(self, crops: list[CropPair], shown: FramePair) -> ImagePair:
+        """Return the crops as one batch for the model, the other modality for a missing one."""
+        rgb = _together([crop.images.rgb for crop in crops])
+        tir = _together([crop.images.tir for crop in crops])
+        if self.missing == "other" and shown.rgb is None:
+            rgb = tir
+        if self.missing == "other" and shown.tir is None:
+            tir = rgb
         return ImagePair(
-            *(image.to(device=self.device, dtype=self.dtype) for image in (colour, thermal))
+            rgb.to(device=self.device, dtype=self.dtype),
+            tir.to(device=self.device, dtype=self.dtype),
         )
 
-    def _remember(self, seen: FramePairLike, last: FramePairLike) -> FramePairLike:
-        if self.missing != "last":
-            return None, None
-        # copies: a video reader may fill the same buffer again
-        rgb, tir = (None if frame is None else frame.copy() for frame in seen)
-        return last[0] if rgb is None else rgb, last[1] if tir is None else tir  # pyright: ignore[reportReturnType]
+    def _window(self, score_map: Tensor) -> Tensor:
+        """Return what the scores are multiplied by."""
+        window = hann_window(score_map.shape[-1])
+        blend = 1 - self.window_weight + self.window_weight * window
+        return blend.to(score_map)
+
+    def _result(self, confidences: NDArray[np.float64]) -> TrackResult:
+        return TrackResult.of(self.state, confidences, self.lost_threshold)
 
 
 @cache
@@ -298,13 +333,14 @@ def hann_window(size: int) -> Tensor:
     r"""Return OSTrack's window over a score map: it prefers the middle, where the target was.
 
     .. math::
-        w_{ij} = h_i h_j, \qquad h_k = \tfrac{1}{2}\Big(1 - \cos \frac{2 \pi k}{S + 1}\Big), \quad k = 1, \dots, S
+        w_{ij} = h_i h_j, \qquad h_k = \tfrac{1}{2}\Big(1 - \cos \frac{2 \pi k}{S + 1}\Big), \quad
+        k = 1, \dots, S
 
     Args:
         size: cells ``S`` along a side.
 
     Shape:
-        ``(S, S)``, float32.
+        - returns ``(S, S)``, float32
 
     Example:
         >>> from rgbt_fusion.tracking.tracker import hann_window
@@ -314,19 +350,63 @@ def hann_window(size: int) -> Tensor:
     Source:
         Ye et al., "OSTrack", ECCV 2022 (their code).
     """
-    hann = 0.5 * (
-        1 - torch.cos(2 * torch.pi * torch.arange(1, size + 1, dtype=torch.float64) / (size + 1))
-    )
+    k = torch.arange(1, size + 1, dtype=torch.float64)
+    hann = 0.5 * (1 - torch.cos(2 * torch.pi * k / (size + 1)))
     return torch.outer(hann, hann).float()
 
 
-def _blend(size: int, weight: float) -> Tensor:
-    return 1 - weight + weight * hann_window(size)
+def _score_at_the_box(score_map: Tensor, window: Tensor) -> Tensor:
+    """Return the score, without the window, of the cell that the window chose: ``(B, 1)``."""
+    best = (score_map * window).flatten(1).argmax(1, keepdim=True)
+    return score_map.flatten(1).gather(1, best)
 
 
-def _range(tir: Frame | None, known: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return the scale of 16-bit thermal frames, which the first of them sets for the whole
-    sequence."""
+def _to_image(
+    crops: list[CropPair],
+    image_size: tuple[int, int],
+    box_cxcywh_unit: Tensor,
+    score: Tensor,
+    previous_xywh_px: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return boxes ``(N, 4)`` in the image and confidences ``(N,)``.
+
+    A target without a finite box or score keeps the previous box with confidence 0.
+    """
+    # one transfer, so that a GPU is waited for once per frame
+    rows = torch.cat((box_cxcywh_unit, score.to(box_cxcywh_unit.dtype)), dim=1).double().cpu()
+    boxes = torch.stack(
+        [
+            replace(crop, image_size=image_size).to_image(row[:4])
+            for crop, row in zip(crops, rows, strict=True)
+        ]
+    ).numpy()
+    confidences = rows[:, 4].numpy()
+    finite = np.isfinite(boxes).all(axis=1) & np.isfinite(confidences)
+    return np.where(finite[:, None], boxes, previous_xywh_px), np.where(finite, confidences, 0.0)
+
+
+def _together(images: list[Tensor]) -> Tensor:
+    """Return images as one batch; a single one is not copied."""
+    if len(images) == 1:
+        return images[0]
+    return torch.cat(images)
+
+
+def _range(tir: Frame | None, *, known: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return the scale of 16-bit thermal frames, which the first of them sets for all."""
     if known is None and isinstance(tir, np.ndarray) and tir.dtype == np.uint16:
         return thermal_range(tir)
     return known
+
+
+def _check_model(model: object) -> None:
+    if isinstance(model, str):
+        raise TypeError(
+            f"model must be a tracking model, such as create_model({model!r}), got {model!r}"
+        )
+    lacking = [name for name in MODEL_ATTRIBUTES if not hasattr(model, name)]
+    if lacking:
+        raise TypeError(
+            f"model must be a tracking model, got {type(model).__name__} without "
+            f"{', '.join(lacking)}; create_model gives one by its name"
+        )
