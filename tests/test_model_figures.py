@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from rgbt_fusion.benchmarking.model_summary import ModelSummary, summarise
 from rgbt_fusion.models.presets import list_models
+from rgbt_fusion.models.summary import ModelSummary, summarise
 from rgbt_fusion.weights.pretrained import create_model
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,9 @@ def test_milliseconds(spread, text):
 
 
 def test_columns_in_which_nothing_stands_are_left_out():
-    assert without_empty(Table(["a", "b"], [["1", ""], ["2", ""]])) == Table(["a"], [["1"], ["2"]])
+    assert without_empty(Table(("a", "b"), (("1", ""), ("2", "")))) == Table(
+        ("a",), (("1",), ("2",))
+    )
 
 
 def test_rows_go_with_their_comparison():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rgbt_fusion.benchmarking.comparison import Comparison
+from rgbt_fusion.benchmarking.contest import Contest
 from rgbt_fusion.benchmarking.measure import measure
 from rgbt_fusion.benchmarking.memory import MemoryMeter
 from rgbt_fusion.benchmarking.timing import Effort
@@ -11,7 +11,7 @@ SIZES = {"B": 1, "D": 6, "L": 12, "N": 3}
 ENTRIES = {
     name: Workload("scan", name, SIZES, backward=True) for name in ("vectorised", "reference loop")
 }
-SCAN = Comparison(
+SCAN = Contest(
     "scan",
     "scan",
     "a title",
@@ -41,7 +41,7 @@ def test_memory_is_measured_where_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(MemoryMeter, "peak_extra_bytes", lambda self, workload: 77)
     entries = {"vectorised": Workload("scan", "vectorised", SIZES)}
     (row,) = measure(
-        Comparison("scan", "scan", "a title", entries, memory=True), EFFORT, MemoryMeter()
+        Contest("scan", "scan", "a title", entries, memory=True), EFFORT, MemoryMeter()
     )
     assert row.extra_bytes == 77
     assert row.resident_bytes is None
@@ -50,7 +50,7 @@ def test_memory_is_measured_where_it_is_asked_for(monkeypatch):
 
 def test_a_layer_is_counted():
     entries = {"forward": Workload("layer", "CMI: 8 x 16 x 16")}
-    (row,) = measure(Comparison("layers", "layers", "CMI", entries), EFFORT, MemoryMeter())
+    (row,) = measure(Contest("layers", "layers", "CMI", entries), EFFORT, MemoryMeter())
     assert row.parameters == 144
     assert row.macs == 256 * 8 * 16 + 256 * 256 * 12
 
@@ -59,29 +59,10 @@ def test_progress_is_told_and_the_threads_are_as_before():
     told, before = [], torch.get_num_threads()
     entries = {"2 threads": Workload("scan", "vectorised", SIZES, threads=before + 1)}
     measure(
-        Comparison("scan", "scan-threads", "", entries),
+        Contest("scan", "scan-threads", "", entries),
         EFFORT,
         MemoryMeter(),
         on_progress=lambda *x: told.append(x),
     )
     assert torch.get_num_threads() == before
     assert sum(share for _, share in told) == pytest.approx(1.0)
-
-
-def test_a_tracker_is_counted_and_its_forms_are_compared_with_the_first(monkeypatch):
-    monkeypatch.setattr(MemoryMeter, "peak_extra_bytes", lambda self, workload: 77)
-    forms = {"eager": "", "int8": ", int8"}
-    entries = {
-        form: Workload("model", f"OSTrack: tiny_128{end}", {"B": 1}) for form, end in forms.items()
-    }
-    comparison = Comparison(
-        "models", "models-forms", "OSTrack", entries, "eager", memory=True, errors=True
-    )
-    eager, int8 = measure(comparison, EFFORT, MemoryMeter())
-    assert eager.error == {"score": 0.0}
-    assert 0 < int8.error["score"] < 0.01
-    assert eager.parameters == int8.parameters > 10**6
-    assert eager.macs > 10**7
-    assert eager.extra_bytes == 77
-    assert eager.resident_bytes > 4 * eager.parameters
-    assert int8.resident_bytes is None

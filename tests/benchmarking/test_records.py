@@ -8,10 +8,6 @@ import torch
 from benchmark_material import SCAN_ROWS, record
 from rgbt_fusion import __version__
 from rgbt_fusion.benchmarking.records import Record, Row, new_record, read_record, write_record
-from rgbt_fusion.benchmarking.suites import SUITES
-from rgbt_fusion.benchmarking.tables import TABLES
-
-RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 
 
 def changed(tmp_path, change) -> Path:
@@ -90,16 +86,6 @@ def test_a_new_record_describes_this_moment():
 def test_the_commit_is_that_of_the_source_tree():
     commit = new_record("scan", "cpu", "").commit.removesuffix("+")
     assert commit == "" or (len(commit) == 40 and int(commit, 16))
-
-
-def test_the_records_that_are_kept_fit_and_lie_where_they_belong():
-    for path in sorted(RESULTS.glob("*/*.json")):
-        kept = read_record(path)
-        assert path == RESULTS / kept.file_name
-        assert kept.suite in (*SUITES, "startup")
-        assert {row.suite for row in kept.rows} == {kept.suite}
-        assert {row.table for row in kept.rows} <= set(TABLES)
-        assert all(row.skipped or row.time for row in kept.rows)
 
 
 def test_every_field_is_documented_or_speaks_for_itself():

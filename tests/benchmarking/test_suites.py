@@ -1,36 +1,37 @@
 import pytest
 
 from rgbt_fusion.benchmarking.cases import CASES
-from rgbt_fusion.benchmarking.suites import SCAN_SHAPES, SUITES, Options, comparisons
+from rgbt_fusion.benchmarking.contest import Options
+from rgbt_fusion.benchmarking.suites import SCAN_SHAPES, SUITES, contests
 from rgbt_fusion.benchmarking.tables import TABLES
 from rgbt_fusion.benchmarking.workloads import TASKS, prepare, shrunk
 
 
 @pytest.mark.parametrize("quick", [False, True], ids=["full", "quick"])
 @pytest.mark.parametrize("suite", SUITES)
-def test_a_suite_lists_comparisons_that_can_be_run_and_shown(suite, quick):
-    found = comparisons([suite], Options(quick=quick))
+def test_a_suite_lists_contests_that_can_be_run_and_shown(suite, quick):
+    found = contests([suite], Options(quick=quick))
     assert found
-    for comparison in found:
-        assert comparison.suite == suite
-        assert comparison.table in TABLES
-        assert comparison.baseline is None or comparison.baseline in comparison.entries
-        assert all(workload.task in TASKS for workload in comparison.entries.values())
-        assert not set(comparison.entries) & set(comparison.skipped)
-    titles = [comparison.full_title for comparison in found]
+    for contest in found:
+        assert contest.suite == suite
+        assert contest.table in TABLES
+        assert contest.baseline is None or contest.baseline in contest.entries
+        assert all(workload.task in TASKS for workload in contest.entries.values())
+        assert not set(contest.entries) & set(contest.skipped)
+    titles = [contest.full_title for contest in found]
     assert len(set(titles)) == len(titles)
 
 
 def test_the_scan_is_compared_on_all_shapes_layouts_and_passes():
-    found = [x for x in comparisons(["scan"], Options()) if x.table == "scan"]
+    found = [x for x in contests(["scan"], Options()) if x.table == "scan"]
     assert len(found) == len(SCAN_SHAPES) * 2 * 2
-    for comparison in found:
-        first = next(iter(comparison.entries.values()))
+    for contest in found:
+        first = next(iter(contest.entries.values()))
         backward = first.backward
-        assert comparison.baseline == ("chunked PyTorch loop" if backward else "reference loop")
-        assert comparison.errors
+        assert contest.baseline == ("chunked PyTorch loop" if backward else "reference loop")
+        assert contest.errors
         # the memory of an op does not depend on how its arguments lie
-        assert comparison.memory == (first.layout == "token")
+        assert contest.memory == (first.layout == "token")
 
 
 def test_options_narrow_a_suite():
@@ -38,7 +39,7 @@ def test_options_narrow_a_suite():
         shapes=((2, 8, 24, 4),), backends=("vectorised",), dtypes=("float32",), threads=(1,), layouts=("token",),
         passes=(False,),
     )  # fmt: skip
-    found = comparisons(["scan"], options)
+    found = contests(["scan"], options)
     assert [x.full_title for x in found] == [
         "scan: (2, 8, 24, 4), token-major, forward",
         "scan-order: (2, 8, 24, 4), forward",
@@ -50,12 +51,12 @@ def test_options_narrow_a_suite():
 
 def test_several_threads_make_the_wall_clock_count():
     for threads, clock in (((1,), "cpu"), ((2,), "wall")):
-        (first, *_) = comparisons(["scan"], Options(threads=threads, shapes=((1, 8, 6, 4),)))
+        (first, *_) = contests(["scan"], Options(threads=threads, shapes=((1, 8, 6, 4),)))
         assert first.clock == clock
 
 
 def test_what_cannot_run_or_would_take_for_ever_is_skipped_with_a_reason():
-    found = {x.full_title: x for x in comparisons(["scan"], Options())}
+    found = {x.full_title: x for x in contests(["scan"], Options())}
     assert list(found["scan: (1, 192, 320, 16), (B, D, L), forward"].entries)[1:] == [
         "reference loop"
     ]
@@ -66,16 +67,8 @@ def test_what_cannot_run_or_would_take_for_ever_is_skipped_with_a_reason():
     assert forward.skipped["mamba-ssm"] == "runs on cuda only"
 
 
-def test_the_matrix_that_would_fill_the_memory_is_not_written_out():
-    (huge,) = comparisons(["complexity"], Options(shapes=((2048, 12),)))
-    assert "written-out attention" in huge.skipped
-    (small,) = comparisons(["complexity"], Options(shapes=((64, 2),)))
-    assert "written-out attention" in small.entries
-    assert small.entries["Mamba"].sizes["L"] == 20
-
-
 def test_every_case_with_a_full_size_is_measured_beside_its_counterpart():
-    found = {x.title: x for x in comparisons(["layers"], Options()) if x.table == "layers"}
+    found = {x.title: x for x in contests(["layers"], Options()) if x.table == "layers"}
     assert set(found) == {f"{case.name}: {setup.size}" for case in CASES for setup in case.full}
     assert found["DFM: 320 tokens"].baseline == "CrossAttentionFusion"
     assert (
@@ -94,13 +87,11 @@ def test_every_case_with_a_full_size_is_measured_beside_its_counterpart():
 )
 def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        comparisons(["scan"], options)
+        contests(["scan"], options)
 
 
 def test_what_is_run_before_memory_is_measured_runs():
-    attending = [
-        one for one in comparisons(["layers"], Options()) if one.table == "attention-scores"
-    ]
+    attending = [one for one in contests(["layers"], Options()) if one.table == "attention-scores"]
     for workload in (workload for one in attending for workload in one.entries.values()):
         prepare(shrunk(workload))()
     assert len(attending) == 2

@@ -34,8 +34,6 @@ DIRECTIONS = {"B": 1, "D": 6, "L": 4, "N": 3, "W": 4, "K": 3}
         ("dfm", "written-out attention", BLOCK),
         ("ofm", "auto", OVER_LAYERS),
         ("ofm", "fused attention", OVER_LAYERS),
-        ("fusion", "auto", OVER_LAYERS),
-        ("fusion", "written-out attention", OVER_LAYERS),
         ("attention", "fused, no scores", {"B": 1, "L": 12, "C": 64, "T": 2, "S": 2}),
         ("attention", "fused, scores", {"B": 1, "L": 12, "C": 64, "T": 2, "S": 2}),
     ],

@@ -18,8 +18,8 @@ def run(*arguments: str) -> object:
 
 
 def test_the_suites_are_those_there_are():
-    assert [*SUITES, "startup"] == list(bench_command.SUITES)
-    assert set(bench_command.QUICK_SUITES) <= set(bench_command.SUITES)
+    assert list(SUITES) == list(bench_command.SUITE_NAMES)
+    assert set(bench_command.QUICK_SUITE_NAMES) <= set(bench_command.SUITE_NAMES)
 
 
 def test_a_run_prints_a_table_and_writes_its_record(tmp_path, capsys, monkeypatch):
@@ -50,7 +50,7 @@ def test_a_run_prints_a_table_and_writes_its_record(tmp_path, capsys, monkeypatc
     assert {row.table for row in record.rows} == {"scan", "scan-dtypes", "scan-order"}
 
 
-def test_tables_of_records_on_the_terminal_and_in_a_document(tmp_path, capsys):
+def test_tables_of_records_on_the_terminal(tmp_path, capsys):
     run(
         "scan",
         *SMALL,
@@ -68,10 +68,6 @@ def test_tables_of_records_on_the_terminal_and_in_a_document(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "### scan\n\n|  | ours, cpu ms |" in out
     assert "### scan-dtypes" not in out
-    page = tmp_path / "page.md"
-    page.write_text("<!-- benchmark: scan -->\n<!-- /benchmark -->\n")
-    assert run("--table", str(tmp_path / "r"), "--into", str(page)) == 0
-    assert "| (1, 8, 12, 4), token-major, forward |" in page.read_text()
 
 
 def test_a_plot_is_drawn(tmp_path):
@@ -93,18 +89,10 @@ def test_a_plot_is_drawn(tmp_path):
     )
 
 
-def test_startup_is_a_suite(monkeypatch, capsys):
-    from rgbt_fusion.benchmarking import startup
-
-    monkeypatch.setattr(startup, "_python", lambda code: "0.03")
-    assert run("startup", "--quick") == 0
-    assert "from rgbt_fusion import DFM" in capsys.readouterr().out
-
-
 def test_all_and_no_suite_are_everything():
-    assert bench_command._suites([], False) == list(bench_command.SUITES)
-    assert bench_command._suites(["all"], True) == list(bench_command.QUICK_SUITES)
-    assert bench_command._suites(["ofm", "scan"], True) == ["scan", "ofm"]
+    assert bench_command._chosen_suites([], False) == list(bench_command.SUITE_NAMES)
+    assert bench_command._chosen_suites(["all"], True) == list(bench_command.QUICK_SUITE_NAMES)
+    assert bench_command._chosen_suites(["ofm", "scan"], True) == ["scan", "ofm"]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +109,7 @@ def test_all_and_no_suite_are_everything():
         (["scan", "--pass", "sideways"], "--pass must be one of .* got 'sideways'"),
         (["scan", "--device", "tpu"], "--device must be one of .* got 'tpu'"),
         (["scan", "--backend", "triton"], "backend triton cannot run on cpu"),
-        (["--into", "page.md"], "--into must come with --table"),
+        (["models"], "a suite must be one of scan, .* got 'models'"),
         (["--table"], "--table must come with record files, got none"),
     ],
 )

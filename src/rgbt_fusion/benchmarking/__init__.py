@@ -1,2 +1,1 @@
-"""What is measured, how, and where the figures are kept: ``rgbt-fusion bench`` and the tables of
-the documentation."""
+"""Microbenchmarks of ops, blocks and layers: how they are timed, compared and recorded."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rgbt_fusion.benchmarking.records import Row
 from rgbt_fusion.benchmarking.timing import Spread
@@ -11,31 +11,37 @@ __all__ = [
     "Table",
     "by_comparison",
     "errors",
-    "markdown",
     "megabytes",
     "milliseconds",
     "ns_per_16_elements",
     "number",
+    "parameters",
+    "to_markdown",
     "without_empty",
 ]
 
 
-@dataclass(frozen=True)
-class Table:
-    """A heading of columns and lines of cells, all text."""
+class Table(NamedTuple):
+    """A header of columns and rows of cells, all text."""
 
-    columns: Sequence[str]
-    lines: Sequence[Sequence[str]]
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
-def markdown(table: Table) -> str:
+def to_markdown(table: Table) -> str:
     """Return ``table`` in Markdown."""
-    rows = [table.columns, ["---"] * len(table.columns), *table.lines]
+    rows = [table.header, ["---"] * len(table.header), *table.rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
 
 
 def number(value: float) -> str:
-    """Return three significant digits without an exponent."""
+    """Return three significant digits without an exponent.
+
+    Example:
+        >>> from rgbt_fusion.benchmarking.cells import number
+        >>> number(0.01234), number(60.06), number(18713.2)
+        ('0.0123', '60.1', '18,713')
+    """
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
@@ -52,21 +58,25 @@ def milliseconds(spread: Spread | None) -> str:
 
 
 def ns_per_16_elements(row: Row) -> float | None:
-    """Return nanoseconds for 16 state-elements of a scan: one token of one channel with 16
-    states."""
-    spread = row.time
-    if row.task != "scan" or spread is None:
+    """Return the nanoseconds of a scan per token and channel with 16 states; None of other rows."""
+    if row.task != "scan" or row.time is None:
         return None
-    return spread.median * 1e6 * 16 / math.prod(row.sizes[axis] for axis in "BDLN")
+    elements = math.prod(row.sizes[axis] for axis in "BDLN")
+    return row.time.median * 1e6 * 16 / elements
 
 
 def megabytes(row: Row) -> str:
-    """Return the extra memory, empty where it was not measured."""
+    """Return the extra memory; empty where it was not measured."""
     return "" if row.extra_bytes is None else number(row.extra_bytes / 2**20)
 
 
+def parameters(row: Row) -> str:
+    """Return the number of parameters; empty where they were not counted."""
+    return "" if row.parameters is None else f"{row.parameters:,}"
+
+
 def errors(row: Row) -> str:
-    """Return the errors, one after the other."""
+    """Return the errors, one after the other; empty where they were not measured."""
     return "" if row.error is None else " / ".join(f"{value:.1e}" for value in row.error.values())
 
 
@@ -79,8 +89,8 @@ def by_comparison(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def without_empty(table: Table) -> Table:
-    """Return a table without the columns that nothing stands in."""
-    keep = [i for i in range(len(table.columns)) if any(line[i] for line in table.lines)]
-    return Table(
-        [table.columns[i] for i in keep], [[line[i] for i in keep] for line in table.lines]
-    )
+    """Return a table without the columns that are empty in every row."""
+    keep = [i for i in range(len(table.header)) if any(row[i] for row in table.rows)]
+    header = tuple(table.header[i] for i in keep)
+    rows = tuple(tuple(row[i] for i in keep) for row in table.rows)
+    return Table(header, rows)

@@ -1,163 +1,119 @@
-"""Carrying out comparisons: time in turn, memory in fresh processes, errors against float64."""
+"""Carrying out contests: time in turn, memory in fresh processes, errors against float64."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from functools import cache
 
 import torch
 
-from rgbt_fusion.benchmarking.arithmetic import count_macs, count_parameters
-from rgbt_fusion.benchmarking.baselines import CONVOLUTIONS, SCANS
-from rgbt_fusion.benchmarking.cases import find_setup
-from rgbt_fusion.benchmarking.comparison import Comparison
+from rgbt_fusion.benchmarking.contest import Contest
 from rgbt_fusion.benchmarking.memory import MemoryMeter
-from rgbt_fusion.benchmarking.model_summary import measure_step, summarise
 from rgbt_fusion.benchmarking.records import Row
-from rgbt_fusion.benchmarking.timing import Effort, interleave
-from rgbt_fusion.benchmarking.trackers import build, parse
-from rgbt_fusion.benchmarking.workloads import (
-    Workload,
-    error_against_float64,
-    exact_results,
-    prepare,
-)
+from rgbt_fusion.benchmarking.timing import Clocks, Effort, interleave
+from rgbt_fusion.benchmarking.workloads import TASKS, Task, Workload, prepare
 
 __all__ = ["measure"]
 
 
 def measure(
-    comparison: Comparison,
+    contest: Contest,
     effort: Effort,
     meter: MemoryMeter,
     *,
+    tasks: Mapping[str, Task] = TASKS,
     on_progress: Callable[[str, float], object] = lambda step, share: None,
 ) -> list[Row]:
-    """Return one row a contender, those that were skipped included.
+    """Return one row per contender, those that were skipped included.
 
     Args:
-        comparison: what to measure.
+        contest: what to measure.
         effort: how long to time it.
-        meter: measures the memory, where the comparison asks for it.
-        on_progress: is told what is going on, and the share of the comparison that was done since
-            it was last told.
+        meter: measures the memory, where the contest asks for it.
+        tasks: what can be run.
+        on_progress: called with what is going on, and with the share of the contest that was done
+            since the last call.
     """
     on_progress("preparing", 0.0)
-    calls = {label: prepare(workload) for label, workload in comparison.entries.items()}
-    synchronise = torch.cuda.synchronize if _on_gpu(comparison) else lambda: None
     threads = torch.get_num_threads()
+    calls = {label: prepare(entry, tasks=tasks) for label, entry in contest.entries.items()}
     try:
         clocks = interleave(
             calls,
             effort,
-            synchronise=synchronise,
+            synchronise=torch.cuda.synchronize if _on_gpu(contest) else lambda: None,
             on_sample=lambda share: on_progress("timing", share),
         )
-        errors = dict(_errors(comparison, calls)) if comparison.errors else {}
+        errors = _task(contest, tasks).errors(contest.entries, calls) if contest.errors else {}
+        # what the calls hold would be in the way of what is measured next
         del calls
     finally:
         torch.set_num_threads(threads)
     rows = []
-    for label, workload in comparison.entries.items():
+    for label, workload in contest.entries.items():
         row = replace(
-            _row(comparison, label, workload),
-            wall_ms=clocks[label].wall_ms,
-            cpu_ms=None if workload.device == "cuda" else clocks[label].cpu_ms,
+            _timed_row(contest, label, clocks[label]),
             error=errors.get(label),
-            **_counts(workload),
+            **tasks[workload.task].count(workload),
         )
-        if comparison.memory and (
-            not rows or _worth_its_memory(workload, clocks[label].wall_ms.samples)
-        ):
+        first = not rows
+        if contest.memory and _worth_its_memory(tasks[workload.task], clocks[label], first):
             on_progress(f"memory of {label}", 0.0)
             row = replace(
                 row,
                 extra_bytes=meter.peak_extra_bytes(workload),
-                resident_bytes=_resident_bytes(workload),
+                resident_bytes=tasks[workload.task].resident_bytes(workload),
             )
         rows.append(row)
-    for label, reason in comparison.skipped.items():
-        first = next(iter(comparison.entries.values()))
-        rows.append(
-            replace(_row(comparison, label, replace(first, contender=label)), skipped=reason)
-        )
-    return _with_ratios(rows, comparison)
+    return _with_ratios([*rows, *_skipped_rows(contest)], contest)
 
 
-def _on_gpu(comparison: Comparison) -> bool:
-    return any(workload.device == "cuda" for workload in comparison.entries.values())
+def _on_gpu(contest: Contest) -> bool:
+    return any(workload.device == "cuda" for workload in contest.entries.values())
 
 
-def _row(comparison: Comparison, label: str, workload: Workload) -> Row:
+def _task(contest: Contest, tasks: Mapping[str, Task]) -> Task:
+    """Return the task of the first contender, who is ours."""
+    first = next(iter(contest.entries.values()))
+    return tasks[first.task]
+
+
+def _row(contest: Contest, label: str, workload: Workload) -> Row:
     return Row(
-        comparison.suite,
-        comparison.table,
-        comparison.title,
-        label,
-        baseline=comparison.baseline,
-        clock=comparison.clock,
+        suite=contest.suite,
+        table=contest.table,
+        comparison=contest.title,
+        label=label,
+        baseline=contest.baseline,
+        clock=contest.clock,
         **asdict(workload),
     )
 
 
-def _errors(
-    comparison: Comparison, calls: Mapping[str, Callable[[], tuple[torch.Tensor, ...]]]
-) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield the error of each of our contenders; the float64 run is made once for all that have the
-    same inputs.
-
-    A tracker's is the difference of its score map from that of the first contender.
-    """
-    if next(iter(comparison.entries.values())).task == "model":
-        (first,) = next(iter(calls.values()))()
-        for label, call in calls.items():
-            yield label, {"score": (call()[0] - first).abs().max().item()}
-        return
-    truths = {}
-    for label, workload in comparison.entries.items():
-        if workload.contender in (*SCANS, *CONVOLUTIONS):
-            continue  # the tests hold them against the same loop
-        key = (workload.dtype, workload.layout, str(workload.sizes))
-        if key not in truths:
-            truths[key] = exact_results(workload)
-        yield label, error_against_float64(workload, truths[key])
+def _timed_row(contest: Contest, label: str, clocks: Clocks) -> Row:
+    workload = contest.entries[label]
+    # the process's own clock does not see what runs on a GPU
+    cpu_ms = None if workload.device == "cuda" else clocks.cpu_ms
+    return replace(_row(contest, label, workload), wall_ms=clocks.wall_ms, cpu_ms=cpu_ms)
 
 
-def _worth_its_memory(workload: Workload, samples: int) -> bool:
-    """Say whether the memory of a contender that is not ours is asked for."""
-    if workload.task == "model":
-        return False  # each tracker is the first in a comparison of its own
-    # what was too slow to run twice is run again only where memory is the question
-    return samples > 1 or workload.task == "fusion"
+def _skipped_rows(contest: Contest) -> list[Row]:
+    first = next(iter(contest.entries.values()))
+    return [
+        replace(_row(contest, label, replace(first, contender=label)), skipped=reason)
+        for label, reason in contest.skipped.items()
+    ]
 
 
-def _resident_bytes(workload: Workload) -> int | None:
-    """Return the peak memory of a process that builds a tracker and runs it four times."""
-    if workload.task != "model" or workload.device != "cpu":
-        return None
-    return measure_step(build(workload.contender), rounds=3).peak_resident_bytes
+def _worth_its_memory(task: Task, clocks: Clocks, first: bool) -> bool:
+    if first or task.memory_of == "all":
+        return True
+    # what was too slow to run twice is not run once more for its memory
+    return task.memory_of == "repeated" and clocks.wall_ms.samples > 1
 
 
-@cache
-def _tracker_counts(tracker: str, size: str) -> dict[str, int]:
-    summary = summarise(build(f"{tracker}: {size}"))
-    return {"parameters": summary.parameters, "macs": summary.macs}
-
-
-def _counts(workload: Workload) -> dict[str, int]:
-    if workload.task == "model":
-        return _tracker_counts(*parse(workload.contender)[:2])
-    if workload.task != "layer":
-        return {}
-    setup = find_setup(workload.contender)
-    module = setup.build().eval()
-    inputs = setup.inputs(torch.Generator().manual_seed(0), torch.float32)
-    return {"parameters": count_parameters(module), "macs": count_macs(module, *inputs)}
-
-
-def _with_ratios(rows: list[Row], comparison: Comparison) -> list[Row]:
+def _with_ratios(rows: list[Row], contest: Contest) -> list[Row]:
     """Give every row its baseline's median over its own."""
     medians = {row.label: row.time.median for row in rows if row.time}
-    base = medians.get(comparison.baseline or "")
+    base = medians.get(contest.baseline or "")
     if base is None:
         return rows
     return [

@@ -1,8 +1,7 @@
-"""Peak extra memory of one call: resident memory of a fresh process, so that no allocator hides
-anything.
+"""Peak extra memory of one call, read off a fresh process, so that no allocator hides anything.
 
-``python -m rgbt_fusion.benchmarking.memory`` reads a workload a line as JSON and answers each with
-a line: bytes, or what went wrong. It only imports what is needed and leaves each workload to a
+``python -m rgbt_fusion.benchmarking.memory`` reads one workload per line as JSON and answers each
+with a line: bytes, or what went wrong. It only imports what is needed and leaves each workload to a
 process that it forks. That one makes the inputs, runs the same workload at next to no size (which
 loads libraries and starts threads), gives freed memory back to the system, and then compares its
 peak resident memory during one call with what it had before. What PyTorch, a native kernel or
@@ -16,7 +15,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -24,9 +23,9 @@ from typing import IO, NoReturn, cast
 
 import torch
 
-from rgbt_fusion.benchmarking.workloads import Workload, prepare, shrunk
+from rgbt_fusion.benchmarking.workloads import TASKS, Task, Workload, prepare, shrunk
 
-__all__ = ["MemoryMeter", "resident_bytes"]
+__all__ = ["MemoryMeter", "resident_bytes", "serve"]
 
 # Freed blocks of 64 kB and more leave the process at once: memory that is kept would hide what is
 # taken again. A thread that a numerical library starts at import would not live on in a forked
@@ -42,6 +41,10 @@ _SETTINGS = {
 class MemoryMeter:
     """Measures workloads, each in a process of its own; to be used in a ``with`` statement.
 
+    Args:
+        program: the module that serves the workloads when Python runs it; it calls :func:`serve`.
+        folder: where Python finds that module, beside where it finds all others.
+
     Example:
         >>> from rgbt_fusion.benchmarking.memory import MemoryMeter
         >>> from rgbt_fusion.benchmarking.workloads import Workload
@@ -51,7 +54,11 @@ class MemoryMeter:
         True
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, program: str = "rgbt_fusion.benchmarking.memory", folder: Path | None = None
+    ) -> None:
+        self._program = program
+        self._folder = folder
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> "MemoryMeter":
@@ -68,8 +75,7 @@ class MemoryMeter:
             self._process = None
 
     def peak_extra_bytes(self, workload: Workload) -> int:
-        """Return how much memory one call of ``workload`` takes at its peak beyond its inputs and
-        parameters.
+        """Return the peak memory of one call of ``workload`` beyond its inputs and parameters.
 
         Raises:
             RuntimeError: the fresh process failed; the message ends with its last words.
@@ -84,26 +90,31 @@ class MemoryMeter:
     def _ask(self, question: str) -> str:
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "rgbt_fusion.benchmarking.memory"],
+                [sys.executable, "-m", self._program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env={**os.environ, **_SETTINGS},
+                env=self._environment(),
             )
-        to_process, from_process = (
-            cast(IO[str], self._process.stdin),
-            cast(IO[str], self._process.stdout),
-        )
+        to_process = cast(IO[str], self._process.stdin)
+        from_process = cast(IO[str], self._process.stdout)
         with contextlib.suppress(BrokenPipeError):  # then there is no answer either
             to_process.write(f"{question}\n")
             to_process.flush()
         return from_process.readline().strip() or "it ended without an answer"
 
+    def _environment(self) -> dict[str, str]:
+        environment = {**os.environ, **_SETTINGS}
+        if self._folder is not None:
+            places = [str(self._folder), environment.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+        return environment
 
-def measure(workload: Workload) -> int:
+
+def measure(workload: Workload, tasks: Mapping[str, Task]) -> int:
     """Measure in this process, which should be a fresh one."""
-    prepare(shrunk(workload))()
-    run = prepare(workload)
+    prepare(shrunk(workload, tasks=tasks), tasks=tasks)()
+    run = prepare(workload, tasks=tasks)
     gc.collect()
     return _on_gpu(run) if workload.device == "cuda" else _on_cpu(run)
 
@@ -120,7 +131,8 @@ def _on_gpu(run: Callable[[], object]) -> int:
 
 
 def _on_cpu(run: Callable[[], object]) -> int:
-    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
     reset_peak = Path("/proc/self/clear_refs")
     if reset_peak.exists():
@@ -133,8 +145,14 @@ def _on_cpu(run: Callable[[], object]) -> int:
 
 
 def resident_bytes(field: str) -> int:
-    """Return a size of this process as Linux states it: ``"VmRSS"`` now, ``"VmHWM"`` at its
-    peak."""
+    """Return a size of this process as Linux states it.
+
+    Args:
+        field: ``"VmRSS"`` for the size now, ``"VmHWM"`` for that at its peak.
+
+    Raises:
+        RuntimeError: this system has no ``/proc``.
+    """
     status = Path("/proc/self/status")
     if not status.exists():
         raise RuntimeError(
@@ -144,21 +162,21 @@ def resident_bytes(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def _serve() -> None:
-    """Answer a line for each line that comes in."""
+def serve(tasks: Mapping[str, Task]) -> None:
+    """Answer a line for each line that comes in: the program of a :class:`MemoryMeter`."""
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            _answer(line)
+            _answer(line, tasks)
         _, status = os.waitpid(child, 0)
         if status:
             sys.stdout.write(f"the process was ended by status {status}\n")
             sys.stdout.flush()
 
 
-def _answer(line: str) -> NoReturn:
+def _answer(line: str, tasks: Mapping[str, Task]) -> NoReturn:
     try:
-        words = str(measure(Workload(**json.loads(line))))
+        words = str(measure(Workload(**json.loads(line)), tasks))
     except Exception as error:
         words = f"{type(error).__name__}: {error}".replace("\n", " ")
     os.write(sys.stdout.fileno(), f"{words}\n".encode())
@@ -166,4 +184,4 @@ def _answer(line: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _serve()
+    serve(TASKS)

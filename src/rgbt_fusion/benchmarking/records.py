@@ -1,9 +1,8 @@
-"""What a benchmark leaves behind: one JSON a version, suite, machine and device, refused when it
-does not fit.
+"""What a benchmark leaves behind: one JSON file per version, suite, machine and device.
 
-A file is one :class:`Record`; ``benchmarks/results/<version>/<suite>--<machine>--<device>.json`` is
-where it is kept. The dataclasses below are the schema: reading a file checks every field against
-their annotations.
+A file is one :class:`Record`; this project keeps its own in
+``benchmarks/results/<version>/<suite>--<machine>--<device>.json``. The dataclasses below are the
+schema: reading a file checks every field against their annotations.
 """
 
 import importlib.metadata
@@ -22,9 +21,21 @@ from typing import Any
 from rgbt_fusion import __version__
 from rgbt_fusion.benchmarking.timing import Spread
 
-__all__ = ["Machine", "Record", "Row", "new_record", "read_record", "write_record"]
+__all__ = [
+    "PASSES",
+    "Machine",
+    "Record",
+    "Row",
+    "memory_bytes",
+    "new_record",
+    "read_record",
+    "write_record",
+]
 
 FORMAT = 1
+
+PASSES = {False: "forward", True: "forward+backward"}
+"""What the tables call a row, by whether it takes gradients."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +54,15 @@ class Machine:
 
 @dataclass(frozen=True)
 class Row:
-    """One contender of one comparison."""
+    """One contender of one contest."""
 
     suite: str
     table: str
-    """The question that the comparison is part of; ``tables.TABLES`` shows it."""
+    """The question that the contest is part of; ``tables.TABLES`` shows it."""
     comparison: str
-    """What is compared: the rows of one comparison were timed in turn."""
+    """Title of the contest: its rows were timed in turn."""
     label: str
-    """Who this is in the comparison."""
+    """Who this is in the contest."""
     task: str
     contender: str
     sizes: dict[str, int]
@@ -71,12 +82,16 @@ class Row:
     extra_bytes: int | None = None
     """Peak memory of one call beyond its inputs and parameters."""
     resident_bytes: int | None = None
-    """Peak memory of a whole process that builds a model and runs it a few times, Python and
-PyTorch included."""
+    """Peak memory of a whole process that builds a model and runs it a few times.
+
+    Python and PyTorch are included.
+    """
     error: dict[str, float] | None = None
-    """Largest absolute error over largest absolute value, against float64: ``"out"`` and
-    ``"gradients"``; of a model in another form ``"score"``, the largest difference of the score map
-    from that of the first contender."""
+    """Largest absolute error over largest absolute value, against float64.
+
+    ``"out"`` and ``"gradients"``; of a model in another form ``"score"``, the largest difference of
+    the score map from that of the first contender.
+    """
     parameters: int | None = None
     macs: int | None = None
     skipped: str | None = None
@@ -95,8 +110,7 @@ class Record:
     suite: str
     version: str
     commit: str
-    """Of the source tree; empty where there is none, with ``+`` behind it where files differed from
-it."""
+    """Of the source tree, with ``+`` behind it where files differed; empty where there is none."""
     created: str
     command: str
     device: str
@@ -188,9 +202,9 @@ def _commit() -> str:
         # an installed package may lie inside somebody else's repository
         if not git("ls-files", Path(__file__).name):
             return ""
-        return git("rev-parse", "HEAD") + (
-            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
-        )
+        commit = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return f"{commit}+" if changed else commit
     except (OSError, subprocess.CalledProcessError):
         return ""
 
@@ -199,19 +213,31 @@ def _machine(name: str | None) -> Machine:
     import torch
 
     cpu = _cpu_name()
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    cores = _usable_cores()
     instructions = torch.backends.cpu.get_cpu_capability()
     name = name or f"{cpu}-{cores}-cores-{instructions}"
-    slug = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
-    memory = (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-        if hasattr(os, "sysconf")
-        else 0.0
+    return Machine(
+        name=re.sub("[^a-z0-9]+", "-", name.lower()).strip("-"),
+        cpu=cpu,
+        cores=cores,
+        memory_gb=round(memory_bytes() / 2**30, 1),
+        system=platform.system(),
+        instructions=instructions,
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     )
-    return Machine(slug, cpu, cores, round(memory, 1), platform.system(), instructions, gpu)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Return the size of this machine's memory; 0 where the system does not say."""
+    if not hasattr(os, "sysconf"):
+        return 0
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _cpu_name() -> str:

@@ -1,20 +1,26 @@
-"""The questions that ``rgbt-fusion bench`` answers: each suite lists its comparisons as data."""
+"""The questions that ``rgbt-fusion bench`` answers: each suite lists its contests as data."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 
 from rgbt_fusion.benchmarking.baselines import CONVOLUTIONS, SCANS, why_missing
-from rgbt_fusion.benchmarking.cases import CASES
-from rgbt_fusion.benchmarking.comparison import Comparison, Options, base_workload, clock_of
-from rgbt_fusion.benchmarking.model_suite import models
+from rgbt_fusion.benchmarking.cases import CASES, Case, Setup
+from rgbt_fusion.benchmarking.contest import Contest, Options, base_workload, clock_of
 from rgbt_fusion.benchmarking.permuted_copies import COPIES
+from rgbt_fusion.benchmarking.records import PASSES
 from rgbt_fusion.benchmarking.workloads import Workload
 from rgbt_fusion.ops.backends import backend_report
 
-__all__ = ["SCAN_SHAPES", "SUITES", "Comparison", "Options", "comparisons"]
+__all__ = [
+    "MEMORY_LAYOUTS",
+    "SCAN_SHAPES",
+    "SUITES",
+    "able_backends",
+    "contests",
+    "sizes_of",
+]
 
 SCAN_SHAPES = (
     (1, 192, 320, 16),
@@ -26,355 +32,384 @@ SCAN_SHAPES = (
 """B, D, L, N: a small tracker, the blocks of a ViT-B, a long narrow scan, a training batch, and the
 OFM."""
 
-LAYOUTS = {"token": "token-major", "channel": "(B, D, L)"}
-PASSES = {False: "forward", True: "forward+backward"}
+VIT_B_SHAPE = SCAN_SHAPES[1]
 
-_QUADRATIC_BACKWARD = 10**9
-"""B D N L^2 above which the backward pass of the reference loop, quadratic in L, is not waited
-for."""
+MEMORY_LAYOUTS = {"token": "token-major", "channel": "(B, D, L)"}
+"""How the arguments of an op may lie in memory, and what the tables call it."""
+
+QUADRATIC_BACKWARD = 10**9
+"""B D N L^2 above which nobody waits for the reference loop's backward pass, quadratic in L."""
+
+MOST_SEGMENTS = 12
 
 
-def _backends(options: Options) -> tuple[str, ...]:
-    """Return the backends to measure, the one that "auto" takes first."""
+def able_backends(options: Options) -> tuple[str, ...]:
+    """Return the backends to measure, the one that "auto" takes first.
+
+    Raises:
+        ValueError: a backend of ``options`` is unknown or cannot run.
+    """
     report = backend_report(options.device, getattr(torch, options.dtypes[0]))["selective_scan"]
-    able = [name for name, why_not in report["why_not"].items() if not why_not]
+    why_not = report["why_not"]
+    able = [name for name, reasons in why_not.items() if not reasons]
     if not options.backends:
         return tuple(name for name in able if name not in ("reference", "mamba-ssm"))
     for name in options.backends:
-        if name not in report["why_not"]:
-            raise ValueError(f"backend must be one of {', '.join(report['why_not'])}, got {name!r}")
+        if name not in why_not:
+            raise ValueError(f"backend must be one of {', '.join(why_not)}, got {name!r}")
         if name not in able:
-            raise ValueError(
-                f"backend {name} cannot run on {options.device}: {'; '.join(report['why_not'][name])}"
-            )
+            reasons = "; ".join(why_not[name])
+            raise ValueError(f"backend {name} cannot run on {options.device}: {reasons}")
     return options.backends
 
 
-def _sizes(shape: tuple[int, ...], axes: str) -> dict[str, int]:
+def sizes_of(shape: Sequence[int], axes: Sequence[str]) -> dict[str, int]:
+    """Return a shape by the letters of its axes.
+
+    Raises:
+        ValueError: ``shape`` has another number of axes.
+
+    Example:
+        >>> from rgbt_fusion.benchmarking.suites import sizes_of
+        >>> sizes_of((1, 320, 768), "BLC")
+        {'B': 1, 'L': 320, 'C': 768}
+    """
     if len(shape) != len(axes):
-        raise ValueError(
-            f"shape must be {','.join(axes)} for this suite, got {','.join(map(str, shape))}"
-        )
+        given = ",".join(map(str, shape))
+        raise ValueError(f"shape must be {','.join(axes)} for this suite, got {given}")
     return dict(zip(axes, shape, strict=True))
 
 
 def _against(
     base: Workload, ours: Iterable[str], others: Iterable[str]
 ) -> tuple[dict[str, Workload], dict[str, str]]:
-    """Return ``base`` for each of ``ours`` and for each of ``others`` that can run, and why the
-    rest cannot."""
+    """Return who takes part, ours first, and why the rest of ``others`` cannot."""
+    entries = {name: replace(base, contender=name) for name in ours}
     skipped = {}
     for name in others:
-        if reason := why_missing(name, base.device) or _hopeless(name, base):
+        reason = why_missing(name, base.device) or _hopeless(name, base)
+        if reason:
             skipped[name] = reason
-    names = [*ours, *(name for name in others if name not in skipped)]
-    return {name: replace(base, contender=name) for name in names}, skipped
+        else:
+            entries[name] = replace(base, contender=name)
+    return entries, skipped
 
 
 def _hopeless(name: str, workload: Workload) -> str:
+    """Say why nobody would wait for a contender; empty where somebody would."""
     if name not in ("reference loop", "written in PyTorch") or not workload.backward:
         return ""
     sizes = workload.sizes
-    work = sizes["B"] * sizes.get("D", 2 * sizes.get("C", 0)) * sizes.get("N", 16) * sizes["L"] ** 2
-    return "its backward pass is quadratic in the length" if work > _QUADRATIC_BACKWARD else ""
+    channels = sizes.get("D", 2 * sizes.get("C", 0))
+    work = sizes["B"] * channels * sizes.get("N", 16) * sizes["L"] ** 2
+    return "its backward pass is quadratic in the length" if work > QUADRATIC_BACKWARD else ""
 
 
-def scan(options: Options) -> Iterator[Comparison]:
-    """The selective scan, with everything on: against loops and packages, over data types, threads
-    and orders."""
+def _first_of(entries: dict[str, Workload], *preferred: str) -> str | None:
+    """Return the first preferred label that takes part."""
+    return next((label for label in preferred if label in entries), None)
+
+
+def scan(options: Options) -> Iterator[Contest]:
+    """The selective scan with everything on, against loops and packages.
+
+    Then over data types, threads and orders.
+    """
     shapes = options.shapes or (SCAN_SHAPES[:2] if options.quick else SCAN_SHAPES)
-    backends = _backends(options)
     for shape in shapes:
         for layout in options.layouts:
             for backward in options.passes:
-                base = replace(
-                    base_workload(options, "scan", _sizes(shape, "BDLN"), backward=backward),
-                    layout=layout,
-                )
-                baseline = "chunked PyTorch loop" if backward else "reference loop"
-                # what layout changes is shown by ours and one other
-                ours, others = (
-                    (backends, SCANS)
-                    if layout == "token"
-                    else (backends[:1], (baseline, "mamba-ssm"))
-                )
-                entries, skipped = _against(base, ours, others)
-                yield Comparison(
-                    "scan",
-                    "scan",
-                    f"{shape}, {LAYOUTS[layout]}, {PASSES[backward]}",
-                    entries,
-                    baseline,
-                    clock_of(options),
-                    # an op takes the same memory however its arguments lie
-                    memory=layout == "token"
-                    and (not options.quick or (shape == SCAN_SHAPES[1] and not backward)),
+                yield _scan_contest(options, shape, layout, backward)
+    backend = able_backends(options)[0]
+    for shape in shapes:
+        for backward in options.passes:
+            base = base_workload(options, "scan", sizes_of(shape, "BDLN"), backward=backward)
+            ours = replace(base, contender=backend)
+            yield from _variants(ours, options, f"{shape}, {PASSES[backward]}")
+
+
+def _scan_contest(options: Options, shape: tuple[int, ...], layout: str, backward: bool) -> Contest:
+    base = base_workload(options, "scan", sizes_of(shape, "BDLN"), backward=backward)
+    base = replace(base, layout=layout)
+    baseline = "chunked PyTorch loop" if backward else "reference loop"
+    backends = able_backends(options)
+    if layout == "token":
+        entries, skipped = _against(base, backends, SCANS)
+    else:
+        # what the layout changes is shown by ours and one other
+        entries, skipped = _against(base, backends[:1], (baseline, "mamba-ssm"))
+    # an op takes the same memory however its arguments lie
+    memory = layout == "token"
+    if options.quick and (backward or shape != VIT_B_SHAPE):
+        memory = False
+    return Contest(
+        suite="scan",
+        table="scan",
+        title=f"{shape}, {MEMORY_LAYOUTS[layout]}, {PASSES[backward]}",
+        entries=entries,
+        baseline=baseline,
+        clock=clock_of(options),
+        memory=memory,
+        errors=True,
+        skipped=skipped,
+    )
+
+
+def _variants(base: Workload, options: Options, title: str) -> Iterator[Contest]:
+    """Yield the contests of one backend with itself.
+
+    They are about other data types, more threads, and an order of segments.
+    """
+    suite = base.task
+    if len(options.dtypes) > 1:
+        yield Contest(
+            suite=suite,
+            table=f"{suite}-dtypes",
+            title=title,
+            entries={dtype: replace(base, dtype=dtype) for dtype in options.dtypes},
+            baseline=options.dtypes[0],
+            clock=clock_of(options),
+            memory=not options.quick,
+            errors=True,
+        )
+    if len(options.threads) > 1 and options.device == "cpu":
+        entries = {_threads(count): replace(base, threads=count) for count in options.threads}
+        yield Contest(
+            suite=suite,
+            table=f"{suite}-threads",
+            title=title,
+            entries=entries,
+            baseline=_threads(options.threads[0]),
+            clock="wall",
+        )
+    segments = _segments(base.sizes["L"])
+    if "token" in options.layouts and segments > 1:
+        ordered = replace(base, sizes={**base.sizes, "K": segments})
+        yield Contest(
+            suite=suite,
+            table=f"{suite}-order",
+            title=title,
+            entries={"natural order": base, "random order of segments": ordered},
+            baseline="natural order",
+            clock=clock_of(options),
+        )
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def _segments(length: int) -> int:
+    """Return into how many equal segments a sequence is cut: as many as possible up to twelve."""
+    return next(count for count in range(MOST_SEGMENTS, 0, -1) if length % count == 0)
+
+
+def conv(options: Options) -> Iterator[Contest]:
+    """The causal convolution with SiLU, against PyTorch's and causal-conv1d's.
+
+    Then over data types, threads and orders.
+    """
+    taps = 4
+    scan_shapes = (VIT_B_SHAPE,) if options.quick else SCAN_SHAPES
+    shapes = options.shapes or tuple((B, D, L, taps) for B, D, L, _ in scan_shapes)
+    backends = able_backends(options)
+    for shape in shapes:
+        for layout in options.layouts:
+            for backward in options.passes:
+                base = base_workload(options, "conv", sizes_of(shape, "BDLW"), backward=backward)
+                base = replace(base, layout=layout)
+                entries, skipped = _against(base, backends, CONVOLUTIONS)
+                yield Contest(
+                    suite="conv",
+                    table="conv",
+                    title=f"{shape}, {MEMORY_LAYOUTS[layout]}, {PASSES[backward]}",
+                    entries=entries,
+                    baseline="torch conv1d",
+                    clock=clock_of(options),
+                    memory=layout == "token" and not options.quick,
                     errors=True,
                     skipped=skipped,
                 )
+    if options.quick:
+        return
     for shape in shapes:
         for backward in options.passes:
-            base = base_workload(options, "scan", _sizes(shape, "BDLN"), backward=backward)
-            yield from _variants(
-                replace(base, contender=backends[0]), options, f"{shape}, {PASSES[backward]}"
-            )
+            base = base_workload(options, "conv", sizes_of(shape, "BDLW"), backward=backward)
+            ours = replace(base, contender=backends[0])
+            yield from _variants(ours, options, f"{shape}, {PASSES[backward]}")
 
 
-def _variants(base: Workload, options: Options, title: str) -> Iterator[Comparison]:
-    """Yield the comparisons of one backend with itself: other data types, more threads, an order of
-    segments."""
-    suite = base.task
-    if len(options.dtypes) > 1:
-        entries = {dtype: replace(base, dtype=dtype) for dtype in options.dtypes}
-        yield Comparison(
-            suite,
-            f"{suite}-dtypes",
-            title,
-            entries,
-            options.dtypes[0],
-            clock_of(options),
-            not options.quick,
-            True,
-        )
-    if len(options.threads) > 1 and options.device == "cpu":
-        entries = {
-            f"{n} threads" if n > 1 else "1 thread": replace(base, threads=n)
-            for n in options.threads
-        }
-        yield Comparison(suite, f"{suite}-threads", title, entries, next(iter(entries)), "wall")
-    segments = next(k for k in range(12, 0, -1) if base.sizes["L"] % k == 0)
-    if "token" in options.layouts and segments > 1:
-        ordered = replace(base, sizes={**base.sizes, "K": segments})
-        entries = {"natural order": base, "random order of segments": ordered}
-        yield Comparison(
-            suite, f"{suite}-order", title, entries, "natural order", clock_of(options)
-        )
+def block(options: Options) -> Iterator[Contest]:
+    """A Mamba block of width C and expand 2, against other blocks.
 
-
-def conv(options: Options) -> Iterator[Comparison]:
-    """The causal convolution with SiLU, likewise."""
-    shapes = options.shapes or tuple(
-        (B, D, L, 4) for B, D, L, _ in (SCAN_SHAPES[1:2] if options.quick else SCAN_SHAPES)
-    )
-    backends = _backends(options)
-    for shape in shapes:
-        for layout in options.layouts:
-            for backward in options.passes:
-                base = replace(
-                    base_workload(options, "conv", _sizes(shape, "BDLW"), backward=backward),
-                    layout=layout,
-                )
-                entries, skipped = _against(base, backends, CONVOLUTIONS)
-                memory = layout == "token" and not options.quick
-                title = f"{shape}, {LAYOUTS[layout]}, {PASSES[backward]}"
-                yield Comparison(
-                    "conv",
-                    "conv",
-                    title,
-                    entries,
-                    "torch conv1d",
-                    clock_of(options),
-                    memory,
-                    True,
-                    skipped,
-                )
-    for shape in shapes if not options.quick else ():
-        for backward in options.passes:
-            base = base_workload(options, "conv", _sizes(shape, "BDLW"), backward=backward)
-            yield from _variants(
-                replace(base, contender=backends[0]), options, f"{shape}, {PASSES[backward]}"
-            )
-
-
-def block(options: Options) -> Iterator[Comparison]:
-    """A Mamba block of width C and expand 2: against other blocks, and how much of it is
-    convolution and scan."""
-    shapes = options.shapes or ((1, 320, 768),) + (
-        () if options.quick else ((1, 720, 768), (1, 3840, 768))
-    )
-    backends = _backends(options)
+    Then how much of it is convolution and scan.
+    """
+    full = ((1, 320, 768), (1, 720, 768), (1, 3840, 768))
+    shapes = options.shapes or (full[:1] if options.quick else full)
+    backends = able_backends(options)
     for shape in shapes:
         for backward in options.passes:
-            base = base_workload(options, "block", _sizes(shape, "BLC"), backward=backward)
+            base = base_workload(options, "block", sizes_of(shape, "BLC"), backward=backward)
             others = ("written in PyTorch", "mambapy", "mamba-ssm")
             entries, skipped = _against(base, backends, others)
-            yield Comparison(
-                "block",
-                "block",
-                f"{shape}, {PASSES[backward]}",
-                entries,
-                "written in PyTorch"
-                if "written in PyTorch" in entries
-                else "mambapy"
-                if "mambapy" in entries
-                else None,
-                clock_of(options),
+            yield Contest(
+                suite="block",
+                table="block",
+                title=f"{shape}, {PASSES[backward]}",
+                entries=entries,
+                baseline=_first_of(entries, "written in PyTorch", "mambapy"),
+                clock=clock_of(options),
                 memory=not options.quick,
                 skipped=skipped,
             )
     for shape in shapes:
-        base = base_workload(options, "block", _sizes(shape, "BLC"))
+        base = base_workload(options, "block", sizes_of(shape, "BLC"))
         entries = {
             "Mamba block": replace(base, contender=backends[0]),
             "its scan and convolution": replace(base, contender="its scan and convolution"),
         }
-        yield Comparison(
-            "block", "block-share", f"{shape}, forward", entries, "Mamba block", clock_of(options)
+        yield Contest(
+            suite="block",
+            table="block-share",
+            title=f"{shape}, forward",
+            entries=entries,
+            baseline="Mamba block",
+            clock=clock_of(options),
         )
 
 
-def dfm(options: Options) -> Iterator[Comparison]:
-    """DFM on two streams: against itself written in PyTorch and against cross-attention."""
-    shapes = options.shapes or ((1, 320, 768),) + (() if options.quick else ((1, 720, 768),))
-    backends = _backends(options)
+def dfm(options: Options) -> Iterator[Contest]:
+    """DFM on two streams, against itself written in PyTorch and against cross-attention."""
+    full = ((1, 320, 768), (1, 720, 768))
+    shapes = options.shapes or (full[:1] if options.quick else full)
+    backends = able_backends(options)
     for shape in shapes:
         for backward in options.passes:
-            base = base_workload(options, "dfm", _sizes(shape, "BLC"), backward=backward)
+            base = base_workload(options, "dfm", sizes_of(shape, "BLC"), backward=backward)
             others = ("written in PyTorch", "fused attention", "written-out attention")
             entries, skipped = _against(base, backends, others)
+            yield Contest(
+                suite="dfm",
+                table="dfm",
+                title=f"{shape}, {PASSES[backward]}",
+                entries=entries,
+                baseline=_first_of(entries, "written in PyTorch", "fused attention"),
+                clock=clock_of(options),
+                memory=not options.quick,
+                skipped=skipped,
+            )
+
+
+def ofm(options: Options) -> Iterator[Contest]:
+    """OFM over K layers: three directions in one call, against three scans of permuted copies.
+
+    The whole layer is compared with self-attention, too.
+    """
+    backend = able_backends(options)[0]
+    passes = options.passes[:1] if options.quick else options.passes
+    for shape in options.shapes or ((1, 320, 768, 12),):
+        sizes = sizes_of(shape, "BLCK")
+        for backward in passes:
             title = f"{shape}, {PASSES[backward]}"
-            baseline = (
-                "written in PyTorch" if "written in PyTorch" in entries else "fused attention"
-            )
-            yield Comparison(
-                "dfm",
-                "dfm",
-                title,
-                entries,
-                baseline,
-                clock_of(options),
-                not options.quick,
-                False,
-                skipped,
-            )
-
-
-def ofm(options: Options) -> Iterator[Comparison]:
-    """OFM over K layers: three directions in one call against three scans of permuted copies, and
-    self-attention."""
-    shapes = options.shapes or ((1, 320, 768, 12),)
-    backend = _backends(options)[0]
-    for shape in shapes:
-        sizes = _sizes(shape, "BLCK")
-        for backward in options.passes[:1] if options.quick else options.passes:
-            inner = {**sizes, "D": 2 * sizes["C"], "N": 16, "W": 4}
-            del inner["C"]
-            base = base_workload(options, "directions", inner, backward=backward)
-            entries = {"one call": replace(base, contender=backend)} | {
-                name: replace(base, contender=name, layout=copies.layout)
-                for name, copies in COPIES.items()
-            }
-            title, baseline = f"{shape}, {PASSES[backward]}", "copies as released"
-            yield Comparison(
-                "ofm", "ofm-scan", title, entries, baseline, clock_of(options), memory=True
-            )
-            base = replace(
-                base_workload(options, "ofm", sizes, backward=backward), contender=backend
-            )
-            others = () if options.quick else ("fused attention",)
-            entries = {"one call": base} | {
-                name: replace(base, contender=name) for name in (*COPIES, *others)
-            }
-            yield Comparison(
-                "ofm", "ofm", title, entries, baseline, clock_of(options), memory=not options.quick
-            )
-
-
-def layers(options: Options) -> Iterator[Comparison]:
-    """Every layer at the sizes of a ViT-B tracker: parameters, arithmetic, time and memory, beside
-    its counterpart."""
-    for case in CASES:
-        for setup in case.full[:1] if options.quick else case.full:
-            name = f"{case.name}: {setup.size}"
-            base = replace(base_workload(options, "layer", {}), contender=name)
-            entries = {
-                PASSES[backward]: replace(base, backward=backward) for backward in options.passes
-            }
-            baseline = next(iter(entries))
-            for other in CASES:
-                if other.name == case.compared_with and any(
-                    setup.size == same.size for same in other.full
-                ):
-                    entries[other.name] = replace(
-                        entries[baseline], contender=f"{other.name}: {setup.size}"
-                    )
-                    baseline = other.name
-            yield Comparison(
-                "layers",
-                "layers",
-                name,
-                entries,
-                baseline,
-                clock_of(options),
+            yield _directions_contest(options, sizes, title, backend, backward)
+            base = base_workload(options, "ofm", sizes, backward=backward)
+            entries = {"one call": replace(base, contender=backend)}
+            others = [*COPIES] if options.quick else [*COPIES, "fused attention"]
+            for name in others:
+                entries[name] = replace(base, contender=name)
+            yield Contest(
+                suite="ofm",
+                table="ofm",
+                title=title,
+                entries=entries,
+                baseline="copies as released",
+                clock=clock_of(options),
                 memory=not options.quick,
             )
-    for tokens, template, streams in ((640, 64, 2), (720, 144, 1)):
-        base = base_workload(
-            options, "attention", {"B": 1, "L": tokens, "C": 768, "T": template, "S": streams}
-        )
-        contenders = ("fused, scores", "fused, no scores", "written out, scores")
-        entries = {name: replace(base, contender=name) for name in contenders}
-        title = f"{tokens} tokens, forward"
-        memory = not options.quick
-        yield Comparison(
-            "layers", "attention-scores", title, entries, contenders[1], clock_of(options), memory
-        )
 
 
-def complexity(options: Options) -> Iterator[Comparison]:
-    """AINet's Fig. 5 again: what is added to a two-stream ViT-B, over search resolution and over
-    fused layers."""
-    quick = ((128, 12), (192, 12), (256, 12))
-    full = tuple((px, 12) for px in (128, 192, 256, 384)) + tuple((256, K) for K in (1, 3, 6))
-    backend = _backends(options)[0]
-    for px, K in options.shapes or (quick if options.quick else full):
-        tokens = (px // 16) ** 2 + (px // 32) ** 2
-        base = base_workload(options, "fusion", {"B": 1, "L": tokens, "C": 768, "K": K, "px": px})
-        entries = {"Mamba": backend, "fused attention": "fused attention"}
-        skipped = {}
-        if 3 * 12 * (K * tokens) ** 2 * 4 > _memory_bytes(options.device) / 2:
-            skipped["written-out attention"] = "its matrix would fill the memory"
-        else:
-            entries["written-out attention"] = "written-out attention"
-        workloads = {
-            label: replace(base, contender=contender) for label, contender in entries.items()
-        }
-        title = f"{px} px, {K} layer" + "s" * (K > 1)
-        yield Comparison(
-            "complexity",
-            "complexity",
-            title,
-            workloads,
-            "fused attention",
-            clock_of(options),
-            True,
-            False,
-            skipped,
-        )
-
-
-def _memory_bytes(device: str) -> float:
-    if device == "cuda":
-        return torch.cuda.get_device_properties(0).total_memory
-    return (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8e9
+def _directions_contest(
+    options: Options, sizes: dict[str, int], title: str, backend: str, backward: bool
+) -> Contest:
+    """Return the contest of only the convolution and the scan inside the OFM."""
+    inner = {
+        "B": sizes["B"],
+        "L": sizes["L"],
+        "K": sizes["K"],
+        "D": 2 * sizes["C"],
+        "N": 16,
+        "W": 4,
+    }
+    base = base_workload(options, "directions", inner, backward=backward)
+    entries = {"one call": replace(base, contender=backend)}
+    for name, copies in COPIES.items():
+        entries[name] = replace(base, contender=name, layout=copies.layout)
+    return Contest(
+        suite="ofm",
+        table="ofm-scan",
+        title=title,
+        entries=entries,
+        baseline="copies as released",
+        clock=clock_of(options),
+        memory=True,
     )
 
 
-SUITES: dict[str, Callable[[Options], Iterator[Comparison]]] = {
+def layers(options: Options) -> Iterator[Contest]:
+    """Every layer at the sizes of a ViT-B tracker: parameters, arithmetic, time and memory.
+
+    A layer is timed beside its counterpart. Then what the scores of an attention cost.
+    """
+    for case in CASES:
+        for setup in case.full[:1] if options.quick else case.full:
+            yield _layer_contest(options, case, setup)
+    for tokens, template, streams in ((640, 64, 2), (720, 144, 1)):
+        sizes = {"B": 1, "L": tokens, "C": 768, "T": template, "S": streams}
+        base = base_workload(options, "attention", sizes)
+        contenders = ("fused, scores", "fused, no scores", "written out, scores")
+        yield Contest(
+            suite="layers",
+            table="attention-scores",
+            title=f"{tokens} tokens, forward",
+            entries={name: replace(base, contender=name) for name in contenders},
+            baseline="fused, no scores",
+            clock=clock_of(options),
+            memory=not options.quick,
+        )
+
+
+def _layer_contest(options: Options, case: Case, setup: Setup) -> Contest:
+    name = f"{case.name}: {setup.size}"
+    base = replace(base_workload(options, "layer", {}), contender=name)
+    entries = {PASSES[backward]: replace(base, backward=backward) for backward in options.passes}
+    baseline = PASSES[options.passes[0]]
+    counterpart = next((other for other in CASES if other.name == case.compared_with), None)
+    if counterpart and setup.size in [same.size for same in counterpart.full]:
+        contender = f"{counterpart.name}: {setup.size}"
+        entries[counterpart.name] = replace(entries[baseline], contender=contender)
+        baseline = counterpart.name
+    return Contest(
+        suite="layers",
+        table="layers",
+        title=name,
+        entries=entries,
+        baseline=baseline,
+        clock=clock_of(options),
+        memory=not options.quick,
+    )
+
+
+SUITES: dict[str, Callable[[Options], Iterator[Contest]]] = {
     "scan": scan,
     "conv": conv,
     "block": block,
     "dfm": dfm,
     "ofm": ofm,
     "layers": layers,
-    "complexity": complexity,
-    "models": models,
 }
-"""Every suite of comparisons, in the order in which they run; ``startup`` is measured beside
-them."""
+"""Every suite of ops, blocks and layers, in the order in which they run."""
 
 
-def comparisons(names: Iterable[str], options: Options) -> list[Comparison]:
+def contests(names: Iterable[str], options: Options) -> list[Contest]:
     """Return what the suites ``names`` compare under ``options``."""
-    return [comparison for name in names for comparison in SUITES[name](options)]
+    return [contest for name in names for contest in SUITES[name](options)]

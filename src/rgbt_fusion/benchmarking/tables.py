@@ -1,195 +1,187 @@
-"""From rows to tables: Markdown for the documentation, cells for the terminal, and the tables
-inside of documents."""
+"""From rows to tables: for the terminal while a run goes on, and for the records of runs."""
 
-import math
-import re
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rgbt_fusion.benchmarking.cells import (
     Table,
     by_comparison,
     errors,
-    markdown,
     megabytes,
     milliseconds,
     ns_per_16_elements,
     number,
+    parameters,
+    to_markdown,
     without_empty,
 )
-from rgbt_fusion.benchmarking.headline import headline_table, readme_table
-from rgbt_fusion.benchmarking.model_tables import (
-    forms_table,
-    frames_table,
-    models_table,
-    prompter_table,
-    settings_table,
-)
-from rgbt_fusion.benchmarking.records import Record, Row
+from rgbt_fusion.benchmarking.records import PASSES, Record, Row
 from rgbt_fusion.benchmarking.timing import Spread
 
-__all__ = ["TABLES", "Table", "comparison_table", "fill_document", "markdown", "record_tables"]
+__all__ = ["TABLES", "MakeTable", "contest_table", "record_tables", "show"]
+
+MakeTable = Callable[[Sequence[Row]], Table]
 
 
-def comparison_table(rows: Sequence[Row]) -> Table:
-    """Show one comparison, a line a contender that ran: what the terminal shows while a run goes
-    on.
+def contest_table(rows: Sequence[Row]) -> Table:
+    """Show one contest, a line per contender that ran.
 
     The speed is that of the row over that of the baseline, whose own is 1.
     """
     rows = [row for row in rows if row.time]
-    columns = {
+    columns: dict[str, Callable[[Row], str]] = {
         "": lambda row: row.label,
-        f"{rows[0].clock} ms": lambda row: number(row.time.median),
-        "quartiles": lambda row: (
-            f"{number(row.time.q1)}-{number(row.time.q3)}" if row.time.samples > 1 else "one run"
-        ),
+        f"{rows[0].clock} ms": lambda row: number(_time(row).median),
+        "quartiles": _quartiles,
         "speed": lambda row: "" if row.ratio is None else f"{number(row.ratio)}x",
-        "ns / 16": lambda row: "" if (ns := ns_per_16_elements(row)) is None else number(ns),
+        "ns / 16": _element_time,
         "extra MB": megabytes,
         "error": errors,
-        "parameters": lambda row: "" if row.parameters is None else f"{row.parameters:,}",
+        "parameters": parameters,
         "MMACs": lambda row: "" if row.macs is None else number(row.macs / 1e6),
     }
-    cells = {name: [cell(row) for row in rows] for name, cell in columns.items()}
-    shown = [name for name, column in cells.items() if any(column)]
-    return Table(shown, list(zip(*(cells[name] for name in shown), strict=True)))
+    cells = [tuple(cell(row) for cell in columns.values()) for row in rows]
+    return without_empty(Table(tuple(columns), tuple(cells)))
+
+
+def _time(row: Row) -> Spread:
+    """Return the time of a row that was measured."""
+    if row.time is None:
+        raise ValueError(f"row must have a time, got none for {row.label}")
+    return row.time
+
+
+def _quartiles(row: Row) -> str:
+    time = _time(row)
+    return f"{number(time.q1)}-{number(time.q3)}" if time.samples > 1 else "one run"
+
+
+def _element_time(row: Row) -> str:
+    nanoseconds = ns_per_16_elements(row)
+    return "" if nanoseconds is None else number(nanoseconds)
 
 
 def against_others(rows: Sequence[Row]) -> Table:
-    """One line a comparison: our time, and how many times as long each of the others takes."""
-    others = list(
-        dict.fromkeys(row.label for group in by_comparison(rows).values() for row in group[1:])
-    )
-    others = [
-        label for label in others if any(row.label == label and not row.skipped for row in rows)
-    ]
+    """Show a line per comparison: our time, and how many times as long each of the others takes."""
+    groups = by_comparison(rows)
+    ran = {row.label for row in rows if not row.skipped}
+    labels = _labels(row for group in groups.values() for row in group[1:])
+    others = [label for label in labels if label in ran]
     lines = []
-    for title, (ours, *rest) in by_comparison(rows).items():
+    for title, (ours, *rest) in groups.items():
         found = {row.label: row for row in rest}
-        cells = [title, milliseconds(ours.time)]
-        if ns_per_16_elements(ours) is not None:
-            cells.append(number(ns_per_16_elements(ours) or 0.0))
-        cells += [_times_as_long(found.get(label), ours) for label in others]
-        lines.append([*cells, megabytes(ours), _worst_memory(rest), errors(ours)])
-    scan = ["ns / 16 elements"] if any(ns_per_16_elements(row) is not None for row in rows) else []
-    columns = ["", f"ours, {rows[0].clock} ms", *scan, *(f"{label} / ours" for label in others)]
-    return without_empty(
-        Table([*columns, "extra MB", "others' extra MB", "error out / gradients"], lines)
+        ratios = [_times_as_long(found.get(label), ours) for label in others]
+        lines.append(
+            (
+                title,
+                milliseconds(ours.time),
+                _element_time(ours),
+                *ratios,
+                megabytes(ours),
+                _range_of_memory(rest),
+                errors(ours),
+            )
+        )
+    header = (
+        "",
+        f"ours, {rows[0].clock} ms",
+        "ns / 16 elements",
+        *(f"{label} / ours" for label in others),
+        "extra MB",
+        "others' extra MB",
+        "error out / gradients",
     )
+    return without_empty(Table(header, tuple(lines)))
+
+
+def _labels(rows: Iterable[Row]) -> list[str]:
+    """Return the labels of rows, each once, in order."""
+    return list(dict.fromkeys(row.label for row in rows))
 
 
 def _times_as_long(row: Row | None, ours: Row) -> str:
-    theirs, own = None if row is None else row.time, ours.time
-    return "-" if theirs is None or own is None else f"{number(theirs.median / own.median)}x"
+    if row is None or row.time is None or ours.time is None:
+        return "-"
+    return f"{number(row.time.median / ours.time.median)}x"
 
 
-def _worst_memory(rows: Sequence[Row]) -> str:
+def _range_of_memory(rows: Sequence[Row]) -> str:
     found = [row.extra_bytes for row in rows if row.extra_bytes is not None]
     return f"{number(min(found) / 2**20)}-{number(max(found) / 2**20)}" if found else ""
 
 
 def against_itself(rows: Sequence[Row]) -> Table:
-    """One line a comparison, a column a variant: milliseconds, then how many times as long as the
-    first."""
-    labels = list(dict.fromkeys(row.label for row in rows))
+    """Show a line per comparison, a column per variant: its time, and that over the first's."""
+    labels = _labels(rows)
     lines = []
     for title, group in by_comparison(rows).items():
         found = {row.label: row for row in group}
-        cells = [title]
-        for label in labels:
-            row = found.get(label)
-            share = "" if row is None or row.ratio in (None, 1.0) else f", {1 / row.ratio:.2f}x"
-            cells.append("" if row is None else f"{milliseconds(row.time)}{share}")
-        first, last = group[0], group[-1]
-        memory = "" if first.extra_bytes is None else " / ".join(megabytes(row) for row in group)
-        lines.append(
-            [
-                *cells,
-                memory,
-                " ; ".join(filter(None, map(errors, (first, last) if first.error else ()))),
-            ]
-        )
-    columns = ["", *(f"{label}, {rows[0].clock} ms" for label in labels)]
-    return without_empty(Table([*columns, "extra MB", "error of the first ; last"], lines))
+        times = [_time_and_share(found.get(label)) for label in labels]
+        lines.append((title, *times, _all_memory(group), _first_and_last_error(group)))
+    header = (
+        "",
+        *(f"{label}, {rows[0].clock} ms" for label in labels),
+        "extra MB",
+        "error of the first ; last",
+    )
+    return without_empty(Table(header, tuple(lines)))
+
+
+def _time_and_share(row: Row | None) -> str:
+    if row is None:
+        return ""
+    share = "" if row.ratio in (None, 1.0) else f", {1 / row.ratio:.2f}x"
+    return f"{milliseconds(row.time)}{share}"
+
+
+def _all_memory(group: Sequence[Row]) -> str:
+    if group[0].extra_bytes is None:
+        return ""
+    return " / ".join(megabytes(row) for row in group)
+
+
+def _first_and_last_error(group: Sequence[Row]) -> str:
+    if not group[0].error:
+        return ""
+    found = (errors(group[0]), errors(group[-1]))
+    return " ; ".join(text for text in found if text)
 
 
 def layer_table(rows: Sequence[Row]) -> Table:
-    """One line a layer and size: parameters, arithmetic, time, memory."""
+    """Show a line per layer and size: parameters, arithmetic, time, memory."""
     lines = []
     for title, group in by_comparison(rows).items():
         found = {row.label: row for row in group}
-        times = [milliseconds(found[label].time) if label in found else "" for label in _PASSES]
-        memory = [megabytes(found[label]) if label in found else "" for label in _PASSES]
-        parameters, macs = group[0].parameters or 0, group[0].macs or 0
-        counterpart, ratio = group[0].baseline, group[0].ratio
-        beside = f"{1 / ratio:.2f}x {counterpart}" if ratio and counterpart not in _PASSES else ""
-        lines.append([title, f"{parameters:,}", number(macs / 1e6), *times, beside, *memory])
-    columns = [
+        passes = [found.get(name) for name in PASSES.values()]
+        first = group[0]
+        lines.append(
+            (
+                title,
+                f"{first.parameters or 0:,}",
+                number((first.macs or 0) / 1e6),
+                *("" if row is None else milliseconds(row.time) for row in passes),
+                _beside_counterpart(first),
+                *("" if row is None else megabytes(row) for row in passes),
+            )
+        )
+    header = (
         "layer",
         "parameters",
         "MMACs",
-        *(f"{name}, {rows[0].clock} ms" for name in _PASSES),
+        *(f"{name}, {rows[0].clock} ms" for name in PASSES.values()),
         "time over",
-    ]
-    return without_empty(Table([*columns, *(f"{name}, extra MB" for name in _PASSES)], lines))
-
-
-_PASSES = ("forward", "forward+backward")
-
-
-def complexity_table(rows: Sequence[Row]) -> Table:
-    """AINet's Fig. 5: time and memory of all fusion layers, by tokens and layers; then how fast
-    they grow."""
-    labels = list(dict.fromkeys(row.label for row in rows))
-    lines = []
-    for title, group in by_comparison(rows).items():
-        found = {row.label: row for row in group}
-        cells = [title, str(group[0].sizes["L"] * group[0].sizes["K"])]
-        for label in labels:
-            row = found.get(label)
-            cells += (
-                ["", ""] if row is None else [row.skipped or milliseconds(row.time), megabytes(row)]
-            )
-        lines.append(cells)
-    lines.append(
-        [
-            "growth: exponent of the tokens",
-            "",
-            *(cell for label in labels for cell in _growth(rows, label)),
-        ]
+        *(f"{name}, extra MB" for name in PASSES.values()),
     )
-    columns = (
-        f"{label}, {what}" for label in labels for what in (f"{rows[0].clock} ms", "extra MB")
-    )
-    return Table(["", "tokens in all", *columns], lines)
+    return without_empty(Table(header, tuple(lines)))
 
 
-def _growth(rows: Sequence[Row], label: str) -> list[str]:
-    """Return the exponents of time and memory between the two largest resolutions that were
-    measured."""
-    most = max(row.sizes["K"] for row in rows)
-    measured = [row for row in rows if row.label == label and row.sizes["K"] == most and row.time]
-    ends = sorted(measured, key=lambda row: row.sizes["L"])[-2:]
-    if len(ends) < 2:
-        return ["", ""]
-    span = math.log(ends[1].sizes["L"] / ends[0].sizes["L"])
-    exponents = []
-    for quantity in (
-        lambda row: (row.time or Spread(0, 0, 0, 0)).median,
-        lambda row: row.extra_bytes or 0,
-    ):
-        low, high = map(quantity, ends)
-        exponents.append(f"{math.log(high / low) / span:.2f}" if low > 0 and high > 0 else "")
-    return exponents
+def _beside_counterpart(row: Row) -> str:
+    """Return the time over that of the layer which does the same job another way."""
+    if not row.ratio or row.baseline in PASSES.values():
+        return ""
+    return f"{1 / row.ratio:.2f}x {row.baseline}"
 
 
-def startup_table(rows: Sequence[Row]) -> Table:
-    """What has to be waited for before anything runs."""
-    return Table(["", "wall ms"], [[row.label, milliseconds(row.wall_ms)] for row in rows])
-
-
-TABLES: dict[str, Callable[[Sequence[Row]], Table]] = {
+TABLES: dict[str, MakeTable] = {
     "scan": against_others,
     "scan-dtypes": against_itself,
     "scan-threads": against_itself,
@@ -205,92 +197,51 @@ TABLES: dict[str, Callable[[Sequence[Row]], Table]] = {
     "ofm": against_others,
     "layers": layer_table,
     "attention-scores": against_others,
-    "complexity": complexity_table,
-    "models": models_table,
-    "models-forms": forms_table,
-    "models-settings": settings_table,
-    "models-frames": frames_table,
-    "models-prompter": prompter_table,
-    "startup": startup_table,
 }
-"""How the rows of each table are shown. A document holds one between ``<!-- benchmark: NAME -->``
-and ``<!-- /benchmark -->``."""
-
-SUMMARIES = {"headline": headline_table, "readme": readme_table}
-"""Tables whose figures are read off the rows of all others, marked in documents likewise."""
+"""How the rows of each table are shown."""
 
 
-def record_tables(records: Sequence[Record], names: Iterable[str] | None = None) -> str:
-    """Return the Markdown of the tables ``names``, all that the records have rows for by
-    default."""
-    present = [name for name in ("headline", *TABLES) if _shown(records, name)]
-    return "\n\n".join(
-        f"### {name}\n\n{_shown(records, name)}" for name in (present if names is None else names)
-    )
+def record_tables(records: Sequence[Record], tables: Mapping[str, MakeTable] = TABLES) -> str:
+    """Return the Markdown of every table that the records have rows for.
+
+    Args:
+        records: what was measured.
+        tables: how the rows of each table are shown.
+    """
+    parts = []
+    for name, make in tables.items():
+        shown = show(records, make, table=name)
+        if shown:
+            parts.append(f"### {name}\n\n{shown}")
+    return "\n\n".join(parts)
 
 
-def _shown(records: Sequence[Record], name: str) -> str:
-    """Return one table, once a machine and device, each under a line that says where it was
-    taken."""
-    if name not in (*SUMMARIES, *TABLES):
-        raise ValueError(
-            f"a benchmark table must be one of {', '.join((*SUMMARIES, *TABLES))}, got {name!r}"
-        )
+def show(records: Sequence[Record], make: MakeTable, *, table: str | None = None) -> str:
+    """Return one table per machine and device, each above a line that says where it was taken.
+
+    Args:
+        records: what was measured.
+        make: makes the table from rows.
+        table: whose rows are shown; by default those of all tables.
+    """
     places: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         places.setdefault((record.machine.name, record.device), []).append(record)
     parts = []
     for group in places.values():
-        rows = [row for record in group for row in record.rows]
-        if name in SUMMARIES:
-            table = Table(*SUMMARIES[name](rows))
-        else:
-            rows = [row for row in rows if row.table == name]
-            table = TABLES[name](rows) if rows else Table([], [])
-        if table.lines:
-            parts.append(f"{markdown(table)}\n\n{_caption(group[-1], rows)}")
+        rows = [row for record in group for row in record.rows if table in (None, row.table)]
+        shown = make(rows) if rows else None
+        if shown is not None and shown.rows:
+            parts.append(f"{to_markdown(shown)}\n\n{_caption(group[-1], rows)}")
     return "\n\n".join(parts)
 
 
 def _caption(record: Record, rows: Sequence[Row]) -> str:
     machine = record.machine
-    place = (
-        machine.gpu
-        if record.device == "cuda"
-        else f"{machine.cpu}, {machine.cores} cores, {machine.instructions}"
-    )
-    threads = sorted({row.threads for row in rows})
-    used = f"{' and '.join(map(str, threads))} thread{'s' * (threads != [1])}"
-    return (
-        f"*{place}; torch {record.software.get('torch', '?')}; {used}; version {record.version}.*"
-    )
-
-
-_MARKED = re.compile(r"(<!-- benchmark: (\S+) -->\n).*?(<!-- /benchmark -->)", re.DOTALL)
-
-
-def fill_document(text: str, records: Sequence[Record]) -> str:
-    """Return ``text`` with every marked table made anew from ``records``; nothing stands where none
-    has its rows.
-
-    Raises:
-        ValueError: a marker names no table.
-
-    Example:
-        >>> from rgbt_fusion.benchmarking.tables import fill_document
-        >>> print(fill_document("<!-- benchmark: scan -->\\nold\\n<!-- /benchmark -->", []))
-        <!-- benchmark: scan -->
-        <!-- /benchmark -->
-    """
-
-    def fill(match: re.Match[str]) -> str:
-        start, name, end = match.groups()
-        shown = _shown(records, name)
-        return f"{start}{shown}\n{end}" if shown else f"{start}{end}"
-
-    return _MARKED.sub(fill, text)
-
-
-def fill_file(path: Path, records: Sequence[Record]) -> None:
-    """Make the marked tables of a document anew."""
-    path.write_text(fill_document(path.read_text(), records))
+    place = f"{machine.cpu}, {machine.cores} cores, {machine.instructions}"
+    if record.device == "cuda":
+        place = machine.gpu
+    counts = sorted({row.threads for row in rows})
+    threads = "1 thread" if counts == [1] else f"{' and '.join(map(str, counts))} threads"
+    torch_version = record.software.get("torch", "?")
+    return f"*{place}; torch {torch_version}; {threads}; version {record.version}.*"

@@ -1,5 +1,7 @@
-"""Interleaved timing in one process: every contender runs in every round, so that they share the
-machine's moods."""
+"""Interleaved timing in one process: every contender runs in every round.
+
+So they share the moods of the machine.
+"""
 
 import gc
 import statistics
@@ -8,15 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Clocks", "Effort", "Spread", "interleave"]
+__all__ = ["Clocks", "Effort", "Spread", "interleave", "spread"]
 
 _SAMPLE_S = 0.005
 """A sample lasts about this long at least; what is shorter is called several times."""
 
 
 class Spread(NamedTuple):
-    """Median and quartiles of what one call took, in milliseconds, and how many samples they come
-    from."""
+    """Median and quartiles of the milliseconds that one call took, and the number of samples."""
 
     median: float
     q1: float
@@ -25,7 +26,7 @@ class Spread(NamedTuple):
 
 
 class Clocks(NamedTuple):
-    """What one call took by the clock on the wall and by the process's own on all its threads."""
+    """What one call took on the wall's clock, and on that of the process, all threads together."""
 
     wall_ms: Spread
     cpu_ms: Spread
@@ -33,14 +34,13 @@ class Clocks(NamedTuple):
 
 @dataclass(frozen=True)
 class Effort:
-    """How much time a comparison is worth."""
+    """How much time a contest is worth."""
 
     rounds: int = 9
     budget_s: float = 2.5
-    """Of one contender: one that would need more than this for all rounds takes part in fewer, in
-one at least."""
+    """Per contender: one that would need more than this for all rounds takes part in fewer."""
     least_samples: int = 3
-    """The budget is overdrawn for so many samples."""
+    """The budget may be overdrawn to take this many samples."""
     patience_s: float = 4.0
     """A contender whose warm-up takes longer is not called again: that call is its one sample."""
 
@@ -49,7 +49,8 @@ class _Contender:
     def __init__(
         self, call: Callable[[], object], synchronise: Callable[[], object], effort: Effort
     ) -> None:
-        self.call, self.synchronise = call, synchronise
+        self.call = call
+        self.synchronise = synchronise
         self.wall: list[float] = []
         self.cpu: list[float] = []
         self.calls = 1
@@ -58,17 +59,21 @@ class _Contender:
             self.samples = 0
             self._keep(first_s, first_cpu_s)
             return
-        self.calls = max(1, round(_SAMPLE_S / max(first_s, 1e-7))) if first_s < _SAMPLE_S else 1
+        if first_s < _SAMPLE_S:
+            self.calls = max(1, round(_SAMPLE_S / max(first_s, 1e-7)))
         affordable = int(effort.budget_s / max(first_s * self.calls, 1e-9))
         self.samples = max(min(effort.least_samples, effort.rounds), min(effort.rounds, affordable))
 
     def _run(self) -> tuple[float, float]:
         self.synchronise()
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall_start = time.perf_counter()
+        cpu_start = time.process_time()
         for _ in range(self.calls):
             self.call()
         self.synchronise()
-        return (time.perf_counter() - wall) / self.calls, (time.process_time() - cpu) / self.calls
+        wall_s = (time.perf_counter() - wall_start) / self.calls
+        cpu_s = (time.process_time() - cpu_start) / self.calls
+        return wall_s, cpu_s
 
     def sample(self) -> None:
         self._keep(*self._run())
@@ -97,11 +102,12 @@ def interleave(
         calls: what to run, by name.
         effort: how often.
         synchronise: waits for the device; called around every sample.
-        on_sample: is told the share that is done after every sample.
+        on_sample: called after every sample with the share of the work that it was.
 
     Example:
         >>> from rgbt_fusion.benchmarking.timing import Effort, interleave
-        >>> clocks = interleave({"sum": lambda: sum(range(1000)), "max": lambda: max(range(1000))}, Effort(rounds=3))
+        >>> calls = {"sum": lambda: sum(range(1000)), "max": lambda: max(range(1000))}
+        >>> clocks = interleave(calls, Effort(rounds=3))
         >>> clocks["sum"].wall_ms.samples
         3
     """
@@ -114,14 +120,13 @@ def interleave(
         total = sum(contender.samples for contender in contenders.values())
         if not total:
             on_sample(1.0)
-        for i in range(effort.rounds):
-            start = i % max(1, len(names))
+        for number in range(effort.rounds):
+            start = number % max(1, len(names))
             for name in names[start:] + names[:start]:
                 contender = contenders[name]
-                if (
-                    i * contender.samples // effort.rounds
-                    < (i + 1) * contender.samples // effort.rounds
-                ):
+                due_before = number * contender.samples // effort.rounds
+                due_now = (number + 1) * contender.samples // effort.rounds
+                if due_now > due_before:
                     contender.sample()
                     on_sample(1 / total)
     finally:

@@ -1,14 +1,13 @@
 """The command line: ``rgbt-fusion COMMAND``.
 
 One file here is one command; :data:`COMMANDS` is the one place that lists them. No file of this
-folder imports torch, or anything that does, before its command runs: ``rgbt-fusion --help`` answers
-at once.
+folder imports torch before its command runs, so ``rgbt-fusion --help`` answers at once.
 """
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -22,15 +21,17 @@ from rgbt_fusion.cli import (
     distill,
     export,
     info,
-    study,
     track,
     train,
 )
 from rgbt_fusion.cli.eval import evaluate
 
-__all__ = ["COMMANDS", "app", "main"]
+__all__ = ["COMMANDS", "app", "main", "new_app", "run_app"]
 
-COMMANDS = {
+Command = Callable[..., None] | typer.Typer
+"""A command, or a group of commands."""
+
+COMMANDS: dict[str, Command] = {
     "info": info.info,
     "demo": demo.demo,
     "bench": bench.bench,
@@ -39,7 +40,6 @@ COMMANDS = {
     "track": track.track,
     "eval": evaluate,
     "compare": compare.compare,
-    "study": study.study,
     "data": data.data,
     "convert": convert.convert,
     "export": export.export,
@@ -70,31 +70,53 @@ def _root(
     """Fusion layers and trackers for RGB and thermal video, on any machine."""
 
 
-def _build() -> typer.Typer:
+def new_app(name: str, commands: Mapping[str, Command], root: Callable[..., None]) -> typer.Typer:
+    """Return a command line.
+
+    Args:
+        name: what the user types.
+        commands: its commands, in the order in which the help shows them.
+        root: what it says of itself, and its own options.
+    """
     app = typer.Typer(
-        name="rgbt-fusion",
+        name=name,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    app.callback()(_root)
-    for name, command in COMMANDS.items():
+    app.callback()(root)
+    for command_name, command in commands.items():
         if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
+            app.add_typer(command, name=command_name)
         else:
-            app.command(name)(command)
+            app.command(command_name)(command)
     return app
 
 
-app = _build()
+app = new_app("rgbt-fusion", COMMANDS, _root)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave the process: status 0 when it worked, 2 and one clear line
-    when the user erred."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave the process.
+
+    The status is 0 when it worked, and 2 with one clear line when the user erred.
+
+    Args:
+        arguments: what the user typed behind ``rgbt-fusion``; by default those of this process.
+    """
+    run_app(app, "rgbt-fusion", sys.argv[1:] if arguments is None else arguments)
+
+
+def run_app(app: Callable[..., Any], name: str, arguments: Sequence[str]) -> NoReturn:
+    """Run a command line and leave the process, as :func:`main` does.
+
+    Args:
+        app: the command line.
+        name: what the user types to start it.
+        arguments: what the user typed behind.
+    """
     try:
-        given = list(sys.argv[1:] if arguments is None else arguments)
-        status = app(given, prog_name="rgbt-fusion", standalone_mode=False)
+        status = app(list(arguments), prog_name=name, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         _leave("interrupted", INTERRUPTED)
     except Exception as error:
@@ -102,29 +124,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if message is None or os.environ.get(TRACEBACK_VARIABLE):
             raise
         _leave(message, 2)
-    if status == INTERRUPTED:  # what typer makes of an interruption within a command
+    # typer returns this status where a command was interrupted
+    if status == INTERRUPTED:
         _leave("interrupted", INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _user_error(error: Exception) -> str | None:
-    """Return what to tell the user in one line, or None where the error is a fault of the
-    program."""
-    if type(error).__name__ == "NoArgsIsHelpError":
-        return error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
-    if hasattr(
-        error, "format_message"
-    ):  # of the command line itself: an unknown command, option or value
-        return f"error: {error.format_message()}"  # pyright: ignore[reportAttributeAccessIssue]
+    """Return what to tell the user in one line, or None where the program is at fault."""
+    if hasattr(error, "format_message"):
+        # an error of the command line itself: an unknown command, option or value
+        message = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
+        shows_help = type(error).__name__ == "NoArgsIsHelpError"
+        return message if shows_help else f"error: {message}"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"error: {error.filename}: {error.strerror}"
-    # BackendUnavailableError by name: its module imports torch
-    expected = isinstance(error, ValueError | OSError | ModuleNotFoundError)
-    return (
-        f"error: {error}" if expected or type(error).__name__ == "BackendUnavailableError" else None
-    )
+    is_expected = isinstance(error, ValueError | OSError | ModuleNotFoundError)
+    # by its name: the module of this error imports torch
+    if is_expected or type(error).__name__ == "BackendUnavailableError":
+        return f"error: {error}"
+    return None
 
 
 def _leave(message: str, status: int) -> NoReturn:
-    sys.stderr.write(message and f"{message}\n")
+    if message:
+        sys.stderr.write(f"{message}\n")
     sys.exit(status)

@@ -1,16 +1,18 @@
-"""``rgbt-fusion compare``: trackers side by side on sequences that no training shows, or on your
-own."""
+"""``rgbt-fusion compare``: trackers side by side on held-out sequences, or on your own."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from rgbt_fusion.cli.bars import Bar
 from rgbt_fusion.cli.trackers import (
-    BASELINE,
+    CHECKPOINT_HELP,
+    DEVICE_HELP,
+    NETWORK_HELP,
+    TEMPLATE_MATCHING,
     check_tracker,
     make_tracker,
     tracker_name,
@@ -19,7 +21,7 @@ from rgbt_fusion.cli.trackers import (
 
 if TYPE_CHECKING:
     from rgbt_fusion.evaluation.scores import Scores
-    from rgbt_fusion.evaluation.workers import Progress
+    from rgbt_fusion.evaluation.workers import RunEvent
 
 
 class Entry(NamedTuple):
@@ -30,83 +32,98 @@ class Entry(NamedTuple):
     checkpoint: Path | None
     modality: str = "both"
 
+    @property
+    def folder(self) -> str:
+        """The name of the folder that keeps its boxes."""
+        return self.name.replace(",", "").replace(" ", "_")
+
 
 def compare(
-    model: Annotated[str, typer.Option(help="A preset, or a file of weights.")] = "ainet_tiny_128",
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights for a preset; by default its own.")
-    ] = None,
+    model: Annotated[str, typer.Option(help=NETWORK_HELP)] = "ainet_tiny_128",
+    checkpoint: Annotated[Path | None, typer.Option(help=CHECKPOINT_HELP)] = None,
     rgb_model: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The same network trained on RGB alone.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Weights of the same network trained on colour images alone."
+        ),
     ] = None,
     tir_model: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The same network trained on TIR alone.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Weights of the same network trained on thermal images alone."
+        ),
     ] = None,
     halves: Annotated[
         bool,
         typer.Option(
-            "--halves", help="Tracker and template matching with one modality hidden, too."
+            "--halves",
+            help="Also run the tracker and template matching with either modality hidden.",
         ),
     ] = False,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="ROOT", help="Real sequences; by default held-out synthetic ones."),
+        typer.Option(
+            metavar="ROOT",
+            help="Folder of real sequences; by default held-out synthetic ones are made.",
+        ),
     ] = None,
     layout: Annotated[
-        str, typer.Option(help="How ROOT is laid out: rgbt234, lasher, ...")
+        str, typer.Option(help="Layout of the folder of real sequences: rgbt234, lasher, ...")
     ] = "rgbt234",
-    sequences: Annotated[int, typer.Option(help="Synthetic sequences of each of six kinds.")] = 10,
-    frames: Annotated[int, typer.Option(help="Their length.")] = 120,
+    sequences: Annotated[
+        int, typer.Option(help="Number of synthetic sequences of each of six kinds.")
+    ] = 10,
+    frames: Annotated[int, typer.Option(help="Length of the synthetic sequences in frames.")] = 120,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Keep the boxes; the same command again goes on."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder that keeps the boxes; run the same command again to resume.",
+        ),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the numbers, too.")
+        Path | None, typer.Option(metavar="FILE", help="Also write the numbers to this JSON file.")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that track.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:NUMBER.")] = "cpu",
+    workers: Annotated[int, typer.Option(help="Number of processes that track.")] = 1,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
 ) -> None:
-    """Score a tracker beside template matching on both modalities, and beside trackers that have
-    only one.
+    """Compare a tracker with template matching, and with trackers of one modality.
 
     Success counts, in each frame, the modality whose box fits better.
     """
-    from rgbt_fusion.evaluation.held_out import score_tracker
-
     entries = _entries(model, checkpoint, {"rgb": rgb_model, "tir": tir_model}, halves)
     for entry in entries:
         check_tracker(entry.model, entry.checkpoint, device)
     groups, title = _sequences(data, layout, sequences, frames)
-    scored = []
-    for entry in entries:
-        with _bar(
-            entry.name, sum(len(one) for group in groups.values() for one in group)
-        ) as advance:
-            scored.append(
-                score_tracker(
-                    partial(make_tracker, entry.model, entry.checkpoint, device),
-                    groups,
-                    name=entry.name,
-                    title=title,
-                    modality=entry.modality,
-                    folder=None
-                    if out is None
-                    else out / entry.name.replace(",", "").replace(" ", "_"),
-                    settings=tracker_settings(entry.model, entry.checkpoint)
-                    | {"shown": entry.modality},
-                    workers=workers,
-                    on_progress=advance,
-                )
-            )
+    scored = [_score(entry, groups, title, out, workers, device) for entry in entries]
     _print(scored)
     if json is not None:
         _write(scored, json)
 
 
+def _entries(
+    model: str, checkpoint: Path | None, singles: Mapping[str, Path | None], halves: bool
+) -> list[Entry]:
+    """Return the rows: tracker, template matching, trackers of one modality, then the halves."""
+    whole = Entry(tracker_name(model), model, checkpoint)
+    matching = Entry("template matching", TEMPLATE_MATCHING, None)
+    entries = [whole, matching]
+    for modality, weights in singles.items():
+        if weights is not None:
+            name = f"trained on {modality.upper()} alone"
+            entries.append(Entry(name, str(weights), None, modality))
+    if halves:
+        for entry in (whole, matching):
+            for modality in singles:
+                name = f"{entry.name}, {modality.upper()} shown"
+                entries.append(entry._replace(name=name, modality=modality))
+    return entries
+
+
 def _sequences(
     data: Path | None, layout: str, sequences: int, frames: int
-) -> tuple[Mapping[str, Any], str]:
+) -> tuple[Mapping[str, Sequence[Any]], str]:
+    """Return the sequences by group, and what they are called together."""
     from rgbt_fusion.data.sequences import open_dataset
     from rgbt_fusion.evaluation.held_out import SINGLE, held_out_sequences
 
@@ -119,57 +136,48 @@ def _sequences(
     return {one.name: (one,) for one in dataset.sequences}, str(data.name)
 
 
-def _entries(
-    model: str, checkpoint: Path | None, singles: Mapping[str, Path | None], halves: bool
-) -> list[Entry]:
-    whole, matching = (
-        Entry(tracker_name(model), model, checkpoint),
-        Entry("template matching", BASELINE, None),
-    )
-    entries = [whole, matching]
-    for modality, single in singles.items():
-        if single is not None:
-            entries.append(
-                Entry(f"trained on {modality.upper()} alone", str(single), None, modality)
-            )
-    for entry in (whole, matching) if halves else ():
-        for modality in singles:
-            entries.append(
-                entry._replace(name=f"{entry.name}, {modality.upper()} shown", modality=modality)
-            )
-    return entries
+def _score(
+    entry: Entry,
+    groups: Mapping[str, Sequence[Any]],
+    title: str,
+    out: Path | None,
+    workers: int,
+    device: str,
+) -> "Scores":
+    """Run a tracker over all sequences and score it."""
+    from rgbt_fusion.evaluation.held_out import score_tracker
 
+    settings = tracker_settings(entry.model, entry.checkpoint) | {"shown": entry.modality}
+    total = sum(len(sequence) for group in groups.values() for sequence in group)
+    with Bar(total, entry.name) as bar:
 
-@contextmanager
-def _bar(name: str, frames: int) -> Iterator[Callable[["Progress"], None]]:
-    """Show how many frames a tracker has done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+        def show(event: "RunEvent") -> None:
+            if event.state == "frame":
+                bar.advance()
 
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        bar = bars.add_task(name, total=frames)
-        yield lambda event: bars.update(bar, advance=event.state == "frame")
+        return score_tracker(
+            partial(make_tracker, entry.model, entry.checkpoint, device),
+            groups,
+            name=entry.name,
+            title=title,
+            modality=entry.modality,
+            folder=None if out is None else out / entry.folder,
+            settings=settings,
+            workers=workers,
+            on_progress=show,
+        )
 
 
 def _print(scored: list["Scores"]) -> None:
     from rgbt_fusion.evaluation.tables import attribute_table, score_table, to_markdown
 
-    first = scored[0]
-    typer.echo(
-        f"{len(first.sequences)} sequences, {first.frames} frames of {first.protocol.title}\n"
-    )
+    first, *others = scored
+    sequences = f"{len(first.sequences)} sequences, {first.frames} frames"
+    typer.echo(f"{sequences} of {first.protocol.title}\n")
     typer.echo(to_markdown(score_table(scored)) + "\n")
     typer.echo(to_markdown(attribute_table(scored)))
     typer.echo()
-    for other in scored[1:]:
+    for other in others:
         lead = first.metrics["MSR"] - other.metrics["MSR"]
         typer.echo(f"{first.tracker} above {other.tracker}: {lead:+.3f}")
 

@@ -10,30 +10,34 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="SRC", help="Weights of OSTrack, DropTrack, AINet, a ViT, MAE or this library."
+            metavar="SRC",
+            help="File of weights of OSTrack, DropTrack, AINet, a ViT, MAE or this library.",
         ),
     ],
     destination: Annotated[
-        Path, typer.Argument(metavar="DST", help="The file to write (safetensors).")
+        Path, typer.Argument(metavar="DST", help="File to write, in the safetensors format.")
     ],
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The preset to fill; by default the one that SRC fits."),
+        typer.Option(metavar="NAME", help="Preset to fill; by default the one that SRC fits."),
     ] = None,
     minimum_share: Annotated[
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="How much of the model SRC must provide, 0 to 1, instead of the usual.",
+            help="Share of the model that SRC must provide, from 0 to 1; by default all of it, "
+            "or half where SRC is a ViT or another network.",
         ),
     ] = None,
     dtype: Annotated[
-        str, typer.Option(help="Of the numbers in DST: float32, float16 or bfloat16.")
+        str, typer.Option(help="Data type of the numbers in DST: float32, float16 or bfloat16.")
     ] = "float32",
     force: Annotated[bool, typer.Option("--force", help="Replace DST where it exists.")] = False,
 ) -> None:
-    """Convert a checkpoint, safely: nothing in it is run. Says what was loaded, resized, missing
-    and of no use."""
+    """Convert a file of weights without running anything in it.
+
+    The report says what was loaded, resized, missing and not used.
+    """
     import torch
 
     from rgbt_fusion.checks import check_choice

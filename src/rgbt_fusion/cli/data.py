@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rgbt_fusion.cli.bars import Bar
+
 if TYPE_CHECKING:
     from rgbt_fusion.data.checking import DatasetCheck
 
@@ -14,31 +16,36 @@ data = typer.Typer(no_args_is_help=True, help="Look at a dataset on disk.")
 
 @data.command()
 def check(
-    root: Annotated[Path, typer.Argument(help="The dataset's folder, or a sequence's.")],
+    root: Annotated[Path, typer.Argument(help="Folder of the dataset, or of one sequence.")],
     layout: Annotated[
         str | None,
-        typer.Option(help="How it is laid out: gtot, rgbt234, lasher, ...; by default found out."),
+        typer.Option(
+            help="Layout of the folder: gtot, rgbt234, lasher, ...; by default it is guessed."
+        ),
     ] = None,
     sequences: Annotated[
-        Path | None, typer.Option(help="A file that lists the sequences to check.")
+        Path | None,
+        typer.Option(help="File that lists the sequences to check; by default all are checked."),
     ] = None,
     images: Annotated[
         str,
         typer.Option(
-            help="decode: every image; size: their headers, much faster; none: counts and boxes."
+            help="How to check images: decode reads every image, size only the headers (much "
+            "faster), none only counts them."
         ),
     ] = "decode",
     threads: Annotated[
-        int | None, typer.Option(help="Images read at a time; by default one a core.")
+        int | None,
+        typer.Option(help="Number of images to read at a time; by default one per core."),
     ] = None,
     most: Annotated[
-        int, typer.Option(help="How many problems to show at most; 0 shows all.")
+        int, typer.Option(help="Largest number of problems to show; 0 shows all.")
     ] = 100,
 ) -> None:
-    """Check every sequence, image and box: counts, missing, damaged and mismatched images, boxes
-    outside.
+    """Check every sequence, image and box of a dataset.
 
-    The status is 1 where something is wrong; notices are no fault.
+    Finds wrong counts, images that are missing, damaged or mismatched, and boxes outside. The
+    status is 1 where something is wrong; notices are no fault.
     """
     from rgbt_fusion.data.checking import guess_layout
 
@@ -49,11 +56,7 @@ def check(
     if layout is None:
         typer.echo(f"layout {found}, found out; --layout names another", err=True)
     result = _check(root, found, sequences, images, threads or os.cpu_count() or 1)
-    lines = result.summary().splitlines()
-    shown = lines[: most + 1] if most else lines
-    typer.echo("\n".join(shown))
-    if len(shown) < len(lines):
-        typer.echo(f"and {len(lines) - len(shown)} more; --most 0 shows all")
+    _print(result, most)
     if not result.ok:
         raise typer.Exit(1)
 
@@ -61,34 +64,22 @@ def check(
 def _check(
     root: Path, layout: str, sequences: Path | None, images: str, threads: int
 ) -> "DatasetCheck":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     from rgbt_fusion.data.checking import check_dataset
 
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        bar = progress.add_task("", total=None)
+    with Bar() as bar:
 
         def show(name: str, number: int, count: int) -> None:
-            progress.update(
-                bar, total=count, completed=number - 1, description=name.replace("[", r"\[")
-            )
+            bar.show(number - 1, count, name)
 
         return check_dataset(
             root, layout, names=sequences, images=images, threads=threads, progress=show
         )
+
+
+def _print(result: "DatasetCheck", most: int) -> None:
+    """Show the summary line and the problems, ``most`` of them at most; 0 shows all."""
+    lines = result.summary().splitlines()
+    shown = lines[: most + 1] if most else lines
+    typer.echo("\n".join(shown))
+    if len(shown) < len(lines):
+        typer.echo(f"and {len(lines) - len(shown)} more; --most 0 shows all")

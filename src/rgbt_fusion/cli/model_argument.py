@@ -1,5 +1,4 @@
-"""What every command does with the argument MODEL: the name of a preset, or a file that describes
-its model."""
+"""What every command does with the argument MODEL, a preset or a file that describes its model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,18 +6,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rgbt_fusion.models.network import TrackingNetwork
 
-MODEL_HELP = "The name of a preset, or a file of this library, which describes its model."
+__all__ = ["MODEL_HELP", "open_model", "refuse_overwriting"]
+
+MODEL_HELP = "Preset name, or file of this library, which describes its model."
 
 
 def open_model(
     model: str, checkpoint: Path | None = None, *, pretrained: bool = False
 ) -> "TrackingNetwork":
-    """Build the model that MODEL names: a preset, filled from ``checkpoint`` where one is given, or
-    that of a file.
+    """Build the model that MODEL names.
+
+    Args:
+        model: a preset, or a file of this library.
+        checkpoint: weights to fill a preset with.
+        pretrained: fill a preset with the weights that come with the package.
 
     Raises:
-        ValueError: ``model`` is neither; ``checkpoint`` or ``pretrained`` beside a file, or one
-            beside the other.
+        ValueError: ``model`` is neither; ``checkpoint`` or ``pretrained`` comes with a file, or
+            one of them with the other.
         CheckpointError: a file is damaged or does not fit.
     """
     from difflib import get_close_matches
@@ -37,17 +42,24 @@ def open_model(
     if not Path(model).is_file():
         near = get_close_matches(model, list_models(), n=3) or list_models()
         raise ValueError(
-            f"MODEL must be a preset or a file of weights, got {model!r}; presets: {', '.join(near)}"
+            f"MODEL must be a preset or a file of weights, got {model!r}; "
+            f"presets: {', '.join(near)}"
         )
     if checkpoint is not None or pretrained:
         raise ValueError(
-            f"--checkpoint and --pretrained must come with the name of a preset, got the file {model}"
+            "--checkpoint and --pretrained must come with the name of a preset, "
+            f"got the file {model}"
         )
     return load_model(model)
 
 
 def refuse_overwriting(path: Path, *, force: bool) -> None:
-    """Raise before any work is done where a file would be replaced without ``--force``."""
+    """Raise before any work is done where a file would be replaced without ``--force``.
+
+    Raises:
+        FileExistsError: the file exists, and ``force`` is false.
+        FileNotFoundError: there is no folder to write the file into.
+    """
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists: give --force to replace it")
     if not path.parent.is_dir():

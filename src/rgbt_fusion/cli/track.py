@@ -1,5 +1,4 @@
-"""``rgbt-fusion track``: follow a target through videos, folders, cameras or a sequence, and draw
-it."""
+"""``rgbt-fusion track``: follow a target through videos, folders, cameras or a sequence."""
 
 import os
 import sys
@@ -12,17 +11,30 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from rgbt_fusion.cli.bars import Bar
+from rgbt_fusion.cli.trackers import (
+    CHECKPOINT_HELP,
+    DEVICE_HELP,
+    TEMPLATE_MATCHING,
+    TRACKER_HELP,
+    make_tracker,
+    tracker_name,
+)
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from rgbt_fusion.frames.types import FramePair
-    from rgbt_fusion.tracking.tracker import FrameTracker, TrackResult
+    from rgbt_fusion.tracking.interface import FrameTracker, TrackResult
     from rgbt_fusion.video.sources import Source
 
     Boxes = NDArray[np.float64]
 
-_CAMERAS, _DRAWING = "Cameras", "Drawing"
+_CAMERAS = "Cameras"
+_DRAWING = "Drawing"
+
+USUAL_FPS = 25.0
 
 
 class _Outputs(NamedTuple):
@@ -39,54 +51,62 @@ def track(
     rgb: Annotated[
         str,
         typer.Argument(
-            help="Colour video, folder or camera (0, rtsp://...); alone: a video of both, a sequence."
+            help="Colour video, folder or camera (0, rtsp://...). Without TIR: one video of both "
+            "modalities, or the folder of a sequence."
         ),
     ],
-    tir: Annotated[str | None, typer.Argument(help="The same of the thermal images.")] = None,
+    tir: Annotated[str | None, typer.Argument(help="Thermal video, folder or camera.")] = None,
     init: Annotated[
         list[str] | None,
         typer.Option(
             metavar="X,Y,W,H",
-            help="The target in the first frame; once for each. Without: pick it.",
+            help="Box of the target in the first frame, repeatable. If omitted, pick the target "
+            "in the browser.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Overlay video: .mp4, .avi or .mkv.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Video to write, with the boxes drawn: .mp4, .avi or .mkv."
+        ),
     ] = None,
     txt: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Left, top, width, height of every frame, one a line."),
+        typer.Option(
+            metavar="FILE",
+            help="Text file to write: left, top, width and height, one line per frame.",
+        ),
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="A preset, a file of this library, or ncc, template matching.")
-    ] = "ainet_tiny_128",
-    checkpoint: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights for a preset.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:NUMBER.")] = "cpu",
-    frames: Annotated[int | None, typer.Option(help="Take only so many.")] = None,
+    model: Annotated[str, typer.Option(help=TRACKER_HELP)] = "ainet_tiny_128",
+    checkpoint: Annotated[Path | None, typer.Option(metavar="FILE", help=CHECKPOINT_HELP)] = None,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
+    frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
     layout: Annotated[
-        str, typer.Option(help="Of a sequence's folder: rgbt234, lasher, ...")
+        str, typer.Option(help="Layout of a sequence folder: auto, rgbt234, lasher, ...")
     ] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     arrangement: Annotated[
         str,
         typer.Option(
-            help="One video: rgb-left, rgb-right, rgb-top, rgb-bottom, ...",
+            help="Place of the colour half in one video of both: rgb-left, rgb-right, rgb-top, "
+            "rgb-bottom, ...",
             rich_help_panel=_CAMERAS,
         ),
     ] = "rgb-left",
     offset: Annotated[
         str | None,
         typer.Option(
-            metavar="X,Y", help="From a colour pixel to its thermal one.", rich_help_panel=_CAMERAS
+            metavar="X,Y",
+            help="Distance in pixels from a point of the colour image to that of the thermal one.",
+            rich_help_panel=_CAMERAS,
         ),
     ] = None,
     homography: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The same, as three rows of three numbers.",
+            help="Text file of the matrix from colour to thermal pixels: three rows of three "
+            "numbers.",
             rich_help_panel=_CAMERAS,
         ),
     ] = None,
@@ -99,32 +119,35 @@ def track(
     debug: Annotated[
         bool,
         typer.Option(
-            "--debug", help="Draw what the network sees and thinks, too.", rich_help_panel=_DRAWING
+            "--debug",
+            help="Also draw the crops that the network sees, and its maps.",
+            rich_help_panel=_DRAWING,
         ),
     ] = False,
     compare: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FOLDER",
-            help="Draw the results of other trackers, too.",
+            help="Also draw the results of another tracker from this folder, repeatable.",
             rich_help_panel=_DRAWING,
         ),
     ] = None,
     fps: Annotated[
         float | None,
         typer.Option(
-            help="Of the video; by default the source's, or 25.", rich_help_panel=_DRAWING
+            help="Frames per second of the written video; by default those of the source, or 25.",
+            rich_help_panel=_DRAWING,
         ),
     ] = None,
     port: Annotated[
-        int, typer.Option(help="Of the page to pick the target in; 0 takes a free one.")
+        int, typer.Option(help="Port of the page to pick the target in; 0 takes a free one.")
     ] = 0,
 ) -> None:
     """Follow a target and write its boxes and a video of them.
 
-    Without --init the annotation of a sequence is taken; where there is none, a page of this
-    machine's browser asks for a box. Ctrl-C ends the tracking of a camera and keeps what was found;
-    of a video it keeps nothing.
+    Without --init the annotation of a sequence is taken. Where there is none, a page in the
+    browser of this machine asks for a box. Ctrl-C ends the tracking of a camera and keeps what was
+    found; of a video it keeps nothing.
     """
     # FFmpeg's own lines would stand around ours
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -133,7 +156,6 @@ def track(
     boxes = [_numbers(text, 4, "--init") for text in init or ()]
     tracker = _make_tracker(model, checkpoint, device, settings)
 
-    from rgbt_fusion.cli.trackers import tracker_name
     from rgbt_fusion.video.sources import open_source
 
     source = open_source(rgb, tir, arrangement=arrangement, layout=layout, frames=frames)
@@ -157,7 +179,6 @@ def _check_outputs(
 ) -> None:
     from rgbt_fusion.checks import check_choice, check_finite_number
     from rgbt_fusion.cli.model_argument import refuse_overwriting
-    from rgbt_fusion.cli.trackers import BASELINE
     from rgbt_fusion.frames.reading import load_cv2
     from rgbt_fusion.video.film import VIDEO_CODES
 
@@ -167,8 +188,8 @@ def _check_outputs(
         raise ValueError(f"--out and --txt must be two files, got {out} for both")
     if debug and out is None:
         raise ValueError("--debug must come with --out, the video to draw in, got it without")
-    if debug and model == BASELINE:
-        raise ValueError(f"--debug must come with a network, which {BASELINE} has none of")
+    if debug and model == TEMPLATE_MATCHING:
+        raise ValueError(f"--debug must come with a network, which {TEMPLATE_MATCHING} has none of")
     if fps is not None:
         check_finite_number(fps, name="--fps", low=0.1, high=1000.0)
     if out is not None:
@@ -183,7 +204,6 @@ def _tracker_settings(
     offset: str | None, homography: Path | None, missing: str, model: str
 ) -> dict[str, Any]:
     from rgbt_fusion.checks import check_choice
-    from rgbt_fusion.cli.trackers import BASELINE
     from rgbt_fusion.files.text_tables import DataError, read_numbers
     from rgbt_fusion.tracking.tracker import MISSING
 
@@ -200,9 +220,10 @@ def _tracker_settings(
                 f"{homography} must hold three rows of three numbers, got {len(matrix)}"
             )
         settings["tir_from_rgb"] = matrix
-    if settings and model == BASELINE:
+    if settings and model == TEMPLATE_MATCHING:
         raise ValueError(
-            f"--missing, --offset and --homography must come with a network, not with {BASELINE}"
+            "--missing, --offset and --homography must come with a network, "
+            f"not with {TEMPLATE_MATCHING}"
         )
     return settings
 
@@ -222,13 +243,12 @@ def _numbers(text: str, count: int, option: str) -> list[float]:
 def _make_tracker(
     model: str, checkpoint: Path | None, device: str, settings: dict[str, Any]
 ) -> "FrameTracker":
-    from rgbt_fusion.cli.trackers import make_tracker
     from rgbt_fusion.tracking.tracker import Tracker
 
     tracker = make_tracker(model, checkpoint, device)
-    return (
-        Tracker(tracker.model, **settings) if isinstance(tracker, Tracker) and settings else tracker
-    )
+    if settings and isinstance(tracker, Tracker):
+        return Tracker(tracker.model, **settings)
+    return tracker
 
 
 def _find_box(source: "Source", first: "FramePair", port: int) -> list[Sequence[float]]:
@@ -278,8 +298,6 @@ def _run(
     """Track to the end, and write what was asked for."""
     from functools import partial
 
-    import numpy as np
-
     from rgbt_fusion.video.film import writing_video
     from rgbt_fusion.video.result_picture import draw_result
 
@@ -289,10 +307,10 @@ def _run(
     results: list[TrackResult] = []
     seconds = 0.0
     with ExitStack() as stack:
-        fps = outputs.fps or source.fps or 25.0
-        video = (
-            stack.enter_context(writing_video(outputs.video, fps=fps)) if outputs.video else None
-        )
+        video = None
+        if outputs.video:
+            fps = outputs.fps or source.fps or USUAL_FPS
+            video = stack.enter_context(writing_video(outputs.video, fps=fps))
         try:
             for rgb, tir in _with_progress(pairs, source.length):
                 start = time.perf_counter()
@@ -306,56 +324,44 @@ def _run(
                 raise
     if outputs.text:
         _write_text(outputs.text, results)
-    lost = int(np.sum([np.any(result.lost) for result in results]))
-    speed = (
-        f", {(len(results) - 1) / seconds:.1f} a second" if len(results) > 1 and seconds > 0 else ""
-    )
+    _say_result(results, seconds, outputs)
+
+
+def _say_result(results: "list[TrackResult]", seconds: float, outputs: _Outputs) -> None:
+    import numpy as np
+
+    lost = sum(bool(np.any(result.lost)) for result in results)
+    speed = ""
+    if len(results) > 1 and seconds > 0:
+        speed = f", {(len(results) - 1) / seconds:.1f} a second"
     written = " and ".join(str(path) for path in (outputs.video, outputs.text) if path)
     typer.echo(f"{len(results)} frames{speed}, lost in {lost}; wrote {written}", err=True)
 
 
 def _with_progress(pairs: "Iterator[FramePair]", length: int | None) -> "Iterator[FramePair]":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[speed]}"),
-    )
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        bar = progress.add_task("", total=length, speed="")
+    """Yield the frames, and show how many are done and how fast."""
+    with Bar(length) as bar:
         for pair in pairs:
             yield pair
-            speed = progress.tasks[0].speed
-            progress.update(bar, advance=1, speed=f"{speed:.1f} frames a second" if speed else "")
+            speed = bar.steps_per_second
+            bar.advance(1, f"{speed:.1f} frames a second" if speed else "")
 
 
 def _write_text(path: Path, results: "list[TrackResult]") -> None:
+    """Write a file of boxes and one of confidences for each target."""
     import numpy as np
 
     from rgbt_fusion.files.whole import write_text
 
     boxes = np.stack([np.atleast_2d(result.box_xywh_px) for result in results])
     confidences = np.stack([np.atleast_1d(result.confidence) for result in results])
-    for target in range(boxes.shape[1]):
-        number = f"_{target + 1}" if boxes.shape[1] > 1 else ""
-        write_text(
-            _beside(path, f"{number}_confidence"),
-            "".join(f"{value:.6f}\n" for value in confidences[:, target]),
-        )
-        lines = (",".join(f"{side:.4f}" for side in box) for box in boxes[:, target])
-        write_text(_beside(path, number), "".join(f"{line}\n" for line in lines))
+    targets = boxes.shape[1]
+    for target in range(targets):
+        number = f"_{target + 1}" if targets > 1 else ""
+        confidence_lines = [f"{value:.6f}\n" for value in confidences[:, target]]
+        write_text(_beside(path, f"{number}_confidence"), "".join(confidence_lines))
+        box_lines = [",".join(f"{side:.4f}" for side in box) + "\n" for box in boxes[:, target]]
+        write_text(_beside(path, number), "".join(box_lines))
 
 
 def _beside(path: Path, ending: str) -> Path:

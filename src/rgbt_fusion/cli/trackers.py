@@ -1,14 +1,33 @@
-"""Trackers as the command line names them: what ``--model``, ``--checkpoint`` and ``--device``
-mean."""
+"""Trackers as the command line names them: by model, checkpoint and device."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rgbt_fusion.tracking.tracker import FrameTracker
+    from rgbt_fusion.tracking.interface import FrameTracker
 
-BASELINE = "ncc"
+__all__ = [
+    "CHECKPOINT_HELP",
+    "DEVICE_HELP",
+    "NETWORK_HELP",
+    "TEMPLATE_MATCHING",
+    "TRACKER_HELP",
+    "check_tracker",
+    "make_tracker",
+    "tracker_name",
+    "tracker_settings",
+]
+
+TEMPLATE_MATCHING = "ncc"
 """The tracker without a network."""
+
+NETWORK_HELP = "Tracker to run: preset name, or file of this library."
+TRACKER_HELP = "Tracker to run: preset name, file of this library, or ncc (template matching)."
+CHECKPOINT_HELP = "Weights for a preset; by default those that come with the package."
+DEVICE_HELP = "Device that runs the network: cpu, cuda or cuda:NUMBER."
+
+BLOCK_BYTES = 1 << 22
 
 
 def check_tracker(model: str, checkpoint: Path | None, device: str) -> None:
@@ -21,23 +40,26 @@ def check_tracker(model: str, checkpoint: Path | None, device: str) -> None:
     if checkpoint is not None and not checkpoint.is_file():
         raise ValueError(f"--checkpoint must be a file, got {checkpoint}")
     if checkpoint is None and model in MODELS and model not in PRETRAINED:
+        known = ", ".join(PRETRAINED)
+        raise ValueError(f"--checkpoint must be given for {model}: weights come with {known} only")
+    if model not in (TEMPLATE_MATCHING, *MODELS) and not Path(model).is_file():
         raise ValueError(
-            f"--checkpoint must be given for {model}: weights come with {', '.join(PRETRAINED)} only"
-        )
-    if model not in (BASELINE, *MODELS) and not Path(model).is_file():
-        raise ValueError(
-            f"--model must be {BASELINE}, a preset or a file of weights, got {model!r}"
+            f"--model must be {TEMPLATE_MATCHING}, a preset or a file of weights, got {model!r}"
         )
     _check_device(device)
 
 
 def make_tracker(model: str, checkpoint: Path | None, device: str) -> "FrameTracker":
-    """Return a tracker: a preset with the weights of a file or its own, what a file of ours
-    describes, or the baseline.
+    """Return a tracker.
+
+    Args:
+        model: a preset, a file of this library, or ``TEMPLATE_MATCHING``.
+        checkpoint: weights for a preset; by default its own.
+        device: what runs the network.
 
     Raises:
-        ValueError: as :func:`check_tracker`; CheckpointError: the weights cannot be read or do not
-            fit.
+        ValueError: see :func:`check_tracker`.
+        CheckpointError: the weights cannot be read or do not fit.
     """
     check_tracker(model, checkpoint, device)
     from rgbt_fusion.cli.model_argument import open_model
@@ -45,33 +67,39 @@ def make_tracker(model: str, checkpoint: Path | None, device: str) -> "FrameTrac
     from rgbt_fusion.tracking.tracker import Tracker
     from rgbt_fusion.weights.pretrained import PRETRAINED
 
-    if model == BASELINE:
+    if model == TEMPLATE_MATCHING:
         return NCCTracker()
     network = open_model(model, checkpoint, pretrained=checkpoint is None and model in PRETRAINED)
     return Tracker(network, device=device)
 
 
 def tracker_name(model: str) -> str:
-    """Return a preset's name, or a file's without its ending."""
+    """Return the name of a preset, or that of a file without its ending."""
     return Path(model).stem if Path(model).is_file() else model
 
 
 def tracker_settings(model: str, checkpoint: Path | None) -> dict[str, str]:
-    """Return what tells one tracker from another: this version, the preset, and the content of its
-    weights."""
-    from hashlib import sha256
+    """Return what tells one tracker from another.
 
+    This is the version of the library, the preset, and the content of the weights.
+    """
     from rgbt_fusion import __version__
 
-    weights = Path(model) if checkpoint is None and Path(model).is_file() else checkpoint
+    weights = checkpoint
+    if checkpoint is None and Path(model).is_file():
+        weights = Path(model)
     settings = {"rgbt_fusion": __version__, "model": tracker_name(model)}
     if weights is not None:
-        digest = sha256()
-        with weights.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-        settings["weights"] = f"sha256 {digest.hexdigest()}"
+        settings["weights"] = f"sha256 {_digest(weights)}"
     return settings
+
+
+def _digest(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _check_device(device: str) -> None:

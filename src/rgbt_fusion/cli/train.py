@@ -1,5 +1,4 @@
-"""``rgbt-fusion train``: train a tracker from a recipe, or go on with a training that was
-interrupted."""
+"""``rgbt-fusion train``: train a tracker from a recipe, or resume a training."""
 
 import os
 import sys
@@ -14,35 +13,47 @@ if TYPE_CHECKING:
     from rgbt_fusion.training import Progress, TrainResult
 
 ConfigArgument = Annotated[
-    str, typer.Argument(metavar="RECIPE|FILE.toml", help="A recipe's name, or a TOML file.")
+    str,
+    typer.Argument(
+        metavar="RECIPE|FILE.toml", help="Settings of the training: a recipe's name or a TOML file."
+    ),
 ]
 DataOption = Annotated[
-    str, typer.Option(metavar="ROOT|synthetic", help="The dataset's folder, or synthetic.")
+    str,
+    typer.Option(
+        metavar="ROOT|synthetic", help="Folder of the dataset, or synthetic for the made-up world."
+    ),
 ]
 OutOption = Annotated[
-    Path, typer.Option(metavar="FOLDER", help="Gets the checkpoint, the model and the log.")
+    Path, typer.Option(metavar="FOLDER", help="Folder for the checkpoint, the model and the log.")
 ]
 NamesOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Only the sequences that this file lists, one a line."),
+    typer.Option(
+        metavar="FILE",
+        help="File that lists the sequences to train on, one per line; by default all are used.",
+    ),
 ]
-StartOption = Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to start from.")]
+StartOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="File of weights to start from.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change a setting, in TOML: optimiser.learning_rate=1e-3.",
+        help="Change one setting, repeatable, in TOML: optimiser.learning_rate=1e-3.",
     ),
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option(help="cpu, cuda or cuda:N; by default a card if there is one.")
+    str | None,
+    typer.Option(help="Device to train on: cpu, cuda or cuda:N; by default a GPU if there is one."),
 ]
 ThreadsOption = Annotated[
-    int | None, typer.Option(help="Threads of the CPU; torch's choice by default.")
+    int | None, typer.Option(help="Number of CPU threads; by default torch chooses.")
 ]
 BoardOption = Annotated[
-    bool, typer.Option("--tensorboard", help="Write events for TensorBoard, too.")
+    bool, typer.Option("--tensorboard", help="Also write events for TensorBoard.")
 ]
 
 
@@ -57,7 +68,10 @@ def train(
     threads: ThreadsOption = None,
     tensorboard: BoardOption = False,
 ) -> None:
-    """Train a tracker. The same command again goes on where a training was interrupted."""
+    """Train a tracker.
+
+    Run the same command again to resume a training that was interrupted.
+    """
     from rgbt_fusion.training import TrainConfig, config_from_table, read_table
     from rgbt_fusion.training import train as run
 
@@ -78,25 +92,26 @@ def train(
 
 
 def say_result(result: "TrainResult") -> None:
-    """Say once, whatever the number of processes, what was made."""
+    """Say what was made, in only one of the processes."""
     if os.environ.get("RANK", "0") == "0":
         typer.echo(f"{result.steps} steps done; the model is {result.model}")
 
 
 def changed(table: dict[str, Any], changes: list[str]) -> dict[str, Any]:
-    """Return a table of settings with ``KEY=VALUE`` changes made, KEY with dots between tables,
-    VALUE in TOML."""
-    from rgbt_fusion.training.config import parse_toml
+    """Return a table of settings with changes made.
 
+    Args:
+        table: the settings; it is changed itself.
+        changes: ``KEY=VALUE``, KEY with dots between tables, VALUE in TOML.
+
+    Raises:
+        ValueError: a change is not written so, or its KEY names no setting.
+    """
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals or not key.strip():
             raise ValueError(f"--set must be KEY=VALUE, got {change!r}")
-        try:
-            value = parse_toml(f"value = {text}", name=f"--set {change}")["value"]
-        except ValueError:
-            # a bare word is a text
-            value = text.strip()
+        value = _parsed(text, change)
         *tables, last = key.strip().split(".")
         place = table
         for name in tables:
@@ -109,8 +124,18 @@ def changed(table: dict[str, Any], changes: list[str]) -> dict[str, Any]:
     return table
 
 
+def _parsed(text: str, change: str) -> Any:
+    """Return a value written in TOML; a bare word is a text."""
+    from rgbt_fusion.training.config import parse_toml
+
+    try:
+        return parse_toml(f"value = {text}", name=f"--set {change}")["value"]
+    except ValueError:
+        return text.strip()
+
+
 def use_threads(threads: int | None) -> None:
-    """Let torch use so many threads."""
+    """Let torch use this many threads; None leaves the choice to torch."""
     if threads is None:
         return
     if threads < 1:
@@ -123,20 +148,21 @@ def use_threads(threads: int | None) -> None:
 @contextmanager
 def progress_line() -> Iterator[Callable[["Progress"], None]]:
     """Show where a training is: a bar on a terminal, now and then a line elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bars
-
     if not sys.stderr.isatty():
         yield _Lines()
         return
     from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bars
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Bars(*columns, console=Console(stderr=True)) as bars:
         bar = bars.add_task("first step")
-        yield lambda now: bars.update(
-            bar, total=now.steps, completed=now.step, description=_said(now)
-        )
+
+        def show(now: "Progress") -> None:
+            bars.update(bar, total=now.steps, completed=now.step, description=_said(now))
+
+        yield show
 
 
 class _Lines:
@@ -152,9 +178,15 @@ class _Lines:
 
 
 def _said(now: "Progress") -> str:
-    left = round(now.seconds_left)
-    minutes = f"{left // 3600}:{left % 3600 // 60:02}:{left % 60:02}"
+    loss = f"loss {now.values['loss']:.3f}"
     iou = f" IoU {now.values['iou']:.3f}" if "iou" in now.values else ""
-    return (
-        f"loss {now.values['loss']:.3f}{iou} {now.samples_per_second:.1f} samples/s, {minutes} left"
-    )
+    speed = f"{now.samples_per_second:.1f} samples/s"
+    return f"{loss}{iou} {speed}, {_clock(now.seconds_left)} left"
+
+
+def _clock(seconds: float) -> str:
+    """Return a time in hours, minutes and seconds."""
+    whole = round(seconds)
+    hours = whole // 3600
+    minutes = whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}"

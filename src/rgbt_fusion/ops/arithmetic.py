@@ -1,8 +1,8 @@
-"""Honest counts of parameters and arithmetic: scans and fused attention included, nothing run.
+"""Honest counts of parameters and arithmetic, scans and fused attention included; nothing is run.
 
-Counters that hook ``nn.Linear`` and ``nn.Conv2d`` miss weights that are used by functional calls,
-and torch's own counter misses the attention kernel it takes on a CPU and every op it does not know.
-Here attention is written out for the count, and the ops of this library have formulas.
+Counters that hook ``nn.Linear`` and ``nn.Conv2d`` miss weights that are used by functional calls.
+torch's own counter misses the attention kernel that it takes on a CPU and every op that it does
+not know. Here attention is written out for the count, and the ops of this library have formulas.
 """
 
 import math
@@ -20,15 +20,22 @@ import rgbt_fusion.ops.selective_scan  # noqa: F401
 
 __all__ = ["FLOP_FORMULAS", "count_macs", "count_parameters"]
 
+OPERATIONS_PER_STATE_ELEMENT = 9
+"""Of a scan: exponent, decay, input, update and read-out."""
+
 
 def _scan_flops(
     u: Any, delta: Any, A: Any, B: Any, C: Any, readout: Any, D: Any, z: Any, *rest: Any, **_: Any
 ) -> int:
-    """9 a state-element (exponent, decay, input, update, read-out), one a channel each for the skip
-    and the gate."""
+    """Count 9 per state-element, and one per channel for the skip and for the gate."""
     shapes = (u, delta, A, B, C, readout, D, z, *rest[:3])
     directions = max(shape[0] for shape in shapes if shape is not None)
-    return directions * math.prod(u[1:]) * (9 * A[-1] + (D is not None) + (z is not None))
+    per_channel = OPERATIONS_PER_STATE_ELEMENT * A[-1]
+    if D is not None:
+        per_channel += 1
+    if z is not None:
+        per_channel += 1
+    return directions * math.prod(u[1:]) * per_channel
 
 
 def _conv_flops(x: Any, weight: Any, bias: Any, order: Any, *_: Any, **__: Any) -> int:
@@ -40,8 +47,7 @@ FLOP_FORMULAS: dict[Any, Callable[..., int]] = {
     torch.ops.rgbt_fusion.selective_scan: _scan_flops,
     torch.ops.rgbt_fusion.causal_conv1d: _conv_flops,
 }
-"""Floating-point operations of a forward call from the shapes of its arguments, as torch's counter
-takes them."""
+"""Floating-point operations of a forward call, from the shapes of its arguments."""
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -50,15 +56,19 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def count_macs(module: nn.Module, *inputs: Any) -> int:
-    """Return the multiply-accumulates of one forward pass: matrix products, convolutions, attention
-    and scans.
+    """Count the multiply-accumulates of one forward pass.
 
-    A state-element of a scan counts 4.5, as is usual for Mamba (nine operations). Element-wise work
-    is not counted, also as usual. Nothing is computed: only the shapes are followed.
+    Counts matrix products, convolutions, attention and scans. A state-element of a scan counts 4.5
+    (nine operations), as is usual for Mamba. Element-wise work is not counted, also as usual.
+    Nothing is computed: only the shapes are followed.
+
+    Args:
+        module: what is called.
+        inputs: the arguments of its forward pass.
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.benchmarking.arithmetic import count_macs
+        >>> from rgbt_fusion.ops.arithmetic import count_macs
         >>> count_macs(torch.nn.Linear(8, 4), torch.zeros(2, 8))
         64
     """

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rgbt_fusion.benchmarking.naive_models import (
+from benchmarks.suites.naive_trackers import (
     AttentionAsReleased,
     TwoStreamsInTurn,
     with_attention_as_released,

@@ -1,14 +1,18 @@
-"""How long it takes until something can run: the import beyond torch's own, and the help of the
-command line."""
+"""How long it takes until something can run.
+
+Measured are the import beyond torch's own, and the help of the command line.
+"""
 
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
+from rgbt_fusion.benchmarking.cells import Table, milliseconds
 from rgbt_fusion.benchmarking.records import Row
 from rgbt_fusion.benchmarking.timing import Spread, spread
 
-__all__ = ["measure_startup"]
+__all__ = ["measure_startup", "startup_table"]
 
 _IMPORT = """
 import time, torch
@@ -20,27 +24,35 @@ _HELP = "from rgbt_fusion.cli import main; main(['--help'])"
 
 
 def measure_startup(rounds: int) -> list[Row]:
-    """Return the time of ``from rgbt_fusion import DFM`` after ``import torch``, and of
-    ``rgbt-fusion --help``."""
-    imports, helps = [], []
+    """Time ``from rgbt_fusion import DFM`` after ``import torch``, and ``rgbt-fusion --help``.
+
+    Args:
+        rounds: how often each is timed, after one round that fills the file cache.
+    """
+    imports = []
+    helps = []
     for _ in range(rounds + 1):
         imports.append(1e3 * float(_python(_IMPORT)))
         start = time.perf_counter()
         _python(_HELP)
         helps.append(1e3 * (time.perf_counter() - start))
-    # the first round fills the file cache
     return [
         _row("from rgbt_fusion import DFM", spread(imports[1:])),
         _row("rgbt-fusion --help", spread(helps[1:])),
     ]
 
 
+def startup_table(rows: Sequence[Row]) -> Table:
+    """Show what has to be waited for before anything runs."""
+    return Table(("", "wall ms"), tuple((row.label, milliseconds(row.wall_ms)) for row in rows))
+
+
 def _python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(
-            f"starting a fresh process failed: {done.stderr.strip().splitlines()[-1]}"
-        )
+        last_words = done.stderr.strip().splitlines()[-1]
+        raise RuntimeError(f"starting a fresh process failed: {last_words}")
     return done.stdout
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from rgbt_fusion.benchmarking.comparison import Comparison, Options, base_workload, clock_of
+from rgbt_fusion.benchmarking.contest import Contest, Options, base_workload, clock_of
 
 
 def test_the_first_choices_make_the_workload():
@@ -17,8 +17,8 @@ def test_the_clock_is_the_process_own_on_one_cpu_thread(options, clock):
 
 
 def test_its_length_counts_who_is_left_out():
-    comparison = Comparison(
+    contest = Contest(
         "scan", "scan", "a", {"x": base_workload(Options(), "scan", {})}, skipped={"y": "why"}
     )
-    assert len(comparison) == 2
-    assert comparison.full_title == "scan: a"
+    assert len(contest) == 2
+    assert contest.full_title == "scan: a"

@@ -1,7 +1,7 @@
 import pytest
 
 from benchmark_material import SCAN_ROWS, row
-from rgbt_fusion.benchmarking.headline import FIGURES, headline_table, readme_table
+from benchmarks.suites.headline import FIGURES, headline_table, readme_table
 
 LONG = {"B": 1, "D": 1536, "L": 3840, "N": 16}
 BACKWARD = {"backward": True, "baseline": "chunked PyTorch loop", "comparison": "backward"}
@@ -81,21 +81,21 @@ ROWS = [
     ],
 )
 def test_a_figure_is_read_off_its_rows(what, figure):
-    columns, lines = headline_table(ROWS)
-    assert columns == ["", "measured", "goal"]
+    header, lines = headline_table(ROWS)
+    assert header == ("", "measured", "goal")
     assert figure in {line[1] for line in lines if line[0] == what}
 
 
 def test_a_figure_without_rows_is_left_out():
-    assert headline_table([])[1] == []
-    named = {line[0] for line in headline_table(SCAN_ROWS)[1]}
+    assert headline_table([]).rows == ()
+    named = {line[0] for line in headline_table(SCAN_ROWS).rows}
     assert "`rgbt-fusion --help`" not in named
     assert len(named) < len(FIGURES)
 
 
 def test_the_readme_shows_the_foremost_without_goals():
-    columns, lines = readme_table(ROWS)
-    assert columns == ["", "measured"]
+    header, lines = readme_table(ROWS)
+    assert header == ("", "measured")
     assert all(len(line) == 2 for line in lines)
     named = {line[0] for line in lines}
     assert "two streams over OSTrack-256" in named

@@ -1,4 +1,4 @@
-from rgbt_fusion.benchmarking.startup import measure_startup
+from benchmarks.suites.startup import measure_startup
 
 
 def test_both_waits_are_measured():

@@ -9,9 +9,9 @@ from rgbt_fusion import (
     ordered_selective_scan,
     selective_scan,
 )
-from rgbt_fusion.benchmarking.arithmetic import count_macs, count_parameters
 from rgbt_fusion.layers.attention import Attention
-from rgbt_fusion.layers.compensation import CrossModalCompensation
+from rgbt_fusion.layers.cross_modal_compensation import CrossModalCompensation
+from rgbt_fusion.ops.arithmetic import count_macs, count_parameters
 
 
 class Function(torch.nn.Module):

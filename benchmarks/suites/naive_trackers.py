@@ -1,5 +1,7 @@
-"""Trackers as they are usually written: attention written out, streams in turn, scans as loops over
-copies."""
+"""Trackers as they are usually written.
+
+Attention is written out, streams run in turn, and scans are loops over copies.
+"""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -28,8 +30,7 @@ __all__ = [
 
 
 class AttentionAsReleased(Attention):
-    """Self-attention as the released code of OSTrack and its successors has it: the whole matrix,
-    scaled afterwards."""
+    """Self-attention as in OSTrack's released code: the whole matrix, scaled afterwards."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Let every token read from all tokens of its sample."""
@@ -45,8 +46,7 @@ class AttentionAsReleased(Attention):
 
 
 class TwoStreamsInTurn(TwoStream):
-    """The two-stream baseline with one pass of the encoder after the other, in place of one
-    batch."""
+    """The two-stream baseline with one pass of the encoder after the other, not in one batch."""
 
     def _encode(
         self,
@@ -68,9 +68,12 @@ class TwoStreamsInTurn(TwoStream):
 
 
 def with_attention_as_released(model: TrackingNetwork) -> TrackingNetwork:
-    """Give every block of a model that eliminates nothing the released code's attention, with the
-    weights it has."""
-    dim, heads = model.settings.dim, model.settings.num_heads
+    """Give every block of a model the released code's attention, with the weights it has.
+
+    The model must eliminate nothing.
+    """
+    dim = model.settings.dim
+    heads = model.settings.num_heads
     for number, block in enumerate(model.backbone.blocks):
         plain = EncoderBlock(dim, heads)
         plain.attn = AttentionAsReleased(dim, heads)
@@ -80,8 +83,10 @@ def with_attention_as_released(model: TrackingNetwork) -> TrackingNetwork:
 
 
 def written_naively(model: TrackingNetwork) -> TrackingNetwork:
-    """Write a model's attention out, run its streams in turn and its scans as loops; it computes
-    what it did before."""
+    """Write out a model's attention, run its streams in turn and its scans as loops.
+
+    It computes what it did before.
+    """
     if isinstance(model, TwoStream):
         in_turn = TwoStreamsInTurn(model.settings)
         in_turn.load_state_dict(model.state_dict())

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rgbt_fusion.benchmarking.trackers import (
+from benchmarks.suites.trackers import (
     FORMS,
     TRACKERS,
     build,

@@ -1,10 +1,8 @@
-import sys
-
 import pytest
 import torch
 
-from rgbt_fusion.benchmarking.model_summary import measure_step, summarise
 from rgbt_fusion.models.presets import list_models
+from rgbt_fusion.models.summary import summarise
 from rgbt_fusion.weights.pretrained import create_model
 
 
@@ -38,26 +36,6 @@ def test_a_linear_layer_of_every_token_counts_each_of_them() -> None:
     tokens, dim = 2 * 80, 128
     # qkv, projection and the two layers of the MLP; attention of each stream over its 80 tokens
     assert two - one == tokens * dim * dim * 12 + 2 * (2 * 80 * 80 * dim)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from Linux's /proc")
-def test_a_step_is_measured_in_a_fresh_process() -> None:
-    cost = measure_step(create_model("ostrack_tiny_128", depth=1), rounds=3, budget_s=0.1)
-    assert cost.threads == 1
-    assert 0 < cost.cpu_ms.q1 <= cost.cpu_ms.median <= cost.cpu_ms.q3
-    # torch alone takes more than 100 MB; all of this process may hold much more than the fresh one
-    assert 1e8 < cost.peak_resident_bytes < 1e9
-    assert cost.wall_ms.samples == 3
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from Linux's /proc")
-def test_what_goes_wrong_in_the_fresh_process_is_said() -> None:
-    model = create_model("ostrack_tiny_128", depth=1)
-    model.options = {"modality": "sound"}
-    with pytest.raises(
-        RuntimeError, match="measuring a step of OSTrack failed: ValueError: modality must be"
-    ):
-        measure_step(model)
 
 
 def test_summaries_do_not_move_the_random_state() -> None:

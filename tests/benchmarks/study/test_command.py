@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from benchmarks.__main__ import main
 from benchmarks.study.records import append_trial
-from rgbt_fusion.cli import main
 from study_material import trial
 
 

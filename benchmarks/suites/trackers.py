@@ -1,5 +1,4 @@
-"""The trackers that ``rgbt-fusion bench models`` compares, by the names they have in the tables, in
-all their forms."""
+"""The trackers that ``python -m benchmarks models`` compares, in all their forms."""
 
 import copy
 import tempfile
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rgbt_fusion.benchmarking.naive_models import with_attention_as_released, written_naively
+from benchmarks.suites.naive_trackers import with_attention_as_released, written_naively
 from rgbt_fusion.checks import check_choice
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.network import TrackingNetwork
@@ -21,8 +20,7 @@ __all__ = ["FORMS", "TRACKERS", "Preset", "build", "frame_step", "network_step",
 
 
 class Preset(NamedTuple):
-    """A model of :func:`~rgbt_fusion.weights.pretrained.create_model` in any size, and what of it
-    is changed."""
+    """A model of :func:`~rgbt_fusion.create_model` in any size, and what of it is changed."""
 
     name: str
     """With ``{}`` in the place of the size, such as ``vitb_256``."""
@@ -48,8 +46,8 @@ TRACKERS: dict[str, Preset] = {
     "teacher without token attention": Preset(_TEACHER, {"token_attention": False}),
     "teacher without history": Preset(_TEACHER, {"history": False}),
 }
-"""Every tracker that is measured. OSTrack keeps all its candidates unless it says otherwise: it is
-the measure."""
+"""Every tracker by its name in the tables. OSTrack is the measure: it keeps all its candidates
+unless its name says otherwise."""
 
 Step = Callable[[], Any]
 FORMS = (
@@ -62,8 +60,8 @@ FORMS = (
     "ONNX Runtime",
     "ONNX Runtime, int8",
 )
-"""How a tracker may run. ``template kept``: its template was turned into tokens before, as in
-tracking. ``explicit attention``: that of the released code."""
+"""How a tracker may run. With ``template kept`` its template was turned into tokens before, as in
+tracking. ``explicit attention`` is that of the released code."""
 
 
 def parse(contender: str) -> tuple[str, str, str]:
@@ -73,7 +71,7 @@ def parse(contender: str) -> tuple[str, str, str]:
         ValueError: the tracker or the form is unknown.
 
     Example:
-        >>> from rgbt_fusion.benchmarking.trackers import parse
+        >>> from benchmarks.suites.trackers import parse
         >>> parse("student, elimination: vitb_256, ONNX Runtime, int8")
         ('student, elimination', 'vitb_256', 'ONNX Runtime, int8')
     """
@@ -85,8 +83,10 @@ def parse(contender: str) -> tuple[str, str, str]:
 
 
 def build(contender: str) -> TrackingNetwork:
-    """Build the network of a contender, in evaluation mode, whatever its form; seed the generator
-    for its weights."""
+    """Build the network of a contender in evaluation mode, whatever its form.
+
+    The weights are random: seed torch's generator to get the same ones again.
+    """
     tracker, size, _ = parse(contender)
     preset = TRACKERS[tracker]
     return create_model(preset.name.format(size), **preset.overrides).eval()
@@ -100,10 +100,10 @@ def network_step(
     threads: int = 1,
     device: str = "cpu",
 ) -> Step:
-    """Return a function that looks for a template in a search crop once, both random, and returns
-    the score map.
+    """Return a function that looks for a template in a search crop and returns the score map.
 
-    What a form prepares once, such as compiling or exporting, has happened when this returns.
+    Both are random. What a form prepares once, such as compiling or exporting, has happened when
+    this returns.
     """
     _, _, form = parse(contender)
     model = build(contender).to(device, dtype)
@@ -114,7 +114,8 @@ def network_step(
             *torch.randn(2, batch, 3, size, size, generator=generator).to(device, dtype)
         )
 
-    template, search = images(model.template_size), images(model.search_size)
+    template = images(model.template_size)
+    search = images(model.search_size)
     if form.startswith("ONNX Runtime"):
         return _exported(model, template, search, threads, int8=form.endswith("int8"))
     network: nn.Module = _in_form(model, form)
@@ -164,28 +165,21 @@ def _exported(
         session = open_session(file, threads=threads)
     step = TrackerStep(model, batch=batch)
     grid = model.settings.search_grid
-    inputs = dict(
-        zip(
-            step.input_names,
-            (*template, *search, torch.ones(grid, grid), *step.initial_state),
-            strict=True,
-        )
-    )
+    values = (*template, *search, torch.ones(grid, grid), *step.initial_state)
+    inputs = dict(zip(step.input_names, values, strict=True))
     return lambda: run_session(session, inputs)["score_map"]
 
 
 def frame_step(contender: str, *, height: int, width: int, dtype: torch.dtype, device: str) -> Step:
-    """Return a function that tracks one frame of ``height`` by ``width`` pixels, from the frame to
-    the box."""
+    """Return a function that tracks one frame of noise, from its pixels to the box."""
     import numpy as np
 
     from rgbt_fusion.tracking.tracker import Tracker
 
     tracker = Tracker(build(contender), device=device, dtype=dtype)
     rng = np.random.default_rng(0)
-    rgb, tir = (
-        rng.integers(0, 256, (height, width, channels), dtype=np.uint8) for channels in (3, 1)
-    )
+    rgb = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    tir = rng.integers(0, 256, (height, width, 1), dtype=np.uint8)
     tracker.init(rgb, tir, (width / 2, height / 2, width / 10, height / 10))
     start = tracker.state
 

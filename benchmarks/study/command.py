@@ -1,5 +1,4 @@
-"""``rgbt-fusion study``: train every fusion of this library alike, from several seeds, and say what
-helps."""
+"""``python -m benchmarks study``: train every fusion alike from several seeds, and compare them."""
 
 import sys
 from collections.abc import Callable
@@ -10,6 +9,8 @@ import typer
 
 from rgbt_fusion.cli.train import DeviceOption, ThreadsOption, use_threads
 
+__all__ = ["study"]
+
 if TYPE_CHECKING:
     from benchmarks.study.records import Trial
     from rgbt_fusion.training import Progress
@@ -18,30 +19,45 @@ if TYPE_CHECKING:
 def study(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="With --table: result files to show."),
+        typer.Argument(metavar="FILE", help="Result files to show, with --table."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where results and trainings are kept.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder that keeps the results and the trainings."),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Whole numbers with commas between them.")] = "1,2,3",
+    seeds: Annotated[
+        str, typer.Option(help="Seeds: whole numbers with commas between them.")
+    ] = "1,2,3",
     variants: Annotated[
         str | None,
-        typer.Option(help="Names with commas between them; by default the study proper."),
+        typer.Option(
+            help="Names of variants, with commas between them; by default the study proper."
+        ),
     ] = None,
     ablation: Annotated[
-        bool, typer.Option("--ablation", help="The papers' own ablations, too.")
+        bool, typer.Option("--ablation", help="Also train the ablations of the papers.")
     ] = False,
-    steps: Annotated[int, typer.Option(help="Steps of each variant.")] = 500,
-    batch_size: Annotated[int, typer.Option(help="Samples of a step.")] = 32,
+    steps: Annotated[int, typer.Option(help="Number of training steps of each variant.")] = 500,
+    batch_size: Annotated[int, typer.Option(help="Number of samples in one step.")] = 32,
     backbone: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="What all start from; by default one is trained."),
+        typer.Option(
+            metavar="FILE",
+            help="Weights that all variants start from; by default they are trained.",
+        ),
     ] = None,
-    backbone_steps: Annotated[int, typer.Option(help="Steps of the backbone.")] = 3000,
-    sequences: Annotated[int, typer.Option(help="Held-out sequences of each challenge.")] = 10,
-    frames: Annotated[int, typer.Option(help="Their length.")] = 60,
+    backbone_steps: Annotated[
+        int, typer.Option(help="Number of training steps of the backbone.")
+    ] = 3000,
+    sequences: Annotated[
+        int, typer.Option(help="Number of held-out sequences of each challenge.")
+    ] = 10,
+    frames: Annotated[int, typer.Option(help="Length of the held-out sequences in frames.")] = 60,
     workers: Annotated[
-        int, typer.Option(help="Processes that make samples, and that track; 0 does all in one.")
+        int,
+        typer.Option(
+            help="Number of processes that make samples and that track; 0 does all in this one."
+        ),
     ] = 1,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
@@ -50,18 +66,18 @@ def study(
     ] = False,
     into: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="With --table: renew the marked tables of a document."),
+        typer.Option(
+            metavar="FILE",
+            help="Document whose marked tables are made anew, repeatable, with --table.",
+        ),
     ] = None,
     plots: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="With --table: draw the plots into this folder."),
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for the plots, with --table.")
     ] = None,
 ) -> None:
-    """Train what is not trained yet, score it on held-out sequences and append a line to
-    FOLDER/results.jsonl.
+    """Train and score what is not there yet, and append a line to FOLDER/results.jsonl.
 
-    The same command again goes on where it was interrupted; with more seeds or other steps it adds
-    to the results.
+    Run the same command again to resume; with more seeds or other steps it adds to the results.
     """
     from benchmarks.study.records import Settings, read_trials
     from benchmarks.study.trials import run_study
