@@ -177,6 +177,17 @@ def test_a_broken_table_is_named(tmp_path, data):
         first_frames(tmp_path)
 
 
+def test_a_table_that_takes_forever_is_refused(tmp_path):
+    """A key that is a tuple of the same tuple twice, sixty deep, cannot be hashed in a lifetime."""
+    np.save(tmp_path / "init_frame.npy", np.array({"key": 3}, dtype=object), allow_pickle=True)
+    data = (tmp_path / "init_frame.npy").read_bytes()
+    for name in (b"X\x03\x00\x00\x00key", b"\x8c\x03key"):
+        data = data.replace(name, b"K\x01" + b"2\x86" * 60)
+    (tmp_path / "init_frame.npy").write_bytes(data)
+    with pytest.raises(DataError, match="a key must be a text, a number or None"):
+        first_frames(tmp_path)
+
+
 # ---- what is missing or malformed
 
 

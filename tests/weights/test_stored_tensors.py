@@ -228,3 +228,109 @@ def test_a_header_length_that_begins_like_a_pickle(tmp_path: Path) -> None:
             break
     assert path.read_bytes()[:1] == b"\x80"
     assert torch.equal(open_weight_file(path).tensors["a"].read(), value)
+
+
+# ---- archives that would take forever, or all memory
+
+
+def entry_of(path: Path, name: str, content: bytes, *, claimed: int = 0, flags: int = 0) -> Path:
+    """The archive at ``path`` with one entry more or other; ``claimed`` is the size it tells."""
+    out = path.with_name("hostile.pth")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+        for entry in old.infolist():
+            if entry.filename.rpartition("/")[2] != name:
+                new.writestr(entry.filename, old.read(entry))
+        folder = old.namelist()[0].partition("/")[0]
+        new.writestr(f"{folder}/{name}", content)
+    data = bytearray(out.read_bytes())
+    directory = data.index(b"PK\x01\x02")
+    while data[directory : directory + 4] == b"PK\x01\x02":
+        lengths = struct.unpack_from("<3H", data, directory + 28)
+        end = directory + 46 + lengths[0]
+        if data[directory + 46 : end].endswith(name.encode()):
+            if claimed:
+                struct.pack_into("<2I", data, directory + 20, claimed, claimed)
+            data[directory + 8] |= flags
+        directory = end + lengths[1] + lengths[2]
+    out.write_bytes(data)
+    return out
+
+
+def test_entries_that_claim_too_much_are_refused(archive: Path) -> None:
+    huge = 0xF0000000
+    for name, reason in (
+        ("byteorder", r"its entry \S+byteorder claims 4026531840 bytes"),
+        ("data.pkl", r"its entry \S+data.pkl claims 4026531840 bytes"),
+    ):
+        with pytest.raises(CheckpointError, match=reason):
+            open_weight_file(entry_of(archive, name, b"little", claimed=huge))
+
+
+def test_an_encrypted_archive_is_refused(archive: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"data.pkl is encrypted, which torch.save never does"
+    ):
+        open_weight_file(entry_of(archive, "data.pkl", b"secret", flags=1))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, 99])
+def test_a_compressed_pickle_is_refused(archive: Path, method: int) -> None:
+    data = bytearray(archive.read_bytes())
+    directory = data.index(b"PK\x01\x02")
+    struct.pack_into("<H", data, directory + 10, method)
+    archive.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"compressed, which torch.save never does"):
+        open_weight_file(archive)
+
+
+def test_a_list_of_entries_beyond_reason_is_refused(archive: Path) -> None:
+    data = bytearray(archive.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    directory_size = 1 << 24
+    data[end:end] = bytes(directory_size)
+    struct.pack_into("<2I", data, end + directory_size + 12, directory_size, end)
+    if (locator := data.find(b"PK\x06\x07")) >= 0:
+        del data[locator : locator + 20]
+    archive.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"its list of entries claims 16777216 bytes"):
+        open_weight_file(archive)
+
+
+def pickled(path: Path, content: bytes) -> Path:
+    """The archive at ``path`` with another pickle."""
+    return rewritten(path, lambda name, data: content if name.endswith("data.pkl") else data)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"K\x01" + b"2\x86" * 60 + b"Q", "more than 10000000 values"),
+        (b"](" + b"]" * 600_000 + b"e", "more than 500000 steps"),
+        (b"}X\x01\x00\x00\x00a" + b"(K\x01K\x02tQs", "in a way that torch.save never does"),
+    ],
+)
+def test_pickles_that_no_trainer_writes_are_refused(
+    archive: Path, content: bytes, reason: str
+) -> None:
+    with pytest.raises(CheckpointError, match=reason):
+        open_weight_file(pickled(archive, b"\x80\x02" + content + b"."))
+
+
+@pytest.mark.parametrize("shape", [b"K\x01\x85\x85", b"N\x85", b"J\xff\xff\xff\xff\x85"])
+def test_a_shape_that_is_none_is_refused(archive: Path, shape: bytes) -> None:
+    def change(name: str, data: bytes) -> bytes:
+        return data.replace(b"M\xe8\x03\x85", shape) if name.endswith("data.pkl") else data
+
+    with pytest.raises(CheckpointError, match="weight has a shape or strides that no tensor has"):
+        open_weight_file(rewritten(archive, change))
+
+
+@pytest.mark.parametrize("count", [1 << 62, (1 << 63) - 1, 1001])
+def test_an_old_file_whose_storage_ends_beyond_it_is_refused(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "old.pth"
+    torch.save({"weight": torch.arange(1000.0)}, path, _use_new_zipfile_serialization=False)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<q", data, len(data) - 4008, count)
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=f"of {4 * count} bytes ends beyond the file"):
+        open_weight_file(path)

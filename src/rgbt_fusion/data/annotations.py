@@ -1,18 +1,16 @@
 """Annotations: boxes, presence and attributes of sequences, read as their datasets lay them out."""
 
-import io
-import pickle
-import struct
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rgbt_fusion.checks import check_choice
 from rgbt_fusion.data.layouts import Layout, get_layout
+from rgbt_fusion.files.inert_pickle import InertObject, read_pickle
 from rgbt_fusion.files.text_tables import (
     DataError,
     is_plain_name,
@@ -301,9 +299,10 @@ def first_frames(root: str | Path) -> dict[str, int]:
     if path is None:
         return {}
     try:
-        table = _unpickle_npy(path.read_bytes())
-        return {str(name): int(number) for name, number in table.items()}
-    except Exception as error:
+        with path.open("rb") as file:
+            table = _read_npy_dict(file)
+        return {str(name): _whole_number(number) for name, number in table.items()}
+    except (ValueError, OverflowError, OSError) as error:
         raise DataError(
             f"{path} must be a dict of first frames saved by numpy, but: {error}"
         ) from None
@@ -391,49 +390,27 @@ def _some(names: list[str]) -> str:
     return f"{', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
 
 
-class _Inert:
-    """Stands for whatever a pickle wants to call: takes anything, does nothing, keeps what it is
-    given."""
-
-    arguments: tuple[Any, ...] = ()
-    state: Any = None
-
-    def __new__(cls, *arguments: Any) -> "_Inert":
-        inert = super().__new__(cls)
-        inert.arguments = arguments
-        return inert
-
-    def __init__(self, *_: Any) -> None: ...
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def __int__(self) -> int:
-        # a numpy integer is pickled as a call of scalar(dtype, bytes)
-        if len(self.arguments) != 2 or not isinstance(self.arguments[1], bytes):
-            raise DataError("it holds what is no number")
-        return int.from_bytes(self.arguments[1], "little", signed=True)
-
-
-class _InertUnpickler(pickle.Unpickler):
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        return _Inert
-
-
-def _unpickle_npy(data: bytes) -> dict[Any, Any]:
-    """Return the dict in a numpy file of one object, with every class and function of the pickle
-    replaced by a stub."""
-    major = data[6] if data[:6] == b"\x93NUMPY" else 0
+def _read_npy_dict(file: IO[bytes]) -> dict[Any, Any]:
+    """Return the dict in a numpy file of one object; nothing in its pickle is executed."""
+    head = file.read(12)
+    major = head[6] if head.startswith(b"\x93NUMPY") and len(head) == 12 else 0
     if major not in (1, 2, 3):
         raise DataError("it is no numpy file")
-    size, start = (
-        (struct.unpack_from("<H", data, 8)[0], 10)
-        if major == 1
-        else (struct.unpack_from("<I", data, 8)[0], 12)
-    )
-    array = _InertUnpickler(io.BytesIO(data[start + size :])).load()
-    state = getattr(array, "state", None)
-    table = state[4][0] if isinstance(state, tuple) and len(state) == 5 else None
-    if not isinstance(table, dict):
-        raise DataError("it holds no dict")
-    return table
+    # version 1 tells the length of its header in two bytes, the later ones in four
+    length_end = 10 if major == 1 else 12
+    file.seek(length_end + int.from_bytes(head[8:length_end], "little"))
+    array, _ = read_pickle(file, only_plain_keys=True)
+    match array:
+        case InertObject(state=(_, _, _, _, [dict() as table])):
+            return table
+    raise DataError("it holds no dict")
+
+
+def _whole_number(value: Any) -> int:
+    match value:
+        case InertObject(arguments=(_, bytes() as data)):
+            # a numpy integer is pickled as a call of scalar(dtype, bytes)
+            return int.from_bytes(data, "little", signed=True)
+        case int() | float() | str():
+            return int(value)
+    raise DataError("it holds what is no number")

@@ -1,16 +1,23 @@
-"""Reading a pickle as data: a machine that follows its opcodes and can import nothing and call
-nothing."""
+"""Reading a pickle as data: nothing in it is imported or called, and no pickle takes long."""
 
+import io
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
 __all__ = ["InertObject", "Name", "PickleError", "Reference", "read_pickle"]
 
+# 500 parameters, their optimiser and the losses of 300 epochs take 0.2 MB and 67,000 steps.
+_MOST_BYTES = 1 << 26
+_MOST_STEPS = 500_000
+_DEEPEST = 200
+# A value counts as often as it occurs: walking the content visits no more than this.
+_MOST_VALUES = 10_000_000
+
 
 class PickleError(ValueError):
-    """The bytes are not a pickle, or end too early."""
+    """The bytes are not a pickle, end too early, or hold more than any sound file."""
 
 
 class Name(NamedTuple):
@@ -26,25 +33,36 @@ class Reference(NamedTuple):
     value: Any
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class InertObject:
-    """What a pickle would build by calling ``maker``; here the call is written down and never
-    made."""
+    """What a pickle would build by calling ``maker``; the call is written down and never made."""
 
     maker: Any
     arguments: tuple[Any, ...]
     items: dict[Any, Any] = field(default_factory=dict)
+    """What the pickle would set by key."""
+    state: Any = None
+    """What the pickle would restore the object from."""
 
 
-def read_pickle(stream: IO[bytes]) -> tuple[Any, list[Reference]]:
+def read_pickle(stream: IO[bytes], *, only_plain_keys: bool = False) -> tuple[Any, list[Reference]]:
     """Read one pickle from where ``stream`` stands, up to its end, and every persistent id in it.
 
-    Lists, tuples, dictionaries, texts, bytes and numbers become themselves (a set becomes a list),
-    an ``OrderedDict`` becomes a dict, and everything else an :class:`InertObject`. No class is
-    looked up, no function runs, whatever the pickle says.
+    Lists, tuples, dictionaries, texts, bytes and numbers become themselves, a set becomes a list,
+    an ``OrderedDict`` a dict, and everything else an :class:`InertObject`. No class is looked up
+    and no function runs, whatever the pickle says. A dictionary keeps only plain keys (texts,
+    numbers of up to 64 bits, None): hashing others can take forever.
+
+    The content is small enough to walk: a pickle of more than 64 MB or 500,000 opcodes is
+    refused, and so is one that nests more than 200 deep, holds itself, or shares its parts so often
+    that it would have more than ten million written out.
+
+    Args:
+        stream: the file; afterwards it stands behind the pickle.
+        only_plain_keys: refuse a dictionary with other keys, instead of leaving these out.
 
     Raises:
-        PickleError: the bytes are no pickle, or end too early.
+        PickleError: the bytes are not a pickle, end too early, or exceed a bound.
 
     Example:
         >>> import io, os, pickle
@@ -56,12 +74,12 @@ def read_pickle(stream: IO[bytes]) -> tuple[Any, list[Reference]]:
         >>> content["epoch"], content["trick"].maker.name
         (3, 'system')
     """
-    machine = _Machine()
+    start = stream.tell()
+    data = io.BytesIO(stream.read(_MOST_BYTES))
+    machine = _Machine(only_plain_keys=only_plain_keys)
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            if opcode.name == "STOP":
-                return machine.stack.pop(), machine.references
-            machine.step(opcode.name, argument)
+        content = machine.run(data)
+        _check_extent([content, *machine.references], machine.objects)
     except (
         ValueError,
         IndexError,
@@ -72,198 +90,329 @@ def read_pickle(stream: IO[bytes]) -> tuple[Any, list[Reference]]:
         RecursionError,
     ) as error:
         raise PickleError(f"not a readable pickle: {error}") from error
-    raise PickleError("not a readable pickle: it has no end")
-
-
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: dict[str, Callable[[], Any]] = {
-    "EMPTY_LIST": list,
-    "EMPTY_DICT": dict,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_SET": list,
-}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_IGNORED = {"PROTO", "FRAME", "READONLY_BUFFER"}
+    stream.seek(start + data.tell())
+    return content, machine.references
 
 
 class _Machine:
-    """The pickle machine's stack, marks and memo; every opcode of protocols 0 to 5 has its row in a
-    table here."""
+    """The machine that a pickle is a program for: a stack, marks in it, and a memo.
 
-    def __init__(self) -> None:
+    Every method below is what one opcode does. None of them hashes, compares or prints what the
+    pickle brings: all of these can take forever.
+    """
+
+    def __init__(self, *, only_plain_keys: bool) -> None:
+        self.only_plain_keys = only_plain_keys
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.objects: list[InertObject] = []
         self.references: list[Reference] = []
+        self.steps = 0
 
-    def step(self, opcode: str, argument: Any) -> None:
-        """Carry out one opcode."""
-        if opcode in _ACTIONS:
-            _ACTIONS[opcode](self, argument)
-        elif opcode in _CONSTANTS:
-            self.stack.append(_CONSTANTS[opcode])
-        elif opcode in _EMPTY:
-            self.stack.append(_EMPTY[opcode]())
-        elif opcode in _TUPLES:
-            count = _TUPLES[opcode]
-            self.stack[-count:] = [tuple(self._top(count))]
-        elif opcode in ("GET", "BINGET", "LONG_BINGET"):
-            self.stack.append(self.memo[int(argument)])
-        elif opcode in ("PUT", "BINPUT", "LONG_BINPUT"):
-            self.memo[int(argument)] = self.stack[-1]
-        elif opcode not in _IGNORED:
-            # what is left carries its value: numbers, texts, bytes
-            self.stack.append(argument)
+    def run(self, data: IO[bytes]) -> Any:
+        """Follow the opcodes to the end and return what is on top of the stack."""
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name == "STOP":
+                return self.stack.pop()
+            self.count(1)
+            _ACTIONS[opcode.name](self, argument)
+        raise ValueError("it has no end")
 
-    def _top(self, count: int) -> list[Any]:
-        if len(self.stack) < count:
-            raise IndexError("the stack is empty")
-        return self.stack[-count:]
+    def count(self, steps: int) -> None:
+        """Refuse a pickle that takes too many steps."""
+        self.steps += steps
+        if self.steps > _MOST_STEPS:
+            raise ValueError(f"it takes more than {_MOST_STEPS} steps")
 
-    def _since_mark(self) -> list[Any]:
-        start = self.marks.pop()
-        items = self.stack[start:]
-        del self.stack[start:]
-        return items
+    # ---- the stack, its marks, and the memo
 
-    def _mark(self, _: None) -> None:
+    def ignore(self, _: Any) -> None:
+        """Do nothing: the opcode says how the pickle is stored."""
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def mark(self, _: None) -> None:
         self.marks.append(len(self.stack))
 
-    def _pop(self, _: None) -> None:
+    def pop(self, _: None) -> None:
         if self.marks and self.marks[-1] == len(self.stack):
             self.marks.pop()
         else:
             self.stack.pop()
 
-    def _pop_mark(self, _: None) -> None:
-        self._since_mark()
+    def pop_mark(self, _: None) -> None:
+        self.since_mark()
 
-    def _dup(self, _: None) -> None:
-        self.stack.append(self.stack[-1])
+    def since_mark(self) -> list[Any]:
+        """Take everything above the last mark from the stack."""
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
 
-    def _memoize(self, _: None) -> None:
-        self.memo[len(self.memo)] = self.stack[-1]
+    def duplicate(self, _: None) -> None:
+        self.push(self.stack[-1])
 
-    def _list(self, _: None) -> None:
-        self.stack.append(self._since_mark())
+    def put(self, index: str | int) -> None:
+        self.memo[int(index)] = self.stack[-1]
 
-    def _tuple(self, _: None) -> None:
-        self.stack.append(tuple(self._since_mark()))
+    def memoize(self, _: None) -> None:
+        self.put(len(self.memo))
 
-    def _dict(self, _: None) -> None:
-        items = self._since_mark()
-        self.stack.append({})
-        self._set_items(items)
+    def get(self, index: str | int) -> None:
+        self.push(self.memo[int(index)])
 
-    def _append(self, _: None) -> None:
+    # ---- lists, tuples and dictionaries
+
+    def make_list(self, _: None) -> None:
+        self.push(self.since_mark())
+
+    def make_tuple(self, _: None) -> None:
+        self.push(tuple(self.since_mark()))
+
+    def make_short_tuple(self, length: int) -> None:
+        if len(self.stack) < length:
+            raise IndexError("the stack is empty")
+        self.stack[-length:] = [tuple(self.stack[-length:])]
+
+    def make_dict(self, _: None) -> None:
+        items = self.since_mark()
+        self.push({})
+        self.set_on_top(items)
+
+    def append(self, _: None) -> None:
         item = self.stack.pop()
-        self._extend([item])
+        self.extend_top([item])
 
-    def _appends(self, _: None) -> None:
-        self._extend(self._since_mark())
+    def appends(self, _: None) -> None:
+        self.extend_top(self.since_mark())
 
-    def _extend(self, items: list[Any]) -> None:
-        if isinstance(self.stack[-1], list):
-            self.stack[-1].extend(items)
-
-    def _setitem(self, _: None) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self._set_items([key, value])
-
-    def _setitems(self, _: None) -> None:
-        self._set_items(self._since_mark())
-
-    def _set_items(self, items: list[Any]) -> None:
+    def extend_top(self, items: list[Any]) -> None:
         target = self.stack[-1]
-        target = target.items if isinstance(target, InertObject) else target
-        if isinstance(target, dict):
-            # Other keys cannot name a parameter, and hashing nested tuples can take forever.
-            pairs = zip(items[::2], items[1::2], strict=True)
-            target.update(
-                (key, value) for key, value in pairs if isinstance(key, str | int | float | None)
-            )
+        if isinstance(target, list):
+            target.extend(items)
 
-    def _global(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
-        self.stack.append(Name(module, name))
+    def set_item(self, _: None) -> None:
+        value = self.stack.pop()
+        key = self.stack.pop()
+        self.set_on_top([key, value])
 
-    def _stack_global(self, _: None) -> None:
-        name, module = self.stack.pop(), self.stack.pop()
-        self.stack.append(Name(str(module), str(name)))
+    def set_items(self, _: None) -> None:
+        self.set_on_top(self.since_mark())
 
-    def _ext(self, argument: int) -> None:
-        self.stack.append(Name("copyreg extension", str(argument)))
+    def set_on_top(self, items: list[Any]) -> None:
+        """Set keys and values, in turn, on the dictionary or object on top of the stack."""
+        target = self.stack[-1]
+        if isinstance(target, InertObject):
+            target = target.items
+        if not isinstance(target, dict):
+            return
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if _is_plain_key(key):
+                target[key] = value
+            elif self.only_plain_keys:
+                raise TypeError("a key must be a text, a number or None")
 
-    def _reduce(self, _: None) -> None:
-        arguments, maker = self.stack.pop(), self.stack.pop()
-        self._make(maker, arguments)
+    # ---- names, and calls that are not made
 
-    def _newobj_ex(self, _: None) -> None:
+    def name(self, module_and_name: str) -> None:
+        module, _, name = module_and_name.partition(" ")
+        self.push(Name(module, name))
+
+    def name_from_stack(self, _: None) -> None:
+        name = self.stack.pop()
+        module = self.stack.pop()
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise TypeError("a name must be a text")
+        self.push(Name(module, name))
+
+    def name_by_code(self, code: int) -> None:
+        self.push(Name("copyreg extension", str(code)))
+
+    def call(self, _: None) -> None:
+        arguments = self.stack.pop()
+        maker = self.stack.pop()
+        self.make(maker, arguments if isinstance(arguments, tuple) else ())
+
+    def call_with_names(self, _: None) -> None:
         self.stack.pop()
-        self._reduce(None)
+        self.call(None)
 
-    def _obj(self, _: None) -> None:
-        maker, *arguments = self._since_mark()
-        self._make(maker, tuple(arguments))
+    def call_since_mark(self, _: None) -> None:
+        maker, *arguments = self.since_mark()
+        self.make(maker, tuple(arguments))
 
-    def _inst(self, argument: str) -> None:
-        arguments = tuple(self._since_mark())
-        module, _, name = argument.partition(" ")
-        self._make(Name(module, name), arguments)
+    def call_named(self, module_and_name: str) -> None:
+        arguments = tuple(self.since_mark())
+        module, _, name = module_and_name.partition(" ")
+        self.make(Name(module, name), arguments)
 
-    def _make(self, maker: Any, arguments: Any) -> None:
-        if maker == Name("collections", "OrderedDict"):
-            self.stack.append({})
-            for pairs in arguments:
-                self._set_items([value for pair in pairs for value in pair])
-        else:
-            self.stack.append(InertObject(maker, arguments if isinstance(arguments, tuple) else ()))
+    def make(self, maker: Any, arguments: tuple[Any, ...]) -> None:
+        """Push what stands for the result of a call."""
+        if isinstance(maker, Name) and maker == ("collections", "OrderedDict"):
+            self.push({})
+            self.set_on_top(self.items_of_pairs(arguments))
+            return
+        made = InertObject(maker, arguments)
+        self.objects.append(made)
+        self.push(made)
 
-    def _build(self, _: None) -> None:
-        # the state of an object that was never made
-        self.stack.pop()
-        self._top(1)
+    def items_of_pairs(self, arguments: tuple[Any, ...]) -> list[Any]:
+        """Return keys and values, in turn, from the one list of pairs an OrderedDict is made of."""
+        if not arguments:
+            return []
+        (pairs,) = arguments
+        # the same list may be named once more with every opcode
+        self.count(len(pairs))
+        items = []
+        for key, value in pairs:
+            items += [key, value]
+        return items
 
-    def _persid(self, argument: str) -> None:
-        self.stack.append(argument)
-        self._binpersid(None)
+    def build(self, _: None) -> None:
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if isinstance(target, InertObject):
+            target.state = state
 
-    def _binpersid(self, _: None) -> None:
+    # ---- what lies outside the pickle
+
+    def persistent_text(self, argument: str) -> None:
+        self.push(argument)
+        self.persistent(None)
+
+    def persistent(self, _: None) -> None:
         reference = Reference(self.stack.pop())
         self.references.append(reference)
-        self.stack.append(reference)
+        self.push(reference)
 
-    def _next_buffer(self, _: None) -> None:
+    def refuse_buffer(self, _: None) -> None:
         raise ValueError("it refers to buffers outside the file")
 
 
+def _is_plain_key(key: Any) -> bool:
+    if isinstance(key, int):
+        # a number of a million digits takes long to hash, each time
+        return key.bit_length() <= 64
+    return key is None or isinstance(key, str | float)
+
+
 _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
-    "MARK": _Machine._mark,
-    "POP": _Machine._pop,
-    "POP_MARK": _Machine._pop_mark,
-    "DUP": _Machine._dup,
-    "MEMOIZE": _Machine._memoize,
-    "LIST": _Machine._list,
-    "FROZENSET": _Machine._list,
-    "TUPLE": _Machine._tuple,
-    "DICT": _Machine._dict,
-    "APPEND": _Machine._append,
-    "APPENDS": _Machine._appends,
-    "ADDITEMS": _Machine._appends,
-    "SETITEM": _Machine._setitem,
-    "SETITEMS": _Machine._setitems,
-    "GLOBAL": _Machine._global,
-    "STACK_GLOBAL": _Machine._stack_global,
-    "EXT1": _Machine._ext,
-    "EXT2": _Machine._ext,
-    "EXT4": _Machine._ext,
-    "REDUCE": _Machine._reduce,
-    "NEWOBJ": _Machine._reduce,
-    "NEWOBJ_EX": _Machine._newobj_ex,
-    "OBJ": _Machine._obj,
-    "INST": _Machine._inst,
-    "BUILD": _Machine._build,
-    "PERSID": _Machine._persid,
-    "BINPERSID": _Machine._binpersid,
-    "NEXT_BUFFER": _Machine._next_buffer,
+    "PROTO": _Machine.ignore,
+    "FRAME": _Machine.ignore,
+    "READONLY_BUFFER": _Machine.ignore,
+    # values that stand in the pickle
+    "INT": _Machine.push,
+    "BININT": _Machine.push,
+    "BININT1": _Machine.push,
+    "BININT2": _Machine.push,
+    "LONG": _Machine.push,
+    "LONG1": _Machine.push,
+    "LONG4": _Machine.push,
+    "FLOAT": _Machine.push,
+    "BINFLOAT": _Machine.push,
+    "STRING": _Machine.push,
+    "BINSTRING": _Machine.push,
+    "SHORT_BINSTRING": _Machine.push,
+    "UNICODE": _Machine.push,
+    "SHORT_BINUNICODE": _Machine.push,
+    "BINUNICODE": _Machine.push,
+    "BINUNICODE8": _Machine.push,
+    "SHORT_BINBYTES": _Machine.push,
+    "BINBYTES": _Machine.push,
+    "BINBYTES8": _Machine.push,
+    "BYTEARRAY8": _Machine.push,
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    "EMPTY_LIST": lambda machine, _: machine.push([]),
+    "EMPTY_SET": lambda machine, _: machine.push([]),
+    "EMPTY_DICT": lambda machine, _: machine.push({}),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    # the stack, its marks, and the memo
+    "MARK": _Machine.mark,
+    "POP": _Machine.pop,
+    "POP_MARK": _Machine.pop_mark,
+    "DUP": _Machine.duplicate,
+    "PUT": _Machine.put,
+    "BINPUT": _Machine.put,
+    "LONG_BINPUT": _Machine.put,
+    "MEMOIZE": _Machine.memoize,
+    "GET": _Machine.get,
+    "BINGET": _Machine.get,
+    "LONG_BINGET": _Machine.get,
+    # lists, tuples and dictionaries
+    "LIST": _Machine.make_list,
+    "FROZENSET": _Machine.make_list,
+    "TUPLE": _Machine.make_tuple,
+    "TUPLE1": lambda machine, _: machine.make_short_tuple(1),
+    "TUPLE2": lambda machine, _: machine.make_short_tuple(2),
+    "TUPLE3": lambda machine, _: machine.make_short_tuple(3),
+    "DICT": _Machine.make_dict,
+    "APPEND": _Machine.append,
+    "APPENDS": _Machine.appends,
+    "ADDITEMS": _Machine.appends,
+    "SETITEM": _Machine.set_item,
+    "SETITEMS": _Machine.set_items,
+    # names, and calls that are not made
+    "GLOBAL": _Machine.name,
+    "STACK_GLOBAL": _Machine.name_from_stack,
+    "EXT1": _Machine.name_by_code,
+    "EXT2": _Machine.name_by_code,
+    "EXT4": _Machine.name_by_code,
+    "REDUCE": _Machine.call,
+    "NEWOBJ": _Machine.call,
+    "NEWOBJ_EX": _Machine.call_with_names,
+    "OBJ": _Machine.call_since_mark,
+    "INST": _Machine.call_named,
+    "BUILD": _Machine.build,
+    # what lies outside the pickle
+    "PERSID": _Machine.persistent_text,
+    "BINPERSID": _Machine.persistent,
+    "NEXT_BUFFER": _Machine.refuse_buffer,
 }
+"""What each opcode of protocols 0 to 5 does; STOP ends the run."""
+
+
+class _Extent(NamedTuple):
+    """How far a value reaches: the values in it, itself included, and its levels."""
+
+    values: int
+    depth: int
+
+
+def _check_extent(contents: Iterable[Any], objects: Iterable[InertObject]) -> None:
+    """Refuse contents that take too long, or nest too deep, to be walked.
+
+    An object ends a walk, as it is only ever looked at by itself: objects may hold each other.
+    """
+    known: dict[int, _Extent] = {}
+    for content in contents:
+        _extent(content, 0, known)
+    for one in objects:
+        _extent([one.maker, one.arguments, one.items, one.state], 0, known)
+
+
+def _extent(value: Any, depth: int, known: dict[int, _Extent]) -> _Extent:
+    """Measure a value, ``depth`` levels below the top; ``known`` keeps what was measured before."""
+    if not value or not isinstance(value, list | tuple | dict):
+        return _Extent(1, 1)
+    found = known.get(id(value))
+    if found is not None:
+        return found
+    if depth > _DEEPEST:
+        raise ValueError(f"it nests more than {_DEEPEST} deep")
+    values = 1
+    below = 0
+    for part in value.values() if isinstance(value, dict) else value:
+        extent = _extent(part, depth + 1, known)
+        values += extent.values
+        below = max(below, extent.depth)
+    if values > _MOST_VALUES:
+        raise ValueError(f"it has more than {_MOST_VALUES} values")
+    if below >= _DEEPEST:
+        raise ValueError(f"it nests more than {_DEEPEST} deep")
+    known[id(value)] = _Extent(values, below + 1)
+    return known[id(value)]

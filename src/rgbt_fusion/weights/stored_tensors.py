@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from rgbt_fusion.files.inert_pickle import InertObject, Name, PickleError, Reference, read_pickle
+from rgbt_fusion.files.inert_pickle import InertObject, Name, Reference, read_pickle
 
 __all__ = ["CheckpointError", "StoredTensor", "WeightFile", "open_weight_file"]
 
@@ -84,10 +84,10 @@ def open_weight_file(path: str | Path) -> WeightFile:
             return WeightFile(path, _named_tensors(_read_archive(path)), {})
         if head.startswith(b"\x80"):
             return WeightFile(path, _named_tensors(_read_legacy(path)), {})
-    except (PickleError, SafetensorError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or incomplete: {error}") from error
     except _LayoutError as error:
         raise CheckpointError(f"{path} is not a usable file of weights: {error}") from error
+    except (SafetensorError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or incomplete: {error}") from error
     raise CheckpointError(
         f"{path} is neither a safetensors nor a torch.save file: it starts with {head[:8]!r}"
     )
@@ -122,8 +122,11 @@ _SAFETENSORS_DTYPES = {
     "BOOL": torch.bool,
 }
 _WRAPPERS = ("net", "model", "state_dict", "model_state_dict")
-_LARGEST_PICKLE = 1 << 28
+_LARGEST_PICKLE = 1 << 26
+# the list of files in an archive: a model of 20,000 tensors has about 2 MB
+_LARGEST_DIRECTORY = 1 << 23
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_MOST_AXES = 64
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def _read_safetensors(path: Path) -> WeightFile:
 
 def _read_archive(path: Path) -> _Storages:
     """Read the zip format of torch.save: one pickle, and every storage as an uncompressed entry."""
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+    with _Archive(path) as file, zipfile.ZipFile(file) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         pickles = [name for name in entries if name.endswith("data.pkl")]
         if len(pickles) != 1:
@@ -167,20 +170,46 @@ def _read_archive(path: Path) -> _Storages:
                 f"a zip archive with {len(pickles)} entries data.pkl, torch.save writes one"
             )
         folder = pickles[0].removesuffix("data.pkl")
-        if folder + "byteorder" in entries and archive.read(folder + "byteorder") != b"little":
+        order = entries.get(f"{folder}byteorder")
+        if order is not None and _entry_content(archive, order, 64) != b"little":
             raise _LayoutError("its numbers are stored big-endian")
-        if entries[pickles[0]].file_size > _LARGEST_PICKLE:
-            raise _LayoutError(f"its pickle claims {entries[pickles[0]].file_size} bytes")
-        content, references = read_pickle(io.BytesIO(archive.read(pickles[0])))
+        pickled = _entry_content(archive, entries[pickles[0]], _LARGEST_PICKLE)
+        content, references = read_pickle(io.BytesIO(pickled))
         ranges = {}
         for key in {key for dtype, key in map(_storage, references) if dtype is not None}:
             entry = entries.get(f"{folder}data/{key}")
             if entry is None:
-                raise _LayoutError(f"storage {key} is missing")
-            if entry.compress_type != zipfile.ZIP_STORED:
-                raise _LayoutError(f"storage {key} is compressed, which torch.save never does")
+                raise _LayoutError(f"storage {key[:80]} is missing")
+            _check_plain(entry, f"storage {key}")
             ranges[key] = (_data_start(file, entry), entry.file_size)
     return _Storages(path, content, ranges)
+
+
+class _Archive(io.FileIO):
+    """A file for ``zipfile``, which reads the whole list of entries at once, however large."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read, but no more than any sound list of entries has."""
+        content = super().read(_LARGEST_DIRECTORY if size is None or size < 0 else size)
+        if size is not None and size > _LARGEST_DIRECTORY:
+            raise _LayoutError(f"its list of entries claims {size} bytes")
+        return content
+
+
+def _entry_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
+    """Return the content of an entry of at most ``most`` bytes."""
+    _check_plain(entry, f"entry {entry.filename}")
+    if entry.file_size > most:
+        raise _LayoutError(f"its entry {entry.filename[:80]} claims {entry.file_size} bytes")
+    with archive.open(entry) as stream:
+        return b"".join(iter(lambda: stream.read(1 << 20), b""))
+
+
+def _check_plain(entry: zipfile.ZipInfo, what: str) -> None:
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise _LayoutError(f"{what[:80]} is compressed, which torch.save never does")
+    if entry.flag_bits & 1:
+        raise _LayoutError(f"{what[:80]} is encrypted, which torch.save never does")
 
 
 def _data_start(file: IO[bytes], entry: zipfile.ZipInfo) -> int:
@@ -197,8 +226,10 @@ def _data_start(file: IO[bytes], entry: zipfile.ZipInfo) -> int:
 def _read_legacy(path: Path) -> _Storages:
     """Read the format before torch 1.6: pickles in a row, then every storage after its element
     count."""
+    file_size = path.stat().st_size
     with path.open("rb") as file:
-        if read_pickle(file)[0] != _LEGACY_MAGIC:
+        magic, _ = read_pickle(file)
+        if not isinstance(magic, int) or magic != _LEGACY_MAGIC:
             raise _LayoutError("a pickle, but not one that torch.save wrote")
         read_pickle(file)  # the version of the format
         system, _ = read_pickle(file)
@@ -210,11 +241,15 @@ def _read_legacy(path: Path) -> _Storages:
         ranges = {}
         for key in keys if isinstance(keys, list) else ():
             count = int.from_bytes(file.read(8), "little", signed=True)
-            dtype = dtypes.get(key)
+            dtype = dtypes.get(key) if isinstance(key, str) else None
             if dtype is None or count < 0:
-                raise _LayoutError(f"storage {key} is not what the pickle names")
-            ranges[key] = (file.tell(), count * dtype.itemsize)
-            file.seek(ranges[key][1], io.SEEK_CUR)
+                raise _LayoutError("it holds a storage that its pickle does not name")
+            start = file.tell()
+            size = count * dtype.itemsize
+            if start + size > file_size:
+                raise _LayoutError(f"storage {key[:80]} of {size} bytes ends beyond the file")
+            ranges[key] = (start, size)
+            file.seek(start + size)
     return _Storages(path, content, ranges)
 
 
@@ -224,9 +259,7 @@ def _storage(reference: Reference) -> tuple[torch.dtype | None, str]:
     match reference.value:
         case ("storage", Name(_, kind), str(key), *_):
             return _STORAGES.get(kind), key
-    raise _LayoutError(
-        f"it refers to a storage in a way that torch.save never does: {str(reference.value)[:80]}"
-    )
+    raise _LayoutError("it refers to a storage in a way that torch.save never does")
 
 
 def _named_tensors(storages: _Storages) -> dict[str, StoredTensor]:
@@ -272,26 +305,31 @@ def _is_torch(maker: Any, prefix: str) -> bool:
 
 
 def _stored_tensor(name: str, arguments: tuple[Any, ...], storages: _Storages) -> StoredTensor:
+    told = f"tensor {name[:80]}"
     match arguments:
         case (Reference() as reference, int(offset), tuple(shape), tuple(stride), *_):
             dtype, key = _storage(reference)
         case _:
-            raise _LayoutError(f"tensor {name} is described in a way that torch.save never does")
+            raise _LayoutError(f"{told} is described in a way that torch.save never does")
     if dtype is None:
-        raise _LayoutError(f"tensor {name} is of a kind that no model here holds")
-    numbers = (offset, *shape, *stride)
-    if len(shape) != len(stride) or not all(
-        isinstance(n, int) and 0 <= n < 1 << 48 for n in numbers
-    ):
-        raise _LayoutError(f"tensor {name} has shape {shape} and strides {stride}")
+        raise _LayoutError(f"{told} is of a kind that no model here holds")
+    if key not in storages.ranges:
+        raise _LayoutError(f"{told} lies in a storage that is missing")
+    sizes = (offset, *shape, *stride)
+    if len(shape) != len(stride) or len(shape) > _MOST_AXES or not all(map(_is_size, sizes)):
+        raise _LayoutError(f"{told} has a shape or strides that no tensor has")
     start, size = storages.ranges[key]
     needed = (offset + _span(shape, stride)) * dtype.itemsize
     available = min(size, storages.path.stat().st_size - start)
     if needed > available:
         raise _LayoutError(
-            f"tensor {name} of shape {shape} needs {needed} bytes, its storage has {available}"
+            f"{told} of shape {shape} needs {needed} bytes, its storage has {available}"
         )
     return StoredTensor(storages.path, start + offset * dtype.itemsize, dtype, shape, stride)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 1 << 48
 
 
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
