@@ -9,6 +9,7 @@ import numpy as np
 
 from rgbt_fusion.checks import check_choice
 from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.files.whole import writing
 from rgbt_fusion.frames.drawing import Picture, resize
 from rgbt_fusion.frames.reading import load_cv2
 
@@ -24,14 +25,15 @@ class VideoFile:
     Args:
         path: the file.
         fps: pictures per second.
+        place: gets what gives the complete file its name, and removes an incomplete one.
     """
 
-    def __init__(self, path: str | Path, fps: float) -> None:
+    def __init__(self, path: str | Path, fps: float, place: contextlib.ExitStack) -> None:
         self.path = Path(path)
         self.fps = fps
         check_choice(self._ending, VIDEO_CODES, name="the ending of the video")
-        self.part = self.path.with_name(f".{self.path.stem}.part{self.path.suffix}")
-        """Where the video stands until it is complete."""
+        self._place = place
+        self._part = self.path
         self._writer: Any = None
         self._size = (0, 0)
         self._written = 0
@@ -48,33 +50,17 @@ class VideoFile:
         self._writer.write(np.ascontiguousarray(blue_first))
         self._written += 1
 
-    def close(self, *, whole: bool) -> None:
-        """Give the video its name if it is ``whole``; throw it away otherwise."""
+    def finish(self) -> None:
+        """Write the end of the video."""
         if self._writer is not None:
             self._writer.release()
-        try:
-            if whole and self._writer is not None:
-                self._check_that_all_was_written()
-                self.part.replace(self.path)
-        finally:
-            self.part.unlink(missing_ok=True)
 
-    @property
-    def _ending(self) -> str:
-        return self.path.suffix.lower()
-
-    def _open_writer(self) -> Any:
-        cv2 = load_cv2()
-        code = cv2.VideoWriter.fourcc(*VIDEO_CODES[self._ending])
-        writer = cv2.VideoWriter(str(self.part), code, self.fps, self._size)
-        if not writer.isOpened():
-            raise DataError(f"{self.path} cannot be written: OpenCV cannot open it")
-        return writer
-
-    def _check_that_all_was_written(self) -> None:
+    def check(self) -> None:
         """Read the number of pictures back: OpenCV says nothing of a full disk."""
+        if self._writer is None:
+            return
         cv2 = load_cv2()
-        capture = cv2.VideoCapture(str(self.part))
+        capture = cv2.VideoCapture(str(self._part))
         found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         capture.release()
         # a container only estimates its count, but the file of a full disk lacks its end or index
@@ -83,6 +69,22 @@ class VideoFile:
                 f"{self.path} cannot be written: {found} of {self._written} pictures arrived "
                 "on the disk"
             )
+
+    @property
+    def _ending(self) -> str:
+        return self.path.suffix.lower()
+
+    def _open_writer(self) -> Any:
+        cv2 = load_cv2()
+        try:
+            self._part = self._place.enter_context(writing(self.path, keep_suffix=True))
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be written: {error}") from error
+        code = cv2.VideoWriter.fourcc(*VIDEO_CODES[self._ending])
+        writer = cv2.VideoWriter(str(self._part), code, self.fps, self._size)
+        if not writer.isOpened():
+            raise DataError(f"{self.path} cannot be written: OpenCV cannot open it")
+        return writer
 
 
 @contextlib.contextmanager
@@ -110,10 +112,10 @@ def writing_video(path: str | Path, *, fps: float = 25.0) -> Iterator[VideoFile]
         True
     """
     load_cv2()
-    video = VideoFile(path, fps)
-    try:
-        yield video
-    except BaseException:
-        video.close(whole=False)
-        raise
-    video.close(whole=True)
+    with contextlib.ExitStack() as place:
+        video = VideoFile(path, fps, place)
+        try:
+            yield video
+        finally:
+            video.finish()
+        video.check()
