@@ -1,6 +1,6 @@
-"""Triton backend: launches the kernels of ``_triton_scan`` and ``_triton_conv`` and adds up their
-partial sums.
+"""The Triton backend: launches the kernels and adds up their partial sums.
 
+The kernels are those of ``scan_kernels.py`` and ``conv_kernels.py``.
 Every sum has a fixed order: what several programs contribute to goes to memory once per program and
 is added up afterwards. The number of programs depends on the device, so results may differ in the
 last bits from one GPU model to another, never from run to run.
@@ -24,16 +24,26 @@ from rgbt_fusion.ops.inputs import (
     ScanResults,
 )
 
+__all__ = [
+    "conv_backward",
+    "conv_forward",
+    "conv_why_not",
+    "scan_backward",
+    "scan_forward",
+    "scan_why_not",
+]
+
 FORWARD_WARPS = 16
 BACKWARD_WARPS = 8
-"""Programs a multiprocessor should have; the backward kernel fills the register file with eight."""
+"""Programs per multiprocessor; the backward kernel fills the register file with eight."""
+
 FEW_WARPS = 4
-"""With fewer programs than this a multiprocessor idles, and chunks of the sequence pay for their
-extra pass."""
+"""With fewer programs per multiprocessor it idles: chunks of the sequence pay for their extra
+pass."""
 
 HIDING_WARPS = 8
-"""With fewer programs than this a multiprocessor waits for memory, unless every program loads
-ahead."""
+"""With fewer programs per multiprocessor it waits for memory, unless every program loads ahead."""
+
 WIDE_STATES = 16
 """The most states of which twice the channels fit into the registers of the forward kernel."""
 
@@ -49,12 +59,12 @@ rest."""
 
 
 def scan_why_not(inputs: ScanInputs) -> list[str]:
-    """Why the scan cannot run on these inputs; empty if it can."""
+    """Say why the scan cannot run on these inputs; empty if it can."""
     return _why_not(inputs.u)
 
 
 def conv_why_not(inputs: ConvInputs) -> list[str]:
-    """Why the convolution cannot run on these inputs; empty if it can."""
+    """Say why the convolution cannot run on these inputs; empty if it can."""
     return _why_not(inputs.x)
 
 
@@ -77,18 +87,24 @@ def _import_error() -> str | None:
     return None
 
 
-@cache
-def _kernels() -> tuple[ModuleType, ModuleType]:
-    from rgbt_fusion.ops.triton import conv_kernels as _triton_conv
-    from rgbt_fusion.ops.triton import scan_kernels as _triton_scan
+class _Kernels(NamedTuple):
+    """The two modules of kernels; they import Triton."""
 
-    return _triton_scan, _triton_conv
+    scan: ModuleType
+    conv: ModuleType
+
+
+@cache
+def _kernels() -> _Kernels:
+    from rgbt_fusion.ops.triton import conv_kernels, scan_kernels
+
+    return _Kernels(scan_kernels, conv_kernels)
 
 
 @cache
 def _launch_error(device: int) -> str | None:
     """Launch the smallest kernel: an installed Triton is not always a usable one."""
-    scan, _ = _kernels()
+    scan = _kernels().scan
     try:
         probe = torch.zeros(32, device=f"cuda:{device}")
         with torch.cuda.device(device):
@@ -130,21 +146,25 @@ def _stride(x: Tensor, axis: int) -> int:
 
 
 def _token(name: str, x: Tensor | None) -> dict[str, Any]:
-    """Arguments for a tensor ``(R?, B, L, D)``: itself, three strides and the row stride, which is
-    compiled in."""
-    strides = [0, 0, 0, 0] if x is None else [_stride(x, axis) for axis in range(4)]
+    """Return the arguments for ``(R?, B, L, D)``: itself, three strides, and the row stride.
+
+    The row stride is compiled into the kernel.
+    """
+    r = b = row = d = 0
+    if x is not None:
+        r, b, row, d = (_stride(x, axis) for axis in range(4))
     short = name.removesuffix("_out") if name == "grad_out" else name
     return {
         name: x,
-        f"{short}_r": strides[0],
-        f"{short}_b": strides[1],
-        f"{short.upper()}_ROW": strides[2],
-        f"{short}_d": strides[3],
+        f"{short}_r": r,
+        f"{short}_b": b,
+        f"{short.upper()}_ROW": row,
+        f"{short}_d": d,
     }
 
 
 def _states(name: str, x: Tensor) -> dict[str, Any]:
-    """Arguments for a tensor ``(R?, B, L, G, N)``."""
+    """Return the arguments for a tensor ``(R?, B, L, G, N)``."""
     r, b, row, g, n = (_stride(x, axis) for axis in range(5))
     return {
         name: x,
@@ -157,13 +177,15 @@ def _states(name: str, x: Tensor) -> dict[str, Any]:
 
 
 def _parameter(name: str, x: Tensor | None, short: str | None = None) -> dict[str, Any]:
-    """Arguments for a contiguous tensor with only its leading stride left to tell."""
+    """Return the arguments for a contiguous tensor, of which only the leading stride varies."""
     return {name: x, f"{short or name}_r": 0 if x is None else _stride(x, 0)}
 
 
 def _order(order: Tensor | None, length: int) -> dict[str, Any]:
-    """Arguments for the order table; SPAN says how many consecutive steps surely lie in consecutive
-    rows."""
+    """Return the arguments for the order table.
+
+    SPAN is how many consecutive steps surely lie in consecutive rows.
+    """
     if order is None:
         return {
             "order": None,
@@ -250,7 +272,7 @@ class _Plan(NamedTuple):
         return (self.tiles * chunks * self.batch * self.directions,)
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments that every kernel of the scan takes."""
+        """Return the arguments that every kernel of the scan takes."""
         return {
             "D": self.channels,
             "per_group": self.per_group,
@@ -264,7 +286,7 @@ class _Plan(NamedTuple):
         }
 
     def walk(self, inputs: ScanInputs) -> dict[str, Any]:
-        """The arguments of the kernels that walk the sequence."""
+        """Return the arguments of the kernels that walk the sequence."""
         return {
             **self.arguments(),
             **_order(inputs.order, self.length),
@@ -283,12 +305,12 @@ class _Plan(NamedTuple):
 
 
 def _reads(inputs: ScanInputs) -> dict[str, Any]:
-    """What drives the state."""
+    """Return the arguments that drive the state."""
     return {**_token("u", inputs.u), **_states("B", inputs.B)}
 
 
 def _writes(inputs: ScanInputs) -> dict[str, Any]:
-    """What the state is read with."""
+    """Return the arguments that the state is read with."""
     return {
         **_states("C", inputs.C),
         **_token("z", inputs.z),
@@ -299,7 +321,7 @@ def _writes(inputs: ScanInputs) -> dict[str, Any]:
 def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
     """Scan in one launch, or in three over chunks of the sequence when there are few channels to
     share out."""
-    scan, _ = _kernels()
+    scan = _kernels().scan
     plan = _Plan.make(inputs, FORWARD_WARPS, may_widen=True)
     out = _per_direction(results.out, plan.directions)
     walk = {**plan.walk(inputs), **_reads(inputs)}
@@ -336,7 +358,7 @@ def _scan_chunks(
     *,
     reverse: bool,
 ) -> None:
-    scan, _ = _kernels()
+    scan = _kernels().scan
     scan.chunk_scan_kernel[plan.grid(1)](
         **plan.arguments(),
         **_parameter("A", inputs.A),
@@ -355,25 +377,11 @@ def scan_backward(
 ) -> None:
     """Run the adjoint in one launch, or in three over chunks, and add up the partial sums of the
     programs."""
-    scan, _ = _kernels()
+    scan = _kernels().scan
     plan = _Plan.make(inputs, BACKWARD_WARPS, may_widen=False)
-    grid, new = plan.grid(plan.chunks), inputs.A.new_empty
+    grid = plan.grid(plan.chunks)
     walk = {**plan.walk(inputs), **_writes(inputs), **_token("grad_out", grad_out)}
-    du, ddelta = (_per_direction(grad, plan.directions) for grad in (grads.u, grads.delta))
-    dz = None if grads.z is None else _per_direction(grads.z, plan.directions)
-    partial = (
-        plan.directions,
-        plan.batch,
-        plan.groups,
-        plan.tiles_per_group,
-        plan.length,
-        plan.padded,
-    )
-    dB, dC = new(partial), new(partial)
-    kept, gated = (
-        new(*grid, CHECKPOINT_STEPS // 4, plan.tile, plan.padded),
-        new(*grid, CHECKPOINT_STEPS, plan.tile),
-    )
+    parts = _Parts.allocate(plan, inputs, grads)
     with _on(inputs.u):
         chunk_adjoints = None
         if plan.chunks > 1:
@@ -388,36 +396,84 @@ def scan_backward(
             **walk,
             **_reads(inputs),
             **_parameter("skip", inputs.D),
-            **_token("du", du),
-            **_token("ddelta", ddelta),
-            **_token("dz", dz),
+            **_token("du", parts.u),
+            **_token("ddelta", parts.delta),
+            **_token("dz", parts.z),
             checkpoints=checkpoints,
             last_adjoint=grad_last_state,
             chunk_adjoints=chunk_adjoints,
-            kept=kept,
-            gated=gated,
-            dB=dB,
-            dC=dC,
+            kept=parts.kept,
+            gated=parts.gated,
+            dB=parts.B,
+            dC=parts.C,
             WHOLE=plan.per_group % plan.tile == 0,
         )
-    for grad, value in ((grads.u, du), (grads.delta, ddelta), (grads.z, dz)):
-        if grad is not None and value is not None:
-            _add_directions(grad, value)
-    for grad, value in ((grads.B, dB), (grads.C, dC)):
-        value = _add(value, (3,), grad.shape[0] < plan.directions)
-        grad.copy_(value[:, :, :, 0, :, : plan.states].transpose(2, 3))
+    parts.add_up(plan, grads)
+
+
+class _Parts(NamedTuple):
+    """What the programs of the backward kernel write, before it is added up."""
+
+    u: Tensor
+    """``(R, B, L, D)``"""
+    delta: Tensor
+    z: Tensor | None
+    B: Tensor
+    """``(R, B, G, tiles, L, NP)``"""
+    C: Tensor
+    kept: Tensor
+    """``(programs, states kept in a block, TILE, NP)``. At the end the first three hold what a
+    program adds up for its channels: dA, the gradient of its first state, dreadout."""
+    gated: Tensor
+    """``(programs, steps of a block, TILE)``. At the end the first two hold dbias and dskip."""
+
+    @classmethod
+    def allocate(cls, plan: _Plan, inputs: ScanInputs, grads: ScanGradients) -> "_Parts":
+        new = inputs.A.new_empty
+        (programs,) = plan.grid(plan.chunks)
+        per_tile = (plan.directions, plan.batch, plan.groups, plan.tiles_per_group)
+        return cls(
+            u=_per_direction(grads.u, plan.directions),
+            delta=_per_direction(grads.delta, plan.directions),
+            z=None if grads.z is None else _per_direction(grads.z, plan.directions),
+            B=new(*per_tile, plan.length, plan.padded),
+            C=new(*per_tile, plan.length, plan.padded),
+            kept=new(programs, CHECKPOINT_STEPS // 4, plan.tile, plan.padded),
+            gated=new(programs, CHECKPOINT_STEPS, plan.tile),
+        )
+
+    def add_up(self, plan: _Plan, grads: ScanGradients) -> None:
+        """Write the gradients."""
+        _add_directions(grads.u, self.u)
+        _add_directions(grads.delta, self.delta)
+        if grads.z is not None and self.z is not None:
+            _add_directions(grads.z, self.z)
+        _add_channel_tiles(grads.B, self.B, plan)
+        _add_channel_tiles(grads.C, self.C, plan)
+        _add_tiles(grads.A, self.kept[:, 0], plan)
+        if grads.initial_state is not None:
+            _add_tiles(grads.initial_state, self.kept[:, 1], plan, per_sample=True)
+        if grads.readout is not None:
+            _add_tiles(grads.readout, self.kept[:, 2], plan)
+        if grads.delta_bias is not None:
+            _add_tiles(grads.delta_bias[..., None], self.gated[:, 0, :, None], plan)
+        if grads.D is not None:
+            _add_tiles(grads.D[..., None], self.gated[:, 1, :, None], plan)
+
+
+def _add_channel_tiles(grad: Tensor, tiles: Tensor, plan: _Plan) -> None:
+    """Add up ``(R, B, G, tiles, L, NP)`` over the tiles of channels to ``(R?, B, L, G, N)``."""
+    total = _add(tiles, (3,), grad.shape[0] < plan.directions).squeeze(3)
+    grad.copy_(total[..., : plan.states].transpose(2, 3))
+
+
+def _add_tiles(grad: Tensor, tiles: Tensor, plan: _Plan, *, per_sample: bool = False) -> None:
+    """Add up ``(programs, TILE, N)`` to ``(R?, D, N)``.
+
+    Per sample, to ``(R?, B, D, N)``, only the first chunk of the sequence counts.
+    """
     programs = (plan.directions, plan.batch, plan.chunks, plan.groups, plan.tiles_per_group)
-    for slot, grad in enumerate((grads.A, grads.initial_state, grads.readout)):
-        if grad is not None:
-            _add_tiles(grad, kept[:, slot].view(*programs, plan.tile, plan.padded), plan, slot == 1)
-    for slot, grad in enumerate((grads.delta_bias, grads.D)):
-        if grad is not None:
-            _add_tiles(grad[..., None], gated[:, slot].view(*programs, plan.tile, 1), plan, False)
-
-
-def _add_tiles(grad: Tensor, tiles: Tensor, plan: _Plan, per_sample: bool) -> None:
-    """Add up ``(R, B, chunks, G, tiles, TILE, N)`` to ``(R?, D, N)``; per sample, only the first
-    chunk counts."""
+    tiles = tiles.unflatten(0, programs)
     shared = grad.shape[0] < plan.directions
     tiles = _add(tiles[:, :, :1], (), shared) if per_sample else _add(tiles, (1, 2), shared)
     channels = tiles.flatten(4, 5)[:, :, :, :, : plan.per_group, : grad.shape[-1]]
@@ -431,12 +487,11 @@ def _add(parts: Tensor, axes: tuple[int, ...], shared: bool) -> Tensor:
 
 
 def _per_direction(result: Tensor, directions: int) -> Tensor:
-    """Where the directions write: ``result`` itself, or one copy a direction if it is their sum."""
-    return (
-        result
-        if result.shape[0] == directions
-        else result.new_empty((directions, *result.shape[1:]))
-    )
+    """Return where the directions write: ``result``, or one copy per direction if it is their
+    sum."""
+    if result.shape[0] == directions:
+        return result
+    return result.new_empty((directions, *result.shape[1:]))
 
 
 def _add_directions(result: Tensor, parts: Tensor) -> None:
@@ -466,14 +521,14 @@ class _ConvPlan(NamedTuple):
         steps = _power_of_two(length * inputs.directions * batch * tiles // max(wanted, 1))
         steps = min(max(steps, CONV_STEPS), 256)
         return cls(
-            inputs.directions,
-            batch,
-            length,
-            channels,
-            inputs.weight.shape[2],
-            tiles,
-            -(-length // steps),
-            steps,
+            directions=inputs.directions,
+            batch=batch,
+            length=length,
+            channels=channels,
+            taps=inputs.weight.shape[2],
+            tiles=tiles,
+            chunks=-(-length // steps),
+            chunk_steps=steps,
         )
 
     @property
@@ -481,7 +536,7 @@ class _ConvPlan(NamedTuple):
         return (self.tiles * self.chunks * self.batch * self.directions,)
 
     def arguments(self, inputs: ConvInputs) -> dict[str, Any]:
-        """The arguments that both kernels take."""
+        """Return the arguments that both kernels take."""
         return {
             **_token("x", inputs.x),
             **_parameter("weight", inputs.weight),
@@ -504,7 +559,7 @@ class _ConvPlan(NamedTuple):
 
 def conv_forward(inputs: ConvInputs, out: Tensor) -> None:
     """Convolve in one launch."""
-    _, conv = _kernels()
+    conv = _kernels().conv
     plan = _ConvPlan.make(inputs)
     with _on(inputs.x):
         conv.conv_forward_kernel[plan.grid](**plan.arguments(inputs), **_token("out", out))
@@ -512,12 +567,12 @@ def conv_forward(inputs: ConvInputs, out: Tensor) -> None:
 
 def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) -> None:
     """Correlate in one launch and add up what the stretches contribute to the taps and the bias."""
-    _, conv = _kernels()
+    conv = _kernels().conv
     plan = _ConvPlan.make(inputs)
     dx = _per_direction(grads.x, plan.directions)
-    parts = (plan.directions, plan.batch, plan.chunks, plan.channels)
-    dweight = inputs.weight.new_empty((*parts, plan.taps))
-    dbias = None if grads.bias is None else inputs.weight.new_empty(parts)
+    stretches = (plan.directions, plan.batch, plan.chunks, plan.channels)
+    dweight = inputs.weight.new_empty((*stretches, plan.taps))
+    dbias = None if grads.bias is None else inputs.weight.new_empty(stretches)
     with _on(inputs.x):
         conv.conv_backward_kernel[plan.grid](
             **plan.arguments(inputs),
@@ -527,7 +582,11 @@ def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) ->
             dbias=dbias,
         )
     _add_directions(grads.x, dx)
-    for grad, value in ((grads.weight, dweight), (grads.bias, dbias)):
-        if grad is not None and value is not None:
-            axes = (0, 1, 2) if grad.shape[0] < plan.directions else (1, 2)
-            grad.copy_(value.sum(axes).view_as(grad))
+    _add_stretches(grads.weight, dweight, plan)
+    if grads.bias is not None and dbias is not None:
+        _add_stretches(grads.bias, dbias, plan)
+
+
+def _add_stretches(grad: Tensor, parts: Tensor, plan: _ConvPlan) -> None:
+    """Add up ``(R, B, chunks, D, ...)`` to ``(R?, D, ...)``."""
+    grad.copy_(_add(parts, (1, 2), grad.shape[0] < plan.directions).view_as(grad))

@@ -57,11 +57,37 @@ def _convolve(taps, xs, bias, j, W: tl.constexpr):
 
 @triton.jit
 def conv_forward_kernel(
-    x, weight, bias, order, out, L, D, tiles, chunks, batch, chunk_steps, segment,
-    x_r, x_b, x_d, out_r, out_b, out_d, weight_r, bias_r, order_r, order_b,
-    X_ROW: tl.constexpr, OUT_ROW: tl.constexpr, W: tl.constexpr, HALO: tl.constexpr, STEPS: tl.constexpr,
-    TILE: tl.constexpr, SILU: tl.constexpr, SPAN: tl.constexpr,
-):  # fmt: skip
+    x,
+    weight,
+    bias,
+    order,
+    out,
+    L,
+    D,
+    tiles,
+    chunks,
+    batch,
+    chunk_steps,
+    segment,
+    x_r,
+    x_b,
+    x_d,
+    out_r,
+    out_b,
+    out_d,
+    weight_r,
+    bias_r,
+    order_r,
+    order_b,
+    X_ROW: tl.constexpr,
+    OUT_ROW: tl.constexpr,
+    W: tl.constexpr,
+    HALO: tl.constexpr,
+    STEPS: tl.constexpr,
+    TILE: tl.constexpr,
+    SILU: tl.constexpr,
+    SPAN: tl.constexpr,
+):
     """Convolve one stretch of the sequence. HALO is W - 1, rounded up to whole quads."""
     tile, chunk, b, r = place(tiles, chunks, batch)
     d = tile * TILE + tl.arange(0, TILE)
@@ -94,11 +120,44 @@ def conv_forward_kernel(
 
 @triton.jit
 def conv_backward_kernel(
-    x, weight, bias, order, grad_out, dx, dweight, dbias, L, D, tiles, chunks, batch, chunk_steps, segment,
-    x_r, x_b, x_d, grad_r, grad_b, grad_d, dx_r, dx_b, dx_d, weight_r, bias_r, order_r, order_b,
-    X_ROW: tl.constexpr, GRAD_ROW: tl.constexpr, DX_ROW: tl.constexpr, W: tl.constexpr, HALO: tl.constexpr,
-    STEPS: tl.constexpr, TILE: tl.constexpr, SILU: tl.constexpr, SPAN: tl.constexpr,
-):  # fmt: skip
+    x,
+    weight,
+    bias,
+    order,
+    grad_out,
+    dx,
+    dweight,
+    dbias,
+    L,
+    D,
+    tiles,
+    chunks,
+    batch,
+    chunk_steps,
+    segment,
+    x_r,
+    x_b,
+    x_d,
+    grad_r,
+    grad_b,
+    grad_d,
+    dx_r,
+    dx_b,
+    dx_d,
+    weight_r,
+    bias_r,
+    order_r,
+    order_b,
+    X_ROW: tl.constexpr,
+    GRAD_ROW: tl.constexpr,
+    DX_ROW: tl.constexpr,
+    W: tl.constexpr,
+    HALO: tl.constexpr,
+    STEPS: tl.constexpr,
+    TILE: tl.constexpr,
+    SILU: tl.constexpr,
+    SPAN: tl.constexpr,
+):
     """Gradients of one stretch. The W - 1 steps after it are convolved again, but do not count for
     dweight."""
     tile, chunk, b, r = place(tiles, chunks, batch)

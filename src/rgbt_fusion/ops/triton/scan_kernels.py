@@ -11,10 +11,10 @@ state is kept for the backward pass.
 * The rest of a sum crosses lanes by one turn through shared memory, because ``tl.split`` wants its
   two halves in one lane; that takes about a third of the instructions of a shuffle tree.
 * Row strides are compile-time constants: the addresses inside a quad become immediates of the
-loads. * The backward kernel does all that needs only the states in its pass forward over a block
-(y, dC, the gate), and all
-  that needs the adjoint in its pass back. Registers are what it is short of: it runs two of four
-  states twice.
+  loads.
+* The backward kernel does all that needs only the states (y, dC, the gate) in its pass forward over
+  a block, and all that needs the adjoint in its pass back. It is short of registers, so it runs two
+  of four states twice.
 """
 
 import triton
@@ -269,13 +269,47 @@ def probe_kernel(x, SIZE: tl.constexpr):
 
 @triton.jit
 def forward_summary_kernel(
-    u, delta, A, B, bias, order, chunk_states, chunk_steps,
-    L, D, per_group, tiles, chunks, batch, chunk_blocks, segment,
-    u_r, u_b, u_d, delta_r, delta_b, delta_d, B_r, B_b, B_g, B_n, A_r, bias_r, order_r, order_b,
-    U_ROW: tl.constexpr, DELTA_ROW: tl.constexpr, B_ROW: tl.constexpr,
-    N: tl.constexpr, NP: tl.constexpr, TILE: tl.constexpr, SOFTPLUS: tl.constexpr,
-    SPAN: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    u,
+    delta,
+    A,
+    B,
+    bias,
+    order,
+    chunk_states,
+    chunk_steps,
+    L,
+    D,
+    per_group,
+    tiles,
+    chunks,
+    batch,
+    chunk_blocks,
+    segment,
+    u_r,
+    u_b,
+    u_d,
+    delta_r,
+    delta_b,
+    delta_d,
+    B_r,
+    B_b,
+    B_g,
+    B_n,
+    A_r,
+    bias_r,
+    order_r,
+    order_b,
+    U_ROW: tl.constexpr,
+    DELTA_ROW: tl.constexpr,
+    B_ROW: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    TILE: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    SPAN: tl.constexpr,
+    EVEN: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """What one chunk adds to the state that passes through it, and the sum of its step sizes: the
     decay is exp(A sum dt)."""
     tile, chunk, b, r = place(tiles, chunks, batch)
@@ -311,12 +345,35 @@ def forward_summary_kernel(
     tl.store(chunk_steps + at + d, steps, mask=live)
 
 
+# Where _fetch puts what it loads: four steps of u, then of delta, B, C and z.
+FETCHED_DELTA = tl.constexpr(4)
+FETCHED_B = tl.constexpr(8)
+FETCHED_C = tl.constexpr(12)
+FETCHED_Z = tl.constexpr(16)
+
+
 @triton.jit
 def _fetch(
-    u, delta, B, C, z, d, rows, u_d, delta_d, B_n, C_n, z_d,
-    U_ROW: tl.constexpr, DELTA_ROW: tl.constexpr, B_ROW: tl.constexpr, C_ROW: tl.constexpr, Z_ROW: tl.constexpr,
-    N: tl.constexpr, NP: tl.constexpr,
-):  # fmt: skip
+    u,
+    delta,
+    B,
+    C,
+    z,
+    d,
+    rows,
+    u_d,
+    delta_d,
+    B_n,
+    C_n,
+    z_d,
+    U_ROW: tl.constexpr,
+    DELTA_ROW: tl.constexpr,
+    B_ROW: tl.constexpr,
+    C_ROW: tl.constexpr,
+    Z_ROW: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+):
     """Load what four steps need: u, delta, B, C and z (if any) of each, in this order."""
     return (
         _four_tokens(u, d * u_d, rows, U_ROW)
@@ -328,21 +385,147 @@ def _fetch(
 
 
 @triton.jit
+def _in_float32(fetched, z):
+    """Convert what _fetch loaded, except delta, which the step size converts; B and C become columns."""
+    us = ()
+    deltas = ()
+    Bs = ()
+    Cs = ()
+    zs = ()
+    for k in tl.static_range(4):
+        us = us + (fetched[k].to(tl.float32),)
+        deltas = deltas + (fetched[FETCHED_DELTA + k],)
+        Bs = Bs + (_column(fetched[FETCHED_B + k]),)
+        Cs = Cs + (_column(fetched[FETCHED_C + k]),)
+        if z is not None:
+            zs = zs + (fetched[FETCHED_Z + k].to(tl.float32),)
+    return us + deltas + Bs + Cs + zs
+
+
+@triton.jit
+def _keep_state(
+    checkpoints, h, d, live, sequence, block, blocks, D, N: tl.constexpr, NP: tl.constexpr
+):
+    """Store the state at the start of a block."""
+    n = tl.arange(0, NP)[:, None]
+    kept = checkpoints + ((sequence * blocks + block) * N + n) * D + d[None, :]
+    tl.store(kept, h, mask=live[None, :] & (n < N))
+
+
+@triton.jit
+def _two_steps(
+    h,
+    A,
+    values,
+    readout,
+    bias,
+    t,
+    L,
+    P: tl.constexpr,
+    NP: tl.constexpr,
+    TILE: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    EVEN: tl.constexpr,
+):
+    """Take steps P and P + 1 of a quad: the state after them, and what each reads from its state."""
+    reads = ()
+    for k in tl.static_range(P, P + 2):
+        dt = _step_size(values[FETCHED_DELTA + k], bias, t + k, L, SOFTPLUS, EVEN)
+        h = tl.exp2(dt[None, :] * A) * h + (dt * values[k])[None, :] * values[FETCHED_B + k]
+        if readout is not None:
+            reads = reads + (_over_states(h * (values[FETCHED_C + k] * readout), NP, TILE),)
+        else:
+            reads = reads + (_over_states(h * values[FETCHED_C + k], NP, TILE),)
+    first, second = _finish_states(reads[0], reads[1], NP, TILE)
+    return h, first, second
+
+
+@triton.jit
+def _put_four(
+    out, at, rows, ys, values, skip, z, live, t, L, OUT_ROW: tl.constexpr, EVEN: tl.constexpr
+):
+    """Add the skip connection to four readings, gate them and store them."""
+    for k in tl.static_range(4):
+        y = ys[k]
+        if skip is not None:
+            y += skip * values[k]
+        if z is not None:
+            gate = values[FETCHED_Z + k]
+            y = y * gate / (1.0 + _exp(-gate))
+        _put(out, at, rows[k], y, _within(live, t + k, L, EVEN), OUT_ROW)
+
+
+@triton.jit
 def scan_forward_kernel(
-    u, delta, A, B, C, readout, skip, z, bias, order, start, chunk_states, checkpoints, out, last,
-    L, D, per_group, tiles, chunks, batch, chunk_blocks, segment,
-    u_r, u_b, u_d, delta_r, delta_b, delta_d, z_r, z_b, z_d, out_r, out_b, out_d,
-    B_r, B_b, B_g, B_n, C_r, C_b, C_g, C_n, A_r, readout_r, skip_r, bias_r, order_r, order_b, start_r,
-    U_ROW: tl.constexpr, DELTA_ROW: tl.constexpr, Z_ROW: tl.constexpr, OUT_ROW: tl.constexpr,
-    B_ROW: tl.constexpr, C_ROW: tl.constexpr,
-    N: tl.constexpr, NP: tl.constexpr, TILE: tl.constexpr, SOFTPLUS: tl.constexpr,
-    SPAN: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, AHEAD: tl.constexpr,
-):  # fmt: skip
+    u,
+    delta,
+    A,
+    B,
+    C,
+    readout,
+    skip,
+    z,
+    bias,
+    order,
+    start,
+    chunk_states,
+    checkpoints,
+    out,
+    last,
+    L,
+    D,
+    per_group,
+    tiles,
+    chunks,
+    batch,
+    chunk_blocks,
+    segment,
+    u_r,
+    u_b,
+    u_d,
+    delta_r,
+    delta_b,
+    delta_d,
+    z_r,
+    z_b,
+    z_d,
+    out_r,
+    out_b,
+    out_d,
+    B_r,
+    B_b,
+    B_g,
+    B_n,
+    C_r,
+    C_b,
+    C_g,
+    C_n,
+    A_r,
+    readout_r,
+    skip_r,
+    bias_r,
+    order_r,
+    order_b,
+    start_r,
+    U_ROW: tl.constexpr,
+    DELTA_ROW: tl.constexpr,
+    Z_ROW: tl.constexpr,
+    OUT_ROW: tl.constexpr,
+    B_ROW: tl.constexpr,
+    C_ROW: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    TILE: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    SPAN: tl.constexpr,
+    EVEN: tl.constexpr,
+    BLOCK: tl.constexpr,
+    AHEAD: tl.constexpr,
+):
     """Scan one chunk of the sequence, or all of it. AHEAD loads a quad before the one in front of
     it is computed."""
     tile, chunk, b, r = place(tiles, chunks, batch)
     group, d, live = _channels(tile, per_group, TILE)
-    n = tl.arange(0, NP)[:, None]
     sequence = (r * batch + b).to(tl.int64)
     A = _load_tile(A + r * A_r, d, N, NP) * LOG2E
     u = base(u, r, b, u_r, u_b)
@@ -370,16 +553,32 @@ def scan_forward_kernel(
     blocks = tl.cdiv(L, BLOCK)
     for block in range(chunk * chunk_blocks, tl.minimum((chunk + 1) * chunk_blocks, blocks)):
         if checkpoints is not None:
-            kept = checkpoints + ((sequence * blocks + block) * N + n) * D + d[None, :]
-            tl.store(kept, h, mask=live[None, :] & (n < N))
+            _keep_state(checkpoints, h, d, live, sequence, block, blocks, D, N, NP)
         block_row = row_of(order, block * BLOCK, segment)
         quads = tl.cdiv(tl.minimum(BLOCK, L - block * BLOCK), 4)
         if AHEAD:
             next_rows = _quad_rows(order, block_row, block * BLOCK, 0, segment, L, SPAN, EVEN)
             fetched = _fetch(
-                u, delta, B, C, z, d, next_rows, u_d, delta_d, B_n, C_n, z_d, U_ROW, DELTA_ROW, B_ROW, C_ROW, Z_ROW, N,
-                NP
-            )  # fmt: skip
+                u,
+                delta,
+                B,
+                C,
+                z,
+                d,
+                next_rows,
+                u_d,
+                delta_d,
+                B_n,
+                C_n,
+                z_d,
+                U_ROW,
+                DELTA_ROW,
+                B_ROW,
+                C_ROW,
+                Z_ROW,
+                N,
+                NP,
+            )
         for quad in range(quads):
             t = block * BLOCK + quad * 4
             if AHEAD:
@@ -387,56 +586,81 @@ def scan_forward_kernel(
             else:
                 rows = _quad_rows(order, block_row, t, quad, segment, L, SPAN, EVEN)
                 fetched = _fetch(
-                    u, delta, B, C, z, d, rows, u_d, delta_d, B_n, C_n, z_d, U_ROW, DELTA_ROW, B_ROW, C_ROW, Z_ROW, N,
-                    NP
-                )  # fmt: skip
-            us = ()
-            deltas = ()
-            Bs = ()
-            Cs = ()
-            zs = ()
-            for k in tl.static_range(4):
-                us = us + (fetched[k].to(tl.float32),)
-                deltas = deltas + (fetched[4 + k],)
-                Bs = Bs + (_column(fetched[8 + k]),)
-                Cs = Cs + (_column(fetched[12 + k]),)
-                if z is not None:
-                    zs = zs + (fetched[16 + k].to(tl.float32),)
+                    u,
+                    delta,
+                    B,
+                    C,
+                    z,
+                    d,
+                    rows,
+                    u_d,
+                    delta_d,
+                    B_n,
+                    C_n,
+                    z_d,
+                    U_ROW,
+                    DELTA_ROW,
+                    B_ROW,
+                    C_ROW,
+                    Z_ROW,
+                    N,
+                    NP,
+                )
+            values = _in_float32(fetched, z)
             if AHEAD:
                 following = tl.minimum(quad + 1, quads - 1)
                 next_t = block * BLOCK + following * 4
                 next_rows = _quad_rows(order, block_row, next_t, following, segment, L, SPAN, EVEN)
                 fetched = _fetch(
-                    u, delta, B, C, z, d, next_rows, u_d, delta_d, B_n, C_n, z_d, U_ROW, DELTA_ROW, B_ROW, C_ROW, Z_ROW,
-                    N, NP
-                )  # fmt: skip
+                    u,
+                    delta,
+                    B,
+                    C,
+                    z,
+                    d,
+                    next_rows,
+                    u_d,
+                    delta_d,
+                    B_n,
+                    C_n,
+                    z_d,
+                    U_ROW,
+                    DELTA_ROW,
+                    B_ROW,
+                    C_ROW,
+                    Z_ROW,
+                    N,
+                    NP,
+                )
             ys = ()
             for p in tl.static_range(0, 4, 2):
-                reads = ()
-                for k in tl.static_range(p, p + 2):
-                    dt = _step_size(deltas[k], bias, t + k, L, SOFTPLUS, EVEN)
-                    h = tl.exp2(dt[None, :] * A) * h + (dt * us[k])[None, :] * Bs[k]
-                    if readout is not None:
-                        reads = reads + (_over_states(h * (Cs[k] * readout), NP, TILE),)
-                    else:
-                        reads = reads + (_over_states(h * Cs[k], NP, TILE),)
-                ys = ys + _finish_states(reads[0], reads[1], NP, TILE)
-            for k in tl.static_range(4):
-                y = ys[k]
-                if skip is not None:
-                    y += skip * us[k]
-                if z is not None:
-                    y = y * zs[k] / (1.0 + _exp(-zs[k]))
-                _put(out, d * out_d, rows[k], y, _within(live, t + k, L, EVEN), OUT_ROW)
+                h, first, second = _two_steps(
+                    h, A, values, readout, bias, t, L, p, NP, TILE, SOFTPLUS, EVEN
+                )
+                ys = ys + (first, second)
+            _put_four(out, d * out_d, rows, ys, values, skip, z, live, t, L, OUT_ROW, EVEN)
     if chunk == chunks - 1:
         _store_tile(last + sequence * D * N, h, d, live, N, NP)
 
 
 @triton.jit
 def chunk_scan_kernel(
-    A, start, chunk_states, chunk_steps, D, per_group, tiles, chunks, batch, A_r, start_r,
-    N: tl.constexpr, NP: tl.constexpr, TILE: tl.constexpr, REVERSE: tl.constexpr,
-):  # fmt: skip
+    A,
+    start,
+    chunk_states,
+    chunk_steps,
+    D,
+    per_group,
+    tiles,
+    chunks,
+    batch,
+    A_r,
+    start_r,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    TILE: tl.constexpr,
+    REVERSE: tl.constexpr,
+):
     """Scan over the chunks: turn what every chunk adds to a state into the state that it starts
     from, in place."""
     tile, _, b, r = place(tiles, 1, batch)
@@ -459,14 +683,54 @@ def chunk_scan_kernel(
 
 @triton.jit
 def adjoint_summary_kernel(
-    delta, A, C, readout, z, bias, order, grad_out, chunk_states, chunk_steps,
-    L, D, per_group, tiles, chunks, batch, chunk_blocks, segment,
-    delta_r, delta_b, delta_d, z_r, z_b, z_d, grad_r, grad_b, grad_d,
-    C_r, C_b, C_g, C_n, A_r, readout_r, bias_r, order_r, order_b,
-    DELTA_ROW: tl.constexpr, Z_ROW: tl.constexpr, GRAD_ROW: tl.constexpr, C_ROW: tl.constexpr,
-    N: tl.constexpr, NP: tl.constexpr, TILE: tl.constexpr, SOFTPLUS: tl.constexpr,
-    SPAN: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    delta,
+    A,
+    C,
+    readout,
+    z,
+    bias,
+    order,
+    grad_out,
+    chunk_states,
+    chunk_steps,
+    L,
+    D,
+    per_group,
+    tiles,
+    chunks,
+    batch,
+    chunk_blocks,
+    segment,
+    delta_r,
+    delta_b,
+    delta_d,
+    z_r,
+    z_b,
+    z_d,
+    grad_r,
+    grad_b,
+    grad_d,
+    C_r,
+    C_b,
+    C_g,
+    C_n,
+    A_r,
+    readout_r,
+    bias_r,
+    order_r,
+    order_b,
+    DELTA_ROW: tl.constexpr,
+    Z_ROW: tl.constexpr,
+    GRAD_ROW: tl.constexpr,
+    C_ROW: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    TILE: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    SPAN: tl.constexpr,
+    EVEN: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """What one chunk adds to the adjoint state that passes through it backwards, and the sum of its
     step sizes."""
     tile, chunk, b, r = place(tiles, chunks, batch)
@@ -518,18 +782,281 @@ def adjoint_summary_kernel(
 
 
 @triton.jit
+def _within_tile_and_sequence(dy, live, t, L, WHOLE: tl.constexpr, EVEN: tl.constexpr):
+    """A gradient in float32; zero for channels that do not exist and past the end."""
+    dy = dy.to(tl.float32)
+    if not WHOLE:
+        dy = tl.where(live, dy, 0.0)
+    if not EVEN:
+        dy = tl.where(t < L, dy, 0.0)
+    return dy
+
+
+@triton.jit
+def _checkpoint(checkpoints, kept, d, at, D, N: tl.constexpr, NP: tl.constexpr):
+    """The state at the start of a block, in the layout of A and not in that of the checkpoints: it
+    goes through memory once."""
+    n = tl.arange(0, NP)[:, None]
+    tl.debug_barrier()
+    tl.store(kept, tl.load(checkpoints + (at * N + n) * D + d[None, :], mask=n < N, other=0.0))
+    tl.debug_barrier()
+    return tl.load(kept)
+
+
+@triton.jit
+def _two_states(
+    h,
+    A,
+    us,
+    deltas,
+    dys,
+    zs,
+    Bs,
+    Cs,
+    readout,
+    skip,
+    bias,
+    z,
+    dreadout_sum,
+    dskip_sum,
+    dC,
+    gated,
+    rows,
+    live,
+    t,
+    L,
+    P: tl.constexpr,
+    NP: tl.constexpr,
+    TILE: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    SPAN: tl.constexpr,
+    EVEN: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
+    """Take steps P and P + 1 of a quad, and do all that needs only the states: dC, dreadout, dskip,
+    the gate."""
+    reads = ()
+    dreads = ()
+    for k in tl.static_range(P, P + 2):
+        dt = _step_size(deltas[k], bias, t + k, L, SOFTPLUS, EVEN)
+        uk = us[k].to(tl.float32)
+        dy = _within_tile_and_sequence(dys[k], live, t + k, L, WHOLE, EVEN)
+        if z is not None:
+            gate = zs[k].to(tl.float32)
+            dy = dy * gate * sigmoid(gate)
+            tl.store(gated + k * TILE, dy)
+        if skip is not None:
+            dskip_sum += dy * uk
+        h = tl.exp2((dt * LOG2E)[None, :] * A) * h + (dt * uk)[None, :] * _column(Bs[k])
+        weight = _column(Cs[k])
+        read = h
+        if readout is not None:
+            dreadout_sum += h * weight * dy[None, :]
+            read = h * readout
+        reads = reads + (_over_states(read * weight, NP, TILE),)
+        dreads = dreads + (_over_channels(read * dy[None, :], NP, TILE),)
+    dC_pair = _finish_channels(dreads[0], dreads[1], NP, TILE)
+    _put_pair(dC, rows[P], rows[P + 1], dC_pair, t + P, L, NP, SPAN, EVEN)
+    return h, dreadout_sum, dskip_sum, reads[0], reads[1]
+
+
+@triton.jit
+def _put_two_dz(
+    dz,
+    at,
+    rows,
+    reads,
+    us,
+    dys,
+    zs,
+    skip,
+    live,
+    t,
+    L,
+    P: tl.constexpr,
+    NP: tl.constexpr,
+    TILE: tl.constexpr,
+    EVEN: tl.constexpr,
+    DZ_ROW: tl.constexpr,
+):
+    """Store the gradient of the gate at steps P and P + 1 of a quad."""
+    ys = _finish_states(reads[0], reads[1], NP, TILE)
+    for k in tl.static_range(P, P + 2):
+        y = ys[k - P]
+        if skip is not None:
+            y += skip * us[k].to(tl.float32)
+        gate = zs[k].to(tl.float32)
+        open_ = sigmoid(gate)
+        slope = open_ * (1.0 + gate * (1.0 - open_))
+        keep = _within(live, t + k, L, EVEN)
+        _put(dz, at, rows[k], dys[k].to(tl.float32) * y * slope, keep, DZ_ROW)
+
+
+@triton.jit
+def _two_adjoints(
+    g,
+    A,
+    hs,
+    us,
+    Bs,
+    weights,
+    dys,
+    dts,
+    decays,
+    dA_sum,
+    dB,
+    rows,
+    t,
+    L,
+    P: tl.constexpr,
+    NP: tl.constexpr,
+    TILE: tl.constexpr,
+    SPAN: tl.constexpr,
+    EVEN: tl.constexpr,
+):
+    """Run the adjoint back over steps P + 1 and P of a quad and store their dB.
+
+    Returns the adjoint before them, the sum for dA, and for each of the two steps the parts, inside
+    a lane, of the gradients of its input and of its decay."""
+    dinputs = ()
+    ddecays = ()
+    dBs = ()
+    for k in tl.static_range(P + 1, P - 1, -1):
+        g += weights[k - P] * dys[k - P][None, :]
+        dBs = (_over_channels(g * (dts[k] * us[k - P])[None, :], NP, TILE),) + dBs
+        dinputs = (_over_states(g * Bs[k - P], NP, TILE),) + dinputs
+        g = g * decays[k]
+        ddecay = g * hs[k - P]
+        dA_sum += ddecay * dts[k][None, :]
+        ddecays = (_over_states(ddecay * A, NP, TILE),) + ddecays
+    dB_pair = _finish_channels(dBs[0], dBs[1], NP, TILE)
+    _put_pair(dB, rows[P], rows[P + 1], dB_pair, t + P, L, NP, SPAN, EVEN)
+    return g, dA_sum, dinputs[0], dinputs[1], ddecays[0], ddecays[1]
+
+
+@triton.jit
+def _put_two_gradients(
+    du,
+    ddelta,
+    du_at,
+    ddelta_at,
+    rows,
+    dinputs,
+    ddecays,
+    us,
+    dts,
+    slopes,
+    dys,
+    skip,
+    dbias_sum,
+    live,
+    t,
+    L,
+    P: tl.constexpr,
+    NP: tl.constexpr,
+    TILE: tl.constexpr,
+    EVEN: tl.constexpr,
+    DU_ROW: tl.constexpr,
+    DDELTA_ROW: tl.constexpr,
+):
+    """Store the gradients of u and delta at steps P and P + 1 of a quad; return the sum for dbias."""
+    for k in tl.static_range(P, P + 2):
+        din, ddt = _finish_states(dinputs[k - P], ddecays[k - P], NP, TILE)
+        ddt = (ddt + din * us[k - P]) * slopes[k]
+        dx = din * dts[k]
+        if skip is not None:
+            dx += skip * dys[k - P]
+        dbias_sum += ddt
+        keep = _within(live, t + k, L, EVEN)
+        _put(du, du_at, rows[k], dx, keep, DU_ROW)
+        _put(ddelta, ddelta_at, rows[k], ddt, keep, DDELTA_ROW)
+    return dbias_sum
+
+
+@triton.jit
 def scan_backward_kernel(
-    u, delta, A, B, C, readout, skip, z, bias, order, checkpoints, last_adjoint, chunk_adjoints, grad_out, kept, gated,
-    du, ddelta, dB, dC, dz,
-    L, D, per_group, tiles, chunks, batch, chunk_blocks, segment,
-    u_r, u_b, u_d, delta_r, delta_b, delta_d, z_r, z_b, z_d, grad_r, grad_b, grad_d,
-    du_r, du_b, du_d, ddelta_r, ddelta_b, ddelta_d, dz_r, dz_b, dz_d,
-    B_r, B_b, B_g, B_n, C_r, C_b, C_g, C_n, A_r, readout_r, skip_r, bias_r, order_r, order_b,
-    U_ROW: tl.constexpr, DELTA_ROW: tl.constexpr, Z_ROW: tl.constexpr, GRAD_ROW: tl.constexpr,
-    DU_ROW: tl.constexpr, DDELTA_ROW: tl.constexpr, DZ_ROW: tl.constexpr, B_ROW: tl.constexpr, C_ROW: tl.constexpr,
-    N: tl.constexpr, NP: tl.constexpr, TILE: tl.constexpr, SOFTPLUS: tl.constexpr,
-    SPAN: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, WHOLE: tl.constexpr,
-):  # fmt: skip
+    u,
+    delta,
+    A,
+    B,
+    C,
+    readout,
+    skip,
+    z,
+    bias,
+    order,
+    checkpoints,
+    last_adjoint,
+    chunk_adjoints,
+    grad_out,
+    kept,
+    gated,
+    du,
+    ddelta,
+    dB,
+    dC,
+    dz,
+    L,
+    D,
+    per_group,
+    tiles,
+    chunks,
+    batch,
+    chunk_blocks,
+    segment,
+    u_r,
+    u_b,
+    u_d,
+    delta_r,
+    delta_b,
+    delta_d,
+    z_r,
+    z_b,
+    z_d,
+    grad_r,
+    grad_b,
+    grad_d,
+    du_r,
+    du_b,
+    du_d,
+    ddelta_r,
+    ddelta_b,
+    ddelta_d,
+    dz_r,
+    dz_b,
+    dz_d,
+    B_r,
+    B_b,
+    B_g,
+    B_n,
+    C_r,
+    C_b,
+    C_g,
+    C_n,
+    A_r,
+    readout_r,
+    skip_r,
+    bias_r,
+    order_r,
+    order_b,
+    U_ROW: tl.constexpr,
+    DELTA_ROW: tl.constexpr,
+    Z_ROW: tl.constexpr,
+    GRAD_ROW: tl.constexpr,
+    DU_ROW: tl.constexpr,
+    DDELTA_ROW: tl.constexpr,
+    DZ_ROW: tl.constexpr,
+    B_ROW: tl.constexpr,
+    C_ROW: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+    TILE: tl.constexpr,
+    SOFTPLUS: tl.constexpr,
+    SPAN: tl.constexpr,
+    EVEN: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
     """Run the adjoint recurrence through one chunk, last block first: g_{t-1} = exp(dt_t A) (g_t +
     C_t dy_t).
 
@@ -541,7 +1068,6 @@ def scan_backward_kernel(
     """
     tile, chunk, b, r = place(tiles, chunks, batch)
     group, d, live = _channels(tile, per_group, TILE)
-    n = tl.arange(0, NP)[:, None]
     sequence = (r * batch + b).to(tl.int64)
     A = _load_tile(A + r * A_r, d, N, NP)
     u = base(u, r, b, u_r, u_b)
@@ -556,11 +1082,13 @@ def scan_backward_kernel(
     kept += (
         tl.program_id(0).to(tl.int64) * (BLOCK // 4 * NP * TILE)
         + tl.arange(0, TILE)[None, :] * NP
-        + n
+        + tl.arange(0, NP)[:, None]
     )
     gated += tl.program_id(0).to(tl.int64) * (BLOCK * TILE) + tl.arange(0, TILE)
     dA_sum = A * 0.0
+    dreadout_sum = A * 0.0
     dbias_sum = tl.zeros((TILE,), tl.float32)
+    dskip_sum = tl.zeros((TILE,), tl.float32)
     if z is not None:
         z = base(z, r, b, z_r, z_b)
         dz = base(dz, r, b, dz_r, dz_b)
@@ -568,10 +1096,8 @@ def scan_backward_kernel(
         bias = tl.load(bias + r * bias_r + d)
     if skip is not None:
         skip = tl.load(skip + r * skip_r + d)
-        dskip_sum = tl.zeros((TILE,), tl.float32)
     if readout is not None:
         readout = _load_tile(readout + r * readout_r, d, N, NP)
-        dreadout_sum = A * 0.0
     if order is not None:
         order += r * order_r + b * order_b
     if chunk_adjoints is not None:
@@ -590,19 +1116,7 @@ def scan_backward_kernel(
         block = first + count - 1 - i
         block_row = row_of(order, block * BLOCK, segment)
         quads = tl.cdiv(tl.minimum(BLOCK, L - block * BLOCK), 4)
-        # Through memory once, so that the states enter the loop in the layout of A and not in that
-        # of the checkpoints.
-        tl.debug_barrier()
-        tl.store(
-            kept,
-            tl.load(
-                checkpoints + ((sequence * blocks + block) * N + n) * D + d[None, :],
-                mask=n < N,
-                other=0.0,
-            ),
-        )
-        tl.debug_barrier()
-        h = tl.load(kept)
+        h = _checkpoint(checkpoints, kept, d, sequence * blocks + block, D, N, NP)
         for quad in range(quads):
             t = block * BLOCK + quad * 4
             rows = _quad_rows(order, block_row, t, quad, segment, L, SPAN, EVEN)
@@ -614,43 +1128,54 @@ def scan_backward_kernel(
             Cs = _four_states(C, rows, C_n, C_ROW, N, NP)
             tl.store(kept + quad * (NP * TILE), h)
             for p in tl.static_range(0, 4, 2):
-                reads = ()
-                dreads = ()
-                for k in tl.static_range(p, p + 2):
-                    dt = _step_size(deltas[k], bias, t + k, L, SOFTPLUS, EVEN)
-                    uk = us[k].to(tl.float32)
-                    dy = dys[k].to(tl.float32)
-                    if not WHOLE:
-                        dy = tl.where(live, dy, 0.0)
-                    if not EVEN:
-                        dy = tl.where(t + k < L, dy, 0.0)
-                    if z is not None:
-                        gate = zs[k].to(tl.float32)
-                        dy = dy * gate * sigmoid(gate)
-                        tl.store(gated + (quad * 4 + k) * TILE, dy)
-                    if skip is not None:
-                        dskip_sum += dy * uk
-                    h = tl.exp2((dt * LOG2E)[None, :] * A) * h + (dt * uk)[None, :] * _column(Bs[k])
-                    weight = _column(Cs[k])
-                    read = h
-                    if readout is not None:
-                        dreadout_sum += h * weight * dy[None, :]
-                        read = h * readout
-                    reads = reads + (_over_states(read * weight, NP, TILE),)
-                    dreads = dreads + (_over_channels(read * dy[None, :], NP, TILE),)
-                dC_pair = _finish_channels(dreads[0], dreads[1], NP, TILE)
-                _put_pair(dC, rows[p], rows[p + 1], dC_pair, t + p, L, NP, SPAN, EVEN)
+                h, dreadout_sum, dskip_sum, read, next_read = _two_states(
+                    h,
+                    A,
+                    us,
+                    deltas,
+                    dys,
+                    zs,
+                    Bs,
+                    Cs,
+                    readout,
+                    skip,
+                    bias,
+                    z,
+                    dreadout_sum,
+                    dskip_sum,
+                    dC,
+                    gated + quad * (4 * TILE),
+                    rows,
+                    live,
+                    t,
+                    L,
+                    p,
+                    NP,
+                    TILE,
+                    SOFTPLUS,
+                    SPAN,
+                    EVEN,
+                    WHOLE,
+                )
                 if z is not None:
-                    ys = _finish_states(reads[0], reads[1], NP, TILE)
-                    for k in tl.static_range(p, p + 2):
-                        y = ys[k - p]
-                        if skip is not None:
-                            y += skip * us[k].to(tl.float32)
-                        gate = zs[k].to(tl.float32)
-                        open_ = sigmoid(gate)
-                        slope = open_ * (1.0 + gate * (1.0 - open_))
-                        keep = _within(live, t + k, L, EVEN)
-                        _put(dz, d * dz_d, rows[k], dys[k].to(tl.float32) * y * slope, keep, DZ_ROW)
+                    _put_two_dz(
+                        dz,
+                        d * dz_d,
+                        rows,
+                        (read, next_read),
+                        us,
+                        dys,
+                        zs,
+                        skip,
+                        live,
+                        t,
+                        L,
+                        p,
+                        NP,
+                        TILE,
+                        EVEN,
+                        DZ_ROW,
+                    )
         tl.debug_barrier()
         for j in range(quads):
             quad = quads - 1 - j
@@ -689,37 +1214,56 @@ def scan_backward_kernel(
                         dy = tl.load(gated + (quad * 4 + k) * TILE)
                     else:
                         dy = _token(grad_out, d * grad_d, rows[k], GRAD_ROW)
-                        if not WHOLE:
-                            dy = tl.where(live, dy, 0.0)
-                        if not EVEN:
-                            dy = tl.where(t + k < L, dy, 0.0)
+                        dy = _within_tile_and_sequence(dy, live, t + k, L, WHOLE, EVEN)
                     dys = dys + (dy,)
                 if p == 0:
                     h = tl.load(kept + quad * (NP * TILE))
                 hs = (h, decays[p] * h + (dts[p] * us[0])[None, :] * Bs[0])
-                dinputs = ()
-                ddecays = ()
-                dBs = ()
-                for k in tl.static_range(p + 1, p - 1, -1):
-                    g += weights[k - p] * dys[k - p][None, :]
-                    dBs = (_over_channels(g * (dts[k] * us[k - p])[None, :], NP, TILE),) + dBs
-                    dinputs = (_over_states(g * Bs[k - p], NP, TILE),) + dinputs
-                    g = g * decays[k]
-                    ddecay = g * hs[k - p]
-                    dA_sum += ddecay * dts[k][None, :]
-                    ddecays = (_over_states(ddecay * A, NP, TILE),) + ddecays
-                dB_pair = _finish_channels(dBs[0], dBs[1], NP, TILE)
-                _put_pair(dB, rows[p], rows[p + 1], dB_pair, t + p, L, NP, SPAN, EVEN)
-                for k in tl.static_range(p, p + 2):
-                    din, ddt = _finish_states(dinputs[k - p], ddecays[k - p], NP, TILE)
-                    ddt = (ddt + din * us[k - p]) * slopes[k]
-                    dx = din * dts[k]
-                    if skip is not None:
-                        dx += skip * dys[k - p]
-                    dbias_sum += ddt
-                    keep = _within(live, t + k, L, EVEN)
-                    _put(du, d * du_d, rows[k], dx, keep, DU_ROW)
-                    _put(ddelta, d * ddelta_d, rows[k], ddt, keep, DDELTA_ROW)
+                g, dA_sum, dinput, next_dinput, ddecay, next_ddecay = _two_adjoints(
+                    g,
+                    A,
+                    hs,
+                    us,
+                    Bs,
+                    weights,
+                    dys,
+                    dts,
+                    decays,
+                    dA_sum,
+                    dB,
+                    rows,
+                    t,
+                    L,
+                    p,
+                    NP,
+                    TILE,
+                    SPAN,
+                    EVEN,
+                )
+                dbias_sum = _put_two_gradients(
+                    du,
+                    ddelta,
+                    d * du_d,
+                    d * ddelta_d,
+                    rows,
+                    (dinput, next_dinput),
+                    (ddecay, next_ddecay),
+                    us,
+                    dts,
+                    slopes,
+                    dys,
+                    skip,
+                    dbias_sum,
+                    live,
+                    t,
+                    L,
+                    p,
+                    NP,
+                    TILE,
+                    EVEN,
+                    DU_ROW,
+                    DDELTA_ROW,
+                )
     # The scratch is done with, and its pointers are at hand: what this program adds up stays there.
     tl.debug_barrier()
     tl.store(kept, dA_sum)
