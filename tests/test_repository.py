@@ -2,11 +2,14 @@
 disappear."""
 
 import ast
+import importlib
+import inspect
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "rgbt_fusion"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-# Which rooms a room may import from, besides itself and checks, which everybody may; "room.file" is one file.
+# Which rooms a room may import from, besides itself and checks, which everybody may; "room.file"
+# is one file.
 MAY_IMPORT = {
     "checks": set(),
     "shapes": set(),
@@ -36,7 +40,7 @@ MAY_IMPORT = {
     "video": {"frames", "files", "data", "models", "tracking"},
     "training": {
         "frames", "files", "boxes", "layers", "losses", "models", "weights", "synthetic", "data",
-        "tracking", "evaluation",
+        "tracking", "evaluation", "typed_module",
     },
     "export": {"boxes", "frames", "ops", "models", "synthetic", "tracking", "weights", "files"},
     "benchmarking": {"ops", "layers", "losses", "shapes", "files"},
@@ -139,22 +143,91 @@ def test_tools_see_the_names_that_are_loaded_lazily():
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert seen == set(rgbt_fusion.__all__) - {"__version__"}
+    assert seen == {*rgbt_fusion.__all__, *ROOMS} - {"__version__"}
+
+
+ROOMS = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in FILES} - {"__init__"}
+
+
+def test_the_subpackages_show_and_load_when_asked_for():
+    assert set(dir(rgbt_fusion)) == {*rgbt_fusion.__all__, *ROOMS}
+    for name in ROOMS:
+        assert getattr(rgbt_fusion, name).__name__ == f"rgbt_fusion.{name}"
+    script = "import sys, rgbt_fusion; rgbt_fusion.layers; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 LAYER_FILES = sorted(
     path.stem for path in (SOURCE / "layers").glob("*.py") if path.stem != "__init__"
 )
-# What a layer is made of, rather than a layer that fuses: tested and documented with the layer that
-# uses it.
-PARTS = {"layer_order": "order_dynamic_fusion_mamba"}
+# What a layer is made of, rather than a layer that fuses: documented with the layer that uses it.
+PARTS = {
+    "layer_order": "order_dynamic_fusion_mamba",
+    "ordered_mamba": "order_dynamic_fusion_mamba",
+    "streams": "index",
+}
+# Classes of the shelf that are parts of another layer and not public by themselves.
+PART_CLASSES = {
+    "DropPath",
+    "MLP",
+    "OrderedMamba",
+    "PooledOrderPredictor",
+    "ReleasedOrderPredictor",
+    "SelfAttention",
+    "TransformerBlock",
+}
 
 
 @pytest.mark.parametrize("layer", LAYER_FILES)
 def test_every_layer_brings_its_test_and_its_page(layer):
-    home = PARTS.get(layer, layer)
-    assert (ROOT / "tests" / "layers" / f"test_{home}.py").exists()
-    assert (ROOT / "docs" / "layers" / f"{home}.md").exists()
+    assert (ROOT / "tests" / "layers" / f"test_{layer}.py").exists()
+    assert (ROOT / "docs" / "layers" / f"{PARTS.get(layer, layer)}.md").exists()
+
+
+def public_modules(*folders: str) -> list[type[Any]]:
+    """The layers or losses that files of these folders name in ``__all__``."""
+    found: set[type[Any]] = set()
+    for folder in folders:
+        for path in (SOURCE / folder).glob("*.py"):
+            if path.stem == "__init__":
+                continue
+            module = importlib.import_module(f"rgbt_fusion.{folder}.{path.stem}")
+            for name in module.__all__:
+                value = getattr(module, name)
+                if isinstance(value, type) and issubclass(
+                    value, rgbt_fusion.typed_module.TypedModule
+                ):
+                    found.add(value)
+    return sorted(found, key=lambda one: one.__name__)
+
+
+@pytest.mark.parametrize("one", public_modules("layers", "losses"), ids=lambda one: one.__name__)
+def test_every_layer_and_loss_is_public_and_typed(one):
+    if one.__name__ not in PART_CLASSES:
+        assert getattr(rgbt_fusion, one.__name__, None) is one
+    options = set(inspect.signature(one).parameters)
+    names_for_channels = {"channels", "width", "d_model", "embed_dim", "hidden_size"}
+    if one.__name__ != "MambaBlock":  # whose names are those of mamba_ssm.Mamba
+        assert not options & names_for_channels, "the channel argument is called dim"
+    for name, option in inspect.signature(one).parameters.items():
+        assert option.annotation is not str, f"{name} must be a Literal"
+
+
+@pytest.mark.parametrize("layer", LAYER_FILES)
+def test_the_acronym_is_the_last_line_of_its_file(layer):
+    module = importlib.import_module(f"rgbt_fusion.layers.{layer}")
+    aliases = {
+        name: value.__name__
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and name != value.__name__
+    }
+    lines = (SOURCE / "layers" / f"{layer}.py").read_text().splitlines()
+    if aliases:
+        ((acronym, full),) = aliases.items()
+        assert lines[-1] == f"{acronym} = {full}"
+        assert getattr(rgbt_fusion, acronym) is getattr(rgbt_fusion, full)
 
 
 def test_every_op_and_loss_brings_its_test():
