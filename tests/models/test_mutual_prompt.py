@@ -14,7 +14,7 @@ def test_prompts_are_made_and_added_before_every_block() -> None:
     model = tiny("mutual_prompt_teacher_tiny_128").double()
     assert isinstance(model, MutualPromptTeacher) and model.first_prompter is not None
     template, search = images(model)
-    tokens = model._embed_two_streams(template, search)
+    tokens = model.embed_two_streams(model.embed_template(template), search)
     prompts = model.first_prompter(*tokens.chunk(2))
     for number, prompter in enumerate(model.prompters):
         prompts = prompter(*tokens.chunk(2), prompts)

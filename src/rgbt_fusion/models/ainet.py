@@ -1,23 +1,28 @@
-"""AINet: DFM fuses the modalities after every encoder block, OFM fuses the fused features of all
-blocks."""
+"""AINet: DFM fuses the modalities after every block, OFM fuses the fused features of all blocks."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_positive_int
-from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.layers.all_layer_self_attention import AllLayerSelfAttention
 from rgbt_fusion.layers.cross_attention_fusion import CrossAttentionFusion
 from rgbt_fusion.layers.difference_fusion_mamba import DifferenceFusionMamba
-from rgbt_fusion.layers.order_dynamic_fusion_mamba import OrderDynamicFusionMamba
+from rgbt_fusion.layers.order_dynamic_fusion_mamba import (
+    OrderDynamicFusionMamba,
+    OrderGradientKind,
+    OrderPredictorKind,
+)
 from rgbt_fusion.models.encoder import EncoderSettings, rescale_layers
-from rgbt_fusion.models.interface import Encoding, LayerTokens, Template, TemplateTokens
-from rgbt_fusion.models.network import TrackingNetwork, layer_tokens
+from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.models.walk import Call, Walk
 
 __all__ = ["AINet", "fusion_blocks"]
+
+FusionKind = Literal["mamba", "attention"]
+OFMTokens = Literal["search", "all", "released"]
 
 FUSION_LAYERS = {1: (11,), 3: (0, 6, 11), 6: (0, 2, 4, 6, 8, 11), 12: tuple(range(12))}
 """The blocks of twelve after which AINet-1, -3, -6 and -12 fuse."""
@@ -33,25 +38,26 @@ class AINet(TrackingNetwork):
     reads its result.
 
     .. math::
-        (H^l_{rgb}, H^l_{tir}, F^l) = \mathrm{DFM}_l(\mathrm{Block}_l(H^{l-1}_{rgb}), \mathrm{Block}_l(H^{l-1}_{tir})),
-        \qquad \text{box} = \mathrm{head}(\mathrm{OFM}(F^1, \dots, F^{12}))
+        (H^l_{rgb}, H^l_{tir}, F^l) = \mathrm{DFM}_l(\mathrm{Block}_l(H^{l-1}_{rgb}),
+        \mathrm{Block}_l(H^{l-1}_{tir})), \qquad
+        \text{box} = \mathrm{head}(\mathrm{OFM}(F^1, \dots, F^{12}))
 
-    Where the paper is silent: it counts all tokens into the OFM (``ofm_tokens="all"``); the
-    released code feeds ``tokens[:, 64:]`` at either size, which at 384 leaves 80 of 144 template
-    tokens in (``"released"``). The default is the search tokens alone. The fused features are
-    joined only for the tokens that the OFM reads. With a keep ratio below 1, which the paper does
-    not have, both streams drop the same candidates and the OFM reads, of every layer, the tokens
-    that survive to the end. Without DFM the fused feature is the sum of the streams; without OFM
-    the head reads the last fused feature. The encoder's last norm is unread, as in the released
-    code, and without gradient.
+    Paper and code: the paper counts all tokens into the OFM (``ofm_tokens="all"``); the released
+    code feeds ``tokens[:, 64:]`` at either size, which at 384 leaves 80 of 144 template tokens in
+    (``"released"``). The default is the search tokens alone. The fused features are joined only for
+    the tokens that the OFM reads. With a keep ratio below 1, which the paper does not have, both
+    streams drop the same candidates, and the OFM reads the tokens of every layer that survive to
+    the end. Without DFM the fused feature is the sum of the streams; without OFM the head reads the
+    last fused feature. The last norm of the encoder is unread, as in the released code, and without
+    gradient.
 
     Args:
         settings: sizes of encoder and head, keep ratio.
-        fusion_layers: after which blocks to fuse: ascending numbers, the last block's among them,
-            or 1, 3, 6, 12 for the paper's AINet-n; all by default.
-        dfm: ``"mamba"``, ``"attention"`` (the transformer variant of Fig. 5), or None.
-        ofm: the same.
-        order_predictor: ``"pooled"``, ``"released"``, or None for the paper's two fixed scans.
+        fusion_layers: after which blocks to fuse: ascending numbers that end with the last block,
+            or 1, 3, 6, 12 for AINet-n of the paper; all by default.
+        dfm: ``"mamba"``, ``"attention"`` (the transformer variant of Fig. 5), or None for none.
+        ofm: ``"mamba"``, ``"attention"`` (the transformer variant of Fig. 5), or None for none.
+        order_predictor: ``"pooled"``, ``"released"``, or None for the two fixed scans of the paper.
         order_gradient: ``"straight_through"``, or ``"none"`` for a predictor that is never trained,
             as released.
         ofm_tokens: ``"search"``, ``"all"`` or ``"released"``.
@@ -59,13 +65,15 @@ class AINet(TrackingNetwork):
             default.
 
     Shape:
-        ``template`` and ``search``: an ``ImagePair`` of ``(B, 3, template_size, template_size)``
-        and ``(B, 3, search_size, search_size)``, normalised; returns ``ModelOutput``.
+        - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
+          ``(B, 3, search_size, search_size)``, normalised
+        - returns :class:`ModelOutput`
 
     Raises:
-        ShapeError: images of another size, a template of another batch.
-        ValueError, TypeError: an unknown choice, fusion layers that the encoder does not have;
-            images of another dtype.
+        ShapeError: ``template`` or ``search`` does not have the shape above; their batches differ.
+        ValueError: an option is unknown; ``fusion_layers`` names blocks that the encoder does not
+            have, or not the last one; an image is on another device than the model.
+        TypeError: ``inner_width`` is not a whole number; an image has another dtype than the model.
 
     Example:
         >>> import torch
@@ -85,11 +93,11 @@ class AINet(TrackingNetwork):
         settings: EncoderSettings | None = None,
         *,
         fusion_layers: Sequence[int] | int | None = None,
-        dfm: str | None = "mamba",
-        ofm: str | None = "mamba",
-        order_predictor: str | None = "pooled",
-        order_gradient: str = "straight_through",
-        ofm_tokens: str = "search",
+        dfm: FusionKind | None = "mamba",
+        ofm: FusionKind | None = "mamba",
+        order_predictor: OrderPredictorKind | None = "pooled",
+        order_gradient: OrderGradientKind = "straight_through",
+        ofm_tokens: OFMTokens = "search",
         inner_width: int | None = None,
     ) -> None:
         settings = settings or EncoderSettings()
@@ -107,10 +115,12 @@ class AINet(TrackingNetwork):
         check_choice(dfm, ("mamba", "attention", None), name="dfm")
         check_choice(ofm, ("mamba", "attention", None), name="ofm")
         check_choice(ofm_tokens, ("search", "all", "released"), name="ofm_tokens")
+        if inner_width is not None:
+            check_positive_int(inner_width, name="inner_width")
         self.fusion_layers = blocks
         # how many tokens of the template the OFM does not read
-        templates = {"search": self.backbone.template_length, "all": 0, "released": 64}
-        self.skipped = min(templates[ofm_tokens], self.backbone.template_length)
+        unread = {"search": self.backbone.template_length, "all": 0, "released": 64}
+        self.skipped = min(unread[ofm_tokens], self.backbone.template_length)
         self.dfm = self._make_dfm(dfm, inner_width)
         self.ofm = self._make_ofm(ofm, inner_width, order_predictor, order_gradient)
         if self.dfm is not None and self.ofm is None:
@@ -121,38 +131,38 @@ class AINet(TrackingNetwork):
         self.summed_streams = 2 if neither else 1
         self.backbone.norm.requires_grad_(neither)
 
-    def _make_dfm(self, kind: str | None, inner_width: int | None) -> nn.ModuleList | None:
-        dim, heads = self.settings.dim, self.settings.num_heads
+    def _make_dfm(self, kind: FusionKind | None, inner_width: int | None) -> nn.ModuleList | None:
         if kind is None:
             return None
+        return nn.ModuleList(self._make_one_dfm(kind, inner_width) for _ in self.fusion_layers)
+
+    def _make_one_dfm(self, kind: FusionKind, inner_width: int | None) -> nn.Module:
+        settings = self.settings
         if kind == "attention":
-            attention = self.settings.attention
-            return nn.ModuleList(
-                CrossAttentionFusion(dim, heads, attention=attention) for _ in self.fusion_layers
+            return CrossAttentionFusion(
+                settings.dim, settings.num_heads, attention=settings.attention
             )
-        expand = (
-            1.0
-            if inner_width is None
-            else check_positive_int(inner_width, name="inner_width") / dim
-        )
-        return nn.ModuleList(DifferenceFusionMamba(dim, expand=expand) for _ in self.fusion_layers)
+        expand = 1.0 if inner_width is None else inner_width / settings.dim
+        return DifferenceFusionMamba(settings.dim, expand=expand)
 
     def _make_ofm(
         self,
-        kind: str | None,
+        kind: FusionKind | None,
         inner_width: int | None,
-        order_predictor: str | None,
-        order_gradient: str,
-    ) -> nn.Module | None:
-        dim, heads = self.settings.dim, self.settings.num_heads
+        order_predictor: OrderPredictorKind | None,
+        order_gradient: OrderGradientKind,
+    ) -> OrderDynamicFusionMamba | AllLayerSelfAttention | None:
+        settings = self.settings
         if kind is None:
             return None
         if kind == "attention":
-            return AllLayerSelfAttention(dim, heads, attention=self.settings.attention)
+            return AllLayerSelfAttention(
+                settings.dim, settings.num_heads, attention=settings.attention
+            )
         ofm = OrderDynamicFusionMamba(
-            dim,
+            settings.dim,
             num_layers=len(self.fusion_layers),
-            expand=2.0 if inner_width is None else inner_width / dim,
+            expand=2.0 if inner_width is None else inner_width / settings.dim,
             order_predictor=order_predictor,
             order_gradient=order_gradient,
         )
@@ -160,72 +170,74 @@ class AINet(TrackingNetwork):
             ofm.order_predictor.requires_grad_(False)
         return ofm
 
-    def embed_template(self, template: ImagePair) -> TemplateTokens:
-        """Turn the template into tokens once; see :class:`TrackerModel`."""
-        return self._embed_template_pair(template)
+    def begin(self, call: Call) -> Walk:
+        """Return a walk of both streams as one batch, fused on the way."""
+        return _FusingWalk(self, self.embed_two_streams(call.template, call.search))
 
-    def _encode(
-        self,
-        template: Template,
-        search: ImagePair,
-        state: Any,
-        layers: Sequence[int],
-        keep_ratio: float | None,
-        *,
-        drawing: bool,
-    ) -> Encoding:
-        tokens = self._embed_two_streams(template, search)
-        indices = self.backbone.all_indices(search.rgb)
-        kept: list[LayerTokens] = []
-        fused: list[tuple[Tensor, Tensor]] = []
-        for number in range(self.settings.depth):
-            tokens, indices = self.backbone.block(
-                number, tokens, indices, streams=2, keep_ratio=keep_ratio
-            )
-            if number in self.fusion_layers:
-                tokens, feature = self._fuse(self.fusion_layers.index(number), tokens)
-                if feature is not None:
-                    fused.append((feature, indices))
-            if number in layers:
-                kept.append(layer_tokens(tokens, indices, streams=2))
-        features = [self.backbone.survivors(feature, places, indices) for feature, places in fused]
-        order = None
-        if drawing and isinstance(self.ofm, OrderDynamicFusionMamba):
-            order = self.ofm.layer_order(features)
-        found = features[-1] if self.ofm is None else self.ofm(features)
-        found = found[:, found.shape[1] - indices.shape[1] :]
-        return Encoding(
-            self.backbone.restore(found, indices), tuple(kept), indices, None, order, state
-        )
 
-    def _fuse(self, position: int, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the enhanced streams as one batch, and the fused feature of the tokens that are
-        read of this layer."""
-        rgb, tir = tokens.chunk(2)
-        read = self.ofm is not None or position == len(self.fusion_layers) - 1
-        if self.dfm is None:
-            return tokens, self._sum(rgb, tir)[:, self.skipped :] if read else None
-        dfm = self.dfm[position]
-        feature = None
+class _FusingWalk(Walk):
+    """Fuse after the fusion layers, and put the fused features aside for the OFM."""
+
+    def __init__(self, model: AINet, tokens: Tensor) -> None:
+        super().__init__(model.backbone, tokens, streams=2)
+        self.model = model
+        self.fused: list[tuple[Tensor, Tensor]] = []
+        """The fused features, and the places that each of them holds."""
+
+    def after_block(self, number: int) -> None:
+        layers = self.model.fusion_layers
+        if number not in layers:
+            return
+        is_read = self.model.ofm is not None or number == layers[-1]
+        feature = self._fuse(layers.index(number), is_read=is_read)
+        if feature is not None:
+            self.fused.append((feature, self.indices))
+
+    def features(self) -> Tensor:
+        features = self._fused_survivors()
+        ofm = self.model.ofm
+        found = features[-1] if ofm is None else ofm(features)
+        # the template's part, where it was read at all, stands in front
+        return found[:, found.shape[1] - self.indices.shape[1] :]
+
+    def layer_order(self) -> Tensor | None:
+        ofm = self.model.ofm
+        if not isinstance(ofm, OrderDynamicFusionMamba):
+            return None
+        return ofm.layer_order(self._fused_survivors())
+
+    def _fuse(self, position: int, *, is_read: bool) -> Tensor | None:
+        """Enhance the streams, and return their fused feature where someone reads it."""
+        rgb, tir = self.two_streams()
+        skipped = self.model.skipped
+        if self.model.dfm is None:
+            return self._sum(rgb, tir)[:, skipped:] if is_read else None
+        dfm = self.model.dfm[position]
         if isinstance(dfm, DifferenceFusionMamba):
             rgb, tir = dfm.enhance(rgb, tir)
-            if read:
-                feature = dfm.join(rgb[:, self.skipped :], tir[:, self.skipped :])
-        else:
-            rgb, tir, joined = cast(CrossAttentionFusion, dfm)(rgb, tir)
-            feature = joined[:, self.skipped :] if read else None
-        return torch.cat((rgb, tir)), feature
+            self.tokens = torch.cat((rgb, tir))
+            return dfm.join(rgb[:, skipped:], tir[:, skipped:]) if is_read else None
+        rgb, tir, joined = dfm(rgb, tir)
+        self.tokens = torch.cat((rgb, tir))
+        return joined[:, skipped:] if is_read else None
 
     def _sum(self, rgb: Tensor, tir: Tensor) -> Tensor:
-        if self.ofm is None:
+        if self.model.ofm is None:
             # nothing would normalise it: this is the two-stream baseline
-            return self.backbone.norm(rgb) + self.backbone.norm(tir)
+            return self.encoder.norm(rgb) + self.encoder.norm(tir)
         return rgb + tir
+
+    def _fused_survivors(self) -> list[Tensor]:
+        """Return the fused features of the tokens that are left now."""
+        return [
+            self.encoder.survivors(feature, places, self.indices) for feature, places in self.fused
+        ]
 
 
 def fusion_blocks(fusion_layers: Sequence[int] | int | None, depth: int) -> tuple[int, ...]:
-    """Return the blocks after which to fuse; 1, 3, 6 and 12 are the paper's variants, at the same
-    relative depths.
+    """Return the blocks after which AINet fuses, of an encoder of ``depth`` blocks.
+
+    1, 3, 6 and 12 are the variants of the paper, at the same relative depths.
 
     Example:
         >>> from rgbt_fusion.models.ainet import fusion_blocks
@@ -238,14 +250,11 @@ def fusion_blocks(fusion_layers: Sequence[int] | int | None, depth: int) -> tupl
         check_choice(fusion_layers, FUSION_LAYERS, name="fusion_layers")
         return rescale_layers(FUSION_LAYERS[fusion_layers], depth, of=12)
     blocks = tuple(fusion_layers)
+    is_ascending = list(blocks) == sorted(set(blocks))
     # what the last blocks find would never reach the head without a fusion behind them
-    if (
-        not blocks
-        or list(blocks) != sorted(set(blocks))
-        or blocks[0] < 0
-        or blocks[-1] != depth - 1
-    ):
+    if not blocks or not is_ascending or blocks[0] < 0 or blocks[-1] != depth - 1:
         raise ValueError(
-            f"fusion_layers must be ascending block numbers, the last {depth - 1}, got {fusion_layers!r}"
+            f"fusion_layers must be ascending block numbers, the last {depth - 1}, "
+            f"got {fusion_layers!r}"
         )
     return blocks

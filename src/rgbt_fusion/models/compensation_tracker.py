@@ -1,7 +1,7 @@
 """The tracker of the notes: TIR compensates RGB before one stream tracks."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,13 @@ from rgbt_fusion.layers.elimination_block import EliminationBlock
 from rgbt_fusion.layers.gated_cross_modal_compensation import GatedCrossModalCompensation
 from rgbt_fusion.layers.token_selection import select_tokens
 from rgbt_fusion.models.encoder import EncoderSettings
-from rgbt_fusion.models.interface import Encoding, LayerTokens, Template, TemplateTokens
-from rgbt_fusion.models.network import TrackingNetwork, check_template_batch, layer_tokens
+from rgbt_fusion.models.interface import TemplateTokens
+from rgbt_fusion.models.network import TrackingNetwork, template_streams
+from rgbt_fusion.models.walk import Call, Walk
 
 __all__ = ["CompensationTracker"]
+
+Stage = Literal["cmc", "cmc1", "ce"]
 
 
 class CompensationTracker(TrackingNetwork):
@@ -30,11 +33,11 @@ class CompensationTracker(TrackingNetwork):
         H^0 = [\mathrm{CMC}(z_{rgb}, z_{tir});\ \mathrm{CMC}(x_{rgb}, x_{tir})], \qquad
         X = \mathrm{LN}(\mathrm{ViT}(H^0))_{\text{search}}
 
-    Where the paper is silent: a stage compensates the template and the search tokens one after the
-    other with the same weights, positions included; after ``"ce"`` TIR keeps the same places as
-    RGB. Chains of the notes' table: ``cmc`` (theirs), ``cmc1``, ``cmc cmc``, ``cmc1 cmc``, ``cmc ce
-    cmc``, ``cmc1 ce cmc``; the empty chain and ``ce`` alone are their single-modality tracker
-    without and with elimination.
+    Paper and code: a stage compensates the template and the search tokens one after the other with
+    the same weights, positions included; after ``"ce"`` TIR keeps the same places as RGB. The
+    notes have a table of chains: ``cmc`` (their choice), ``cmc1``, ``cmc cmc``, ``cmc1 cmc``,
+    ``cmc ce cmc``, ``cmc1 ce cmc``; the empty chain and ``ce`` alone are their tracker of one
+    modality without and with elimination.
 
     Args:
         settings: sizes of encoder and head, keep ratio inside the encoder.
@@ -42,12 +45,15 @@ class CompensationTracker(TrackingNetwork):
         chain_keep_ratio: share of the search tokens that a ``"ce"`` stage keeps.
 
     Shape:
-        ``template`` and ``search``: an ``ImagePair`` of ``(B, 3, template_size, template_size)``
-        and ``(B, 3, search_size, search_size)``, normalised; returns ``ModelOutput``.
+        - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
+          ``(B, 3, search_size, search_size)``, normalised
+        - returns :class:`ModelOutput`
 
     Raises:
-        ShapeError: images of another size, a template of another batch.
-        ValueError, TypeError: an unknown stage; a ratio that is not in (0, 1].
+        ShapeError: ``template`` or ``search`` does not have the shape above; their batches differ.
+        ValueError: a stage of ``chain`` is unknown; ``chain_keep_ratio`` is not in (0, 1]; an image
+            is on another device than the model.
+        TypeError: ``chain`` is a text; an image has another dtype than the model.
 
     Example:
         >>> import torch
@@ -65,7 +71,7 @@ class CompensationTracker(TrackingNetwork):
         self,
         settings: EncoderSettings | None = None,
         *,
-        chain: Sequence[str] = ("cmc",),
+        chain: Sequence[Stage] = ("cmc",),
         chain_keep_ratio: float = 0.7,
     ) -> None:
         if isinstance(chain, str):
@@ -77,76 +83,55 @@ class CompensationTracker(TrackingNetwork):
         check_finite_number(chain_keep_ratio, name="chain_keep_ratio", low=1e-3, high=1.0)
         for stage in chain:
             check_choice(stage, ("cmc", "cmc1", "ce"), name="chain")
-        self.stages = nn.ModuleList(self._make_stage(stage) for stage in chain)
+        self.stages = nn.ModuleList(self._make_stage(stage, chain_keep_ratio) for stage in chain)
+        self.stages_before_elimination = chain.index("ce") if "ce" in chain else len(chain)
 
-    def _make_stage(self, stage: str) -> nn.Module:
+    def _make_stage(self, stage: Stage, keep_ratio: float) -> nn.Module:
         dim, heads = self.settings.dim, self.settings.num_heads
         if stage == "ce":
-            keep_ratio = self.options["chain_keep_ratio"]
             return EliminationBlock(
                 dim, heads, keep_ratio=keep_ratio, attention=self.settings.attention
             )
         if stage == "cmc1":
-            return GatedCrossModalCompensation(
-                dim, heads, max_len=max(500, self.backbone.search_length)
-            )
+            max_len = max(500, self.backbone.search_length)
+            return GatedCrossModalCompensation(dim, heads, max_len=max_len)
         return CrossModalCompensation(dim, heads)
 
     def embed_template(self, template: ImagePair) -> TemplateTokens:
-        """Turn the template into tokens once, compensated as far as the first ``"ce"``; see
-        :class:`TrackerModel`."""
-        rgb, tir = cast(tuple[Tensor, Tensor], self._embed_template_pair(template))
-        for stage in self._stages_before_elimination():
+        """Turn the template into tokens once, compensated as far as the first ``"ce"``."""
+        tokens = super().embed_template(template)
+        rgb, tir = template_streams(tokens, len(template.rgb))
+        for stage in self.stages[: self.stages_before_elimination]:
             rgb = stage(rgb, tir)
         return TemplateTokens(rgb, tir)
 
-    def _stages_before_elimination(self) -> Sequence[nn.Module]:
-        chain = self.options["chain"]
-        return list(self.stages)[: chain.index("ce") if "ce" in chain else len(chain)]
-
-    def _encode(
-        self,
-        template: Template,
-        search: ImagePair,
-        state: Any,
-        layers: Sequence[int],
-        keep_ratio: float | None,
-        *,
-        drawing: bool,
-    ) -> Encoding:
-        self._check_search(search)
-        template = self._template_tokens(template)
-        check_template_batch(template, len(search.rgb))
-        tokens, indices = self._compensate(
-            template, *self.backbone.embed_search(torch.cat(search)).chunk(2)
-        )
-        kept: list[LayerTokens] = []
-        for number in range(self.settings.depth):
-            tokens, indices = self.backbone.block(number, tokens, indices, keep_ratio=keep_ratio)
-            if number in layers:
-                kept.append(layer_tokens(tokens, indices, streams=1))
-        found = self.backbone.norm(tokens[:, self.backbone.template_length :])
-        return Encoding(
-            self.backbone.restore(found, indices), tuple(kept), indices, None, None, state
-        )
+    def begin(self, call: Call) -> Walk:
+        """Return a walk of the one stream that the chain has compensated."""
+        self.check_search(call.search)
+        template = template_streams(call.template, len(call.search.rgb))
+        rgb, tir = self.backbone.embed_search(torch.cat(call.search)).chunk(2)
+        tokens, indices = self._compensate(template, (rgb, tir))
+        return Walk(self.backbone, tokens, indices=indices)
 
     def _compensate(
-        self, template: TemplateTokens, rgb: Tensor, tir: Tensor
+        self, template: tuple[Tensor, Tensor], search: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Run the chain; return the stream's tokens ``(B, T + K, C)`` and their places ``(B,
-        K)``."""
-        z_rgb, z_tir = template.rgb, cast(Tensor, template.tir)
-        indices, length = self.backbone.all_indices(rgb), z_rgb.shape[1]
-        embedded = len(self._stages_before_elimination())
+        """Run the chain; return the tokens ``(B, T + K, C)`` and their places ``(B, K)``."""
+        template_rgb, template_tir = template
+        rgb, tir = search
+        indices = self.backbone.all_indices(rgb)
+        length = template_rgb.shape[1]
         for position, stage in enumerate(self.stages):
             if isinstance(stage, EliminationBlock):
-                left = stage(
-                    torch.cat((z_rgb, rgb), dim=1), length, indices, self.backbone.template_mask
-                )
-                z_rgb, rgb, indices = left.tokens[:, :length], left.tokens[:, length:], left.indices
+                stream = torch.cat((template_rgb, rgb), dim=1)
+                left = stage(stream, length, indices, self.backbone.template_mask)
+                template_rgb = left.tokens[:, :length]
+                rgb = left.tokens[:, length:]
                 tir = select_tokens(tir, left.positions)
+                indices = left.indices
                 continue
             rgb = stage(rgb, tir)
-            if position >= embedded:
-                z_rgb = stage(z_rgb, z_tir)
-        return torch.cat((z_rgb, rgb), dim=1), indices
+            # the stages before have compensated the template when it was embedded
+            if position >= self.stages_before_elimination:
+                template_rgb = stage(template_rgb, template_tir)
+        return torch.cat((template_rgb, rgb), dim=1), indices

@@ -1,6 +1,6 @@
-"""The ViT of every tracker here: template and search tokens in one sequence, candidates eliminated
-on the way."""
+"""The ViT of every tracker here: template and search tokens in one sequence."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, cast
@@ -16,25 +16,41 @@ from rgbt_fusion.checks import (
     check_positive_int,
 )
 from rgbt_fusion.layers.attention import AttentionKind
-from rgbt_fusion.layers.candidate_elimination import kept_length
-from rgbt_fusion.layers.elimination_block import EliminationBlock
+from rgbt_fusion.layers.candidate_elimination import eliminate_candidates, kept_length
 from rgbt_fusion.layers.template_mask import template_mask
 from rgbt_fusion.layers.token_selection import restore_tokens, select_tokens
 from rgbt_fusion.layers.vit import EncoderBlock, PatchEmbed
 from rgbt_fusion.shapes import check_shape
+from rgbt_fusion.typed_module import TypedModule
 
 __all__ = ["ConvolutionalStem", "Encoder", "EncoderSettings", "rescale_layers", "sine_positions"]
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """Size and habits of a tracker's encoder and head; the defaults are ViT-B/16 at 256 / 128.
+    """Sizes and habits of encoder and head of a tracker; the defaults are ViT-B/16 at 256 / 128.
 
-    ``keep_ratio`` is the share of the search tokens that stays at each elimination, 1 for none;
-    they happen in blocks 3, 6 and 9 of 12, and at the same depths of other encoders. ``stem`` is
-    ``"patch"`` (the ViT's) or ``"convolution"``, for small networks trained from scratch.
-    ``search_factor`` says how large a search crop the network was trained on, for the tracker to
-    cut.
+    Candidates are eliminated in blocks 3, 6 and 9 of 12, and at the same depths of other encoders.
+
+    Args:
+        dim: channels of a token.
+        depth: blocks.
+        num_heads: heads of the attention; must divide ``dim``.
+        template_size: side of the template crop in pixels; a multiple of 16.
+        search_size: side of the search crop in pixels; a multiple of 16.
+        stem: ``"patch"``, as in the ViT, or ``"convolution"``, for small networks that are trained
+            from scratch.
+        head_channels: channels of the head after its first convolution.
+        drop_path: probability of dropping a residual branch of the last block while training; it
+            grows linearly with the depth.
+        keep_ratio: share of the search tokens that stays at each elimination; 1 for none.
+        attention: ``"fused"``, or ``"explicit"`` to write the attention matrix out.
+        search_factor: side of the search crop over the square root of the area of the target, for
+            the tracker to cut.
+
+    Raises:
+        ValueError: a value is out of range; a size is not a multiple of 16.
+        TypeError: a count is not a whole number.
     """
 
     dim: int = 768
@@ -77,33 +93,31 @@ class EncoderSettings:
 
 
 class Encoder(nn.Module):
-    r"""Let template and search tokens attend to each other in one ViT, dropping candidates that the
-    template ignores.
+    r"""Let template and search tokens attend to each other in one ViT, and drop candidates.
 
-    A model walks the blocks itself, so that its fusion can stand between them: ``embed``, then
-    ``block`` for each number, then ``restore``. Two streams are one batch of ``2 B`` rows, RGB
-    first: one matrix product does both. They keep the same candidates, by the larger of their two
-    scores.
+    A model walks the blocks, so that its fusion can stand between them: embed, then ``block`` for
+    each number, then ``restore``. Two streams are one batch of ``2 B`` rows, RGB first: one matrix
+    product does both. They keep the same candidates, by the larger of their two scores.
 
     .. math::
         H^0 = [Z W + p_z;\ X W + p_x], \qquad H^l = \mathrm{Block}_l(H^{l-1})
 
-    Where the paper is silent: the position tables start as the 2-D sines and cosines of MAE and are
-    learned. A ViT's class token and its own position table are kept beside the patch stem, unread
-    and without gradient, so that an OSTrack file fills the encoder key for key. The template token
-    whose attention counts is the middle one, as in OSTrack's released configuration.
+    Paper and code: the position tables start as the 2-D sines and cosines of MAE and are learned.
+    The class token and the position table of a ViT are kept beside the patch stem, unread and
+    without gradient, so that an OSTrack file fills the encoder key for key. The template token
+    whose attention counts is the middle one, as in the released configuration of OSTrack.
 
     Args:
         settings: sizes, see :class:`EncoderSettings`.
 
     Shape:
-        ``embed_template`` and ``embed_search``: images ``(B, 3, H, W)`` to tokens ``(B, T, C)`` and
-        ``(B, S, C)``; ``block``: tokens ``(B, T + K, C)`` with ``indices`` ``(B, K)`` to the same
-        with fewer K; ``restore``: ``(B, K, C)`` and ``indices`` to ``(B, S, C)``.
+        - ``embed_template``, ``embed_search``: images ``(B, 3, H, W)`` to tokens ``(B, T, C)`` and
+          ``(B, S, C)``
+        - ``block``: tokens ``(B, T + K, C)`` with ``indices`` ``(B, K)`` to the same with fewer K
+        - ``restore``: tokens ``(B, K, C)`` with ``indices`` ``(B, K)`` to ``(B, S, C)``
 
     Raises:
-        ShapeError: images of another size, tokens of another width.
-        ValueError, TypeError: settings out of range.
+        ShapeError: images or tokens do not have the shape above.
 
     Example:
         >>> import torch
@@ -128,10 +142,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.settings = settings
         dim = settings.dim
-        self.template_length, self.search_length = (
-            settings.template_grid**2,
-            settings.search_grid**2,
-        )
+        self.template_length = settings.template_grid**2
+        self.search_length = settings.search_grid**2
         if settings.stem == "patch":
             self.patch_embed = PatchEmbed(patch_size=settings.patch_size, dim=dim)
             self.cls_token = nn.Parameter(torch.zeros(1, 1, dim), requires_grad=False)
@@ -149,10 +161,8 @@ class Encoder(nn.Module):
 
     def _make_block(self, number: int) -> EncoderBlock:
         settings = self.settings
-        # either kind holds the same parameters, so that a keep ratio can be given later
-        kind = EliminationBlock if number in self.elimination_layers else EncoderBlock
         drop_path = settings.drop_path * number / max(1, settings.depth - 1)
-        return kind(
+        return EncoderBlock(
             settings.dim, settings.num_heads, drop_path=drop_path, attention=settings.attention
         )
 
@@ -169,9 +179,15 @@ class Encoder(nn.Module):
         return torch.arange(self.search_length, device=tokens.device).expand(tokens.shape[0], -1)
 
     def eliminates(self, number: int, keep_ratio: float | None = None) -> bool:
-        """Say whether block ``number`` drops candidates; ``keep_ratio`` takes the place of the
-        settings'."""
+        """Say whether block ``number`` drops candidates.
+
+        ``keep_ratio`` replaces that of the settings.
+        """
         return number in self.elimination_layers and self._ratio(keep_ratio) < 1
+
+    def eliminates_any(self, keep_ratio: float | None = None) -> bool:
+        """Say whether any block drops candidates."""
+        return bool(self.elimination_layers) and self._ratio(keep_ratio) < 1
 
     def block(
         self,
@@ -182,62 +198,70 @@ class Encoder(nn.Module):
         streams: int = 1,
         keep_ratio: float | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run one block on ``streams * B`` rows, stream by stream; ``indices`` ``(B, K)`` are
-        shared by the streams."""
-        block = cast(EncoderBlock, self.blocks[number])
-        if not isinstance(block, EliminationBlock) or not self.eliminates(number, keep_ratio):
-            return block.transform(block.attend(tokens)), indices
+        """Run one block on ``(streams * B, T + K, C)``, stream by stream.
+
+        The streams share the places ``indices`` ``(B, K)`` and drop the same candidates.
+        """
+        block = self._block(number)
+        if not self.eliminates(number, keep_ratio):
+            return block(tokens), indices
         tokens, scores = block.score(tokens, self.template_length, self.template_mask)
         joint = scores.unflatten(0, (streams, -1)).amax(0)
-        left = block.eliminate(
+        left = eliminate_candidates(
             tokens,
             joint.repeat(streams, 1),
             indices.repeat(streams, 1),
-            keep_ratio=self._ratio(keep_ratio),
+            self._ratio(keep_ratio),
         )
         return block.transform(left.tokens), left.indices[: len(indices)]
 
     def block_side_by_side(
         self, number: int, tokens: Tensor, indices: Tensor, *, keep_ratio: float | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Run one block on ``(B, 2 (T + K), C)``: both streams in one sequence, the same candidates
-        of both dropped."""
-        block = cast(EncoderBlock, self.blocks[number])
-        if not isinstance(block, EliminationBlock) or not self.eliminates(number, keep_ratio):
-            return block.transform(block.attend(tokens)), indices
+        """Run one block on ``(B, 2 (T + K), C)``: both streams in one sequence.
+
+        The same candidates of both are dropped.
+        """
+        block = self._block(number)
+        if not self.eliminates(number, keep_ratio):
+            return block(tokens), indices
         tokens, scores = block.score(tokens, self.template_length, self.template_mask, streams=2)
-        joint = scores.unflatten(1, (2, -1)).amax(1).repeat_interleave(2, dim=0)
-        left = block.eliminate(
+        joint = scores.unflatten(1, (2, -1)).amax(1)
+        left = eliminate_candidates(
             tokens.unflatten(1, (2, -1)).flatten(0, 1),
-            joint,
+            joint.repeat_interleave(2, dim=0),
             indices.repeat_interleave(2, dim=0),
-            keep_ratio=self._ratio(keep_ratio),
+            self._ratio(keep_ratio),
         )
         side_by_side = left.tokens.unflatten(0, (-1, 2)).flatten(1, 2)
         return block.transform(side_by_side), left.indices[::2]
 
+    def _block(self, number: int) -> EncoderBlock:
+        return cast(EncoderBlock, self.blocks[number])
+
     def survivors(self, tokens: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """Return the search tokens at places ``after`` of those at ``before``, and whatever stands
-        in front of them."""
+        """Return the search tokens that are left, and whatever stands in front of them.
+
+        ``before`` and ``after`` are the places that tokens and result hold, both ascending.
+        """
         if before.shape[1] == after.shape[1]:
             return tokens
         in_front = tokens.shape[1] - before.shape[1]
-        # both are ascending, so a place's position is the number of places before it
+        # the position of a place is the number of places before it
         positions = (before[:, None, :] < after[:, :, None]).sum(-1)
-        return torch.cat(
-            (tokens[:, :in_front], select_tokens(tokens[:, in_front:], positions)), dim=1
-        )
+        left = select_tokens(tokens[:, in_front:], positions)
+        return torch.cat((tokens[:, :in_front], left), dim=1)
 
     def restore(self, search: Tensor, indices: Tensor) -> Tensor:
-        """Return the search tokens at their places in the whole grid, ``(B, S, C)``, zeros where
-        one was dropped."""
+        """Return the search tokens at their places in the grid, ``(B, S, C)``, zeros elsewhere."""
         if search.shape[1] == self.search_length:
             return search
         return restore_tokens(search, indices, self.search_length)
 
     def kept_lengths(self, keep_ratio: float | None = None) -> list[int]:
         """Return how many search tokens leave each block."""
-        lengths, left = [], self.search_length
+        lengths = []
+        left = self.search_length
         for number in range(self.settings.depth):
             if self.eliminates(number, keep_ratio):
                 left = kept_length(self._ratio(keep_ratio), left)
@@ -248,19 +272,22 @@ class Encoder(nn.Module):
         return self.settings.keep_ratio if keep_ratio is None else keep_ratio
 
 
-class ConvolutionalStem(nn.Module):
-    """Turn an image into tokens by four 3x3 convolutions of stride 2, for small networks trained
-    from scratch.
+class ConvolutionalStem(TypedModule):
+    """Turn an image into tokens by four 3x3 convolutions of stride 2, for small networks.
 
     The widths are C/8, C/4, C/2 and C, with a LayerNorm over channels and GELU between. Nothing
     depends on the size of the image or on the rest of the batch, so template and search pass alike.
 
+    Args:
+        dim: channels ``C`` of a token; a multiple of 8.
+
     Shape:
-        images ``(B, 3, H, W)``, sides divisible by 16, to tokens ``(B, H / 16 * W / 16, C)``.
+        - images: ``(B, 3, H, W)``, sides divisible by 16
+        - returns ``(B, H / 16 * W / 16, C)``
 
     Raises:
-        ShapeError: another number of axes or channels.
-        ValueError: ``dim`` not divisible by 8.
+        ShapeError: ``images`` does not have the shape above.
+        ValueError: ``dim`` is not divisible by 8.
 
     Example:
         >>> import torch
@@ -285,7 +312,7 @@ class ConvolutionalStem(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths[1:-1])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the tokens; see the class."""
+        """Return the tokens ``(B, L, C)`` of images ``(B, 3, H, W)``, in raster order."""
         check_shape(images, "B C H W", C=3, name="images")
         # channels last, so that the norms need no permuted copy
         x = images.contiguous(memory_format=torch.channels_last)
@@ -295,8 +322,7 @@ class ConvolutionalStem(nn.Module):
 
 
 def rescale_layers(layers: tuple[int, ...], depth: int, *, of: int) -> tuple[int, ...]:
-    """Return the blocks of an encoder of ``depth`` that lie where ``layers`` lie in one of depth
-    ``of``.
+    """Return the blocks that lie as deep in ``depth`` blocks as ``layers`` in ``of`` blocks.
 
     Example:
         >>> from rgbt_fusion.models.encoder import rescale_layers
@@ -307,11 +333,14 @@ def rescale_layers(layers: tuple[int, ...], depth: int, *, of: int) -> tuple[int
 
 
 def sine_positions(dim: int, grid: int) -> Tensor:
-    """Return MAE's 2-D table of positions ``(1, grid * grid, dim)``: half the channels for columns,
-    half for rows."""
-    quarter = -(-dim // 4)
+    """Return the 2-D table of positions of MAE, ``(1, grid * grid, dim)``.
+
+    Half of the channels tell the column, half the row.
+    """
+    quarter = math.ceil(dim / 4)
     frequency = 10000 ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
     phase = torch.arange(grid, dtype=torch.float64)[:, None] * frequency
-    axis = torch.cat((phase.sin(), phase.cos()), dim=1)
-    columns, rows = axis.repeat(grid, 1), axis.repeat_interleave(grid, dim=0)
+    along_axis = torch.cat((phase.sin(), phase.cos()), dim=1)
+    columns = along_axis.repeat(grid, 1)
+    rows = along_axis.repeat_interleave(grid, dim=0)
     return torch.cat((columns, rows), dim=1)[None, :, :dim].float()

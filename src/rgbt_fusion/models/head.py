@@ -9,30 +9,34 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_positive_int
 from rgbt_fusion.shapes import check_shape
+from rgbt_fusion.typed_module import TypedModule
 
-__all__ = ["CenterHead", "HeadMaps", "decode_box"]
+__all__ = ["CenterHead", "HeadMaps", "clamped_sigmoid", "decode_box"]
 
 
 class HeadMaps(NamedTuple):
-    """What :class:`CenterHead` returns: ``score_logits`` ``(B, 1, S, S)``, ``size`` and ``offset``
-    ``(B, 2, S, S)``."""
+    """What :class:`CenterHead` returns."""
 
     score_logits: Tensor
+    """``(B, 1, S, S)``: the score before its sigmoid."""
     size: Tensor
+    """``(B, 2, S, S)``: width and height as fractions of the side of the crop."""
     offset: Tensor
+    """``(B, 2, S, S)``: from the corner of the cell to the centre of the box, in cells."""
 
 
-class CenterHead(nn.Module):
+class CenterHead(TypedModule):
     r"""Read a score, a size and an offset for every cell of the search grid.
 
     Three branches of four 3x3 convolutions with BatchNorm and ReLU, each halving the channels, and
     a 1x1.
 
     .. math::
-        s = \mathrm{clamp}(\sigma(f_s(X))), \qquad (w, h) = \mathrm{clamp}(\sigma(f_w(X))), \qquad o = f_o(X)
+        s = \mathrm{clamp}(\sigma(f_s(X))), \qquad
+        (w, h) = \mathrm{clamp}(\sigma(f_w(X))), \qquad o = f_o(X)
 
-    Where the paper is silent: score and size are clamped to [1e-4, 1 - 1e-4], the offset is raw, as
-    in OSTrack. The last bias of the score starts at log(0.1 / 0.9), as CenterNet's, so that a first
+    Paper and code: score and size are clamped to [1e-4, 1 - 1e-4], the offset is raw, as in
+    OSTrack. The last bias of the score starts at log(0.1 / 0.9), as in CenterNet, so that a first
     step is not spent on silencing the background.
 
     Args:
@@ -41,12 +45,13 @@ class CenterHead(nn.Module):
         grid: cells ``S`` along a side.
 
     Shape:
-        tokens ``(B, S * S, C)`` in raster order, to :class:`HeadMaps`, float32 at least.
+        - tokens: ``(B, S * S, C)`` in raster order
+        - returns :class:`HeadMaps`, float32 at least
 
     Raises:
-        ShapeError: tokens of another number or width.
-        ValueError, TypeError: an argument is not a positive whole number, or ``channels`` is below
-            8.
+        ShapeError: ``tokens`` does not have the shape above.
+        ValueError: ``dim`` or ``grid`` is below 1, ``channels`` below 8.
+        TypeError: an argument is not a whole number.
 
     Example:
         >>> import torch
@@ -73,24 +78,23 @@ class CenterHead(nn.Module):
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
-        nn.init.constant_(self.get_submodule("conv5_ctr").bias, math.log(0.1 / 0.9))  # pyright: ignore
+        nn.init.constant_(self.get_parameter("conv5_ctr.bias"), math.log(0.1 / 0.9))
 
     def forward(self, tokens: Tensor) -> HeadMaps:
-        """Return the maps; see the class."""
+        """Return the maps ``(B, ..., S, S)`` of the search tokens ``(B, S * S, C)``."""
         check_shape(tokens, "B L C", L=self.grid**2, C=self.dim, name="tokens")
         # Token-major memory is a channels-last map as it stands: nothing is copied on the way into
         # the convolutions.
         features = rearrange(tokens, "b (h w) c -> b c h w", h=self.grid)
-        score, offset, size = (
-            self._branch(branch, features) for branch in ("ctr", "offset", "size")
-        )
-        return HeadMaps(score, clamped_sigmoid(size), offset)
+        score_logits = self._branch("ctr", features)
+        offset = self._branch("offset", features)
+        size = self._branch("size", features)
+        return HeadMaps(score_logits, clamped_sigmoid(size), offset)
 
     def _branch(self, branch: str, x: Tensor) -> Tensor:
         for i in range(5):
             x = self.get_submodule(f"conv{i + 1}_{branch}")(x)
-        # float32 at least: bfloat16 would place a box no better than to a pixel, and hold no 1 -
-        # 1e-4
+        # float32 at least: in bfloat16 a box is no more exact than a pixel, and 1 - 1e-4 is 1
         return x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
 
 
@@ -105,8 +109,9 @@ def decode_box(score: Tensor, size: Tensor, offset: Tensor) -> Tensor:
     .. math:: c = (i + o_i) / S, \\qquad i = \\arg\\max s
 
     Shape:
-        ``score`` ``(B, 1, S, S)``, ``size`` and ``offset`` ``(B, 2, S, S)`` to ``box_cxcywh_unit``
-        ``(B, 4)``.
+        - score: ``(B, 1, S, S)``
+        - size, offset: ``(B, 2, S, S)``
+        - returns ``box_cxcywh_unit`` ``(B, 4)``
 
     Example:
         >>> import torch
@@ -118,10 +123,12 @@ def decode_box(score: Tensor, size: Tensor, offset: Tensor) -> Tensor:
     """
     grid = score.shape[-1]
     best = score.flatten(1).argmax(1, keepdim=True)
-    where = best.unsqueeze(1).expand(-1, 2, -1)
-    size, offset = (x.flatten(2).gather(2, where).squeeze(2) for x in (size, offset))
-    cell = torch.cat((best % grid, best // grid), dim=1)
-    return torch.cat(((cell + offset) / grid, size), dim=1)
+    column_and_row = torch.cat((best % grid, best // grid), dim=1)
+    at_best = best.unsqueeze(1).expand(-1, 2, -1)
+    best_offset = offset.flatten(2).gather(2, at_best).squeeze(2)
+    best_size = size.flatten(2).gather(2, at_best).squeeze(2)
+    centre = (column_and_row + best_offset) / grid
+    return torch.cat((centre, best_size), dim=1)
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Sequential:

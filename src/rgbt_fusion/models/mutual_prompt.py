@@ -1,20 +1,22 @@
-"""Mutual prompting: a two-stream teacher whose modalities prompt each other, and the one-stream
-student it teaches."""
-
-from collections.abc import Sequence
-from typing import Any, cast
+"""Mutual prompting: a teacher of two streams that prompt each other, and its student of one."""
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from rgbt_fusion.frames.types import ImagePair
-from rgbt_fusion.layers.mutual_prompter import MutualPrompter, MutualPrompts
+from rgbt_fusion.layers.mutual_prompter import (
+    MutualPrompter,
+    MutualPrompts,
+    PromptForm,
+    PromptGate,
+    SpatialAttention,
+)
 from rgbt_fusion.models.encoder import EncoderSettings
-from rgbt_fusion.models.interface import Encoding, LayerTokens, Template, TemplateTokens
-from rgbt_fusion.models.network import TrackingNetwork, layer_tokens
+from rgbt_fusion.models.interface import LayerTokens
+from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.models.walk import Call, Walk
 
-__all__ = ["MutualPromptTeacher", "OneStreamStudent"]
+__all__ = ["MutualPromptTeacher", "OneStreamStudent", "mean_of_two"]
 
 
 class MutualPromptTeacher(TrackingNetwork):
@@ -28,11 +30,11 @@ class MutualPromptTeacher(TrackingNetwork):
         H^l_m = \mathrm{Block}_l(H^{l-1}_m + P^l_m), \qquad
         \text{box} = \mathrm{head}([H^L_{rgb}, H^L_{tir}] W)
 
-    Where the paper is silent: a prompter of its own, without history, makes the first history, so
-    that there are L + 1; the encoder's last norm comes before the reduction, whose start is the
-    mean of the streams, so that an OSTrack file's head reads what it knows. There is no
-    elimination: the literal spatial attention is tied to the number of tokens, and with the
-    length-free one a keep ratio below 1 drops the same candidates of tokens and prompts.
+    Paper and code: a separate prompter, without history, makes the first history, so that there are
+    L + 1. The last norm of the encoder comes before the reduction, which starts as the mean of the
+    streams, so that the head of an OSTrack file reads what it knows. There is no elimination by
+    default: the literal spatial attention is tied to the number of tokens. With the length-free one
+    a keep ratio below 1 drops the same candidates of tokens and prompts.
 
     Args:
         settings: sizes of encoder and head, keep ratio.
@@ -43,13 +45,15 @@ class MutualPromptTeacher(TrackingNetwork):
         form: ``"convolution"`` or ``"linear"``.
 
     Shape:
-        ``template`` and ``search``: an ``ImagePair`` of ``(B, 3, template_size, template_size)``
-        and ``(B, 3, search_size, search_size)``, normalised; returns ``ModelOutput``.
+        - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
+          ``(B, 3, search_size, search_size)``, normalised
+        - returns :class:`ModelOutput`
 
     Raises:
-        ShapeError: images of another size, a template of another batch.
-        ValueError, TypeError: an unknown choice; a keep ratio below 1 with the literal spatial
-            attention.
+        ShapeError: ``template`` or ``search`` does not have the shape above; their batches differ.
+        ValueError: an option is unknown; the keep ratio is below 1 with the literal spatial
+            attention; an image is on another device than the model.
+        TypeError: an image has another dtype than the model.
 
     Example:
         >>> import torch
@@ -68,11 +72,11 @@ class MutualPromptTeacher(TrackingNetwork):
         self,
         settings: EncoderSettings | None = None,
         *,
-        spatial_attention: str | None = "literal",
+        spatial_attention: SpatialAttention | None = "literal",
         token_attention: bool = True,
         history: bool = True,
-        gate: str = "sigmoid",
-        form: str = "convolution",
+        gate: PromptGate = "sigmoid",
+        form: PromptForm = "convolution",
     ) -> None:
         options = {
             "spatial_attention": spatial_attention,
@@ -83,6 +87,7 @@ class MutualPromptTeacher(TrackingNetwork):
         }
         super().__init__(settings or EncoderSettings(), options)
         num_tokens = self.backbone.template_length + self.backbone.search_length
+        self.spatial_attention: SpatialAttention | None = spatial_attention
 
         def prompter(history: bool) -> MutualPrompter:
             return MutualPrompter(
@@ -98,89 +103,77 @@ class MutualPromptTeacher(TrackingNetwork):
         self.prompters = nn.ModuleList(prompter(history) for _ in range(self.settings.depth))
         self.reduce = mean_of_two(self.settings.dim)
 
-    def embed_template(self, template: ImagePair) -> TemplateTokens:
-        """Turn the template into tokens once; see :class:`TrackerModel`."""
-        return self._embed_template_pair(template)
-
-    def _encode(
-        self,
-        template: Template,
-        search: ImagePair,
-        state: Any,
-        layers: Sequence[int],
-        keep_ratio: float | None,
-        *,
-        drawing: bool,
-    ) -> Encoding:
-        self._check_lengths(keep_ratio)
-        tokens = self._embed_two_streams(template, search)
-        indices = self.backbone.all_indices(search.rgb)
-        kept: list[LayerTokens] = []
-        prompts = None if self.first_prompter is None else self.first_prompter(*tokens.chunk(2))
-        for number, prompter in enumerate(self.prompters):
-            prompts = cast(MutualPrompts, prompter(*tokens.chunk(2), prompts))
-            before = indices
-            tokens, indices = self.backbone.block(
-                number, tokens + torch.cat(prompts), indices, streams=2, keep_ratio=keep_ratio
-            )
-            prompts = self._follow(prompts, before, indices)
-            if number in layers:
-                kept.append(layer_tokens(tokens, indices, streams=2))
-        rgb, tir = self.backbone.norm(tokens[:, self.backbone.template_length :]).chunk(2)
-        found = self.reduce(torch.cat((rgb, tir), dim=-1))
-        return Encoding(
-            self.backbone.restore(found, indices), tuple(kept), indices, None, None, state
-        )
-
-    def _follow(
-        self, prompts: MutualPrompts, before: Tensor, after: Tensor
-    ) -> MutualPrompts | None:
-        """Return the prompts as the next prompter's history: of the tokens that are left; None
-        without history."""
-        if self.first_prompter is None:
-            return None
-        return MutualPrompts(
-            *(self.backbone.survivors(prompt, before, after) for prompt in prompts)
-        )
-
-    def _check_lengths(self, keep_ratio: float | None) -> None:
-        cuts = any(
-            self.backbone.eliminates(number, keep_ratio)
-            for number in self.backbone.elimination_layers
-        )
-        if cuts and self.options["spatial_attention"] == "literal":
+    def begin(self, call: Call) -> Walk:
+        """Return a walk of both streams as one batch, prompted before every block."""
+        if self.spatial_attention == "literal" and self.backbone.eliminates_any(call.keep_ratio):
             raise ValueError(
-                "keep_ratio must be 1 with spatial_attention='literal', which is built for one number of tokens; "
-                f"got {self.settings.keep_ratio if keep_ratio is None else keep_ratio}, use 'length_free'"
+                "keep_ratio must be 1 with spatial_attention='literal', which is built for one "
+                f"number of tokens; got {call.keep_ratio}, use 'length_free'"
             )
+        return _PromptingWalk(self, self.embed_two_streams(call.template, call.search))
+
+
+class _PromptingWalk(Walk):
+    """Let the streams prompt each other before every block."""
+
+    def __init__(self, model: MutualPromptTeacher, tokens: Tensor) -> None:
+        super().__init__(model.backbone, tokens, streams=2)
+        self.model = model
+        self.history: MutualPrompts | None = None
+        """The prompts before the previous block; None in a model without history."""
+        self.history_indices = self.indices
+        """The places that the prompts of the history hold."""
+        if model.first_prompter is not None:
+            self.history = model.first_prompter(*self.two_streams())
+
+    def before_block(self, number: int) -> None:
+        prompts = self.model.prompters[number](*self.two_streams(), self._history_of_survivors())
+        self.tokens = self.tokens + torch.cat(prompts)
+        if self.history is not None:
+            self.history = prompts
+            self.history_indices = self.indices
+
+    def features(self) -> Tensor:
+        return self.model.reduce(torch.cat(self.normed_streams(), dim=-1))
+
+    def _history_of_survivors(self) -> MutualPrompts | None:
+        if self.history is None:
+            return None
+        rgb, tir = self.history
+        return MutualPrompts(
+            self.encoder.survivors(rgb, self.history_indices, self.indices),
+            self.encoder.survivors(tir, self.history_indices, self.indices),
+        )
 
 
 class OneStreamStudent(TrackingNetwork):
-    r"""Track with the tokens of both modalities in one sequence, and nothing but the encoder to
-    fuse them.
+    r"""Track with both modalities in one sequence, fused by the encoder alone.
 
     Template and search tokens of RGB, then those of TIR; attention crosses the modalities in every
     block. One linear layer reduces the concatenated search tokens of both for the head.
 
     .. math::
-        H^0 = [z_{rgb};\ x_{rgb};\ z_{tir};\ x_{tir}], \qquad H^l = \mathrm{Block}_l(H^{l-1}), \qquad
+        H^0 = [z_{rgb};\ x_{rgb};\ z_{tir};\ x_{tir}], \qquad
+        H^l = \mathrm{Block}_l(H^{l-1}), \qquad
         \text{box} = \mathrm{head}([H^L_{x_{rgb}}, H^L_{x_{tir}}] W)
 
-    Where the paper is silent: no embedding tells the modalities apart unless asked for; the
-    reduction starts as the mean of the two. With a keep ratio below 1 (the supplement's future
-    work) one joint score decides, and the same candidates leave both modalities.
+    Paper and code: no embedding tells the modalities apart unless asked for; the reduction starts
+    as the mean of the two. With a keep ratio below 1 (future work in the supplement) one joint
+    score decides, and the same candidates leave both modalities.
 
     Args:
         settings: sizes of encoder and head, keep ratio.
         modality_embedding: add a learned vector to the tokens of each modality.
 
     Shape:
-        ``template`` and ``search``: an ``ImagePair`` of ``(B, 3, template_size, template_size)``
-        and ``(B, 3, search_size, search_size)``, normalised; returns ``ModelOutput``.
+        - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
+          ``(B, 3, search_size, search_size)``, normalised
+        - returns :class:`ModelOutput`
 
     Raises:
-        ShapeError: images of another size, a template of another batch.
-        ValueError, TypeError: images of another dtype or on another device.
+        ShapeError: ``template`` or ``search`` does not have the shape above; their batches differ.
+        ValueError: an image is on another device than the model.
+        TypeError: an image has another dtype than the model.
 
     Example:
         >>> import torch
@@ -204,40 +197,35 @@ class OneStreamStudent(TrackingNetwork):
             nn.Parameter(torch.zeros(2, 1, 1, self.settings.dim)) if modality_embedding else None
         )
 
-    def embed_template(self, template: ImagePair) -> TemplateTokens:
-        """Turn the template into tokens once; see :class:`TrackerModel`."""
-        return self._embed_template_pair(template)
-
-    def _encode(
-        self,
-        template: Template,
-        search: ImagePair,
-        state: Any,
-        layers: Sequence[int],
-        keep_ratio: float | None,
-        *,
-        drawing: bool,
-    ) -> Encoding:
-        streams = self._embed_two_streams(template, search).unflatten(0, (2, -1))
+    def begin(self, call: Call) -> Walk:
+        """Return a walk of one stream that holds both modalities side by side."""
+        tokens = self.embed_two_streams(call.template, call.search)
+        streams = tokens.unflatten(0, (2, -1))
         if self.modality is not None:
             streams = streams + self.modality
-        tokens = rearrange(streams, "s b l c -> b (s l) c")
-        indices = self.backbone.all_indices(search.rgb)
-        kept: list[LayerTokens] = []
-        for number in range(self.settings.depth):
-            tokens, indices = self.backbone.block_side_by_side(
-                number, tokens, indices, keep_ratio=keep_ratio
-            )
-            if number in layers:
-                rgb, tir = tokens.chunk(2, dim=1)
-                kept.append(LayerTokens(rgb, tir, indices))
-        streams = rearrange(tokens, "b (s l) c -> b s l c", s=2)[
-            :, :, self.backbone.template_length :
-        ]
-        found = self.reduce(rearrange(self.backbone.norm(streams), "b s l c -> b l (s c)"))
-        return Encoding(
-            self.backbone.restore(found, indices), tuple(kept), indices, None, None, state
+        return _SideBySideWalk(self, rearrange(streams, "s b l c -> b (s l) c"))
+
+
+class _SideBySideWalk(Walk):
+    """Walk with both modalities in one sequence, ``(B, 2 (T + K), C)``."""
+
+    def __init__(self, model: OneStreamStudent, tokens: Tensor) -> None:
+        super().__init__(model.backbone, tokens)
+        self.model = model
+
+    def run_block(self, number: int, keep_ratio: float) -> None:
+        self.tokens, self.indices = self.encoder.block_side_by_side(
+            number, self.tokens, self.indices, keep_ratio=keep_ratio
         )
+
+    def features(self) -> Tensor:
+        streams = rearrange(self.tokens, "b (s l) c -> b s l c", s=2)
+        search = self.encoder.norm(streams[:, :, self.encoder.template_length :])
+        return self.model.reduce(rearrange(search, "b s l c -> b l (s c)"))
+
+    def layer_tokens(self) -> LayerTokens:
+        rgb, tir = self.tokens.chunk(2, dim=1)
+        return LayerTokens(rgb, tir, self.indices)
 
 
 def mean_of_two(dim: int) -> nn.Linear:

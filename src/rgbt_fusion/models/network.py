@@ -1,4 +1,4 @@
-"""What all tracking models share: settings, an encoder, a head, and the way from images to a
+"""What all tracking models share: settings, an encoder, a head, and the walk from images to a
 box."""
 
 import dataclasses
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rgbt_fusion.checks import ShapeError
 from rgbt_fusion.frames.types import ImagePair
@@ -14,36 +14,58 @@ from rgbt_fusion.models.encoder import Encoder, EncoderSettings
 from rgbt_fusion.models.head import CenterHead, clamped_sigmoid, decode_box
 from rgbt_fusion.models.interface import (
     Encoding,
-    LayerTokens,
     ModelOutput,
+    ModelState,
     Template,
     TemplateTokens,
     check_images,
 )
+from rgbt_fusion.models.walk import Call, Walk
 from rgbt_fusion.shapes import check_shape
+from rgbt_fusion.typed_module import TypedModule
 
-__all__ = ["TrackingNetwork", "check_template_batch", "join_template", "layer_tokens"]
+__all__ = ["TrackingNetwork", "check_template_batch", "join_template", "template_streams"]
 
 
-class TrackingNetwork(nn.Module):
-    """A tracker's network: an encoder that a subclass walks with its fusion between the blocks, and
-    a centre head.
+class TrackingNetwork(TypedModule):
+    """A tracker's network: an encoder that walks its blocks, and a centre head.
 
-    A subclass writes ``embed_template`` and ``_encode`` and hands its own constructor arguments
-    over as ``options``: with the settings they are the configuration that its files carry.
+    A subclass writes ``begin``, which returns the walk of one call: what happens before and after
+    a block, and what the head reads. It hands its own constructor arguments over as ``options``:
+    with the settings they are the configuration that its files carry.
 
     Args:
         settings: sizes of encoder and head.
-        options: the subclass's constructor arguments by name, plain values only.
+        options: the constructor arguments of the subclass by name, plain values only.
+
+    Shape:
+        - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
+          ``(B, 3, search_size, search_size)``, normalised; the template as tokens, too
+        - returns :class:`ModelOutput`
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion import EncoderSettings, ImagePair, TrackingNetwork
+        >>> from rgbt_fusion.models import Call, Walk
+        >>> class SumOfStreams(TrackingNetwork):
+        ...     summed_streams = 2
+        ...     def begin(self, call: Call) -> Walk:
+        ...         tokens = self.embed_two_streams(call.template, call.search)
+        ...         return Walk(self.backbone, tokens, streams=2)
+        >>> small = EncoderSettings(dim=32, depth=2, num_heads=2, template_size=64, search_size=128)
+        >>> model = SumOfStreams(small, {}).eval()
+        >>> template, search = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 128, 128)
+        >>> model(ImagePair(template, template), ImagePair(search, search)).box_cxcywh_unit.shape
+        torch.Size([1, 4])
     """
 
     summed_streams = 1
-    """How many streams' features are added up before the head: a head trained on one is divided by
-it when loaded."""
+    """How many streams are added up before the head: a head that was trained on one stream is
+    divided by it when loaded."""
 
     duplicated: tuple[tuple[str, str], ...] = ()
-    """Prefixes of parameters that start as a copy of others when a file lacks them: ``(own, the
-other's)``."""
+    """Parameters that start as a copy of others when a file lacks them: ``(own prefix, prefix of
+    the others)``."""
 
     def __init__(self, settings: EncoderSettings, options: dict[str, Any]) -> None:
         super().__init__()
@@ -66,12 +88,12 @@ other's)``."""
 
     @property
     def search_factor(self) -> float:
-        """Side of the search crop over the square root of the target's area."""
+        """Side of the search crop over the square root of the area of the target."""
         return self.settings.search_factor
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """The model's class, settings and options as plain values: enough to build it again."""
+        """The class, settings and options as plain values: enough to build the model again."""
         return {
             "model": type(self).__name__,
             "settings": dataclasses.asdict(self.settings),
@@ -79,89 +101,116 @@ other's)``."""
             "summed_streams": self.summed_streams,
         }
 
+    def begin(self, call: Call) -> Walk:
+        """Return the walk of one call, its tokens in front of the first block."""
+        raise NotImplementedError(f"{type(self).__name__} must say how a call begins: write begin")
+
+    def embed_template(self, template: ImagePair) -> TemplateTokens:
+        """Turn the template into tokens once, ``(B, T, C)`` per stream; two streams by default."""
+        check_images(template, self.template_size, name="template", like=self.backbone.pos_embed_z)
+        rgb, tir = self.backbone.embed_template(torch.cat(template)).chunk(2)
+        return TemplateTokens(rgb, tir)
+
     def forward(
         self,
         template: Template,
         search: ImagePair,
-        state: Any = None,
+        state: ModelState | None = None,
         *,
         keep_ratio: float | None = None,
     ) -> ModelOutput:
-        """Look for the template's target in the search crop; see :class:`TrackerModel`.
+        """Look for the target of the template in the search crop.
 
-        ``keep_ratio`` takes the place of the settings' for this call, for a training schedule.
+        ``keep_ratio`` replaces that of the settings for this call, for a training schedule.
         """
-        encoding = self._encode(template, search, state, (), keep_ratio, drawing=False)
-        score, size, offset = self.box_head(encoding.features)
-        score_map = clamped_sigmoid(score)
-        return ModelOutput(
-            score_map, score, size, offset, decode_box(score_map, size, offset), encoding.state
-        )
+        return self.answer(self.walk(self._call(template, search, state, keep_ratio)))
 
     def encode(
         self,
         template: Template,
         search: ImagePair,
-        state: Any = None,
+        state: ModelState | None = None,
         layers: Sequence[int] = (),
         *,
         keep_ratio: float | None = None,
     ) -> Encoding:
-        """Return what the head reads, and the tokens after the blocks ``layers``; see
-        :class:`TrackerModel`."""
+        """Return what the head reads, the tokens after the blocks ``layers``, and what is drawn."""
+        depth = self.settings.depth
         for layer in layers:
-            if not 0 <= layer < self.settings.depth:
-                raise ValueError(
-                    f"layers must be block numbers in [0, {self.settings.depth - 1}], got {layer}"
-                )
-        return self._encode(template, search, state, layers, keep_ratio, drawing=True)
+            if not 0 <= layer < depth:
+                raise ValueError(f"layers must be block numbers in [0, {depth - 1}], got {layer}")
+        call = self._call(template, search, state, keep_ratio)
+        return self.walk(call, layers, drawing=True)
+
+    def answer(self, encoding: Encoding) -> ModelOutput:
+        """Return what the head makes of an encoding."""
+        maps = self.box_head(encoding.features)
+        score_map = clamped_sigmoid(maps.score_logits)
+        return ModelOutput(
+            score_map=score_map,
+            score_logits=maps.score_logits,
+            size_map=maps.size,
+            offset_map=maps.offset,
+            box_cxcywh_unit=decode_box(score_map, maps.size, maps.offset),
+            state=encoding.state,
+        )
 
     def decode(self, output: ModelOutput, window: Tensor | None = None) -> Tensor:
-        """Return the box ``(B, 4)`` at the maximum of ``score_map * window``; see
-        :class:`TrackerModel`."""
+        """Return the box ``(B, 4)`` at the maximum of ``score_map * window``, window ``(S, S)``."""
         if window is None:
             return output.box_cxcywh_unit
-        grid = self.settings.search_grid
-        check_shape(window, "S S", S=grid, name="window")
+        check_shape(window, "S S", S=self.settings.search_grid, name="window")
         return decode_box(output.score_map * window, output.size_map, output.offset_map)
 
-    def embed_template(self, template: ImagePair) -> TemplateTokens:
-        """Turn the template into tokens once; the model takes them in the place of the images."""
-        raise NotImplementedError
+    def walk(self, call: Call, layers: Sequence[int] = (), *, drawing: bool = False) -> Encoding:
+        """Walk the blocks of the encoder.
 
-    def _encode(
+        Args:
+            call: what is asked.
+            layers: the blocks after which the tokens are kept.
+            drawing: whether to compute what is only drawn.
+        """
+        walk = self.begin(call)
+        kept = []
+        for number in range(self.settings.depth):
+            walk.before_block(number)
+            walk.run_block(number, call.keep_ratio)
+            walk.after_block(number)
+            if number in layers:
+                kept.append(walk.layer_tokens())
+        return Encoding(
+            features=self.backbone.restore(walk.features(), walk.indices),
+            layers=tuple(kept),
+            indices=walk.indices,
+            modality_weights=walk.modality_weights() if drawing else None,
+            layer_order=walk.layer_order() if drawing else None,
+            state=walk.next_state(call.state),
+        )
+
+    def check_search(self, search: ImagePair) -> None:
+        """Check that both search crops have the size, dtype and device of the model."""
+        check_images(search, self.search_size, name="search", like=self.backbone.pos_embed_x)
+
+    def embed_two_streams(self, template: TemplateTokens, search: ImagePair) -> Tensor:
+        """Return the tokens ``(2 B, T + S, C)`` of both streams as one batch, RGB first."""
+        self.check_search(search)
+        return join_template(template, self.backbone.embed_search(torch.cat(search)))
+
+    def _call(
         self,
         template: Template,
         search: ImagePair,
-        state: Any,
-        layers: Sequence[int],
+        state: ModelState | None,
         keep_ratio: float | None,
-        *,
-        drawing: bool,
-    ) -> Encoding:
-        raise NotImplementedError
-
-    def _template_tokens(self, template: Template) -> TemplateTokens:
-        return template if isinstance(template, TemplateTokens) else self.embed_template(template)
-
-    def _check_search(self, search: ImagePair) -> None:
-        check_images(search, self.search_size, name="search", like=self.backbone.pos_embed_x)
-
-    def _embed_two_streams(self, template: Template, search: ImagePair) -> Tensor:
-        """Return the tokens ``(2 B, T + S, C)`` of both streams as one batch, RGB first."""
-        self._check_search(search)
-        searched = self.backbone.embed_search(torch.cat(search))
-        return join_template(self._template_tokens(template), searched)
-
-    def _embed_template_pair(self, template: ImagePair) -> TemplateTokens:
-        """Return the template's tokens of both streams."""
-        check_images(template, self.template_size, name="template", like=self.backbone.pos_embed_z)
-        rgb, tir = self.backbone.embed_template(torch.cat(template)).chunk(2)
-        return TemplateTokens(rgb, tir)
+    ) -> Call:
+        if not isinstance(template, TemplateTokens):
+            template = self.embed_template(template)
+        ratio = self.settings.keep_ratio if keep_ratio is None else keep_ratio
+        return Call(template, search, state, ratio)
 
 
 def check_template_batch(template: TemplateTokens, batch: int) -> None:
-    """Check that the template has as many rows as the search crop."""
+    """Check that the template has as many rows as the search crop; raise ``ShapeError`` else."""
     if len(template.rgb) != batch:
         raise ShapeError(
             f"template must have the batch of search, {batch}, got {len(template.rgb)}"
@@ -169,14 +218,22 @@ def check_template_batch(template: TemplateTokens, batch: int) -> None:
 
 
 def join_template(template: TemplateTokens, search: Tensor) -> Tensor:
-    """Put the template's tokens, stream by stream, in front of the search tokens ``(streams * B, S,
-    C)``."""
-    streams = [x for x in template if x is not None]
-    check_template_batch(template, len(search) // len(streams))
-    return torch.cat((torch.cat(streams) if len(streams) > 1 else streams[0], search), dim=1)
+    """Put the template in front of the search tokens ``(streams * B, S, C)``, stream by stream."""
+    if template.tir is None:
+        check_template_batch(template, len(search))
+        return torch.cat((template.rgb, search), dim=1)
+    check_template_batch(template, len(search) // 2)
+    return torch.cat((torch.cat((template.rgb, template.tir)), search), dim=1)
 
 
-def layer_tokens(tokens: Tensor, indices: Tensor, *, streams: int) -> LayerTokens:
-    """Wrap the tokens ``(streams * B, T + K, C)`` of one block."""
-    parts = tokens.chunk(streams)
-    return LayerTokens(parts[0], parts[1] if streams == 2 else None, indices)
+def template_streams(template: TemplateTokens, batch: int) -> tuple[Tensor, Tensor]:
+    """Return the tokens of both streams of a template of ``batch`` rows.
+
+    Raises:
+        ShapeError: the template has another number of rows.
+        ValueError: the tokens are those of a model of one stream.
+    """
+    check_template_batch(template, batch)
+    if template.tir is None:
+        raise ValueError("template must hold tokens of both modalities, got tokens of one stream")
+    return template.rgb, template.tir

@@ -1,8 +1,7 @@
-"""TPMRI: an RGB stream prompted by TIR in three stages, with a memory of which modality could be
-trusted."""
+"""TPMRI: TIR prompts RGB in three stages, with a memory of which modality could be trusted."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange
@@ -10,18 +9,16 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice
 from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.layers.cross_modality_interaction import CMIDirection
+from rgbt_fusion.layers.modality_aware_fusion import MAFPooling
 from rgbt_fusion.layers.progressive_interaction import TPI
 from rgbt_fusion.layers.temporal_modality_reweighting import TMR, TMRState
 from rgbt_fusion.layers.vit import PatchEmbed
 from rgbt_fusion.models.encoder import ConvolutionalStem, EncoderSettings
-from rgbt_fusion.models.interface import (
-    Encoding,
-    LayerTokens,
-    Template,
-    TemplateTokens,
-    check_images,
-)
-from rgbt_fusion.models.network import TrackingNetwork, check_template_batch, layer_tokens
+from rgbt_fusion.models.interface import ModelState, TemplateTokens, check_images
+from rgbt_fusion.models.network import TrackingNetwork, template_streams
+from rgbt_fusion.models.walk import Call, Walk
+from rgbt_fusion.typed_module import TypedModule
 
 __all__ = ["TPMRI", "TPMRIState"]
 
@@ -29,20 +26,21 @@ PROMPT_WIDTH = 8
 
 
 class TPMRIState(NamedTuple):
-    """What TPMRI remembers of the previous frame: the state of its one TMR, or of that of every
-    layer."""
+    """What TPMRI remembers of the previous frame."""
 
     layers: tuple[TMRState, ...]
+    """The state of its one TMR, or of the TMR of every layer."""
 
     def reset(self, mask: Tensor) -> "TPMRIState":
-        """Return the state with the rows where ``mask``, ``(B,)`` and boolean, is true as before a
-        first frame."""
+        """Return the state with some rows as before a first frame.
+
+        ``mask`` is boolean, ``(B,)``, and true for these rows.
+        """
         return TPMRIState(tuple(layer.reset(mask) for layer in self.layers))
 
 
 class TPMRI(TrackingNetwork):
-    r"""Track in RGB with a prompt from TIR that is weighed by the past, aligned and blended before
-    every block.
+    r"""Track in RGB with a prompt from TIR, weighed by the past and renewed before every block.
 
     TIR has a patch embedding of its own. One TMR weighs both as maps; then, before each block,
     stream and prompt are narrowed to 8 channels, pass CMI and MAF as maps, and the widened result
@@ -54,13 +52,13 @@ class TPMRI(TrackingNetwork):
         h = \mathrm{LN}(H^{l-1}) W_h, \quad p = \mathrm{LN}(P^{l-1}) W_p \\
         H^l &= \mathrm{Block}_l(H^{l-1} + P^l)
 
-    Where the paper is silent: template and search are maps of their own throughout; the search
-    map's state is carried from frame to frame, the template is weighed once, without history. The
-    projections and the LayerNorm in front of them are ViPT's, whose size the published counts are
-    built on; positions are added after the weighing, to the stream alone. The published operation
-    count is that of an encoder that eliminates candidates, so the preset does: the stream's missing
-    tokens are zeros in its maps, and prompts are added where tokens are left. ``tmr="per_layer"``
-    puts a TMR on the 8 channels of every layer instead (the article's code).
+    Paper and code: template and search are maps of their own throughout. The state of the search
+    map goes from frame to frame; the template is weighed once, without history. The projections and
+    the LayerNorm in front of them are those of ViPT, on whose size the published counts are built.
+    Positions are added after the weighing, to the stream alone. The published operation count is
+    that of an encoder that eliminates candidates, so the preset does: eliminated tokens are zeros
+    in the maps of the stream, and prompts are added where tokens are left. ``tmr="per_layer"`` puts
+    a TMR on the 8 channels of every layer instead, as the code of the article does.
 
     Args:
         settings: sizes of encoder and head, keep ratio.
@@ -72,22 +70,26 @@ class TPMRI(TrackingNetwork):
         detach_history: cut the gradient between frames.
 
     Shape:
-        ``template`` and ``search``: an ``ImagePair`` of ``(B, 3, template_size, template_size)``
-        and ``(B, 3, search_size, search_size)``, normalised; ``state``: a :class:`TPMRIState`, None
-        to start a sequence; returns ``ModelOutput`` with the next state.
+        - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
+          ``(B, 3, search_size, search_size)``, normalised
+        - state: a :class:`TPMRIState`; None starts a sequence
+        - returns :class:`ModelOutput` with the next state
 
     Raises:
-        ShapeError: images of another size, a template or state of another batch.
-        ValueError, TypeError: an unknown choice; a state of another model.
+        ShapeError: ``template`` or ``search`` does not have the shape above; the batches of
+            ``template``, ``search`` and ``state`` differ.
+        ValueError: an option is unknown; ``state`` is that of another model; an image is on another
+            device than the model.
+        TypeError: ``state`` is not a :class:`TPMRIState`; an image has another dtype than the
+            model.
 
     Example:
         >>> import torch
         >>> from rgbt_fusion import ImagePair, create_model
         >>> model, state = create_model("tpmri_tiny_128").eval(), None
-        >>> template = model.embed_template(ImagePair(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)))
+        >>> template = model.embed_template(ImagePair(*torch.rand(2, 1, 3, 64, 64)))
         >>> for _ in range(2):
-        ...     search = ImagePair(torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128))
-        ...     out = model(template, search, state)
+        ...     out = model(template, ImagePair(*torch.rand(2, 1, 3, 128, 128)), state)
         ...     state = out.state
         >>> out.box_cxcywh_unit.shape
         torch.Size([1, 4])
@@ -104,10 +106,10 @@ class TPMRI(TrackingNetwork):
         self,
         settings: EncoderSettings | None = None,
         *,
-        tmr: str | None = "first",
+        tmr: Literal["first", "per_layer"] | None = "first",
         history: bool = True,
-        cmi: str | None = "tir_to_rgb",
-        maf: str | None = "global",
+        cmi: CMIDirection | None = "tir_to_rgb",
+        maf: MAFPooling | None = "global",
         detach_history: bool = True,
     ) -> None:
         options = {
@@ -119,7 +121,9 @@ class TPMRI(TrackingNetwork):
         }
         super().__init__(settings or EncoderSettings(keep_ratio=0.7), options)
         check_choice(tmr, ("first", "per_layer", None), name="tmr")
-        dim = self.settings.dim
+        dim, depth = self.settings.dim, self.settings.depth
+        self.weighs_every_layer = tmr == "per_layer"
+        self.state_length = {"first": 1, "per_layer": depth, None: 0}[tmr]
         self.patch_embed_tir = (
             PatchEmbed(dim=dim) if self.settings.stem == "patch" else ConvolutionalStem(dim)
         )
@@ -127,91 +131,123 @@ class TPMRI(TrackingNetwork):
             TMR(dim, history=history, detach_history=detach_history) if tmr == "first" else None
         )
         self.prompt_layers = nn.ModuleList(
-            _PromptLayer(dim, tmr == "per_layer", history, cmi, maf, detach_history)
-            for _ in range(self.settings.depth)
+            _PromptLayer(
+                dim,
+                tmr=self.weighs_every_layer,
+                history=history,
+                cmi=cmi,
+                maf=maf,
+                detach_history=detach_history,
+            )
+            for _ in range(depth)
         )
 
     def embed_template(self, template: ImagePair) -> TemplateTokens:
-        """Turn the template into weighed tokens once; see :class:`TrackerModel`."""
+        """Turn the template into weighed tokens once."""
         check_images(template, self.template_size, name="template", like=self.backbone.pos_embed_z)
         rgb, tir, _ = self._weigh(template, None)
         return TemplateTokens(rgb + self.backbone.pos_embed_z, tir)
 
+    def begin(self, call: Call) -> Walk:
+        """Return a walk of one stream that is prompted before every block."""
+        self.check_search(call.search)
+        past = self._past(call.state)
+        template_rgb, template_tir = template_streams(call.template, len(call.search.rgb))
+        first = None if self.tmr is None else past[0]
+        rgb, tir, weighed = self._weigh(call.search, first)
+        return _PromptedWalk(
+            self,
+            tokens=torch.cat((template_rgb, rgb + self.backbone.pos_embed_x), dim=1),
+            prompt=torch.cat((template_tir, tir), dim=1),
+            past=past if self.weighs_every_layer else [None] * self.settings.depth,
+            states=[] if weighed is None else [weighed],
+        )
+
     def _weigh(
         self, images: ImagePair, state: TMRState | None
     ) -> tuple[Tensor, Tensor, TMRState | None]:
-        rgb, tir = self.backbone.patch_embed(images.rgb), self.patch_embed_tir(images.tir)
+        """Return the tokens of both modalities, weighed where the model has one TMR."""
+        rgb = self.backbone.patch_embed(images.rgb)
+        tir = self.patch_embed_tir(images.tir)
         if self.tmr is None:
             return rgb, tir, None
-        rgb, tir, state = self.tmr(_as_map(rgb), _as_map(tir), state)
-        return _as_tokens(rgb), _as_tokens(tir), state
+        rgb_map, tir_map, state = self.tmr(_as_map(rgb), _as_map(tir), state)
+        return _as_tokens(rgb_map), _as_tokens(tir_map), state
 
-    def _encode(
-        self,
-        template: Template,
-        search: ImagePair,
-        state: Any,
-        layers: Sequence[int],
-        keep_ratio: float | None,
-        *,
-        drawing: bool,
-    ) -> Encoding:
-        self._check_search(search)
-        before = self._check_state(state)
-        template = self._template_tokens(template)
-        check_template_batch(template, len(search.rgb))
-        rgb, tir, weighed = self._weigh(search, before[0] if self.tmr is not None else None)
-        tokens = torch.cat((template.rgb, rgb + self.backbone.pos_embed_x), dim=1)
-        prompt = torch.cat((cast(Tensor, template.tir), tir), dim=1)
-        states = [] if weighed is None else [weighed]
-        everywhere = indices = self.backbone.all_indices(tokens)
-        kept: list[LayerTokens] = []
-        length = self.backbone.template_length
-        for number, layer in enumerate(self.prompt_layers):
-            stream = torch.cat(
-                (tokens[:, :length], self.backbone.restore(tokens[:, length:], indices)), dim=1
-            )
-            past = before[number] if self.options["tmr"] == "per_layer" else None
-            prompt, weighed = cast(_PromptLayer, layer)(stream, prompt, length, past)
-            states += [] if weighed is None else [weighed]
-            tokens = tokens + self.backbone.survivors(prompt, everywhere, indices)
-            tokens, indices = self.backbone.block(number, tokens, indices, keep_ratio=keep_ratio)
-            if number in layers:
-                kept.append(layer_tokens(tokens, indices, streams=1))
-        found = self.backbone.restore(self.backbone.norm(tokens[:, length:]), indices)
-        weights = _mean_weights(states) if drawing else None
-        return Encoding(
-            found,
-            tuple(kept),
-            indices,
-            weights,
-            None,
-            TPMRIState(tuple(states)) if states else None,
-        )
-
-    def _check_state(self, state: Any) -> Sequence[TMRState | None]:
-        count = {"first": 1, "per_layer": self.settings.depth, None: 0}[self.options["tmr"]]
+    def _past(self, state: ModelState | None) -> Sequence[TMRState | None]:
+        """Return what each TMR remembers."""
         if state is None:
-            return [None] * count
+            return [None] * self.state_length
         if not isinstance(state, TPMRIState):
             raise TypeError(f"state must be a TPMRIState or None, got {type(state).__name__}")
-        if len(state.layers) != count:
+        if len(state.layers) != self.state_length:
             raise ValueError(
-                f"state must hold {count} TMR states, got {len(state.layers)}: it is another model's"
+                f"state must hold {self.state_length} TMR states, got {len(state.layers)}: "
+                "it is another model's"
             )
         return state.layers
 
 
-class _PromptLayer(nn.Module):
-    """One layer's prompt: narrow, interact as maps, widen."""
+class _PromptedWalk(Walk):
+    """Renew the prompt before every block, and add it to the tokens that are left."""
+
+    def __init__(
+        self,
+        model: TPMRI,
+        *,
+        tokens: Tensor,
+        prompt: Tensor,
+        past: Sequence[TMRState | None],
+        states: list[TMRState],
+    ) -> None:
+        super().__init__(model.backbone, tokens)
+        self.model = model
+        self.prompt = prompt
+        """``(B, T + S, C)``: that of all places, whichever tokens are left."""
+        self.past = past
+        """What the TMR of each layer remembers of the previous frame."""
+        self.states = states
+        """What the next frame will find."""
+        self.all_indices = self.indices
+
+    def before_block(self, number: int) -> None:
+        layer = self.model.prompt_layers[number]
+        length = self.encoder.template_length
+        self.prompt, weighed = layer(self._stream(), self.prompt, length, self.past[number])
+        if weighed is not None:
+            self.states.append(weighed)
+        self.tokens = self.tokens + self.encoder.survivors(
+            self.prompt, self.all_indices, self.indices
+        )
+
+    def next_state(self, state: ModelState | None) -> ModelState | None:
+        return TPMRIState(tuple(self.states)) if self.states else None
+
+    def modality_weights(self) -> Tensor | None:
+        if not self.states:
+            return None
+        # the mean over the layers that weigh
+        rgb = torch.stack([state.rgb_weight for state in self.states]).mean(0)
+        return torch.stack((rgb, 1 - rgb), dim=1)
+
+    def _stream(self) -> Tensor:
+        """Return the tokens of all places, zeros where one was eliminated."""
+        length = self.encoder.template_length
+        search = self.encoder.restore(self.tokens[:, length:], self.indices)
+        return torch.cat((self.tokens[:, :length], search), dim=1)
+
+
+class _PromptLayer(TypedModule):
+    """The prompt of one layer: narrow, interact as maps, widen."""
 
     def __init__(
         self,
         dim: int,
+        *,
         tmr: bool,
         history: bool,
-        cmi: str | None,
-        maf: str | None,
+        cmi: CMIDirection | None,
+        maf: MAFPooling | None,
         detach_history: bool,
     ) -> None:
         super().__init__()
@@ -226,10 +262,9 @@ class _PromptLayer(nn.Module):
     def forward(
         self, stream: Tensor, prompt: Tensor, template_length: int, state: TMRState | None
     ) -> tuple[Tensor, TMRState | None]:
-        stream, prompt = (
-            self.narrow_stream(self.norm(stream)),
-            self.narrow_prompt(self.norm(prompt)),
-        )
+        """Return the next prompt ``(B, T + S, C)``, and what a TMR here remembers."""
+        stream = self.narrow_stream(self.norm(stream))
+        prompt = self.narrow_prompt(self.norm(prompt))
         template, _ = self.interaction(
             _as_map(stream[:, :template_length]), _as_map(prompt[:, :template_length])
         )
@@ -247,11 +282,3 @@ def _as_map(tokens: Tensor) -> Tensor:
 
 def _as_tokens(feature_map: Tensor) -> Tensor:
     return rearrange(feature_map, "b c h w -> b (h w) c")
-
-
-def _mean_weights(states: Sequence[TMRState]) -> Tensor | None:
-    """Return the shares of RGB and TIR, ``(B, 2)``, the mean over the layers that weigh."""
-    if not states:
-        return None
-    rgb = torch.stack([state.rgb_weight for state in states]).mean(0)
-    return torch.stack((rgb, 1 - rgb), dim=1)

@@ -1,39 +1,36 @@
-"""The plain two-stream baseline: OSTrack's encoder on both modalities, features summed, no fusion
-in between."""
+"""The plain two-stream baseline: OSTrack's encoder on both modalities, no fusion on the way."""
 
-from collections.abc import Sequence
-from typing import Any
-
-from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.encoder import EncoderSettings
-from rgbt_fusion.models.interface import Encoding, LayerTokens, Template, TemplateTokens
-from rgbt_fusion.models.network import TrackingNetwork, layer_tokens
+from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.models.walk import Call, Walk
 
 __all__ = ["TwoStream"]
 
 
 class TwoStream(TrackingNetwork):
-    r"""Track in two modalities that share one encoder and never meet before their features are
-    added up.
+    r"""Track in two modalities that share one encoder and are added up behind it.
 
-    The baseline that every fusion is to be compared with; both streams run as one batch.
+    This is the baseline with which every fusion is to be compared; both streams run as one batch.
 
     .. math::
-        X = \mathrm{LN}(\mathrm{ViT}([z_{rgb};\ x_{rgb}])) + \mathrm{LN}(\mathrm{ViT}([z_{tir};\ x_{tir}]))
+        X = \mathrm{LN}(\mathrm{ViT}([z_{rgb};\ x_{rgb}]))
+        + \mathrm{LN}(\mathrm{ViT}([z_{tir};\ x_{tir}]))
 
-    Where the paper is silent: with a keep ratio below 1 both streams drop the same candidates, by
-    the larger of their two scores.
+    Paper and code: with a keep ratio below 1 both streams drop the same candidates, by the larger
+    of their two scores.
 
     Args:
         settings: sizes of encoder and head, keep ratio.
 
     Shape:
-        ``template`` and ``search``: an ``ImagePair`` of ``(B, 3, template_size, template_size)``
-        and ``(B, 3, search_size, search_size)``, normalised; returns ``ModelOutput``.
+        - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
+          ``(B, 3, search_size, search_size)``, normalised
+        - returns :class:`ModelOutput`
 
     Raises:
-        ShapeError: images of another size, a template of another batch.
-        ValueError, TypeError: images of another dtype or on another device.
+        ShapeError: ``template`` or ``search`` does not have the shape above; their batches differ.
+        ValueError: an image is on another device than the model.
+        TypeError: an image has another dtype than the model.
 
     Example:
         >>> import torch
@@ -52,30 +49,7 @@ class TwoStream(TrackingNetwork):
     def __init__(self, settings: EncoderSettings | None = None) -> None:
         super().__init__(settings or EncoderSettings(), {})
 
-    def embed_template(self, template: ImagePair) -> TemplateTokens:
-        """Turn the template into tokens once; see :class:`TrackerModel`."""
-        return self._embed_template_pair(template)
-
-    def _encode(
-        self,
-        template: Template,
-        search: ImagePair,
-        state: Any,
-        layers: Sequence[int],
-        keep_ratio: float | None,
-        *,
-        drawing: bool,
-    ) -> Encoding:
-        tokens = self._embed_two_streams(template, search)
-        indices = self.backbone.all_indices(search.rgb)
-        kept: list[LayerTokens] = []
-        for number in range(self.settings.depth):
-            tokens, indices = self.backbone.block(
-                number, tokens, indices, streams=2, keep_ratio=keep_ratio
-            )
-            if number in layers:
-                kept.append(layer_tokens(tokens, indices, streams=2))
-        rgb, tir = self.backbone.norm(tokens[:, self.backbone.template_length :]).chunk(2)
-        return Encoding(
-            self.backbone.restore(rgb + tir, indices), tuple(kept), indices, None, None, state
-        )
+    def begin(self, call: Call) -> Walk:
+        """Return a walk of both streams as one batch."""
+        tokens = self.embed_two_streams(call.template, call.search)
+        return Walk(self.backbone, tokens, streams=2)
