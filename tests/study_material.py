@@ -1,13 +1,13 @@
 """Trials that were never run, for tests of what is made of them."""
 
-from benchmarks.study.records import Settings, Trial
+from benchmarks.study.records import StudySettings, Trial
 from rgbt_fusion.evaluation.held_out import HARD
 
-SETTINGS = Settings(steps=20, backbone_steps=10, backbone="0123abcd", sequences=1, frames=3)
+SETTINGS = StudySettings(steps=20, backbone_steps=10, backbone="0123abcd", sequences=1, frames=3)
 
 
 def trial(
-    variant: str, seed: int, success: float, settings: Settings = SETTINGS, **challenges: float
+    variant: str, seed: int, success: float, settings: StudySettings = SETTINGS, **challenges: float
 ) -> Trial:
     """Make up a trial of one success in all challenges but those named."""
     values = dict.fromkeys(HARD, success) | challenges

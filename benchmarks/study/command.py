@@ -1,7 +1,6 @@
 """``python -m benchmarks study``: train every fusion alike from several seeds, and compare them."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,19 +78,21 @@ def study(
 
     Run the same command again to resume; with more seeds or other steps it adds to the results.
     """
-    from benchmarks.study.records import Settings, read_trials
-    from benchmarks.study.trials import run_study
-    from benchmarks.study.variants import choose_variants
-
     if table:
+        from benchmarks.study.records import read_trials
+
         _show(read_trials(files or []), into or [], plots)
         return
     if out is None:
         raise ValueError("--out must be given, or --table with result files")
     if files or into or plots:
         raise ValueError("files, --into and --plots must come with --table, got them without")
+    from benchmarks.study.records import StudySettings
+    from benchmarks.study.trials import run_study
+    from benchmarks.study.variants import choose_variants
+
     names = None if variants is None else variants.split(",")
-    settings = Settings(
+    settings = StudySettings(
         steps=steps,
         batch_size=batch_size,
         backbone_steps=backbone_steps,
@@ -108,7 +109,7 @@ def study(
         backbone=backbone,
         device=device,
         workers=workers,
-        on_progress=_teller(),
+        on_progress=_Teller(),
     )
     _show(trials, [], out)
 
@@ -120,25 +121,26 @@ def _numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _teller() -> Callable[[str, "Progress | None"], None]:
-    """Return what says what is going on: a line for each step of the study, the training's own on a
-    terminal."""
-    last = ""
+class _Teller:
+    """Says what is going on: a line for each step of the study.
 
-    def tell(what: str, progress: "Progress | None") -> None:
-        nonlocal last
-        if progress is not None and sys.stderr.isatty():
-            left = (
-                f"{progress.step}/{progress.steps}, {progress.seconds_left / 60:.1f} minutes left"
-            )
-            sys.stderr.write(f"\r\x1b[K{what} {left}")
+    On a terminal the line also says how far a training is.
+    """
+
+    def __init__(self) -> None:
+        self.last = ""
+        self.clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+
+    def __call__(self, what: str, progress: "Progress | None") -> None:
+        if progress is not None and self.clear:
+            done = f"{progress.step}/{progress.steps}"
+            left = f"{progress.seconds_left / 60:.1f} minutes left"
+            sys.stderr.write(f"{self.clear}{what} {done}, {left}")
             sys.stderr.flush()
-        elif what != last:
-            sys.stderr.write("\r\x1b[K" if sys.stderr.isatty() else "")
+        elif what != self.last:
+            sys.stderr.write(self.clear)
             typer.echo(what, err=True)
-        last = what
-
-    return tell
+        self.last = what
 
 
 def _show(trials: list["Trial"], documents: list[Path], plots: Path | None) -> None:
@@ -152,7 +154,8 @@ def _show(trials: list["Trial"], documents: list[Path], plots: Path | None) -> N
     if not documents:
         typer.echo(study_tables(trials))
     if plots is not None:
-        _draw(next(iter(by_settings(trials).values())), plots)
+        largest = next(iter(by_settings(trials).values()))
+        _draw(largest, plots)
 
 
 def _draw(trials: list["Trial"], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The study's result file: a line a trial, appended, so that it can grow in pieces."""
+"""The study's result file: one line per trial, appended, so that it can grow in pieces."""
 
 import json
 from collections.abc import Iterable
@@ -11,25 +11,27 @@ from benchmarks.study.variants import VARIANTS
 from rgbt_fusion.checks import check_finite_number, check_positive_int
 from rgbt_fusion.files.text_tables import DataError
 
-__all__ = ["Settings", "Trial", "append_trial", "by_settings", "read_trials"]
+__all__ = ["StudySettings", "Trial", "append_trial", "by_settings", "read_trials"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class StudySettings:
     """What all variants have in common: trials of different settings are never compared.
 
     Args:
-        steps: of a variant.
-        batch_size: samples of a step.
-        learning_rate: at its highest.
-        backbone_steps: of the backbone that every variant starts from; 0 where it came from a file.
-        backbone_learning_rate: at its highest.
-        backbone: what tells the backbone's file from others; it is found out.
+        steps: training steps of a variant.
+        batch_size: samples in one step.
+        learning_rate: highest learning rate of a variant.
+        backbone_steps: training steps of the backbone that every variant starts from; 0 where it
+            came from a file.
+        backbone_learning_rate: highest learning rate of the backbone.
+        backbone: beginning of the hash of the backbone's file; the study fills it in.
         sequences: held-out sequences of each challenge.
-        frames: their length.
+        frames: length of the held-out sequences.
 
     Raises:
-        ValueError, TypeError: a number out of range.
+        ValueError: a number is out of range.
+        TypeError: a number is of another type.
     """
 
     steps: int = 500
@@ -51,8 +53,9 @@ class Settings:
 
     @property
     def key(self) -> str:
-        """Eight letters that differ where the settings do."""
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+        """Eight letters that differ where the settings do; folders of trainings end with them."""
+        content = json.dumps(asdict(self), sort_keys=True)
+        return sha256(content.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +64,16 @@ class Trial:
 
     variant: str
     seed: int
-    settings: Settings
+    settings: StudySettings
     success: dict[str, float]
-    """By challenge, and their mean as ``"all"``."""
+    """Success by challenge, and the mean of all as ``"all"``."""
     precision: dict[str, float]
     parameters: int
     network_ms: float
-    """The median time of the network alone for one frame."""
+    """Median time of the network alone for one frame."""
     train_seconds: float
     curve: dict[str, list[float]]
-    """The log of the training, a list a column."""
+    """The log of the training, one list per column."""
     version: str
     commit: str
     machine: str
@@ -84,14 +87,16 @@ def append_trial(path: Path, trial: Trial) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+") as file:
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        end_of_last_line = file.read().rfind(b"\n") + 1
+        file.truncate(end_of_last_line)
         file.write(json.dumps(asdict(trial)).encode() + b"\n")
         file.flush()
 
 
 def read_trials(paths: Iterable[Path]) -> list[Trial]:
-    """Read result files, the later trial of two of the same variant, seed and settings in the place
-    of the earlier.
+    """Read result files.
+
+    Of two trials of the same variant, seed and settings the later one counts.
 
     Raises:
         DataError: a line is no trial of this study.
@@ -101,24 +106,26 @@ def read_trials(paths: Iterable[Path]) -> list[Trial]:
     for path in paths:
         text = path.read_text(encoding="utf-8")
         # behind the last end of a line is what a kill left
-        for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+        whole_lines = text[: text.rfind("\n") + 1].splitlines()
+        for number, line in enumerate(whole_lines, 1):
             trial = _trial(line, f"{path}, line {number}")
             found[trial.variant, trial.seed, trial.settings.key] = trial
     return list(found.values())
 
 
-def by_settings(trials: Iterable[Trial]) -> dict[Settings, list[Trial]]:
+def by_settings(trials: Iterable[Trial]) -> dict[StudySettings, list[Trial]]:
     """Sort trials by their settings, the largest study first."""
-    groups: dict[Settings, list[Trial]] = {}
+    groups: dict[StudySettings, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(trial.settings, []).append(trial)
-    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+    largest_first = sorted(groups.items(), key=lambda group: len(group[1]), reverse=True)
+    return dict(largest_first)
 
 
 def _trial(line: str, where: str) -> Trial:
     try:
         content: dict[str, Any] = json.loads(line)
-        content["settings"] = Settings(**content["settings"])
+        content["settings"] = StudySettings(**content["settings"])
         trial = Trial(**content)
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{where} must be a trial: {error}") from None

@@ -1,20 +1,32 @@
-"""The study's tables: means with their spread, and what each pair of variants says, if anything."""
+"""The study's tables: means with their range over seeds, and what pairs of variants say."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from benchmarks.study.records import Settings, Trial, by_settings
+from benchmarks.study.records import StudySettings, Trial, by_settings
 from benchmarks.study.variants import QUESTIONS, VARIANTS, Question
 from rgbt_fusion.evaluation.held_out import HARD
-from rgbt_fusion.evaluation.tables import Table, to_markdown
+from rgbt_fusion.files.table import Table, fill_marked, to_markdown
+from rgbt_fusion.files.whole import write_text
 
-__all__ = ["Spread", "answer", "answer_table", "fill_document", "result_table", "study_tables"]
+__all__ = [
+    "SeedRange",
+    "answer",
+    "answer_table",
+    "fill_document",
+    "fill_text",
+    "result_table",
+    "study_tables",
+    "success",
+]
+
+ABLATIONS = tuple(dict.fromkeys(variant.ablation for variant in VARIANTS.values()))
+"""Whose ablations there are; None stands for the study proper."""
 
 
-class Spread(NamedTuple):
+class SeedRange(NamedTuple):
     """What several seeds reach: their mean, the lowest and the highest."""
 
     mean: float
@@ -22,8 +34,8 @@ class Spread(NamedTuple):
     high: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """Return the spread of at least one value."""
+    def of(cls, values: Sequence[float]) -> "SeedRange":
+        """Return the range of at least one value."""
         return cls(mean(values), min(values), max(values))
 
     def __str__(self) -> str:
@@ -34,17 +46,35 @@ class Spread(NamedTuple):
 
 def success(
     trials: Iterable[Trial], variant: str, challenges: Sequence[str] = HARD
-) -> Spread | None:
-    """Return the success of a variant, the mean over some challenges from each seed; None where it
-    is not tried."""
+) -> SeedRange | None:
+    """Return the success of a variant over its seeds; None where it is not tried.
+
+    Args:
+        trials: of one settings.
+        variant: its name.
+        challenges: what the success of each seed is the mean of.
+    """
     found = [
         mean(one.success[name] for name in challenges) for one in trials if one.variant == variant
     ]
-    return Spread.of(found) if found else None
+    return SeedRange.of(found) if found else None
+
+
+def _best(
+    trials: Sequence[Trial], variants: Sequence[str], challenges: Sequence[str]
+) -> SeedRange | None:
+    """Return the highest success of several variants; None where one of them is not tried."""
+    found = [success(trials, variant, challenges) for variant in variants]
+    tried = [one for one in found if one is not None]
+    return max(tried) if len(tried) == len(variants) else None
+
+
+def _seeds(trials: Iterable[Trial], variant: str) -> list[int]:
+    return sorted(one.seed for one in trials if one.variant == variant)
 
 
 def result_table(trials: Sequence[Trial], *, ablation: str | None = None) -> Table:
-    """Return a row a variant: its seeds, its success by challenge, its size and its speed.
+    """Return a row per variant: its seeds, its success by challenge, its size and its speed.
 
     Args:
         trials: of one settings.
@@ -53,18 +83,22 @@ def result_table(trials: Sequence[Trial], *, ablation: str | None = None) -> Tab
     rows = []
     for name, variant in VARIANTS.items():
         own = [one for one in trials if one.variant == name]
-        if own and variant.ablation == ablation:
-            spreads = (
-                str(success(own, name, challenges))
-                for challenges in (*((one,) for one in HARD), HARD)
+        if not own or variant.ablation != ablation:
+            continue
+        by_challenge = [str(success(own, name, (challenge,))) for challenge in HARD]
+        rows.append(
+            (
+                variant.title,
+                ", ".join(str(seed) for seed in _seeds(own, name)),
+                *by_challenge,
+                str(success(own, name)),
+                f"{own[0].parameters / 1e6:.2f}",
+                f"{mean(one.network_ms for one in own):.1f}",
             )
-            seeds = ", ".join(str(one.seed) for one in sorted(own, key=lambda one: one.seed))
-            millions, speed = own[0].parameters / 1e6, mean(one.network_ms for one in own)
-            rows.append((variant.title, seeds, *spreads, f"{millions:.2f}", f"{speed:.1f}"))
+        )
     challenges = (name.replace("_", " ") for name in HARD)
-    return Table(
-        ("variant", "seeds", *challenges, "mean", "M parameters", "ms a frame"), tuple(rows)
-    )
+    header = ("variant", "seeds", *challenges, "mean", "M parameters", "ms a frame")
+    return Table(header, tuple(rows))
 
 
 def answer(trials: Sequence[Trial], question: Question) -> str | None:
@@ -72,20 +106,17 @@ def answer(trials: Sequence[Trial], question: Question) -> str | None:
 
     There is a difference where every seed of one lies above every seed of the other. Less is a
     difference inside the spread, and one seed has no spread to speak of.
+
+    Args:
+        trials: of one settings.
+        question: the pair.
     """
     ours = success(trials, question.variant, question.challenges)
-    others = [
-        found for name in question.against if (found := success(trials, name, question.challenges))
-    ]
-    if ours is None or len(others) < len(question.against):
+    theirs = _best(trials, question.against, question.challenges)
+    if ours is None or theirs is None:
         return None
-    theirs = max(others)
     difference = ours.mean - theirs.mean
-    tried = [
-        [one.seed for one in trials if one.variant == name]
-        for name in (question.variant, *question.against)
-    ]
-    fewest = min(map(len, tried))
+    fewest = min(len(_seeds(trials, name)) for name in (question.variant, *question.against))
     if fewest < 2:
         return f"unknown: {difference:+.3f} from one seed"
     if ours.low > theirs.high or ours.high < theirs.low:
@@ -94,17 +125,13 @@ def answer(trials: Sequence[Trial], question: Question) -> str | None:
 
 
 def answer_table(trials: Sequence[Trial]) -> Table:
-    """Return a row a question: what is compared, both successes, and the difference."""
+    """Return a row per question: what is compared, both successes, and the difference."""
     rows = []
     for question in QUESTIONS:
         said = answer(trials, question)
         if said is not None:
             ours = success(trials, question.variant, question.challenges)
-            theirs = max(
-                found
-                for name in question.against
-                if (found := success(trials, name, question.challenges))
-            )
+            theirs = _best(trials, question.against, question.challenges)
             rows.append((question.text, str(ours), str(theirs), said))
     return Table(("question", "success", "of the other", "difference"), tuple(rows))
 
@@ -114,36 +141,45 @@ def study_tables(trials: Iterable[Trial]) -> str:
     parts = []
     for settings, own in by_settings(trials).items():
         parts.append(_said(settings, own))
-        ablations = dict.fromkeys(VARIANTS[one.variant].ablation for one in own)
-        for ablation in sorted(ablations, key=lambda name: list(_ABLATIONS).index(name)):
-            title = [] if ablation is None else [f"Ablation: {ablation}."]
-            parts += [*title, to_markdown(result_table(own, ablation=ablation))]
+        tried = {VARIANTS[one.variant].ablation for one in own}
+        for ablation in ABLATIONS:
+            if ablation in tried:
+                if ablation is not None:
+                    parts.append(f"Ablation: {ablation}.")
+                parts.append(to_markdown(result_table(own, ablation=ablation)))
         answers = answer_table(own)
         if answers.rows:
             parts.append(to_markdown(answers))
     return "\n\n".join(parts)
 
 
-_ABLATIONS = dict.fromkeys(variant.ablation for variant in VARIANTS.values())
-
-
-def _said(settings: Settings, trials: Sequence[Trial]) -> str:
-    machines = ", ".join(sorted({one.machine for one in trials}))
-    start = (
-        f"a backbone of {settings.backbone_steps} steps"
-        if settings.backbone_steps
-        else "a backbone from a file"
-    )
+def _said(settings: StudySettings, trials: Sequence[Trial]) -> str:
     seeds = ", ".join(str(seed) for seed in sorted({one.seed for one in trials}))
+    start = "a backbone from a file"
+    if settings.backbone_steps:
+        start = f"a backbone of {settings.backbone_steps} steps"
     hours = sum(one.train_seconds for one in trials) / 3600
+    machines = ", ".join(sorted({one.machine for one in trials}))
     return (
-        f"{len(trials)} trials, seeds {seeds}: {settings.steps} steps of {settings.batch_size} from {start} "
-        f"({settings.backbone}), {hours:.1f} hours of training; success on {len(HARD)} challenges x "
-        f"{settings.sequences} held-out sequences x {settings.frames} frames. Machines: {machines}."
+        f"{len(trials)} trials, seeds {seeds}: {settings.steps} steps of {settings.batch_size} "
+        f"from {start} ({settings.backbone}), {hours:.1f} hours of training; "
+        f"success on {len(HARD)} challenges x {settings.sequences} held-out sequences x "
+        f"{settings.frames} frames. Machines: {machines}."
     )
 
 
-_MARKED = re.compile(r"(<!-- study -->\n).*?(<!-- /study -->)", re.DOTALL)
+def fill_text(text: str, trials: Iterable[Trial]) -> str:
+    """Return a document with its marked tables made anew.
+
+    They stand between ``<!-- study -->`` and ``<!-- /study -->``.
+
+    Raises:
+        ValueError: nothing is marked in it.
+    """
+    if "<!-- study -->" not in text or "<!-- /study -->" not in text:
+        raise ValueError("text must hold <!-- study --> and <!-- /study -->, but does not")
+    tables = study_tables(trials)
+    return fill_marked(text, "study", lambda name: tables)
 
 
 def fill_document(path: Path, trials: Iterable[Trial]) -> None:
@@ -153,9 +189,8 @@ def fill_document(path: Path, trials: Iterable[Trial]) -> None:
         ValueError: nothing is marked in it.
     """
     text = path.read_text(encoding="utf-8")
-    if not _MARKED.search(text):
-        raise ValueError(f"{path} must hold <!-- study --> and <!-- /study -->, but does not")
-    tables = study_tables(trials)
-    path.write_text(
-        _MARKED.sub(lambda found: f"{found[1]}{tables}\n{found[2]}", text), encoding="utf-8"
-    )
+    try:
+        filled = fill_text(text, trials)
+    except ValueError as error:
+        raise ValueError(str(error).replace("text", str(path), 1)) from None
+    write_text(path, filled)

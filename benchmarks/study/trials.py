@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.study.records import Settings, Trial, append_trial, read_trials
+from benchmarks.study.records import StudySettings, Trial, append_trial, read_trials
 from benchmarks.study.variants import BACKBONE, VARIANTS, Variant
 from rgbt_fusion.benchmarking.records import new_record
 from rgbt_fusion.evaluation.held_out import HARD, held_out_sequences, score_tracker
@@ -32,7 +32,7 @@ from rgbt_fusion.training.logs import Progress
 from rgbt_fusion.training.loop import pick_device
 from rgbt_fusion.weights.checkpoints import load_model
 
-__all__ = ["RESULTS", "make_config", "network_ms", "run_study"]
+__all__ = ["RESULTS", "OnProgress", "make_config", "network_ms", "run_study"]
 
 RECIPE = "ainet_tiny_128_synthetic"
 """Whose world, augmentation and optimiser all variants have."""
@@ -46,48 +46,40 @@ def run_study(
     out: str | Path,
     variants: Sequence[str],
     seeds: Sequence[int],
-    settings: Settings,
+    settings: StudySettings,
     *,
     backbone: str | Path | None = None,
     device: str | None = None,
     workers: int = 1,
     on_progress: OnProgress | None = None,
 ) -> list[Trial]:
-    """Train and score what is not there yet, the first seed of all variants before the second;
-    return all of it.
+    """Train and score what is not there yet; return all trials.
 
-    The folder ``out`` gets ``results.jsonl``, to which each trial is appended when it is done, and
-    a folder a training. Killed and started again, the study goes on where it was, within a
-    training, too.
+    The first seed of all variants comes before the second. The folder ``out`` gets
+    ``results.jsonl``, to which each trial is appended when it is done, and one folder per training.
+    A study that was killed resumes where it was, also within a training.
 
     Args:
         out: the study's folder.
         variants: names of ``VARIANTS``, teachers before those that they teach.
-        seeds: what weights and samples are drawn from.
+        seeds: the seeds of weights and samples.
         settings: what all have in common.
         backbone: a file to start from; None trains one, ``settings.backbone_steps`` long.
         device: as in :func:`~rgbt_fusion.training.train`.
-        workers: processes that make samples, and that track; 0 does all in this one.
+        workers: number of processes that make samples and that track; 0 does all in this one.
         on_progress: called with what is going on and, while something is trained, how far it is.
 
     Raises:
-        ValueError: an unknown variant, a teacher behind or without those that it teaches.
+        ValueError: ``variants`` names none, or does not hold a teacher before its student.
         DataError: ``results.jsonl`` holds something else.
-        TrainingError, CheckpointError: see :func:`~rgbt_fusion.training.train`.
+        TrainingError: see :func:`~rgbt_fusion.training.train`.
+        CheckpointError: see :func:`~rgbt_fusion.training.train`.
     """
-    for position, name in enumerate(variants):
-        if name not in VARIANTS:
-            raise ValueError(f"variants must be among {', '.join(VARIANTS)}, got {name!r}")
-        teacher = VARIANTS[name].teacher
-        if teacher is not None and teacher not in variants[:position]:
-            raise ValueError(
-                f"variants must hold {teacher!r} before {name!r}, which it teaches, got {list(variants)}"
-            )
-    study = _Study(Path(out), pick_device(device), workers, on_progress or _say_nothing)
+    _check_variants(variants)
+    study = _Study(Path(out), pick_device(device), workers, on_progress or _ignore_progress)
     start, settings = study.backbone(settings, backbone)
-    done = {
-        (trial.variant, trial.seed): trial for trial in study.trials() if trial.settings == settings
-    }
+    same_study = [trial for trial in study.trials() if trial.settings == settings]
+    done = {(trial.variant, trial.seed): trial for trial in same_study}
     for seed in seeds:
         for name in variants:
             if (name, seed) not in done:
@@ -95,11 +87,27 @@ def run_study(
     return list(done.values())
 
 
+def _check_variants(variants: Sequence[str]) -> None:
+    for position, name in enumerate(variants):
+        if name not in VARIANTS:
+            raise ValueError(f"variants must be among {', '.join(VARIANTS)}, got {name!r}")
+        teacher = VARIANTS[name].teacher
+        if teacher is not None and teacher not in variants[:position]:
+            raise ValueError(
+                f"variants must hold {teacher!r} before {name!r}, which it teaches, "
+                f"got {list(variants)}"
+            )
+
+
 def make_config(
-    variant: Variant, seed: int, settings: Settings, *, backbone: bool = False, workers: int = 1
+    variant: Variant,
+    seed: int,
+    settings: StudySettings,
+    *,
+    backbone: bool = False,
+    workers: int = 1,
 ) -> TrainConfig:
-    """Return the config of a variant's training, a :class:`DistillConfig` where it has a
-    teacher."""
+    """Return the config of a variant's training, a :class:`DistillConfig` if it has a teacher."""
     recipe = read_config(RECIPE)
     steps = settings.backbone_steps if backbone else settings.steps
     rate = settings.backbone_learning_rate if backbone else settings.learning_rate
@@ -135,52 +143,56 @@ class _Study:
     def __init__(
         self, out: Path, device: torch.device, workers: int, on_progress: OnProgress
     ) -> None:
-        self.out, self.device, self.workers, self.on_progress = out, device, workers, on_progress
+        self.out = out
+        self.device = device
+        self.workers = workers
+        self.on_progress = on_progress
 
     def trials(self) -> list[Trial]:
         path = self.out / RESULTS
         return read_trials([path]) if path.exists() else []
 
-    def backbone(self, settings: Settings, given: str | Path | None) -> tuple[Path, Settings]:
+    def backbone(
+        self, settings: StudySettings, given: str | Path | None
+    ) -> tuple[Path, StudySettings]:
         """Return the file that all variants start from, and the settings that name it."""
         if given is None:
             config = make_config(BACKBONE, 0, settings, backbone=True, workers=self.workers)
-            path = self.train(
-                config, "backbone", self.out / f"backbone-{settings.backbone_steps}"
-            ).model
+            folder = self.out / f"backbone-{settings.backbone_steps}"
+            path = self.train(config, "backbone", folder).model
         else:
-            path, settings = Path(given), replace(settings, backbone_steps=0)
-        return path, replace(settings, backbone=sha256(path.read_bytes()).hexdigest()[:8])
+            path = Path(given)
+            settings = replace(settings, backbone_steps=0)
+        digest = sha256(path.read_bytes()).hexdigest()
+        return path, replace(settings, backbone=digest[:8])
 
-    def folder(self, name: str, seed: int, settings: Settings) -> Path:
+    def folder(self, name: str, seed: int, settings: StudySettings) -> Path:
         return self.out / "trainings" / f"{name}-{seed}-{settings.key}"
 
     def train(self, config: TrainConfig, title: str, folder: Path, **inputs: Any) -> TrainResult:
-        options: dict[str, Any] = {"out": folder, "device": str(self.device), **inputs}
-        options["on_progress"] = lambda progress: self.on_progress(f"{title}: training", progress)
+        options: dict[str, Any] = {
+            "out": folder,
+            "device": str(self.device),
+            "on_progress": lambda progress: self.on_progress(f"{title}: training", progress),
+            **inputs,
+        }
         if isinstance(config, DistillConfig):
             return distill(config, **options)
         return train(config, **options)
 
-    def trial(self, name: str, seed: int, settings: Settings, start: Path) -> Trial:
+    def trial(self, name: str, seed: int, settings: StudySettings, start: Path) -> Trial:
         """Train and score one variant, and append the line."""
         variant = VARIANTS[name]
-        title, folder = f"{variant.title}, seed {seed}", self.folder(name, seed, settings)
+        title = f"{variant.title}, seed {seed}"
         inputs: dict[str, Any] = {"start_from": start}
         if variant.teacher is not None:
             inputs["teacher"] = self.folder(variant.teacher, seed, settings) / "model.safetensors"
         config = make_config(variant, seed, settings, workers=self.workers)
-        result = self.train(config, title, folder, **inputs)
+        result = self.train(config, title, self.folder(name, seed, settings), **inputs)
         self.on_progress(f"{title}: scoring", None)
-        scores = score_tracker(
-            partial(_tracker, result.model, self.device),
-            held_out_sequences(HARD, sequences=settings.sequences, frames=settings.frames),
-            name=name,
-            modality=variant.modality,
-            workers=max(1, self.workers),
-        )
+        scores = self.score(name, result.model, settings)
         model = load_model(result.model)
-        lines, seconds = _read_log(result.log, config.batch_size)
+        curve = _read_log(result.log)
         record = new_record("study", self.device.type, "")
         trial = Trial(
             variant=name,
@@ -190,8 +202,8 @@ class _Study:
             precision=_by_challenge(scores, "MPR"),
             parameters=sum(value.numel() for value in model.parameters()),
             network_ms=network_ms(model),
-            train_seconds=seconds,
-            curve=lines,
+            train_seconds=_train_seconds(curve, config.batch_size),
+            curve={name: curve[name] for name in CURVE_COLUMNS},
             version=record.version,
             commit=record.commit,
             machine=record.machine.name,
@@ -203,15 +215,25 @@ class _Study:
         self.on_progress(f"{title}: success {trial.success['all']:.3f}", None)
         return trial
 
+    def score(self, name: str, model: Path, settings: StudySettings) -> Scores:
+        """Run a trained variant over the held-out sequences."""
+        return score_tracker(
+            partial(_tracker, model, self.device),
+            held_out_sequences(HARD, sequences=settings.sequences, frames=settings.frames),
+            name=name,
+            modality=VARIANTS[name].modality,
+            workers=max(1, self.workers),
+        )
+
 
 def network_ms(model: TrackingNetwork, *, rounds: int = 40) -> float:
-    """Return the median time of a network for one frame, its template embedded before, on the
-    CPU."""
+    """Return the median milliseconds of a network for one frame on the CPU.
+
+    Its template is embedded before.
+    """
     model = model.cpu().eval()
-    template, search = (
-        ImagePair(*torch.rand(2, 1, 3, size, size))
-        for size in (model.template_size, model.search_size)
-    )
+    template = _random_images(model.template_size)
+    search = _random_images(model.search_size)
     times = []
     with torch.inference_mode():
         tokens = model.embed_template(template)
@@ -223,34 +245,41 @@ def network_ms(model: TrackingNetwork, *, rounds: int = 40) -> float:
     return round(median(times), 3)
 
 
+def _random_images(size: int) -> ImagePair:
+    return ImagePair(*torch.rand(2, 1, 3, size, size))
+
+
 def _tracker(path: Path, device: torch.device) -> Tracker:
     return Tracker(load_model(path), device=device)
 
 
 def _by_challenge(scores: Scores, metric: str) -> dict[str, float]:
     found = {name: one.metrics[metric] for name, one in scores.attributes.items()}
-    return {
-        name: round(value, 5) for name, value in (found | {"all": scores.metrics[metric]}).items()
-    }
+    found["all"] = scores.metrics[metric]
+    return {name: round(value, 5) for name, value in found.items()}
 
 
-def _read_log(path: Path, batch_size: int) -> tuple[dict[str, list[float]], float]:
-    """Return the columns that all trainings have, and how long it took in all, whenever it was
-    interrupted."""
+CURVE_COLUMNS = ("step", "focal", "giou", "l1", "iou")
+"""Columns of the log that all trainings have."""
+
+
+def _read_log(path: Path) -> dict[str, list[float]]:
+    """Return the columns of a training's log that the study needs."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    columns = {name: [float(row[name]) for row in rows] for name in _COLUMNS}
-    speeds = [float(row["samples_per_second"]) for row in rows]
-    steps = [0.0, *columns["step"]]
-    seconds = [
-        (stop - start) * batch_size / speed
-        for start, stop, speed in zip(steps, steps[1:], speeds, strict=False)
-    ]
-    return columns, round(sum(seconds), 1)
+    names = (*CURVE_COLUMNS, "samples_per_second")
+    return {name: [float(row[name]) for row in rows] for name in names}
 
 
-_COLUMNS = ("step", "focal", "giou", "l1", "iou")
+def _train_seconds(log: dict[str, list[float]], batch_size: int) -> float:
+    """Return how long a training took in all, also if it was interrupted."""
+    seconds = 0.0
+    start = 0.0
+    for stop, speed in zip(log["step"], log["samples_per_second"], strict=True):
+        seconds += (stop - start) * batch_size / speed
+        start = stop
+    return round(seconds, 1)
 
 
-def _say_nothing(what: str, progress: Progress | None) -> None:
-    """Be nobody who wants to know."""
+def _ignore_progress(what: str, progress: Progress | None) -> None:
+    """Ignore progress."""

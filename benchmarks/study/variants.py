@@ -1,4 +1,4 @@
-"""What the study trains: a row a variant, and the questions that pairs of rows answer."""
+"""What the study trains: one row per variant, and the questions that pairs of rows answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class Variant:
     """The preset; every one has the same encoder and head."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     modality: str = "both"
-    """What it is shown, in training and on trial."""
+    """What it is shown, in training and when it is scored."""
     clip_length: int = 1
     """Search frames of a training sample: two for networks that remember the last frame."""
     teacher: str | None = None
@@ -211,21 +211,22 @@ class Question(NamedTuple):
 
 _FUSIONS = ("sum", "dfm", "dfm_ofm", "tpi", "prompter", "compensation", "distilled")
 
+_WHERE = {
+    "all challenges": HARD,
+    "night": ("night",),
+    "thermal crossover": ("thermal_crossover",),
+}
+
+
+def _against_single_modality(variant: str, where: str) -> Question:
+    text = f"{VARIANTS[variant].title} against the better single modality, {where}"
+    return Question(text, variant, ("rgb", "tir"), _WHERE[where])
+
+
 QUESTIONS = (
-    *(
-        Question(
-            f"{VARIANTS[name].title} against the better single modality, {where}",
-            name,
-            ("rgb", "tir"),
-            challenges,
-        )
-        for where, challenges in (
-            ("all challenges", HARD),
-            ("night", ("night",)),
-            ("thermal crossover", ("thermal_crossover",)),
-        )
-        for name in _FUSIONS
-    ),
+    *(_against_single_modality(name, "all challenges") for name in _FUSIONS),
+    *(_against_single_modality(name, "night") for name in _FUSIONS),
+    *(_against_single_modality(name, "thermal crossover") for name in _FUSIONS),
     Question("DFM against the plain sum", "dfm", ("sum",)),
     Question("OFM on top of DFM", "dfm_ofm", ("dfm",)),
     Question("DFM + OFM against the plain sum", "dfm_ofm", ("sum",)),
@@ -247,11 +248,11 @@ def choose_variants(names: list[str] | None = None, *, ablation: bool = False) -
     """Return the variants to train, teachers before those that they teach.
 
     Args:
-        names: these alone, and their teachers; by default the study proper.
-        ablation: the papers' ablations, too.
+        names: only these and their teachers; by default the study proper.
+        ablation: also the ablations of the papers, where ``names`` is not given.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: ``names`` holds a name that is none.
 
     Example:
         >>> from benchmarks.study.variants import choose_variants

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from rgbt_fusion.benchmarking.cells import Table, by_comparison, megabytes, milliseconds
+from rgbt_fusion.benchmarking.cells import by_comparison, megabytes, milliseconds
 from rgbt_fusion.benchmarking.contest import Contest, Options, base_workload, clock_of
 from rgbt_fusion.benchmarking.plots import plain_style
 from rgbt_fusion.benchmarking.records import Row, memory_bytes
 from rgbt_fusion.benchmarking.suites import able_backends, sizes_of
 from rgbt_fusion.benchmarking.timing import Spread
+from rgbt_fusion.files.table import Table
 
 __all__ = ["complexity", "complexity_table", "draw_growth"]
 

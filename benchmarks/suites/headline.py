@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from rgbt_fusion.benchmarking.cells import Table, ns_per_16_elements
+from rgbt_fusion.benchmarking.cells import ns_per_16_elements
 from rgbt_fusion.benchmarking.records import Row
+from rgbt_fusion.files.table import Table
 
 __all__ = ["FIGURES", "Figure", "headline_table", "readme_table"]
 

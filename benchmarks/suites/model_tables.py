@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from rgbt_fusion.benchmarking.cells import (
-    Table,
     by_comparison,
     megabytes,
     milliseconds,
@@ -12,6 +11,7 @@ from rgbt_fusion.benchmarking.cells import (
     without_empty,
 )
 from rgbt_fusion.benchmarking.records import Row
+from rgbt_fusion.files.table import Table
 
 __all__ = ["forms_table", "frames_table", "models_table", "prompter_table", "settings_table"]
 

@@ -4,22 +4,22 @@ Attention is written out, streams run in turn, and scans are loops over copies.
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor
 
 from rgbt_fusion.benchmarking.baselines import MambaInPyTorch
 from rgbt_fusion.benchmarking.permuted_copies import PermutedCopiesMamba
-from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.layers.attention import Attention
 from rgbt_fusion.layers.difference_fusion_mamba import DifferenceFusionMamba
 from rgbt_fusion.layers.mamba import MambaBlock
 from rgbt_fusion.layers.order_dynamic_fusion_mamba import OrderDynamicFusionMamba
 from rgbt_fusion.layers.vit import EncoderBlock
 from rgbt_fusion.models.ainet import AINet
-from rgbt_fusion.models.interface import Encoding, Template
+from rgbt_fusion.models.interface import Encoding
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.models.two_stream import TwoStream
+from rgbt_fusion.models.walk import Call, Walk
 
 __all__ = [
     "AttentionAsReleased",
@@ -48,23 +48,16 @@ class AttentionAsReleased(Attention):
 class TwoStreamsInTurn(TwoStream):
     """The two-stream baseline with one pass of the encoder after the other, not in one batch."""
 
-    def _encode(
-        self,
-        template: Template,
-        search: ImagePair,
-        state: Any,
-        layers: Sequence[int],
-        keep_ratio: float | None,
-        *,
-        drawing: bool,
-    ) -> Encoding:
-        indices = self.backbone.all_indices(search.rgb)
+    def walk(self, call: Call, layers: Sequence[int] = (), *, drawing: bool = False) -> Encoding:
+        """Walk with RGB, then with TIR; no candidate is dropped and no layer kept."""
+        indices = self.backbone.all_indices(call.search.rgb)
         found = []
-        for tokens in self._embed_two_streams(template, search).chunk(2):
+        for tokens in self.embed_two_streams(call.template, call.search).chunk(2):
+            stream = Walk(self.backbone, tokens)
             for number in range(self.settings.depth):
-                tokens, _ = self.backbone.block(number, tokens, indices, keep_ratio=1.0)
-            found.append(self.backbone.norm(tokens[:, self.backbone.template_length :]))
-        return Encoding(found[0] + found[1], (), indices, None, None, state)
+                stream.run_block(number, keep_ratio=1.0)
+            found.append(stream.features())
+        return Encoding(found[0] + found[1], (), indices, None, None, call.state)
 
 
 def with_attention_as_released(model: TrackingNetwork) -> TrackingNetwork:

@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from rgbt_fusion.benchmarking.cells import Table, milliseconds
+from rgbt_fusion.benchmarking.cells import milliseconds
 from rgbt_fusion.benchmarking.records import Row
 from rgbt_fusion.benchmarking.timing import Spread, spread
+from rgbt_fusion.files.table import Table
 
 __all__ = ["measure_startup", "startup_table"]
 

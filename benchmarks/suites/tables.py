@@ -1,7 +1,7 @@
 """The published tables: those of every suite, and those inside of documents."""
 
-import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.suites.complexity import complexity_table
@@ -17,6 +17,8 @@ from benchmarks.suites.startup import startup_table
 from rgbt_fusion.benchmarking.records import Record
 from rgbt_fusion.benchmarking.tables import TABLES as LAYER_TABLES
 from rgbt_fusion.benchmarking.tables import MakeTable, record_tables, show
+from rgbt_fusion.files.table import fill_marked
+from rgbt_fusion.files.whole import write_text
 
 __all__ = ["SUMMARIES", "TABLES", "all_tables", "fill_document", "fill_text"]
 
@@ -33,8 +35,6 @@ TABLES: Mapping[str, MakeTable] = LAYER_TABLES | {
 
 SUMMARIES: Mapping[str, MakeTable] = {"headline": headline_table, "readme": readme_table}
 """Tables whose figures are read off the rows of all others."""
-
-_MARKED = re.compile(r"(<!-- benchmark: (\S+) -->\n).*?(<!-- /benchmark -->)", re.DOTALL)
 
 
 def all_tables(records: Sequence[Record]) -> str:
@@ -67,12 +67,7 @@ def fill_text(text: str, records: Sequence[Record]) -> str:
         <!-- /benchmark -->
     """
 
-    def fill(match: re.Match[str]) -> str:
-        start, name, end = match.groups()
-        shown = _shown(records, name)
-        return f"{start}{shown}\n{end}" if shown else f"{start}{end}"
-
-    return _MARKED.sub(fill, text)
+    return fill_marked(text, "benchmark", partial(_shown, records))
 
 
 def _shown(records: Sequence[Record], name: str) -> str:
@@ -90,4 +85,4 @@ def fill_document(path: Path, records: Sequence[Record]) -> None:
     Raises:
         ValueError: a marker names no table.
     """
-    path.write_text(fill_text(path.read_text(), records))
+    write_text(path, fill_text(path.read_text(encoding="utf-8"), records))

@@ -1,8 +1,9 @@
 import pytest
 
 from benchmark_material import row
-from rgbt_fusion.benchmarking.cells import Table, by_comparison, milliseconds, without_empty
+from rgbt_fusion.benchmarking.cells import by_comparison, milliseconds, without_empty
 from rgbt_fusion.benchmarking.timing import Spread
+from rgbt_fusion.files.table import Table
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from benchmark_material import SCAN_ROWS, record, row
-from rgbt_fusion.benchmarking.cells import Table, number, to_markdown
+from rgbt_fusion.benchmarking.cells import number
 from rgbt_fusion.benchmarking.tables import TABLES, contest_table, record_tables
 
 
@@ -70,12 +70,6 @@ def test_layers():
         "30.0 [27.0-33.0]",
         "90.0 [81.0-99.0]",
         "0.50x CrossAttentionFusion",
-    )
-
-
-def test_markdown():
-    assert (
-        to_markdown(Table(("a", "b"), (("1", "x|y"),))) == "| a | b |\n| --- | --- |\n| 1 | x/y |"
     )
 
 

@@ -1,14 +1,13 @@
 """How figures are written in the cells of a table."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from rgbt_fusion.benchmarking.records import Row
 from rgbt_fusion.benchmarking.timing import Spread
+from rgbt_fusion.files.table import Table
 
 __all__ = [
-    "Table",
     "by_comparison",
     "errors",
     "megabytes",
@@ -16,22 +15,8 @@ __all__ = [
     "ns_per_16_elements",
     "number",
     "parameters",
-    "to_markdown",
     "without_empty",
 ]
-
-
-class Table(NamedTuple):
-    """A header of columns and rows of cells, all text."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-def to_markdown(table: Table) -> str:
-    """Return ``table`` in Markdown."""
-    rows = [table.header, ["---"] * len(table.header), *table.rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
 
 
 def number(value: float) -> str:

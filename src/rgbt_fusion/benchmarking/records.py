@@ -20,6 +20,7 @@ from typing import Any
 
 from rgbt_fusion import __version__
 from rgbt_fusion.benchmarking.timing import Spread
+from rgbt_fusion.files.whole import write_text
 
 __all__ = [
     "PASSES",
@@ -136,7 +137,7 @@ def new_record(suite: str, device: str, command: str, machine_name: str | None =
 def write_record(record: Record, path: Path) -> None:
     """Write ``record`` as JSON, making the folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(record), indent=1) + "\n")
+    write_text(path, json.dumps(asdict(record), indent=1) + "\n")
 
 
 def read_record(path: Path) -> Record:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rgbt_fusion.benchmarking.cells import (
-    Table,
     by_comparison,
     errors,
     megabytes,
@@ -11,11 +10,11 @@ from rgbt_fusion.benchmarking.cells import (
     ns_per_16_elements,
     number,
     parameters,
-    to_markdown,
     without_empty,
 )
 from rgbt_fusion.benchmarking.records import PASSES, Record, Row
 from rgbt_fusion.benchmarking.timing import Spread
+from rgbt_fusion.files.table import Table, to_markdown
 
 __all__ = ["TABLES", "MakeTable", "contest_table", "record_tables", "show"]
 

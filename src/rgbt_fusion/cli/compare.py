@@ -169,7 +169,8 @@ def _score(
 
 
 def _print(scored: list["Scores"]) -> None:
-    from rgbt_fusion.evaluation.tables import attribute_table, score_table, to_markdown
+    from rgbt_fusion.evaluation.tables import attribute_table, score_table
+    from rgbt_fusion.files.table import to_markdown
 
     first, *others = scored
     sequences = f"{len(first.sequences)} sequences, {first.frames} frames"

@@ -267,7 +267,7 @@ def _rows(scores: Sequence["Scores"]) -> list[SceneScores]:
 
 
 def _table(scores: Sequence["Scores"]) -> str:
-    from rgbt_fusion.evaluation.tables import Table, to_markdown
+    from rgbt_fusion.files.table import Table, to_markdown
 
     rows = tuple((row.title, *row.success) for row in _rows(scores))
     return to_markdown(Table(("success", *(one.tracker for one in scores)), rows))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rgbt_fusion.evaluation.run import RunEvent, RunReport
     from rgbt_fusion.evaluation.scores import Scores
     from rgbt_fusion.evaluation.scoring import BenchmarkTruth
-    from rgbt_fusion.evaluation.tables import Table
+    from rgbt_fusion.files.table import Table
 
 FORMATS = ("table", "markdown", "latex", "csv")
 PLOT_FORMATS = ("png", "pdf", "svg")
@@ -401,7 +401,7 @@ def _print(title: str, table: "Table", form: str) -> None:
 
 
 def _written(table: "Table", form: str) -> str:
-    from rgbt_fusion.evaluation.tables import to_csv, to_latex, to_markdown
+    from rgbt_fusion.files.table import to_csv, to_latex, to_markdown
 
     writers = {"markdown": to_markdown, "latex": to_latex, "csv": to_csv}
     return writers[form](table)
@@ -414,7 +414,7 @@ def _draw(title: str, table: "Table") -> None:
     from rich.markup import escape
     from rich.table import Table as Drawn
 
-    from rgbt_fusion.evaluation.tables import to_cells
+    from rgbt_fusion.files.table import to_cells
 
     header, *rows = to_cells(table)
     drawn = Drawn(

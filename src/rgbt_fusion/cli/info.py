@@ -7,7 +7,7 @@ import typer
 from rgbt_fusion.cli.model_argument import MODEL_HELP
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.table import Table as Drawn
 
     from rgbt_fusion.cli.step_cost import StepCost
     from rgbt_fusion.models.summary import ModelSummary
@@ -98,10 +98,10 @@ def _as_json(name: str, summary: "ModelSummary", cost: "StepCost | None") -> str
     return dumps({"name": name, **asdict(summary), "step": step}, indent=2)
 
 
-def _component_table(summary: "ModelSummary") -> "Table":
-    from rich.table import Table
+def _component_table(summary: "ModelSummary") -> "Drawn":
+    from rich.table import Table as Drawn
 
-    table = Table("part", title=summary.model, title_justify="left")
+    table = Drawn("part", title=summary.model, title_justify="left")
     table.add_column("layers", justify="right")
     table.add_column("parameters", justify="right")
     for part in summary.components:
@@ -111,7 +111,7 @@ def _component_table(summary: "ModelSummary") -> "Table":
     return table
 
 
-def _figure_table(name: str, summary: "ModelSummary", cost: "StepCost | None") -> "Table":
+def _figure_table(name: str, summary: "ModelSummary", cost: "StepCost | None") -> "Drawn":
     settings = summary.configuration["settings"]
     figures = {
         "model": name,
@@ -138,7 +138,7 @@ def _kept_tokens(summary: "ModelSummary") -> str:
     return " > ".join(str(count) for count, _ in groupby(summary.search_tokens))
 
 
-def _machine_table() -> "Table":
+def _machine_table() -> "Drawn":
     import platform
 
     import torch
@@ -158,23 +158,23 @@ def _machine_table() -> "Table":
     )
 
 
-def _plain_table(values: dict[str, str]) -> "Table":
-    from rich.table import Table
+def _plain_table(values: dict[str, str]) -> "Drawn":
+    from rich.table import Table as Drawn
 
-    table = Table(show_header=False, box=None, pad_edge=False)
+    table = Drawn(show_header=False, box=None, pad_edge=False)
     for name, value in values.items():
         table.add_row(f"[bold]{name}[/bold]", value)
     return table
 
 
-def _backend_table(device: str, dtype: str) -> "Table":
+def _backend_table(device: str, dtype: str) -> "Drawn":
     import torch
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Table as Drawn
 
     from rgbt_fusion import backend_report
 
-    table = Table("op", "backend", "", title=f"{dtype} inputs on {device}", title_justify="left")
+    table = Drawn("op", "backend", "", title=f"{dtype} inputs on {device}", title_justify="left")
     for op, report in backend_report(device, getattr(torch, dtype)).items():
         shown_op = op
         for name, reasons in report["why_not"].items():
@@ -185,13 +185,13 @@ def _backend_table(device: str, dtype: str) -> "Table":
     return table
 
 
-def _extras_table() -> "Table":
+def _extras_table() -> "Drawn":
     from importlib.util import find_spec
 
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Table as Drawn
 
-    table = Table("extra", "missing", "command", title="optional packages", title_justify="left")
+    table = Drawn("extra", "missing", "command", title="optional packages", title_justify="left")
     for extra, modules in EXTRAS.items():
         missing = [module for module in modules if find_spec(module) is None]
         command = f"pip install 'rgbt-fusion[{extra}]'" if missing else ""

@@ -235,14 +235,15 @@ def print_rows(console: "Console", title: str, rows: "list[Row]") -> None:
     from rich.table import Table as Drawn
 
     from rgbt_fusion.benchmarking.tables import contest_table
+    from rgbt_fusion.files.table import to_cells
 
-    shown = contest_table(rows)
+    header, *lines = to_cells(contest_table(rows))
     drawn = Drawn(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    first, *others = shown.header
+    first, *others = header
     drawn.add_column(first, justify="left", no_wrap=True)
     for column in others:
         drawn.add_column(column, justify="right")
-    for line in shown.rows:
+    for line in lines:
         drawn.add_row(*line)
     console.print(drawn)
     for row in rows:

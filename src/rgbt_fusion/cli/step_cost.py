@@ -76,11 +76,11 @@ def _measure_here(
     import torch
 
     from rgbt_fusion.benchmarking.memory import resident_bytes
-    from rgbt_fusion.models.presets import build_model
+    from rgbt_fusion.models.presets import build_from_configuration
     from rgbt_fusion.models.summary import random_crops
 
     torch.set_num_threads(threads)
-    model = build_model(configuration).eval()
+    model = build_from_configuration(configuration).eval()
     template, search = random_crops(model)
 
     def step() -> object:

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.study.records import Settings, append_trial, by_settings, read_trials
+from benchmarks import ROOT
+from benchmarks.study.records import StudySettings, append_trial, by_settings, read_trials
 from rgbt_fusion.files.text_tables import DataError
 from study_material import SETTINGS, trial
 
@@ -53,6 +54,16 @@ def test_settings_tell_studies_apart():
     assert next(iter(groups)) == SETTINGS
 
 
+def test_a_study_of_0_1_0_is_continued():
+    """Its lines are read, and its folders of trainings have the names that are looked for."""
+    trials = read_trials([ROOT / "benchmarks" / "results" / "0.1.0" / "study.jsonl"])
+    assert len(trials) == 83
+    assert {(one.settings.key, one.settings.steps) for one in trials} == {
+        ("388f632c", 500),
+        ("667d32bd", 120),
+    }
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -64,4 +75,4 @@ def test_settings_tell_studies_apart():
 )
 def test_bad_settings(values, message):
     with pytest.raises(ValueError, match=message):
-        Settings(**values)
+        StudySettings(**values)

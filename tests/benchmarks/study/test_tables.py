@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks import ROOT
+from benchmarks.study.records import read_trials
 from benchmarks.study.tables import (
-    Spread,
+    SeedRange,
     answer,
     answer_table,
     fill_document,
+    fill_text,
     result_table,
     study_tables,
     success,
@@ -24,8 +27,8 @@ def seeds(variant, *values):
 
 
 def test_spreads():
-    assert str(Spread.of([0.5])) == "0.500"
-    assert str(Spread.of([0.5, 0.7, 0.6])) == "0.600 (0.500 to 0.700)"
+    assert str(SeedRange.of([0.5])) == "0.500"
+    assert str(SeedRange.of([0.5, 0.7, 0.6])) == "0.600 (0.500 to 0.700)"
 
 
 @pytest.mark.parametrize(
@@ -93,3 +96,10 @@ def test_studies_of_other_settings_stand_apart(tmp_path):
     page.write_text("nothing marked")
     with pytest.raises(ValueError, match="must hold <!-- study -->"):
         fill_document(page, [])
+
+
+def test_the_page_shows_the_results_that_are_kept():
+    page = (ROOT / "docs" / "study.md").read_text()
+    trials = read_trials([ROOT / "benchmarks" / "results" / "0.1.0" / "study.jsonl"])
+    command = "python -m benchmarks study --table benchmarks/results/0.1.0/study.jsonl --into"
+    assert page == fill_text(page, trials), f"{command} docs/study.md"

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.study.records import Settings, read_trials
+from benchmarks.study.records import StudySettings, read_trials
 from benchmarks.study.trials import RESULTS, make_config, network_ms, run_study
 from benchmarks.study.variants import BACKBONE, VARIANTS
 from rgbt_fusion.weights.checkpoints import save_checkpoint
 from rgbt_fusion.weights.pretrained import create_model
 
-TINY = Settings(steps=2, batch_size=2, backbone_steps=2, sequences=1, frames=2)
+TINY = StudySettings(steps=2, batch_size=2, backbone_steps=2, sequences=1, frames=2)
 
 
 @pytest.fixture(scope="module")
