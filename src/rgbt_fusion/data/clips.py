@@ -1,12 +1,13 @@
 """Training samples: which frames of which sequence, and both modalities cropped around a box.
 
-Datasets on disk and the synthetic world are read alike: a source draws a :class:`Clip`, whose
-sequence crops itself.
+Datasets on disk and the synthetic world look alike here: a source draws a :class:`Clip`, and the
+clip's sequence crops its own frames.
 """
 
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,27 +18,39 @@ from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.crop import CropPair, crop_pair
 from rgbt_fusion.frames.square import search_square
 from rgbt_fusion.frames.thermal import thermal_range
-from rgbt_fusion.frames.types import GroundTruth
-from rgbt_fusion.synthetic.world import CHALLENGES, SyntheticSequence
+from rgbt_fusion.synthetic.plan import CHALLENGES, Challenge
+from rgbt_fusion.synthetic.world import SyntheticSequence
 
-__all__ = ["Clip", "ClipSource", "CropSequence", "DatasetClips", "SyntheticClips"]
+__all__ = [
+    "Clip",
+    "ClipSource",
+    "CropSequence",
+    "DatasetClips",
+    "Modality",
+    "SyntheticClips",
+]
 
-Box = NDArray[np.float64]
+Modality: TypeAlias = Literal["both", "rgb", "tir"]
+"""What a network is trained on."""
 
 
 class CropSequence(Protocol):
     """A sequence that training samples are cut from."""
 
-    def usable(self, modality: str) -> NDArray[np.int64]:
-        """Return the frames in which the target has a box and ``modality`` (``"both"``, ``"rgb"``
-        or ``"tir"``) an image, in ascending order."""
+    def usable(self, modality: Modality | Literal["any"]) -> NDArray[np.int64]:
+        """Return, in ascending order, the frames in which the target has a box and an image.
+
+        ``modality`` says which images must be there: both, the one that is named, or any one.
+        """
         ...
 
-    def box(self, frame: int, modality: str) -> Box:
+    def box(self, frame: int, modality: Modality) -> NDArray[np.float64]:
         """Return left, top, width and height in pixels, in the thermal image for ``"tir"``."""
         ...
 
-    def crop(self, frame: int, box_xywh_px: Box, factor: float, size: int) -> CropPair:
+    def crop(
+        self, frame: int, box_xywh_px: NDArray[np.float64], factor: float, size: int
+    ) -> CropPair:
         """Crop both modalities at one place; see :func:`~rgbt_fusion.frames.crop.crop_pair`."""
         ...
 
@@ -51,26 +64,32 @@ class Clip(NamedTuple):
 
 
 class ClipSource(Protocol):
-    """What clips are drawn from."""
+    """Where clips are drawn from."""
 
     def draw(
-        self, generator: np.random.Generator, *, length: int, max_gap: int, modality: str = "both"
+        self,
+        generator: np.random.Generator,
+        *,
+        length: int,
+        max_gap: int,
+        modality: Modality = "both",
     ) -> Clip:
         """Draw a clip of ``length`` search frames, at most ``max_gap`` frames from its template."""
         ...
 
 
 class SyntheticClips:
-    """Draw clips from a number of synthetic sequences, made on the fly.
+    """Draw clips from a number of synthetic sequences, rendered on demand.
 
     Args:
-        sequences: how many there are, with seeds 0, 1, ...
-        frames: their length.
-        challenges: what happens in them, each as often.
+        sequences: number of sequences; their seeds are 0, 1, ...
+        frames: length of each sequence.
+        challenges: what happens in the sequences, each equally often.
         held_out: take places and objects that no sequence with ``held_out=False`` shows.
 
     Raises:
-        ValueError: an unknown challenge, or none; a number below 1.
+        ValueError: ``challenges`` is empty or has an unknown one, or ``sequences`` or ``frames`` is
+            below 1.
 
     Example:
         >>> import numpy as np
@@ -85,27 +104,31 @@ class SyntheticClips:
         *,
         sequences: int = 4000,
         frames: int = 120,
-        challenges: tuple[str, ...] = CHALLENGES,
+        challenges: Sequence[Challenge] = CHALLENGES,
         held_out: bool = False,
     ) -> None:
         self.sequences = check_positive_int(sequences, name="sequences")
         self.frames = check_positive_int(frames, name="frames")
         if not challenges:
             raise ValueError("challenges must name at least one challenge, got none")
-        for challenge in challenges:
-            check_choice(challenge, CHALLENGES, name="challenges")
-        self.challenges = tuple(challenges)
+        self.challenges = tuple(
+            check_choice(challenge, CHALLENGES, name="challenges") for challenge in challenges
+        )
         self.held_out = held_out
 
     def draw(
-        self, generator: np.random.Generator, *, length: int, max_gap: int, modality: str = "both"
+        self,
+        generator: np.random.Generator,
+        *,
+        length: int,
+        max_gap: int,
+        modality: Modality = "both",
     ) -> Clip:
         """Draw a clip; see :class:`ClipSource`."""
         number = int(generator.integers(self.sequences))
-        sequence = _rendered(
-            number, self.frames, self.challenges[number % len(self.challenges)], self.held_out
-        )
-        return _clip(sequence, generator, length, max_gap, modality)
+        challenge = self.challenges[number % len(self.challenges)]
+        sequence = _rendered(number, self.frames, challenge, self.held_out)
+        return _draw_clip(sequence, generator, length, max_gap, modality)
 
 
 class DatasetClips:
@@ -114,68 +137,78 @@ class DatasetClips:
     Args:
         root: the dataset's folder.
         layout: a key of ``LAYOUTS``.
-        names: only these sequences: a file that lists them.
+        names: a file that lists the sequences to take; None takes all.
 
     Raises:
-        DataError: the folder holds no sequence of the layout with a box to train on.
+        DataError: ``root`` holds no sequence of the layout with a box to train on.
         ValueError: ``layout`` is unknown.
     """
 
     def __init__(self, root: str | Path, layout: str, *, names: str | Path | None = None) -> None:
-        found = open_dataset(root, layout, names=names).sequences
-        self.sequences = [one for one in map(_StoredSequence, found) if len(one.usable("both"))]
+        opened = open_dataset(root, layout, names=names).sequences
+        sequences = [_StoredSequence(sequence) for sequence in opened]
+        self.sequences = [sequence for sequence in sequences if len(sequence.usable("both"))]
         if not self.sequences:
             raise DataError(f"data must hold sequences of {layout} with boxes, got {root}")
 
     def draw(
-        self, generator: np.random.Generator, *, length: int, max_gap: int, modality: str = "both"
+        self,
+        generator: np.random.Generator,
+        *,
+        length: int,
+        max_gap: int,
+        modality: Modality = "both",
     ) -> Clip:
         """Draw a clip; see :class:`ClipSource`."""
         sequence = self.sequences[int(generator.integers(len(self.sequences)))]
-        return _clip(sequence, generator, length, max_gap, modality)
+        return _draw_clip(sequence, generator, length, max_gap, modality)
 
 
-def _clip(
-    sequence: CropSequence, generator: np.random.Generator, length: int, max_gap: int, modality: str
+def _draw_clip(
+    sequence: CropSequence,
+    generator: np.random.Generator,
+    length: int,
+    max_gap: int,
+    modality: Modality,
 ) -> Clip:
-    frames = sequence.usable("both")
-    template = int(frames[generator.integers(len(frames))])
-    frames = sequence.usable("any" if modality == "both" else modality)
-    near = frames[np.abs(frames - template) <= max_gap]
-    start = int(generator.integers(max(1, len(near) - length + 1)))
-    chosen = near[start : start + length]
+    """Draw a template and, near it, ``length`` search frames that follow one another."""
+    templates = sequence.usable("both")
+    template = int(templates[generator.integers(len(templates))])
+    searchable = sequence.usable("any" if modality == "both" else modality)
+    near = searchable[np.abs(searchable - template) <= max_gap]
+    last_start = max(0, len(near) - length)
+    start = int(generator.integers(last_start + 1))
+    searches = near[start : start + length].tolist()
     # a sequence shorter than the clip repeats its last frame
-    chosen = np.concatenate((chosen, np.repeat(chosen[-1:], length - len(chosen))))
-    return Clip(sequence, template, tuple(int(frame) for frame in chosen))
+    searches += searches[-1:] * (length - len(searches))
+    return Clip(sequence, template, tuple(searches))
 
 
 class _RenderedSequence:
-    """A synthetic sequence, of which only the crops are ever rendered."""
+    """A synthetic sequence of which only crops are rendered."""
 
     def __init__(self, sequence: SyntheticSequence) -> None:
         self.sequence = sequence
 
-    @cached_property
-    def _missing(self) -> dict[str, NDArray[np.bool_]]:
-        plan, frames = self.sequence.plan, range(len(self.sequence))
-        return {
-            which: np.array([plan.is_missing(which, frame) for frame in frames])
-            for which in ("rgb", "tir")
-        }
+    def usable(self, modality: Modality | Literal["any"]) -> NDArray[np.int64]:
+        has_rgb = ~self._is_missing["rgb"]
+        has_tir = ~self._is_missing["tir"]
+        if modality == "both":
+            chosen = has_rgb & has_tir
+        elif modality == "any":
+            chosen = has_rgb | has_tir
+        else:
+            chosen = has_rgb if modality == "rgb" else has_tir
+        return np.flatnonzero(chosen)
 
-    def usable(self, modality: str) -> NDArray[np.int64]:
-        rgb, tir = self._missing["rgb"], self._missing["tir"]
-        missing = {"both": rgb | tir, "rgb": rgb, "tir": tir, "any": rgb & tir}[modality]
-        return np.flatnonzero(~missing)
+    def box(self, frame: int, modality: Modality) -> NDArray[np.float64]:
+        truth = self.sequence.truth
+        track = truth.tir if modality == "tir" else truth.rgb
+        return track[frame]
 
-    @cached_property
-    def _truth(self) -> GroundTruth:
-        return self.sequence.truth
-
-    def box(self, frame: int, modality: str) -> Box:
-        return (self._truth.tir if modality == "tir" else self._truth.rgb)[frame]
-
-    def crop(self, frame: int, box_xywh_px: Box, factor: float, size: int) -> CropPair:
+    def crop(
+        self, frame: int, box_xywh_px: NDArray[np.float64], factor: float, size: int
+    ) -> CropPair:
         # the square of crop_pair, rendered at once at the size of the crop
         square = search_square(box_xywh_px, factor)
         rgb, tir = self.sequence.window(frame, square.left, square.top, square.side, size)
@@ -183,11 +216,19 @@ class _RenderedSequence:
         width, height = self.sequence.size
         return CropPair(images, square.centre, square.side, (height, width))
 
+    @cached_property
+    def _is_missing(self) -> dict[str, NDArray[np.bool_]]:
+        plan = self.sequence.plan
+        frames = range(len(self.sequence))
+        return {
+            modality: np.array([plan.is_missing(modality, frame) for frame in frames])
+            for modality in ("rgb", "tir")
+        }
+
 
 @lru_cache(maxsize=4096)
-def _rendered(number: int, frames: int, challenge: str, held_out: bool) -> _RenderedSequence:
-    """Return a sequence; drawing what happens in it costs as much as rendering a crop, so it is
-    kept."""
+def _rendered(number: int, frames: int, challenge: Challenge, held_out: bool) -> _RenderedSequence:
+    """Return a sequence; it is kept, since its plan takes as long to draw as a crop to render."""
     return _RenderedSequence(
         SyntheticSequence(number, frames=frames, challenge=challenge, held_out=held_out)
     )
@@ -199,41 +240,56 @@ class _StoredSequence:
     def __init__(self, sequence: ImageSequence) -> None:
         self.sequence = sequence
 
-    @cached_property
-    def _boxes(self) -> dict[str, dict[int, Box]]:
-        truth = self.sequence.truth
-        if truth is None:
-            return {"rgb": {}, "tir": {}}
-        frames = [int(frame) for frame in truth.frames]
-        tracks = {"rgb": truth.rgb, "tir": truth.tir}
-        return {
-            which: {frame: box for frame, box in zip(frames, track, strict=True) if _has_size(box)}
-            for which, track in tracks.items()
-        }
+    def usable(self, modality: Modality | Literal["any"]) -> NDArray[np.int64]:
+        boxes = self._boxes_tir if modality == "tir" else self._boxes_rgb
+        return np.array(sorted(boxes), dtype=np.int64)
 
-    def usable(self, modality: str) -> NDArray[np.int64]:
-        return np.array(sorted(self._boxes["tir" if modality == "tir" else "rgb"]), dtype=np.int64)
+    def box(self, frame: int, modality: Modality) -> NDArray[np.float64]:
+        boxes = self._boxes_tir if modality == "tir" else self._boxes_rgb
+        if frame in boxes:
+            return boxes[frame]
+        return self._boxes_rgb[frame]
 
-    def box(self, frame: int, modality: str) -> Box:
-        boxes = self._boxes["tir" if modality == "tir" else "rgb"]
-        return boxes[frame] if frame in boxes else self._boxes["rgb"][frame]
-
-    @cached_property
-    def _limits(self) -> tuple[float, float] | None:
-        """The range of a 16-bit thermal sequence, which its first frame decides."""
-        first = self.sequence[0].tir
-        return thermal_range(first) if first is not None and first.dtype == np.uint16 else None
-
-    def crop(self, frame: int, box_xywh_px: Box, factor: float, size: int) -> CropPair:
+    def crop(
+        self, frame: int, box_xywh_px: NDArray[np.float64], factor: float, size: int
+    ) -> CropPair:
         rgb, tir = self.sequence[frame]
         if rgb is not None and tir is not None and rgb.shape[:2] != tir.shape[:2]:
             raise DataError(
-                f"{self.sequence.name}: both modalities must have one size to train on, got {rgb.shape[1]}x"
-                f"{rgb.shape[0]} and {tir.shape[1]}x{tir.shape[0]} at frame {frame + 1}"
+                f"{self.sequence.name}: both modalities must have one size to train on, "
+                f"got {rgb.shape[1]}x{rgb.shape[0]} and {tir.shape[1]}x{tir.shape[0]} "
+                f"at frame {frame + 1}"
             )
-        limits = self._limits if tir is not None and tir.dtype == np.uint16 else None
+        limits = None
+        if tir is not None and tir.dtype == np.uint16:
+            limits = self._limits
         return crop_pair(rgb, tir, box_xywh_px, factor=factor, size=size, tir_range=limits)
 
+    @cached_property
+    def _boxes_rgb(self) -> dict[int, NDArray[np.float64]]:
+        truth = self.sequence.truth
+        return {} if truth is None else _boxes_with_size(truth.frames, truth.rgb)
 
-def _has_size(box: Box) -> bool:
-    return bool(np.isfinite(box).all() and box[2] > 0 and box[3] > 0)
+    @cached_property
+    def _boxes_tir(self) -> dict[int, NDArray[np.float64]]:
+        truth = self.sequence.truth
+        return {} if truth is None else _boxes_with_size(truth.frames, truth.tir)
+
+    @cached_property
+    def _limits(self) -> tuple[float, float] | None:
+        """The scale of a 16-bit thermal sequence, which its first frame sets."""
+        first = self.sequence[0].tir
+        if first is None or first.dtype != np.uint16:
+            return None
+        return thermal_range(first)
+
+
+def _boxes_with_size(
+    frames: NDArray[np.int64], track: NDArray[np.float64]
+) -> dict[int, NDArray[np.float64]]:
+    """Return the boxes that are finite and have a size, by frame."""
+    boxes = {}
+    for frame, box in zip(frames.tolist(), track, strict=True):
+        if np.isfinite(box).all() and box[2] > 0 and box[3] > 0:
+            boxes[frame] = box
+    return boxes

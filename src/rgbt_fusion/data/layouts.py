@@ -1,15 +1,21 @@
-"""Where each dataset keeps its images, boxes and labels: one row a dataset.
+"""Where each dataset keeps its images, boxes and labels: one row per dataset.
 
 To read another dataset, add a row. Folders and files are alternatives in order of preference,
-because copies of the same dataset differ; nothing has to be renamed.
+because copies of the same dataset differ. Nothing has to be renamed.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from rgbt_fusion.checks import check_choice
 
-__all__ = ["LAYOUTS", "Layout", "get_layout"]
+__all__ = ["LAYOUTS", "BoxFormat", "Layout", "SecondModality", "get_layout"]
+
+BoxFormat: TypeAlias = Literal["auto", "xywh", "xyxy", "corners"]
+"""Meaning of the columns of a box, see :func:`~rgbt_fusion.data.annotations.to_xywh`."""
+
+SecondModality: TypeAlias = Literal["thermal", "depth", "event"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,30 +24,29 @@ class Layout:
 
     title: str
     rgb: tuple[str, ...]
-    """The folder of colour images; ``"."`` is the sequence's own."""
+    """Folder of the colour images; ``"."`` is the sequence's own folder."""
     tir: tuple[str, ...] = ()
-    """The folder of the second modality; none for RGB datasets."""
-    kind: str = "thermal"
-    """What the second modality is: ``"thermal"``, ``"depth"`` or ``"event"``."""
+    """Folder of the second modality; empty for RGB datasets."""
+    kind: SecondModality = "thermal"
     truth: tuple[str, ...] = ("groundtruth.txt",)
-    """The boxes in the colour images."""
+    """File of the boxes in the colour images."""
     truth_tir: tuple[str, ...] = ()
-    """The boxes in the second modality, where they are annotated apart."""
-    box_format: str = "xywh"
+    """File of the boxes in the second modality, if they are annotated separately."""
+    box_format: BoxFormat = "xywh"
     annotated_every: int = 1
-    """One box in this many frames."""
+    """One image in this many has a box."""
     present: tuple[str, ...] = ()
-    """A file with a number above 0 for every frame in which the target is there."""
+    """File with one number per frame, above 0 if the target is visible."""
     starts_present: bool = False
-    """Whether a sequence begins with the first frame in which the target is there."""
+    """Whether a sequence begins with the first frame in which the target is visible."""
     several_targets: bool = False
-    """Whether ``truth`` may be numbered, one file a target: ``groundtruth_rect.1.txt``."""
+    """Whether ``truth`` may be numbered, one file per target: ``groundtruth_rect.1.txt``."""
     first_image: Mapping[str, int] = field(default_factory=dict)
-    """The sequences whose first images are not annotated, and how many those are."""
+    """By sequence: how many images come before the first annotated one."""
     attributes: tuple[str, ...] = ()
     attribute_folder: str = ""
-    """Beside the sequences: one file a sequence (a flag an attribute), or ``<ATTRIBUTE>.txt`` with
-    ``SequencesName.txt``."""
+    """Folder beside the sequences. It holds one file per sequence with one flag per attribute, or
+    one ``<ATTRIBUTE>.txt`` per attribute and ``SequencesName.txt``."""
 
 
 _RGBT234_ATTRIBUTES = ("BC", "CM", "DEF", "FM", "HO", "LI", "LR", "MB", "NO", "TC", "PO", "SC")
@@ -131,7 +136,7 @@ def get_layout(layout: str) -> Layout:
     """Return a row of ``LAYOUTS``.
 
     Raises:
-        ValueError: there is no such row.
+        ValueError: ``layout`` is not a key of ``LAYOUTS``.
 
     Example:
         >>> from rgbt_fusion.data.layouts import get_layout

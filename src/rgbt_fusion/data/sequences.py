@@ -1,14 +1,14 @@
-"""Sequences of both modalities, as their datasets lay them out; see ``LAYOUTS`` for where each
-keeps what."""
+"""Sequences of both modalities as their datasets lay them out; ``LAYOUTS`` says where all is."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from rgbt_fusion.data.annotations import Located, find_sequences, first_frames, read_truth
-from rgbt_fusion.data.layouts import LAYOUTS, Layout, get_layout
+from rgbt_fusion.data.annotations import Located, find_sequences, read_truth
+from rgbt_fusion.data.first_frames import first_frames
+from rgbt_fusion.data.layouts import LAYOUTS, Layout, SecondModality, get_layout
 from rgbt_fusion.files.text_tables import DataError, natural_key
 from rgbt_fusion.frames.reading import image_size, is_image, read_depth, read_rgb, read_thermal
 from rgbt_fusion.frames.types import FramePair, GroundTruth
@@ -18,26 +18,32 @@ __all__ = ["Dataset", "ImageSequence", "list_images", "open_dataset", "open_sequ
 
 @dataclass(frozen=True)
 class ImageSequence:
-    """A sequence whose images are read when they are asked for: ``sequence[k]``, or a loop over
-    it."""
+    """A sequence whose images are read on demand: ``sequence[k]``, or a loop over it."""
 
     name: str
     rgb: tuple[Path, ...]
     tir: tuple[Path, ...]
-    kind: str
-    """What the second modality is: ``"thermal"``, ``"depth"``, ``"event"`` or ``"none"``."""
+    kind: SecondModality | Literal["none"]
+    """What the second modality is."""
     truth: GroundTruth | None
     notices: tuple[str, ...] = ()
-    """What is odd about it without making it unusable."""
+    """What is odd about it but does not make it unusable."""
 
     def __len__(self) -> int:
         return len(self.rgb)
 
     def __getitem__(self, index: int) -> FramePair:
-        """Read one frame; raise ``DataError`` where an image is damaged, ``IndexError`` beyond the
-        end."""
+        """Read one frame.
+
+        Raises:
+            DataError: an image is damaged.
+            IndexError: ``index`` is beyond the end.
+        """
+        rgb = read_rgb(self.rgb[index])
+        if not self.tir:
+            return FramePair(rgb, None)
         read = read_depth if self.kind == "depth" else read_thermal
-        return FramePair(read_rgb(self.rgb[index]), read(self.tir[index]) if self.tir else None)
+        return FramePair(rgb, read(self.tir[index]))
 
     def __iter__(self) -> Iterator[FramePair]:
         return (self[index] for index in range(len(self)))
@@ -53,6 +59,7 @@ class Dataset(NamedTuple):
 
     sequences: tuple[ImageSequence, ...]
     refused: dict[str, str]
+    """By name: why a sequence cannot be used."""
 
 
 def open_dataset(
@@ -62,12 +69,12 @@ def open_dataset(
     names: str | Path | Iterable[str] | None = None,
     on_refusal: Callable[[str, str], None] | None = None,
 ) -> Dataset:
-    """Open all sequences of a dataset; a broken one is reported and the rest goes on.
+    """Open all sequences of a dataset; a broken one is reported and the others are opened.
 
     Args:
         root: the dataset's folder.
         layout: a key of ``LAYOUTS``.
-        names: only these, in this order: names, or a file that lists them.
+        names: take only these sequences, in this order: names, or a file that lists them.
         on_refusal: called with name and reason of each sequence that cannot be used.
 
     Raises:
@@ -79,7 +86,8 @@ def open_dataset(
         >>> from rgbt_fusion import open_dataset
         >>> root = pathlib.Path(tempfile.mkdtemp())
         >>> (root / "car" / "visible").mkdir(parents=True)
-        >>> open_dataset(root, "lasher").refused["car"].endswith("visible must hold images, but is empty")
+        >>> reason = open_dataset(root, "lasher").refused["car"]
+        >>> reason.endswith("visible must hold images, but is empty")
         True
     """
     row = get_layout(layout)
@@ -99,9 +107,9 @@ def open_dataset(
 def open_sequence(folder: str | Path, layout: str = "folder") -> ImageSequence:
     """Open one sequence.
 
-    Images are sorted naturally and paired by position, whatever their names. Where there are
-    annotations, images beyond the last annotated one are left out (in 147 sequences of RGBT210, for
-    one) and named in ``notices``.
+    Images are sorted naturally and paired by position, whatever their names. If there are
+    annotations, images beyond the last annotated one are left out (147 sequences of RGBT210 have
+    some) and named in ``notices``.
 
     Args:
         folder: the sequence's folder.
@@ -112,7 +120,8 @@ def open_sequence(folder: str | Path, layout: str = "folder") -> ImageSequence:
         DataError: images or boxes are missing, or there are fewer images than annotations.
         ValueError: ``layout`` is unknown.
     """
-    row, base = get_layout(layout), Path(folder)
+    row = get_layout(layout)
+    base = Path(folder)
     if not base.is_dir():
         raise DataError(f"folder must be that of a sequence, got {folder}")
     place = find_sequences(base, layout).get(base.name, Located(base, None))
@@ -121,16 +130,18 @@ def open_sequence(folder: str | Path, layout: str = "folder") -> ImageSequence:
 
 
 def list_images(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
-    """Return the images of the first folder of these names, naturally sorted."""
-    base = _folder(folder, names)
+    """Return the images of the first folder of these names, naturally sorted.
+
+    Raises:
+        DataError: there is no such folder, or it holds no image.
+    """
+    base = _first_folder(folder, names)
     if base is None:
         raise DataError(f"{folder} must hold a folder {' or '.join(names)}, but does not")
-    images = sorted(
-        (path for path in base.iterdir() if is_image(path)), key=lambda path: natural_key(path.name)
-    )
+    images = [path for path in base.iterdir() if is_image(path)]
     if not images:
         raise DataError(f"{base} must hold images, but is empty")
-    return tuple(images)
+    return tuple(sorted(images, key=lambda path: natural_key(path.name)))
 
 
 def read_sizes(root: str | Path, layout: str, names: Iterable[str]) -> dict[str, tuple[int, int]]:
@@ -138,66 +149,94 @@ def read_sizes(root: str | Path, layout: str, names: Iterable[str]) -> dict[str,
     row = get_layout(layout)
     sizes: dict[str, tuple[int, int]] = {}
     for name, place in find_sequences(root, layout, names=names).items():
-        base = _folder(place.folder, row.rgb) if place.folder else None
-        image = next((path for path in base.iterdir() if is_image(path)), None) if base else None
-        if image is not None:
-            sizes[name] = image_size(image)
+        base = _first_folder(place.folder, row.rgb) if place.folder else None
+        if base is None:
+            continue
+        any_image = next((path for path in base.iterdir() if is_image(path)), None)
+        if any_image is not None:
+            sizes[name] = image_size(any_image)
     return sizes
 
 
-def _folder(base: Path, names: tuple[str, ...]) -> Path | None:
+def _first_folder(base: Path, names: tuple[str, ...]) -> Path | None:
     return next((base / name for name in names if (base / name).is_dir()), None)
 
 
 def _open(name: str, place: Located, row: Layout, starts: dict[str, int]) -> ImageSequence:
+    """Open a sequence; ``starts`` has the number of its first annotated image, if known."""
     folder = place.folder
     if folder is None:
         raise DataError(f"{place.truth} has no images beside it")
     rgb = list_images(folder, row.rgb)
-    plain = row is LAYOUTS["folder"]
-    tir = (
-        list_images(folder, row.tir)
-        if row.tir and not (plain and _folder(folder, row.tir) is None)
-        else ()
-    )
-    kind = "depth" if tir and tir[0].parent.name == "depth" else row.kind if tir else "none"
-    if place.truth is None and plain:
+    tir = _second_images(folder, row)
+    kind = _kind(tir, row)
+    if place.truth is None and row is LAYOUTS["folder"]:
         if tir and len(tir) != len(rgb):
             raise DataError(
-                f"{folder} must hold as many images of both modalities, got {len(rgb)} and {len(tir)}"
+                f"{folder} must hold as many images of both modalities, "
+                f"got {len(rgb)} and {len(tir)}"
             )
         return ImageSequence(name, rgb, tir, kind, None)
+
     numbers = [_number(path) for path in rgb] if row.annotated_every > 1 else None
     truth = read_truth(place, row, first=starts.get(name), numbers=numbers)
-    notices = _notices(name, row, starts, truth)
-    rgb, tir = rgb[truth.skipped :], tir[truth.skipped :]
-    needed = int(truth.frames[-1]) + 1
-    for images, modality in ((rgb, row.rgb), (tir, row.tir)):
-        if images and len(images) < needed:
-            annotated = f"{len(truth.frames)} annotations"
-            raise DataError(
-                f"{folder / modality[0]} must hold an image for each of {annotated}, got {len(images)}"
-            )
-        if len(images) > needed and row.annotated_every == 1:
-            notices.append(
-                f"{len(images) - needed} images of {modality[0]} beyond the last annotated one are left out"
-            )
-    length = needed if row.annotated_every == 1 else min(len(rgb), len(tir) or len(rgb))
-    return ImageSequence(name, rgb[:length], tir[:length], kind, truth, tuple(notices))
-
-
-def _notices(name: str, row: Layout, starts: dict[str, int], truth: GroundTruth) -> list[str]:
+    rgb = rgb[truth.skipped :]
+    tir = tir[truth.skipped :]
     notices = []
     if row.annotated_every > 1 and not starts:
         notices.append(
-            f"init_frame.npy is not there: the first image of {name} is taken for the first annotated one"
+            f"init_frame.npy is not there: the first image of {name} is taken for the first "
+            "annotated one"
         )
     if truth.skipped:
         notices.append(f"{truth.skipped} images before the first annotated one are left out")
-    return notices
+    notices += _check_length(rgb, folder / row.rgb[0], row, truth)
+    if tir:
+        notices += _check_length(tir, folder / row.tir[0], row, truth)
+
+    if row.annotated_every == 1:
+        length = len(truth.frames)
+    else:
+        length = min(len(rgb), len(tir)) if tir else len(rgb)
+    return ImageSequence(name, rgb[:length], tir[:length], kind, truth, tuple(notices))
+
+
+def _second_images(folder: Path, row: Layout) -> tuple[Path, ...]:
+    """Return the images of the second modality, which a plain folder may lack."""
+    if not row.tir:
+        return ()
+    may_lack = row is LAYOUTS["folder"]
+    if may_lack and _first_folder(folder, row.tir) is None:
+        return ()
+    return list_images(folder, row.tir)
+
+
+def _kind(tir: tuple[Path, ...], row: Layout) -> SecondModality | Literal["none"]:
+    if not tir:
+        return "none"
+    if tir[0].parent.name == "depth":
+        return "depth"
+    return row.kind
+
+
+def _check_length(
+    images: tuple[Path, ...], folder: Path, row: Layout, truth: GroundTruth
+) -> list[str]:
+    """Check that each annotation has an image; return a notice if there are more images."""
+    needed = int(truth.frames[-1]) + 1
+    if len(images) < needed:
+        raise DataError(
+            f"{folder} must hold an image for each of {len(truth.frames)} annotations, "
+            f"got {len(images)}"
+        )
+    left_out = len(images) - needed
+    if left_out and row.annotated_every == 1:
+        return [f"{left_out} images of {folder.name} beyond the last annotated one are left out"]
+    return []
 
 
 def _number(path: Path) -> int:
+    """Return the number in the name of an image."""
     digits = "".join(character for character in path.stem if character.isdecimal())
     if not digits:
         raise DataError(f"{path} must have a number in its name")

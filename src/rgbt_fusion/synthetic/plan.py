@@ -5,16 +5,21 @@ Every motion is a sum of sine waves, so that a moment is computed without those 
 
 from dataclasses import dataclass
 from math import pi, sin
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.synthetic.objects import KINDS, occluder
 
-__all__ = ["CHALLENGES", "Actor", "Lamp", "Obstacle", "Plan", "View", "Wave", "draw_plan"]
+__all__ = ["CHALLENGES", "Actor", "Challenge", "Lamp", "Obstacle", "Plan", "View", "Wave", "draw_plan"]
 
-CHALLENGES = ("none", "night", "glare", "thermal_crossover", "misalignment", "missing", "mixed")
+Challenge: TypeAlias = Literal[
+    "none", "night", "glare", "thermal_crossover", "misalignment", "missing", "mixed"
+]
+"""What happens in a sequence; see :class:`~rgbt_fusion.synthetic.world.SyntheticSequence`."""
+
+CHALLENGES: tuple[Challenge, ...] = get_args(Challenge)
 
 _PLACES, _SPRITES, _OBSTACLES = 96, 320, 40
 # how often a mixed sequence has each challenge
