@@ -1,23 +1,12 @@
-"""Tables as data and as text."""
-
-import csv
-import io
+"""Tables of scores."""
 
 import numpy as np
 import pytest
 
 from rgbt_fusion.evaluation.scores import Scores
 from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
-from rgbt_fusion.evaluation.tables import (
-    Table,
-    attribute_table,
-    score_table,
-    sequence_table,
-    to_cells,
-    to_csv,
-    to_latex,
-    to_markdown,
-)
+from rgbt_fusion.evaluation.tables import attribute_table, score_table, sequence_table
+from rgbt_fusion.files.table import to_cells
 from rgbt_fusion.frames.types import GroundTruth
 
 BOXES = np.tile([100.0, 100, 20, 20], (10, 1))
@@ -77,31 +66,6 @@ def test_sequences_are_ranked_worst_first_and_reasons_last():
         None,
         "missing",
     )
-
-
-ODD = Table(("tracker", "SR"), (("a_b & 50%|x", 1 / 3), ('c\\d, "e"', None)))
-
-
-def test_cells_are_texts():
-    assert to_cells(ODD, digits=1) == [["tracker", "SR"], ["a_b & 50%|x", "0.3"], ['c\\d, "e"', ""]]
-
-
-def test_markdown_escapes_bars():
-    assert to_markdown(ODD).splitlines()[2] == r"| a_b & 50%\|x | 0.333 |"
-
-
-def test_latex_escapes_its_own_characters():
-    text = to_latex(ODD, digits=2)
-    assert r"a\_b \& 50\%|x & 0.33 \\" in text
-    assert r"c\textbackslash{}d" in text
-    assert text.startswith("\\begin{tabular}{lr}\n\\toprule")
-
-
-def test_csv_reads_back_in_full_precision():
-    header, first, second = csv.reader(io.StringIO(to_csv(ODD)))
-    assert header == ["tracker", "SR"]
-    assert float(first[1]) == 1 / 3
-    assert second == ['c\\d, "e"', ""]
 
 
 def test_no_scores():

@@ -15,12 +15,11 @@ from rgbt_fusion.data.sequences import ImageSequence
 from rgbt_fusion.evaluation.plots import plot_attributes, plot_curves
 from rgbt_fusion.evaluation.scores import Scores
 from rgbt_fusion.evaluation.tables import (
-    Table,
     attribute_table,
     score_table,
     sequence_table,
-    to_cells,
 )
+from rgbt_fusion.files.table import Table, to_cells
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.files.whole import write_text
 from rgbt_fusion.frames.drawing import (

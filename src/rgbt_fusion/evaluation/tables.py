@@ -1,38 +1,13 @@
-"""Scores as tables: plain data first, then Markdown, LaTeX and CSV."""
+"""Tables of scores: by tracker, by attribute and by sequence."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from rgbt_fusion.evaluation.scores import Scores
+from rgbt_fusion.files.table import Cell, Table
 
-__all__ = [
-    "Table",
-    "attribute_table",
-    "score_table",
-    "sequence_table",
-    "to_cells",
-    "to_csv",
-    "to_latex",
-    "to_markdown",
-]
-
-Cell = str | int | float | None
+__all__ = ["attribute_table", "score_table", "sequence_table"]
 
 _COUNTS = ("miss_count",)
-_LATEX = {character: "\\" + character for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
-
-
-class Table(NamedTuple):
-    """A header and rows; the first column names the row, None is an empty cell."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
 
 
 def score_table(scores: Sequence[Scores], *, metrics: Sequence[str] | None = None) -> Table:
@@ -50,7 +25,8 @@ def score_table(scores: Sequence[Scores], *, metrics: Sequence[str] | None = Non
         >>> import numpy as np
         >>> from rgbt_fusion import score
         >>> from rgbt_fusion.evaluation.scoring import BenchmarkTruth
-        >>> from rgbt_fusion.evaluation.tables import score_table, to_markdown
+        >>> from rgbt_fusion.evaluation.tables import score_table
+        >>> from rgbt_fusion.files.table import to_markdown
         >>> from rgbt_fusion.frames.types import GroundTruth
         >>> boxes = np.array([[1.0, 1, 10, 10], [5, 5, 10, 10]])
         >>> truth = BenchmarkTruth("lasher", {"car": GroundTruth(boxes, boxes, np.arange(2))}, {})
@@ -136,39 +112,6 @@ def sequence_table(scores: Scores, *, metrics: Sequence[str] | None = None) -> T
     return Table(("sequence", *shown, "left out"), tuple(rows))
 
 
-def to_cells(table: Table, *, digits: int = 3) -> list[list[str]]:
-    """Return the table as texts, the header first."""
-    return [[_text(cell, digits) for cell in row] for row in (table.header, *table.rows)]
-
-
-def to_markdown(table: Table, *, digits: int = 3) -> str:
-    """Return the table in Markdown."""
-    cells = [[cell.replace("|", r"\|") for cell in row] for row in to_cells(table, digits=digits)]
-    lines = [f"| {' | '.join(row)} |" for row in cells]
-    return "\n".join([lines[0], "|" + "---|" * len(table.header), *lines[1:]])
-
-
-def to_latex(table: Table, *, digits: int = 3) -> str:
-    """Return the table in LaTeX, for the package booktabs."""
-    cells = [[_escape(cell) for cell in row] for row in to_cells(table, digits=digits)]
-    lines = [f"{' & '.join(row)} \\\\" for row in cells]
-    columns = "l" + "r" * (len(table.header) - 1)
-    body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
-    return f"\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}"
-
-
-def to_csv(table: Table) -> str:
-    """Return the table as comma-separated values, numbers in full precision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.header)
-    writer.writerows(
-        ["" if cell is None else repr(cell) if isinstance(cell, float) else cell for cell in row]
-        for row in table.rows
-    )
-    return text.getvalue()
-
-
 def _own_metrics(scores: Sequence[Scores]) -> tuple[str, ...]:
     if not scores:
         raise ValueError("scores must hold at least one tracker, got none")
@@ -185,13 +128,3 @@ def _cell(numbers: Mapping[str, float], name: str) -> Cell:
     if value is not None and name in _COUNTS:
         return round(value)
     return value
-
-
-def _text(cell: Cell, digits: int) -> str:
-    if cell is None:
-        return ""
-    return f"{cell:.{digits}f}" if isinstance(cell, float) else str(cell)
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
