@@ -165,6 +165,8 @@ PARTS = {
     "layer_order": "order_dynamic_fusion_mamba",
     "ordered_mamba": "order_dynamic_fusion_mamba",
     "streams": "index",
+    "template_mask": "candidate_elimination",
+    "token_selection": "candidate_elimination",
 }
 # Classes of the shelf that are parts of another layer and not public by themselves.
 PART_CLASSES = {

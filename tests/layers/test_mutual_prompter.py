@@ -166,7 +166,8 @@ def test_literal_form_names_both_ways_out_when_it_meets_another_length():
     x = torch.zeros(1, 256, 8)
     message = (
         r"rgb must have the 320 tokens that the literal spatial attention was built for, got 256; "
-        r"build the prompter with num_tokens=256, or with spatial_attention='length_free' for any number"
+        r"build the prompter with num_tokens=256, or with spatial_attention='length_free' for any "
+        r"number"
     )
     with pytest.raises(ShapeError, match=message):
         prompter(x, x)
