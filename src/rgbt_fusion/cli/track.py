@@ -97,7 +97,7 @@ def track(
         str | None,
         typer.Option(
             metavar="X,Y",
-            help="Distance in pixels from a point of the colour image to that of the thermal one.",
+            help="Shift in pixels from a point in the colour image to the same point in the thermal one.",
             rich_help_panel=_CAMERAS,
         ),
     ] = None,
