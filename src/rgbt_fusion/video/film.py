@@ -1,7 +1,7 @@
 """Films: video files that drawn pictures are written to."""
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,76 +19,8 @@ VIDEO_CODES = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
 """How a video file of each ending is encoded."""
 
 
-class VideoFile:
-    """A video that takes its name only when it is complete; see :func:`writing_video`.
-
-    Args:
-        path: the file.
-        fps: pictures per second.
-        place: gets what gives the complete file its name, and removes an incomplete one.
-    """
-
-    def __init__(self, path: str | Path, fps: float, place: contextlib.ExitStack) -> None:
-        self.path = Path(path)
-        self.fps = fps
-        check_choice(self._ending, VIDEO_CODES, name="the ending of the video")
-        self._place = place
-        self._part = self.path
-        self._writer: Any = None
-        self._size = (0, 0)
-        self._written = 0
-
-    def write(self, picture: Picture) -> None:
-        """Append a picture; the first one decides the size of the video."""
-        height, width = picture.shape[:2]
-        if self._writer is None:
-            self._size = (width, height)
-            self._writer = self._open_writer()
-        if (width, height) != self._size:
-            picture = resize(picture, *self._size)
-        blue_first = picture[:, :, ::-1]
-        self._writer.write(np.ascontiguousarray(blue_first))
-        self._written += 1
-
-    def finish(self) -> None:
-        """Write the end of the video."""
-        if self._writer is not None:
-            self._writer.release()
-
-    def check(self) -> None:
-        """Read the number of pictures back: OpenCV says nothing of a full disk."""
-        if self._writer is None:
-            return
-        cv2 = load_cv2()
-        capture = cv2.VideoCapture(str(self._part))
-        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        capture.release()
-        # a container only estimates its count, but the file of a full disk lacks its end or index
-        if found < self._written - 1:
-            raise DataError(
-                f"{self.path} cannot be written: {found} of {self._written} pictures arrived "
-                "on the disk"
-            )
-
-    @property
-    def _ending(self) -> str:
-        return self.path.suffix.lower()
-
-    def _open_writer(self) -> Any:
-        cv2 = load_cv2()
-        try:
-            self._part = self._place.enter_context(writing(self.path, keep_suffix=True))
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be written: {error}") from error
-        code = cv2.VideoWriter.fourcc(*VIDEO_CODES[self._ending])
-        writer = cv2.VideoWriter(str(self._part), code, self.fps, self._size)
-        if not writer.isOpened():
-            raise DataError(f"{self.path} cannot be written: OpenCV cannot open it")
-        return writer
-
-
-@contextlib.contextmanager
-def writing_video(path: str | Path, *, fps: float = 25.0) -> Iterator[VideoFile]:
+@contextmanager
+def writing_video(path: str | Path, *, fps: float = 25.0) -> Iterator["VideoFile"]:
     """Write a video that appears at ``path`` only when it is complete.
 
     Args:
@@ -112,10 +44,72 @@ def writing_video(path: str | Path, *, fps: float = 25.0) -> Iterator[VideoFile]
         True
     """
     load_cv2()
-    with contextlib.ExitStack() as place:
-        video = VideoFile(path, fps, place)
+    with ExitStack() as stack:
+        video = VideoFile(path, fps, stack)
+        yield video
+        video.finish()
+
+
+class VideoFile:
+    """A video that is being written; :func:`writing_video` makes one.
+
+    Args:
+        path: the file.
+        fps: pictures per second.
+        stack: what closes the file, or discards it after an exception.
+    """
+
+    def __init__(self, path: str | Path, fps: float, stack: ExitStack) -> None:
+        self.path = Path(path)
+        self.fps = fps
+        check_choice(self._ending, VIDEO_CODES, name="the ending of the video")
+        self._stack = stack
+        self._part = self.path
+        self._writer: Any = None
+        self._size = (0, 0)
+        self._written = 0
+
+    def write(self, picture: Picture) -> None:
+        """Append a picture; the first one decides the size of the video."""
+        height, width = picture.shape[:2]
+        if self._writer is None:
+            self._size = (width, height)
+            self._open()
+        if (width, height) != self._size:
+            picture = resize(picture, *self._size)
+        blue_first = picture[:, :, ::-1]
+        self._writer.write(np.ascontiguousarray(blue_first))
+        self._written += 1
+
+    def finish(self) -> None:
+        """Check that the disk holds what was written: OpenCV says nothing of a full disk."""
+        if self._writer is None:
+            return
+        self._writer.release()
+        cv2 = load_cv2()
+        capture = cv2.VideoCapture(str(self._part))
+        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        capture.release()
+        # a container only estimates its count, but the file of a full disk lacks its end or index
+        if found < self._written - 1:
+            raise DataError(
+                f"{self.path} cannot be written: {found} of {self._written} pictures arrived "
+                "on the disk"
+            )
+
+    @property
+    def _ending(self) -> str:
+        return self.path.suffix.lower()
+
+    def _open(self) -> None:
+        """Start the part of the file that takes its name at the end."""
+        cv2 = load_cv2()
         try:
-            yield video
-        finally:
-            video.finish()
-        video.check()
+            self._part = self._stack.enter_context(writing(self.path, keep_suffix=True))
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be written: {error.strerror or error}") from None
+        code = cv2.VideoWriter.fourcc(*VIDEO_CODES[self._ending])
+        self._writer = cv2.VideoWriter(str(self._part), code, self.fps, self._size)
+        self._stack.callback(self._writer.release)
+        if not self._writer.isOpened():
+            raise DataError(f"{self.path} cannot be written: OpenCV cannot open it")
