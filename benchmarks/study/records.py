@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from benchmarks.study.variants import VARIANTS
 from rgbt_fusion.checks import check_finite_number, check_positive_int
+from rgbt_fusion.files.plain import from_plain
 from rgbt_fusion.files.text_tables import DataError
 
 __all__ = ["StudySettings", "Trial", "append_trial", "by_settings", "read_trials"]
@@ -124,10 +124,8 @@ def by_settings(trials: Iterable[Trial]) -> dict[StudySettings, list[Trial]]:
 
 def _trial(line: str, where: str) -> Trial:
     try:
-        content: dict[str, Any] = json.loads(line)
-        content["settings"] = StudySettings(**content["settings"])
-        trial = Trial(**content)
-    except (ValueError, TypeError, KeyError) as error:
+        trial = from_plain(Trial, json.loads(line))
+    except ValueError as error:
         raise DataError(f"{where} must be a trial: {error}") from None
     if trial.variant not in VARIANTS:
         raise DataError(

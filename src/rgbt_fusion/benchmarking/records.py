@@ -11,15 +11,13 @@ import os
 import platform
 import re
 import subprocess
-import types
-import typing
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from rgbt_fusion import __version__
 from rgbt_fusion.benchmarking.timing import Spread
+from rgbt_fusion.files.plain import from_plain
 from rgbt_fusion.files.whole import write_text
 
 __all__ = [
@@ -148,47 +146,15 @@ def read_record(path: Path) -> Record:
             message names it.
     """
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} must be a benchmark record, got no JSON: {error}") from error
     if isinstance(data, dict) and data.get("format") != FORMAT:
         raise ValueError(f"{path} must have format {FORMAT}, got {data.get('format')!r}")
-    return _checked(data, Record, str(path))
-
-
-def _checked(value: Any, kind: Any, where: str) -> Any:
-    """Return ``value``, as JSON gives it, as an instance of the annotation ``kind``."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        (kind,) = (x for x in arguments if x is not type(None))
-        return _checked(value, kind, where)
-    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
-        hints = typing.get_type_hints(kind)
-        names = {x.name for x in fields(kind)}
-        if value.keys() != names:
-            raise ValueError(f"{where} must have the fields {sorted(names)}, got {sorted(value)}")
-        return kind(
-            **{name: _checked(value[name], hints[name], f"{where}: {name}") for name in names}
-        )
-    if kind is Spread and isinstance(value, list) and len(value) == len(Spread._fields):
-        hints = typing.get_type_hints(Spread)
-        return Spread(
-            *(
-                _checked(x, hints[name], f"{where}: {name}")
-                for x, name in zip(value, hints, strict=True)
-            )
-        )
-    if origin is list and isinstance(value, list):
-        return [_checked(x, arguments[0], f"{where}[{i}]") for i, x in enumerate(value)]
-    if origin is dict and isinstance(value, dict):
-        return {name: _checked(x, arguments[1], f"{where}: {name}") for name, x in value.items()}
-    if kind is float and type(value) is int:
-        return float(value)
-    if not isinstance(kind, type) or type(value) is not kind:
-        raise ValueError(f"{where} must be {getattr(kind, '__name__', kind)}, got {value!r}")
-    return value
+    try:
+        return from_plain(Record, data, every_field=True)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _commit() -> str:
