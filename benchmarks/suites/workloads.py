@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from rgbt_fusion.layers.cross_attention_fusion import CrossAttentionFusion
 from rgbt_fusion.layers.difference_fusion_mamba import DFM
 from rgbt_fusion.layers.order_dynamic_fusion_mamba import OFM
 from rgbt_fusion.models.summary import summarise
+from rgbt_fusion.ops.backends import BackendName
 
 __all__ = ["TASKS", "score_differences"]
 
@@ -52,8 +54,9 @@ def _fusion(workload: Workload, draw: Draw) -> Prepared:
         fusion = CrossAttentionFusion(C, C // 64 or 1, attention=attention)
         summary = AllLayerSelfAttention(C, C // 64 or 1, attention=attention)
     else:
-        fusion = DFM(C, backend=workload.contender)
-        summary = OFM(C, num_layers=K, backend=workload.contender)
+        backend = cast(BackendName, workload.contender)
+        fusion = DFM(C, backend=backend)
+        summary = OFM(C, num_layers=K, backend=backend)
     rgb = draw.sequence(B, L, C)
     tir = draw.sequence(B, L, C)
     return prepare_module(workload, draw, _FusionOfAllLayers(fusion, summary, K), rgb, tir)
