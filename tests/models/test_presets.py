@@ -28,13 +28,11 @@ def test_every_name_exists_in_every_size() -> None:
 
 
 def test_create_model_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(
-        ValueError, match=r"name must be one of 'ostrack_vitb_256', .*, got 'resnet'"
-    ):
+    with pytest.raises(ValueError, match=r"name must be one of list_models\(\), got 'resnet'$"):
         create_model("resnet")
     with pytest.raises(
         TypeError,
-        match=r"ostrack_tiny_128 takes the settings .*unexpected keyword argument 'colour'",
+        match=r"ostrack_tiny_128 has no option 'colour'\. Its options: modality; its settings: ",
     ):
         create_model("ostrack_tiny_128", colour="blue")
     with pytest.raises(
@@ -42,6 +40,25 @@ def test_create_model_refuses_what_it_does_not_know() -> None:
         match="pretrained must be False for ostrack_tiny_128: weights come with ainet_tiny",
     ):
         create_model("ostrack_tiny_128", pretrained=True)
+
+
+def test_what_is_misspelt_is_answered_with_the_nearest_names() -> None:
+    with pytest.raises(ValueError) as unknown:
+        create_model("ainet_tiny")
+    assert str(unknown.value) == (
+        "name must be one of list_models(), got 'ainet_tiny'; "
+        "did you mean 'ainet_tiny_128' or 'ainet_tiny_128_compact'?"
+    )
+    with pytest.raises(TypeError) as misspelt:
+        create_model("ainet_tiny_128", dfn=None)
+    assert str(misspelt.value) == (
+        "ainet_tiny_128 has no option 'dfn'; did you mean 'dfm'? "
+        "Its options: fusion_layers, dfm, ofm, order_predictor, order_gradient, ofm_tokens, "
+        "inner_width; its settings: dim, depth, num_heads, template_size, search_size, stem, "
+        "head_channels, drop_path, keep_ratio, attention, search_factor"
+    )
+    with pytest.raises(TypeError, match="has no option 'keep_ration'; did you mean 'keep_ratio'"):
+        create_model("two_stream_tiny_128", keep_ration=0.5)
 
 
 def test_overrides_reach_settings_and_options() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rgbt_fusion.weights.formats import CONFIGURATION_KEY, Layout, recognise
+from rgbt_fusion.weights.formats import CONFIGURATION_KEY, RecognisedFile, recognise
 from rgbt_fusion.weights.stored_tensors import CheckpointError, WeightFile, open_weight_file
 
 OSTRACK = {
@@ -15,29 +15,29 @@ OSTRACK = {
 }
 
 
-def layout_of(state: dict[str, Tensor], folder: Path) -> Layout:
+def recognised(state: dict[str, Tensor], folder: Path) -> RecognisedFile:
     torch.save({"net": state}, folder / "file.pth")
     return recognise(open_weight_file(folder / "file.pth"))
 
 
 def test_ostrack_is_told_with_its_sizes(tmp_path: Path) -> None:
-    layout = layout_of({f"module.{name}": value for name, value in OSTRACK.items()}, tmp_path)
-    assert layout.kind == "ostrack"
-    assert layout.configuration is not None
+    file = recognised({f"module.{name}": value for name, value in OSTRACK.items()}, tmp_path)
+    assert file.kind == "ostrack"
+    assert file.configuration is not None
     settings = {"depth": 1, "dim": 8, "search_size": 64, "template_size": 32, "head_channels": 16}
-    assert layout.configuration["settings"] == settings
-    assert layout.sources.keys() == OSTRACK.keys()
+    assert file.configuration["settings"] == settings
+    assert file.entries.keys() == OSTRACK.keys()
 
 
 def test_droptrack_folds_its_temporal_embeddings(tmp_path: Path) -> None:
     temporal = {f"backbone.temporal_pos_embed_{letter}": torch.randn(1, 1, 8) for letter in "xz"}
-    layout = layout_of(OSTRACK | temporal, tmp_path)
-    assert layout.kind == "droptrack"
-    assert layout.sources.keys() == OSTRACK.keys()
+    file = recognised(OSTRACK | temporal, tmp_path)
+    assert file.kind == "droptrack"
+    assert file.entries.keys() == OSTRACK.keys()
     for letter in "xz":
         name = f"backbone.pos_embed_{letter}"
         expected = OSTRACK[name] + temporal[f"backbone.temporal_pos_embed_{letter}"]
-        assert torch.equal(layout.sources[name].read(), expected)
+        assert torch.equal(file.entries[name].read(), expected)
 
 
 def test_a_vit_starts_both_tables_without_its_class_token(tmp_path: Path) -> None:
@@ -47,13 +47,13 @@ def test_a_vit_starts_both_tables_without_its_class_token(tmp_path: Path) -> Non
         "blocks.0.attn.qkv.weight": torch.randn(24, 8),
         "decoder_embed.weight": torch.ones(2),
     }
-    layout = layout_of(state, tmp_path)
-    assert layout.kind == "vit"
+    file = recognised(state, tmp_path)
+    assert file.kind == "vit"
     for letter in "xz":
-        assert torch.equal(layout.sources[f"backbone.pos_embed_{letter}"].read(), table[:, 1:])
+        assert torch.equal(file.entries[f"backbone.pos_embed_{letter}"].read(), table[:, 1:])
     # a table that never had a class token
-    layout = layout_of(state | {"pos_embed": table[:, 1:]}, tmp_path)
-    assert torch.equal(layout.sources["backbone.pos_embed_x"].read(), table[:, 1:])
+    file = recognised(state | {"pos_embed": table[:, 1:]}, tmp_path)
+    assert torch.equal(file.entries["backbone.pos_embed_x"].read(), table[:, 1:])
 
 
 def test_ainet_stacks_its_three_scans_in_their_order(tmp_path: Path) -> None:
@@ -65,20 +65,20 @@ def test_ainet_stacks_its_three_scans_in_their_order(tmp_path: Path) -> None:
     state["backbone.cross_mamba.0.mamba.A_log"] = torch.randn(8, 2)
     state["mamba_fusion.norm.weight"] = torch.ones(8)
     state["mamba_fusion.fusion.0.norm1.weight"] = torch.zeros(8)
-    layout = layout_of(state, tmp_path)
-    assert layout.kind == "ainet"
-    assert layout.configuration is not None and layout.configuration["model"] == "AINet"
-    assert layout.configuration["options"]["order_predictor"] == "released"
-    weight = layout.sources["ofm.scans.conv_weight"]
+    file = recognised(state, tmp_path)
+    assert file.kind == "ainet"
+    assert file.configuration is not None and file.configuration["model"] == "AINet"
+    assert file.configuration["options"]["order_predictor"] == "released"
+    weight = file.entries["ofm.scans.conv_weight"]
     assert weight.shape == weight.read().shape == (3, 6, 4)
     assert weight.read()[:, 0, 0].tolist() == [0, 1, 2]
-    assert layout.sources["ofm.scans.A_log"].read()[:, 0, 0].tolist() == [0, 1, 2]
-    assert {"dfm.0.mamba.A_log", "ofm.norm.weight", "ofm.norm1.weight"} <= layout.sources.keys()
+    assert file.entries["ofm.scans.A_log"].read()[:, 0, 0].tolist() == [0, 1, 2]
+    assert {"dfm.0.mamba.A_log", "ofm.norm.weight", "ofm.norm1.weight"} <= file.entries.keys()
 
 
 def test_an_unknown_state_dict_is_taken_as_it_is(tmp_path: Path) -> None:
-    layout = layout_of({"some.weight": torch.ones(2)}, tmp_path)
-    assert (layout.kind, layout.configuration, list(layout.sources)) == (
+    file = recognised({"some.weight": torch.ones(2)}, tmp_path)
+    assert (file.kind, file.configuration, list(file.entries)) == (
         "state_dict",
         None,
         ["some.weight"],

@@ -1,7 +1,9 @@
 """The tracking models by name: tables of sizes and presets."""
 
-from dataclasses import replace
-from functools import partial
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 from rgbt_fusion.models.ainet import AINet
@@ -12,6 +14,15 @@ from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.models.ostrack import OSTrack
 from rgbt_fusion.models.tpmri import TPMRI
 from rgbt_fusion.models.two_stream import TwoStream
+
+__all__ = [
+    "MODELS",
+    "Preset",
+    "build_from_configuration",
+    "build_preset",
+    "check_preset_name",
+    "list_models",
+]
 
 VITB_256 = EncoderSettings()
 
@@ -39,40 +50,70 @@ RELEASED: dict[str, Any] = {
     "ofm_tokens": "released",
 }
 
-MODELS: dict[str, partial[TrackingNetwork]] = {
-    "ostrack_vitb_256": partial(OSTrack, replace(VITB_256, **ELIMINATING)),
-    "ostrack_vitb_384": partial(OSTrack, replace(VITB_384, search_factor=5.0, **ELIMINATING)),
-    "ostrack_vits_256": partial(OSTrack, replace(VITS_256, **ELIMINATING)),
-    "ostrack_vits_384": partial(OSTrack, replace(VITS_384, search_factor=5.0, **ELIMINATING)),
-    "ostrack_tiny_128": partial(OSTrack, replace(TINY_128, **ELIMINATING)),
-    "two_stream_vitb_256": partial(TwoStream, VITB_256),
-    "two_stream_vits_256": partial(TwoStream, VITS_256),
-    "two_stream_tiny_128": partial(TwoStream, TINY_128),
-    "ainet_vitb_256": partial(AINet, VITB_256),
-    "ainet_vitb_384": partial(AINet, VITB_384),
-    "ainet_vits_256": partial(AINet, VITS_256),
-    "ainet_vits_384": partial(AINet, VITS_384),
-    "ainet_tiny_128": partial(AINet, TINY_128),
-    "ainet_vitb_256_compact": partial(AINet, VITB_256, inner_width=48),
-    "ainet_vits_256_compact": partial(AINet, VITS_256, inner_width=24),
-    "ainet_tiny_128_compact": partial(AINet, TINY_128, inner_width=8),
-    "ainet_vitb_256_released": partial(AINet, VITB_256, **RELEASED),
-    "ainet_vitb_384_released": partial(AINet, VITB_384, **RELEASED),
-    "tpmri_vitb_256": partial(TPMRI, replace(VITB_256, **ELIMINATING)),
-    "tpmri_vits_256": partial(TPMRI, replace(VITS_256, **ELIMINATING)),
-    "tpmri_tiny_128": partial(TPMRI, replace(TINY_128, **ELIMINATING)),
-    "mutual_prompt_teacher_vitb_256": partial(MutualPromptTeacher, VITB_256),
-    "mutual_prompt_teacher_vits_256": partial(MutualPromptTeacher, VITS_256),
-    "mutual_prompt_teacher_tiny_128": partial(MutualPromptTeacher, TINY_128),
-    "one_stream_student_vitb_256": partial(OneStreamStudent, VITB_256),
-    "one_stream_student_vits_256": partial(OneStreamStudent, VITS_256),
-    "one_stream_student_tiny_128": partial(OneStreamStudent, TINY_128),
-    "compensation_vitb_256": partial(CompensationTracker, VITB_256),
-    "compensation_vits_256": partial(CompensationTracker, VITS_256),
-    "compensation_tiny_128": partial(CompensationTracker, TINY_128),
+
+@dataclass(frozen=True)
+class Preset:
+    """A tracking model under a name; call it to build the model.
+
+    Args:
+        network: class of the model.
+        settings: its sizes.
+        options: those of its options that differ from the defaults of the class.
+
+    Example:
+        >>> from rgbt_fusion.models.presets import MODELS
+        >>> MODELS["ainet_tiny_128_compact"].options
+        {'inner_width': 8}
+    """
+
+    network: type[TrackingNetwork]
+    settings: EncoderSettings
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self) -> TrackingNetwork:
+        """Return a new model of this preset, its weights drawn at random."""
+        # every network is built from its settings and its own options by name
+        return self.network(self.settings, **self.options)
+
+    def option_names(self) -> list[str]:
+        """Return what the constructor of the model takes besides the settings."""
+        parameters = inspect.signature(self.network).parameters
+        return [name for name in parameters if name != "settings"]
+
+
+MODELS: dict[str, Preset] = {
+    "ostrack_vitb_256": Preset(OSTrack, replace(VITB_256, **ELIMINATING)),
+    "ostrack_vitb_384": Preset(OSTrack, replace(VITB_384, search_factor=5.0, **ELIMINATING)),
+    "ostrack_vits_256": Preset(OSTrack, replace(VITS_256, **ELIMINATING)),
+    "ostrack_vits_384": Preset(OSTrack, replace(VITS_384, search_factor=5.0, **ELIMINATING)),
+    "ostrack_tiny_128": Preset(OSTrack, replace(TINY_128, **ELIMINATING)),
+    "two_stream_vitb_256": Preset(TwoStream, VITB_256),
+    "two_stream_vits_256": Preset(TwoStream, VITS_256),
+    "two_stream_tiny_128": Preset(TwoStream, TINY_128),
+    "ainet_vitb_256": Preset(AINet, VITB_256),
+    "ainet_vitb_384": Preset(AINet, VITB_384),
+    "ainet_vits_256": Preset(AINet, VITS_256),
+    "ainet_vits_384": Preset(AINet, VITS_384),
+    "ainet_tiny_128": Preset(AINet, TINY_128),
+    "ainet_vitb_256_compact": Preset(AINet, VITB_256, {"inner_width": 48}),
+    "ainet_vits_256_compact": Preset(AINet, VITS_256, {"inner_width": 24}),
+    "ainet_tiny_128_compact": Preset(AINet, TINY_128, {"inner_width": 8}),
+    "ainet_vitb_256_released": Preset(AINet, VITB_256, RELEASED),
+    "ainet_vitb_384_released": Preset(AINet, VITB_384, RELEASED),
+    "tpmri_vitb_256": Preset(TPMRI, replace(VITB_256, **ELIMINATING)),
+    "tpmri_vits_256": Preset(TPMRI, replace(VITS_256, **ELIMINATING)),
+    "tpmri_tiny_128": Preset(TPMRI, replace(TINY_128, **ELIMINATING)),
+    "mutual_prompt_teacher_vitb_256": Preset(MutualPromptTeacher, VITB_256),
+    "mutual_prompt_teacher_vits_256": Preset(MutualPromptTeacher, VITS_256),
+    "mutual_prompt_teacher_tiny_128": Preset(MutualPromptTeacher, TINY_128),
+    "one_stream_student_vitb_256": Preset(OneStreamStudent, VITB_256),
+    "one_stream_student_vits_256": Preset(OneStreamStudent, VITS_256),
+    "one_stream_student_tiny_128": Preset(OneStreamStudent, TINY_128),
+    "compensation_vitb_256": Preset(CompensationTracker, VITB_256),
+    "compensation_vits_256": Preset(CompensationTracker, VITS_256),
+    "compensation_tiny_128": Preset(CompensationTracker, TINY_128),
 }
-"""Every preset: a model, its settings, and the options in which it differs from the model's
-defaults."""
+"""Every preset by name."""
 
 
 def list_models() -> list[str]:
@@ -86,20 +127,88 @@ def list_models() -> list[str]:
     return list(MODELS)
 
 
-def build_model(configuration: dict[str, Any]) -> TrackingNetwork:
-    """Build the model that a configuration describes: a model's own, or the one inside a file of
-    ours.
+def check_preset_name(value: Any, *, name: str) -> None:
+    """Check that ``value`` is the name of a preset; the error names the nearest ones.
 
     Raises:
-        KeyError, TypeError, ValueError: it describes a model that this version does not know.
+        ValueError: there is no such preset.
+    """
+    if value not in MODELS:
+        raise ValueError(
+            f"{name} must be one of list_models(), got {value!r}{_did_you_mean(value, MODELS)}"
+        )
+
+
+def build_preset(name: str, **overrides: Any) -> TrackingNetwork:
+    """Return a new model of a preset, its weights drawn at random.
+
+    Args:
+        name: one of :func:`list_models`.
+        **overrides: settings (:class:`EncoderSettings`) and options of the constructor of the
+            model to change.
+
+    Raises:
+        ValueError: ``name`` is unknown; a value is out of range.
+        TypeError: an override is neither a setting nor an option of this model.
+
+    Example:
+        >>> from rgbt_fusion.models.presets import build_preset
+        >>> build_preset("two_stream_tiny_128", depth=2).settings.depth
+        2
+    """
+    check_preset_name(name, name="name")
+    preset = MODELS[name]
+    option_names = preset.option_names()
+    setting_names = [setting.name for setting in fields(EncoderSettings)]
+    changed_settings: dict[str, Any] = {}
+    changed_options: dict[str, Any] = {}
+    for key, value in overrides.items():
+        if key in setting_names:
+            changed_settings[key] = value
+        elif key in option_names:
+            changed_options[key] = value
+        else:
+            nearest = _did_you_mean(key, [*option_names, *setting_names])
+            raise TypeError(
+                f"{name} has no option {key!r}{nearest or '.'} "
+                f"Its options: {', '.join(option_names) or 'none'}; "
+                f"its settings: {', '.join(setting_names)}"
+            )
+    changed = Preset(
+        preset.network,
+        replace(preset.settings, **changed_settings),
+        preset.options | changed_options,
+    )
+    return changed()
+
+
+def build_from_configuration(configuration: dict[str, Any]) -> TrackingNetwork:
+    """Build the model that a configuration describes, its weights drawn at random.
+
+    Args:
+        configuration: that of a model, or the one inside a file of ours.
+
+    Raises:
+        KeyError: no model here has this class.
+        TypeError: it has settings or options that this version does not know.
+        ValueError: a value is out of range.
 
     Example:
         >>> from rgbt_fusion import create_model
+        >>> from rgbt_fusion.models.presets import build_from_configuration
         >>> model = create_model("ainet_tiny_128", depth=2)
-        >>> build_model(model.configuration).configuration == model.configuration
+        >>> build_from_configuration(model.configuration).configuration == model.configuration
         True
     """
-    classes = {preset.func.__name__: preset.func for preset in MODELS.values()}  # pyright: ignore
-    return classes[configuration["model"]](
-        EncoderSettings(**configuration["settings"]), **configuration["options"]
-    )
+    networks = {preset.network.__name__: preset.network for preset in MODELS.values()}
+    network = networks[configuration["model"]]
+    settings = EncoderSettings(**configuration["settings"])
+    return Preset(network, settings, configuration["options"])()
+
+
+def _did_you_mean(value: Any, known: Iterable[str]) -> str:
+    """Return how to end a message on a misspelt name; nothing where no name is near."""
+    near = get_close_matches(str(value), list(known), n=3)
+    if not near:
+        return ""
+    return f"; did you mean {' or '.join(map(repr, near))}?"

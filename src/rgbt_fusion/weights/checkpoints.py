@@ -1,10 +1,12 @@
-"""Weights in and out of files: OSTrack, DropTrack, AINet, ViT/MAE and our own, read safely and with
-a report."""
+"""Weights in and out of files, read safely and with a report.
+
+Read are files of OSTrack, DropTrack, AINet, ViT and MAE, and our own.
+"""
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,13 @@ from torch import Tensor
 from rgbt_fusion.checks import check_finite_number
 from rgbt_fusion.files.whole import write_bytes
 from rgbt_fusion.models.network import TrackingNetwork
-from rgbt_fusion.models.presets import MODELS, build_model
-from rgbt_fusion.weights.formats import CONFIGURATION_KEY, Layout, Source, recognise
-from rgbt_fusion.weights.pretrained import create_model
+from rgbt_fusion.models.presets import MODELS, build_from_configuration, build_preset
+from rgbt_fusion.weights.formats import (
+    CONFIGURATION_KEY,
+    RecognisedFile,
+    StoredEntry,
+    recognise,
+)
 from rgbt_fusion.weights.stored_tensors import CheckpointError, open_weight_file
 
 __all__ = [
@@ -48,50 +54,58 @@ NOT_IN_WEIGHTS = {
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a file: names of the model's entries, and at last those of the file that had
-    no use.
-
-    ``layout`` says whose file it was; ``share`` how much of the model, by elements, now comes from
-    it. Entries in ``duplicated`` were copied from another of the file's.
-    """
+    """What was loaded: entries of the model by outcome, then entries of the file without use."""
 
     path: Path
     layout: str
+    """Whose file it was: ``"rgbt_fusion"``, ``"ostrack"``, ``"droptrack"``, ``"ainet"``, ``"vit"``
+    or ``"state_dict"``."""
     share: float
+    """How much of the model, by elements, now comes from the file."""
     loaded: tuple[str, ...]
+    """Entries that were taken as they are."""
     resized: tuple[str, ...]
+    """Tables of positions that were resized."""
     duplicated: tuple[str, ...]
+    """Entries that were copied from another entry of the file."""
     missing: tuple[str, ...]
+    """Entries that the file does not have: they stay as they were."""
     unexpected: tuple[str, ...]
+    """Entries of the file that the model does not have."""
 
     def __str__(self) -> str:
-        lines = [f"{self.path} ({self.layout}): {self.share:.1%} of the model loaded"]
-        for title in ("loaded", "resized", "duplicated", "missing", "unexpected"):
+        lines = [
+            f"{self.path} ({self.layout}): {self.share:.1%} of the model loaded",
+            f"  loaded     {len(self.loaded)}",
+        ]
+        for title in ("resized", "duplicated", "missing", "unexpected"):
             names = getattr(self, title)
-            shown = "" if title == "loaded" else ": " + _some(names) if names else ""
-            lines.append(f"  {title:<10} {len(names)}{shown}")
+            line = f"  {title:<10} {len(names)}"
+            if names:
+                line += f": {_some(names)}"
+            lines.append(line)
         return "\n".join(lines)
 
 
 def load_checkpoint(
     model: TrackingNetwork, path: str | Path, *, minimum_share: float | None = None
 ) -> LoadReport:
-    """Load a file of weights into a model and say what became of it.
+    """Load a file of weights into a model and say what was loaded.
 
     Reads files of OSTrack, DropTrack, official AINet, ViT and MAE, and our own. Nothing in a file
-    is ever run. Tables of positions are resized, DropTrack's temporal embeddings folded in, and a
-    head that was trained on one stream is divided by the number of streams that are added up before
-    it here, so that equal streams give the file's result.
+    is ever run. Tables of positions are resized and the temporal embeddings of DropTrack folded in.
+    A head that was trained on one stream is divided by the number of streams that are added up in
+    front of it here, so that equal streams give the result of the file.
 
-    A file of the model's own kind must hold all of it and have its configuration. What any tracker
-    here may start from, OSTrack, DropTrack, ViT and MAE, must provide at least half of it. The
-    model is unchanged when a file is refused.
+    A file of the same class of model must hold all of it and have its configuration. Files that any
+    tracker here may start from (OSTrack, DropTrack, ViT and MAE) must provide at least half of it.
+    The model is unchanged when a file is refused.
 
     Args:
-        model: the model to fill.
+        model: the model to fill; a network of your own as well.
         path: the file; its content, not its name, says what it is.
-        minimum_share: how much of the model, by elements, the file must provide; takes the place of
-            both rules above.
+        minimum_share: how much of the model, by elements, the file must provide; replaces both
+            rules above.
 
     Returns:
         A :class:`LoadReport`; print it.
@@ -100,6 +114,7 @@ def load_checkpoint(
         FileNotFoundError: there is no such file.
         CheckpointError: the file is damaged, holds values that are not finite, or does not fit;
             where a preset fits it, the message names it.
+        ValueError: ``minimum_share`` is not in [0, 1].
 
     Example:
         >>> import os, tempfile
@@ -115,21 +130,16 @@ def load_checkpoint(
     if minimum_share is not None:
         check_finite_number(minimum_share, name="minimum_share", low=0.0, high=1.0)
     path = Path(path)
-    layout = recognise(open_weight_file(path))
+    file = recognise(open_weight_file(path))
     if minimum_share is None:
-        _refuse_another_configuration(model, path, layout)
-    plan = _Plan.of(model, layout)
-    report = plan.report(path, layout)
-    _refuse_too_little(model, plan, report, layout, minimum_share)
-    for name, value in plan.values():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise CheckpointError(
-                f"{path} holds values that are not finite in {name}; the model is unchanged"
-            )
-    entries = model.state_dict(keep_vars=True)
-    with torch.no_grad():
-        for name, value in plan.values():
-            entries[name].copy_(value)
+        _refuse_another_configuration(model, path, file)
+        minimum_share = _share_needed(model, file)
+    plan = _Plan.of(model, file)
+    report = plan.report(path, file)
+    if report.share < minimum_share:
+        _refuse_what_is_missing(model, plan, report, file, minimum_share)
+    _refuse_values_not_finite(plan, path)
+    plan.carry_out(model)
     return report
 
 
@@ -140,31 +150,32 @@ def save_checkpoint(
     dtype: torch.dtype | None = None,
     metadata: dict[str, str] | None = None,
 ) -> None:
-    """Write a model as safetensors with its configuration inside, beside ``path`` first, then
-    renamed over it.
+    """Write a model as safetensors, with its configuration inside.
 
     Args:
-        model: the model to write.
+        model: the model to write; a network of your own as well.
         path: the file; whatever is there is replaced only by a complete new file.
-        dtype: of floating-point entries in the file; the model's own by default.
+        dtype: of floating-point entries in the file; that of the model by default.
         metadata: further texts to store.
 
     Raises:
         CheckpointError: the file cannot be written; nothing is left behind.
     """
-    path = Path(path)
-    state = {}
-    for name, value in model.state_dict().items():
-        value = value.detach().cpu()
-        state[name] = (
-            value.to(dtype) if dtype is not None and value.is_floating_point() else value
-        ).contiguous()
-    texts = (metadata or {}) | {CONFIGURATION_KEY: json.dumps(model.configuration)}
+    state = {name: _as_saved(value, dtype) for name, value in model.state_dict().items()}
+    texts = dict(metadata or {})
+    texts[CONFIGURATION_KEY] = json.dumps(model.configuration)
     try:
         # not save_file: it makes a file of its own, which a kill would leave behind
-        write_bytes(path, save(state, metadata=texts))
+        write_bytes(Path(path), save(state, metadata=texts))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be written: {error}") from error
+
+
+def _as_saved(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    value = value.detach().cpu()
+    if dtype is not None and value.is_floating_point():
+        value = value.to(dtype)
+    return value.contiguous()
 
 
 def load_model(path: str | Path) -> TrackingNetwork:
@@ -172,17 +183,24 @@ def load_model(path: str | Path) -> TrackingNetwork:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is damaged or is not ours.
+        CheckpointError: the file is damaged, is not ours, or holds a network of another package.
     """
-    layout = recognise(open_weight_file(path))
-    configuration = layout.configuration
-    if layout.kind != "rgbt_fusion" or configuration is None:
+    path = Path(path)
+    file = recognise(open_weight_file(path))
+    configuration = file.configuration
+    if file.kind != "rgbt_fusion" or configuration is None:
         raise CheckpointError(
-            f"{path} carries no configuration: create_model, then load_checkpoint; {_hint(layout)}"
+            f"{path} carries no configuration: create_model, then load_checkpoint; {_hint(file)}"
+        )
+    name = configuration["model"]
+    if name not in _model_names():
+        raise CheckpointError(
+            f"{path} describes a model that this version does not know: {name}; "
+            f"if {name} is your own class, build one and call load_checkpoint(model, path)"
         )
     try:
-        model = build_model(configuration)
-    except (KeyError, TypeError, ValueError) as error:
+        model = build_from_configuration(configuration)
+    except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} describes a model that this version does not know: {error}"
         ) from error
@@ -198,8 +216,14 @@ def convert_checkpoint(
     dtype: torch.dtype | None = None,
     minimum_share: float | None = None,
 ) -> LoadReport:
-    """Write any readable file of weights as one of ours, for the preset ``name`` or the one it
-    fits.
+    """Write any readable file of weights as one of ours.
+
+    Args:
+        path: the file to read.
+        out: the file to write.
+        name: the preset that it is meant for; the one it fits by default.
+        dtype: of floating-point entries in the new file; float32 by default.
+        minimum_share: see :func:`load_checkpoint`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -207,205 +231,271 @@ def convert_checkpoint(
             is given.
     """
     if name is None:
-        layout = recognise(open_weight_file(path))
-        name = None if layout.configuration is None else fitting_preset(layout.configuration)
-        if name is None:
-            raise CheckpointError(
-                f"{path} ({layout.kind}) fits no preset by itself: say for which model it is meant"
-            )
-    model = create_model(name)
+        name = _preset_of(Path(path))
+    model = build_preset(name)
     report = load_checkpoint(model, path, minimum_share=minimum_share)
     save_checkpoint(model, out, dtype=dtype)
     return report
 
 
 def fitting_preset(configuration: dict[str, Any]) -> str | None:
-    """Return the name of a preset that the configuration of a file fits, as far as the file tells,
-    or None."""
+    """Return the name of a preset that the configuration of a file fits; None where none does.
+
+    A file does not always tell its whole configuration: what it does not tell may be anything.
+    """
     for name, preset in MODELS.items():
-        if preset.func.__name__ == configuration["model"] and not _misfits(
-            configuration, _built(preset)
-        ):  # pyright: ignore
+        if preset.network.__name__ != configuration["model"]:
+            continue
+        with torch.device("meta"):
+            model = preset()
+        if not _misfits(configuration, model):
             return name
     return None
 
 
-def _built(preset: partial[TrackingNetwork]) -> TrackingNetwork:
-    with torch.device("meta"):
-        return preset()
+def _preset_of(path: Path) -> str:
+    file = recognise(open_weight_file(path))
+    name = None if file.configuration is None else fitting_preset(file.configuration)
+    if name is None:
+        raise CheckpointError(
+            f"{path} ({file.kind}) fits no preset by itself: say for which model it is meant"
+        )
+    return name
+
+
+def _model_names() -> set[str]:
+    return {preset.network.__name__ for preset in MODELS.values()}
 
 
 def _misfits(configuration: dict[str, Any], model: TrackingNetwork) -> list[str]:
-    """Return in what a file's configuration, as far as the file tells it, differs from a model's of
-    the same class."""
+    """Return in what the configuration of a file differs from that of a model of the same class."""
     own = model.configuration
-    return [
-        f"{key} is {value!r} in the file and {own[part].get(key)!r} in the model"
-        for part in ("settings", "options")
-        for key, value in configuration[part].items()
-        if key not in NOT_IN_WEIGHTS and own[part].get(key) != value
-    ]
+    misfits = []
+    for part in ("settings", "options"):
+        for key, value in configuration[part].items():
+            own_value = own[part].get(key)
+            if key not in NOT_IN_WEIGHTS and own_value != value:
+                misfits.append(f"{key} is {value!r} in the file and {own_value!r} in the model")
+    return misfits
 
 
-def _hint(layout: Layout) -> str:
-    name = None if layout.configuration is None else fitting_preset(layout.configuration)
+def _hint(file: RecognisedFile) -> str:
+    name = None if file.configuration is None else fitting_preset(file.configuration)
     return "no preset fits the file" if name is None else f"the file fits create_model({name!r})"
 
 
-def _refuse_another_configuration(model: TrackingNetwork, path: Path, layout: Layout) -> None:
-    configuration = layout.configuration
-    if configuration is None:
+def _refuse_another_configuration(model: TrackingNetwork, path: Path, file: RecognisedFile) -> None:
+    if file.configuration is None:
         return
-    if configuration["model"] == type(model).__name__:
-        misfits = _misfits(configuration, model)
-    elif configuration["model"] == "OSTrack":
+    theirs = file.configuration["model"]
+    ours = type(model).__name__
+    if theirs == ours:
+        misfits = _misfits(file.configuration, model)
+    elif theirs == "OSTrack":
+        # every tracker here may start from one
         misfits = []
     else:
-        misfits = [f"it holds {configuration['model']}, this is {type(model).__name__}"]
-    if layout.kind in ("ostrack", "droptrack"):
+        misfits = [f"it holds {theirs}, this is {ours}"]
+    if file.kind in ("ostrack", "droptrack"):
         # the same network at another size: its tables of positions are resized
         misfits = [
             misfit for misfit in misfits if not misfit.startswith(("search_size", "template_size"))
         ]
     if misfits:
         raise CheckpointError(
-            f"{path} does not fit this model: {'; '.join(misfits)}; {_hint(layout)}"
+            f"{path} does not fit this model: {'; '.join(misfits)}; {_hint(file)}"
         )
+
+
+def _share_needed(model: TrackingNetwork, file: RecognisedFile) -> float:
+    if file.kind == "vit":
+        # it brings the encoder only
+        return 0.5
+    if file.configuration is None:
+        return 1.0
+    # a file of this very class must hold all of it; another tracker brings the encoder only
+    return 1.0 if file.configuration["model"] == type(model).__name__ else 0.5
+
+
+def _refuse_what_is_missing(
+    model: TrackingNetwork,
+    plan: "_Plan",
+    report: LoadReport,
+    file: RecognisedFile,
+    minimum_share: float,
+) -> None:
+    """Raise unless all that is needed is all that is read, and nothing of that is missing."""
+    unread = UNREAD
+    if not model.backbone.norm.weight.requires_grad:
+        unread = (*UNREAD, "backbone.norm.weight", "backbone.norm.bias")
+    missing = [name for name in report.missing if not name.endswith(unread)]
+    if minimum_share == 1.0 and not missing:
+        return
+    reasons = []
+    if plan.clashes:
+        clashes = [
+            f"{name} has shape {shape}, the model's {plan.sizes[name]}"
+            for name, shape in plan.clashes.items()
+        ]
+        reasons.append(_some(clashes, 2))
+    absent = [name for name in missing if name not in plan.clashes]
+    if absent:
+        reasons.append(f"it lacks {_some(absent)}")
+    raise CheckpointError(
+        f"{report.path} ({file.kind}) provides {report.share:.1%} of the model, "
+        f"at least {minimum_share:.0%} must be there: {'; '.join(reasons)}; {_hint(file)}; "
+        "the model is unchanged"
+    )
+
+
+def _refuse_values_not_finite(plan: "_Plan", path: Path) -> None:
+    for name, value in plan.values():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise CheckpointError(
+                f"{path} holds values that are not finite in {name}; the model is unchanged"
+            )
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What goes where: for entries of a model the source, how it was found, and a factor."""
+    """What goes where, before anything is read.
+
+    Args:
+        sizes: shape of every entry of the model.
+        entries: which stored entry fills an entry of the model.
+        duplicated: entries of the model that are filled by a copy of another.
+        clashes: entries whose stored shape cannot become that of the model, with the stored one.
+        head_scale: factor for the first weights of the head, which read the sum of the streams.
+    """
 
     sizes: dict[str, tuple[int, ...]]
-    sources: dict[str, Source]
+    entries: dict[str, StoredEntry]
     duplicated: set[str]
     clashes: dict[str, tuple[int, ...]]
-    scale: float
+    head_scale: float
 
     @classmethod
-    def of(cls, model: TrackingNetwork, layout: Layout) -> "_Plan":
-        """Match the sources of a file with the entries of a model, by name and shape."""
+    def of(cls, model: TrackingNetwork, file: RecognisedFile) -> "_Plan":
+        """Match the entries of a file with those of a model, by name and shape."""
         sizes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-        candidates = {name: layout.sources[name] for name in sizes if name in layout.sources}
-        duplicated = set()
-        for own, other in model.duplicated:
-            for name in sizes:
-                if (
-                    name.startswith(own)
-                    and name not in candidates
-                    and other + name[len(own) :] in layout.sources
-                ):
-                    candidates[name] = layout.sources[other + name[len(own) :]]
-                    duplicated.add(name)
-        clashes = {
-            name: source.shape
-            for name, source in candidates.items()
-            if not _can_become(source, sizes[name])
-        }
-        sources = {name: source for name, source in candidates.items() if name not in clashes}
-        streams = (layout.configuration or {}).get("summed_streams", model.summed_streams)
+        found = {name: file.entries[name] for name in sizes if name in file.entries}
+        copies = _copies(model, file, [name for name in sizes if name not in found])
+        candidates = found | copies
+        entries = {}
+        clashes = {}
+        for name, entry in candidates.items():
+            if _can_become(entry, sizes[name]):
+                entries[name] = entry
+            else:
+                clashes[name] = entry.shape
+        configuration = file.configuration or {}
+        streams_of_file = configuration.get("summed_streams", model.summed_streams)
         return cls(
-            sizes, sources, duplicated & set(sources), clashes, streams / model.summed_streams
+            sizes=sizes,
+            entries=entries,
+            duplicated=copies.keys() & entries.keys(),
+            clashes=clashes,
+            head_scale=streams_of_file / model.summed_streams,
         )
 
     def values(self) -> Iterator[tuple[str, Tensor]]:
         """Read entry after entry: never more than one in memory."""
-        for name, source in self.sources.items():
-            value = source.read()
-            if source.shape != self.sizes[name]:
-                value = _resize(value, self.sizes[name], source.interpolation or "bilinear")
-            if (
-                self.scale != 1
-                and name.startswith("box_head.conv1_")
-                and name.endswith(".0.weight")
-            ):
-                value = value * self.scale
+        for name, entry in self.entries.items():
+            value = entry.read()
+            if entry.shape != self.sizes[name]:
+                value = _resize(value, self.sizes[name], entry.interpolation or "bilinear")
+            if self.head_scale != 1 and _reads_the_streams(name):
+                value = value * self.head_scale
             yield name, value
 
-    def report(self, path: Path, layout: Layout) -> LoadReport:
+    def carry_out(self, model: TrackingNetwork) -> None:
+        """Fill the model."""
+        own = model.state_dict(keep_vars=True)
+        with torch.no_grad():
+            for name, value in self.values():
+                own[name].copy_(value)
+
+    def report(self, path: Path, file: RecognisedFile) -> LoadReport:
         """Say what the plan will do."""
-        resized = tuple(
-            name for name, source in self.sources.items() if source.shape != self.sizes[name]
-        )
-        plain = tuple(
-            name for name in self.sources if name not in resized and name not in self.duplicated
-        )
-        missing = tuple(name for name in self.sizes if name not in self.sources)
-        used = {origin for name in self.sources for origin in layout.used.get(name, ())}
-        every = {origin for origins in layout.used.values() for origin in origins}
-        counts = {
-            name: torch.Size(size).numel()
-            for name, size in self.sizes.items()
-            if not name.endswith(UNREAD)
-        }
-        share = sum(count for name, count in counts.items() if name in self.sources) / sum(
-            counts.values()
-        )
+        resized = []
+        loaded = []
+        for name, entry in self.entries.items():
+            if entry.shape != self.sizes[name]:
+                resized.append(name)
+            elif name not in self.duplicated:
+                loaded.append(name)
+        used = _origins(self.entries.values())
         return LoadReport(
-            path,
-            layout.kind,
-            share,
-            plain,
-            resized,
-            tuple(sorted(self.duplicated)),
-            missing,
-            tuple(sorted(every - used)),
+            path=path,
+            layout=file.kind,
+            share=self._share(),
+            loaded=tuple(loaded),
+            resized=tuple(resized),
+            duplicated=tuple(sorted(self.duplicated)),
+            missing=tuple(name for name in self.sizes if name not in self.entries),
+            unexpected=tuple(sorted(_origins(file.entries.values()) - used)),
         )
 
+    def _share(self) -> float:
+        """Return how much of what is read of the model the file provides, by elements."""
+        provided = 0
+        everything = 0
+        for name, size in self.sizes.items():
+            if name.endswith(UNREAD):
+                continue
+            count = torch.Size(size).numel()
+            everything += count
+            if name in self.entries:
+                provided += count
+        return provided / everything
 
-def _can_become(source: Source, size: tuple[int, ...]) -> bool:
-    if source.shape == size:
+
+def _copies(
+    model: TrackingNetwork, file: RecognisedFile, lacking: list[str]
+) -> dict[str, StoredEntry]:
+    """Return stored entries for those of the model that start as a copy of another."""
+    copies = {}
+    for own_prefix, other_prefix in model.duplicated:
+        for name in lacking:
+            other = other_prefix + name.removeprefix(own_prefix)
+            if name.startswith(own_prefix) and other in file.entries:
+                copies[name] = file.entries[other]
+    return copies
+
+
+def _origins(entries: Iterable[StoredEntry]) -> set[str]:
+    """Return the names in the file of all tensors that make these entries."""
+    names: set[str] = set()
+    for entry in entries:
+        names.update(entry.origins)
+    return names
+
+
+def _can_become(entry: StoredEntry, size: tuple[int, ...]) -> bool:
+    if entry.shape == size:
         return True
-    return (
-        source.interpolation is not None
-        and len(source.shape) == 3
-        and source.shape[::2] == size[::2]
-    )
+    is_table = len(entry.shape) == 3 and entry.interpolation is not None
+    # only the number of places may differ
+    return is_table and entry.shape[::2] == size[::2]
+
+
+def _reads_the_streams(name: str) -> bool:
+    """Say whether an entry is a weight of the head that reads the features themselves."""
+    return name.startswith("box_head.conv1_") and name.endswith(".0.weight")
 
 
 def _resize(table: Tensor, size: tuple[int, ...], interpolation: str) -> Tensor:
     """Resize a table of positions ``(1, g * g, C)`` to another square grid."""
-    old, new = (int(length**0.5) for length in (table.shape[1], size[1]))
+    old = math.isqrt(table.shape[1])
+    new = math.isqrt(size[1])
     grid = table.float().transpose(1, 2).unflatten(2, (old, old))
-    return (
-        F.interpolate(grid, (new, new), mode=interpolation, align_corners=False)
-        .flatten(2)
-        .transpose(1, 2)
-    )
+    resized = F.interpolate(grid, (new, new), mode=interpolation, align_corners=False)
+    return resized.flatten(2).transpose(1, 2)
 
 
-def _refuse_too_little(
-    model: TrackingNetwork,
-    plan: _Plan,
-    report: LoadReport,
-    layout: Layout,
-    minimum_share: float | None,
-) -> None:
-    kin = layout.configuration is None or layout.configuration["model"] == type(model).__name__
-    needed = (
-        (1.0 if kin and layout.kind != "vit" else 0.5) if minimum_share is None else minimum_share
-    )
-    unread = (
-        UNREAD
-        if model.backbone.norm.weight.requires_grad
-        else (*UNREAD, "backbone.norm.weight", "backbone.norm.bias")
-    )
-    missing = [name for name in report.missing if not name.endswith(unread)]
-    if report.share >= needed or (needed == 1.0 and not missing):
-        return
-    reasons = [
-        f"{name} has shape {shape}, the model's {plan.sizes[name]}"
-        for name, shape in plan.clashes.items()
-    ]
-    absent = [name for name in missing if name not in plan.clashes]
-    reasons = [_some(reasons, 2)] * bool(reasons) + [f"it lacks {_some(absent)}"] * bool(absent)
-    raise CheckpointError(
-        f"{report.path} ({layout.kind}) provides {report.share:.1%} of the model, at least {needed:.0%} must be there: "
-        f"{'; '.join(reasons)}; {_hint(layout)}; the model is unchanged"
-    )
-
-
-def _some(names: list[str] | tuple[str, ...], count: int = 4) -> str:
-    rest = len(names) - count
-    return ", ".join(names[:count]) + (f" and {rest} more" if rest > 0 else "")
+def _some(names: Sequence[str], count: int = 4) -> str:
+    """List the first names, and say how many more there are."""
+    text = ", ".join(names[:count])
+    if len(names) > count:
+        text += f" and {len(names) - count} more"
+    return text

@@ -1,10 +1,12 @@
-"""Whose file it is and what its tensors are called here: OSTrack, DropTrack, AINet, ViT/MAE and our
-own."""
+"""Whose file it is, and what its tensors are called here.
+
+Known are OSTrack, DropTrack, AINet, ViT and MAE, and our own.
+"""
 
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -12,26 +14,36 @@ from torch import Tensor
 
 from rgbt_fusion.weights.stored_tensors import CheckpointError, StoredTensor, WeightFile
 
-__all__ = ["CONFIGURATION_KEY", "Layout", "Source", "recognise"]
+__all__ = ["CONFIGURATION_KEY", "FileKind", "RecognisedFile", "StoredEntry", "recognise"]
 
 CONFIGURATION_KEY = "rgbt_fusion.configuration"
-"""Under which text a file of ours carries the model's configuration."""
+"""Under which text a file of ours carries the configuration of the model."""
 
-Kind = Literal["rgbt_fusion", "ostrack", "droptrack", "ainet", "vit", "state_dict"]
+FileKind = Literal["rgbt_fusion", "ostrack", "droptrack", "ainet", "vit", "state_dict"]
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a parameter comes from: tensors of a file, and what to do with them.
+class StoredEntry:
+    """An entry of a model's state as a file stores it: which tensors, and how they make it.
 
-    ``interpolation`` names how a table of positions is resized where the model's has another
-    length.
+    Args:
+        parts: the tensors that make the entry.
+        origins: their names in the file.
+        shape: of the entry, before any resizing.
+        combine: what makes the entry of several parts, or of a part of one; None for one as it is.
+        interpolation: how a table of positions is resized; None where the shape must fit.
     """
 
     parts: tuple[StoredTensor, ...]
+    origins: tuple[str, ...]
     shape: tuple[int, ...]
     combine: Callable[[list[Tensor]], Tensor] | None = None
     interpolation: Literal["bilinear", "bicubic"] | None = None
+
+    @classmethod
+    def as_stored(cls, name: str, tensor: StoredTensor) -> "StoredEntry":
+        """Return the entry that is one tensor of the file as it is."""
+        return cls((tensor,), (name,), tensor.shape)
 
     def read(self) -> Tensor:
         """Read the parts and put them together."""
@@ -40,51 +52,40 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Layout:
+class RecognisedFile:
     """A file of weights in our names.
 
-    ``configuration`` says what the file's model is, as far as the file tells; ``used`` the names in
-    the file that have a meaning here.
+    Args:
+        kind: whose file it is.
+        configuration: what the model of the file is, as far as the file tells; None if it does not.
+        entries: what it holds, by the names of our models.
     """
 
-    kind: Kind
+    kind: FileKind
     configuration: dict[str, Any] | None
-    sources: dict[str, Source]
-    used: dict[str, tuple[str, ...]]
+    entries: dict[str, StoredEntry]
 
 
-def recognise(file: WeightFile) -> Layout:
-    """Say whose file it is, by its keys, and map them to the names of our models.
+def recognise(file: WeightFile) -> RecognisedFile:
+    """Say whose file it is, by its names, and map them to the names of our models.
 
     Raises:
-        CheckpointError: a file of ours whose configuration cannot be read.
+        CheckpointError: a file of ours carries a configuration that cannot be read.
     """
     stored = {name.removeprefix("module."): tensor for name, tensor in file.tensors.items()}
     if CONFIGURATION_KEY in file.metadata:
-        return _layout("rgbt_fusion", _own_configuration(file), _as_they_are(stored))
+        return RecognisedFile("rgbt_fusion", _own_configuration(file), _as_stored(stored))
     if any(name.startswith("backbone.cross_mamba.") for name in stored):
-        configuration = _configuration("AINet", stored) | {"options": _released_options(stored)}
-        return _layout("ainet", configuration, _ainet(stored))
+        return RecognisedFile("ainet", _ainet_configuration(stored), _ainet(stored))
     if "backbone.blocks.0.attn.qkv.weight" in stored and "backbone.pos_embed_x" in stored:
+        configuration = _ostrack_configuration(stored)
         if "backbone.temporal_pos_embed_x" in stored:
-            return _layout("droptrack", _configuration("OSTrack", stored), _droptrack(stored))
+            return RecognisedFile("droptrack", configuration, _droptrack(stored))
         if all(name.startswith(("backbone.", "box_head.")) for name in stored):
-            return _layout("ostrack", _configuration("OSTrack", stored), _ostrack(stored))
+            return RecognisedFile("ostrack", configuration, _ostrack(stored))
     if "blocks.0.attn.qkv.weight" in stored and "pos_embed" in stored:
-        return _layout("vit", None, _vit(stored))
-    return _layout("state_dict", None, _as_they_are(stored))
-
-
-Sources = dict[str, tuple[Source, tuple[str, ...]]]
-
-
-def _layout(kind: Kind, configuration: dict[str, Any] | None, sources: Sources) -> Layout:
-    return Layout(
-        kind,
-        configuration,
-        {name: source for name, (source, _) in sources.items()},
-        {name: origin for name, (_, origin) in sources.items()},
-    )
+        return RecognisedFile("vit", None, _vit(stored))
+    return RecognisedFile("state_dict", None, _as_stored(stored))
 
 
 def _own_configuration(file: WeightFile) -> dict[str, Any]:
@@ -94,141 +95,174 @@ def _own_configuration(file: WeightFile) -> dict[str, Any]:
         raise CheckpointError(
             f"{file.path} carries a configuration that is not JSON: {error}"
         ) from error
-    if (
-        not isinstance(configuration, dict)
-        or {"model", "settings", "options"} - configuration.keys()
-    ):
+    kinds = {"model": str, "settings": dict, "options": dict}
+    is_complete = isinstance(configuration, dict) and all(
+        isinstance(configuration.get(key), kind) for key, kind in kinds.items()
+    )
+    if not is_complete:
         raise CheckpointError(
             f"{file.path} carries a configuration without model, settings and options"
         )
     return configuration
 
 
-def _configuration(model: str, stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    """Return what the shapes of an OSTrack-like file tell of its model."""
-    search = stored.get("backbone.pos_embed_x")
-    template = stored.get("backbone.pos_embed_z")
-    head = stored.get("box_head.conv1_ctr.0.weight")
+def _ostrack_configuration(stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
+    """Return what the shapes of a file of OSTrack's family tell of its model."""
     settings: dict[str, Any] = {"depth": _depth(stored)}
+    search = stored.get("backbone.pos_embed_x")
     if search is not None:
-        settings |= {"dim": search.shape[-1], "search_size": 16 * math.isqrt(search.shape[1])}
+        settings["dim"] = search.shape[-1]
+        settings["search_size"] = 16 * math.isqrt(search.shape[1])
+    template = stored.get("backbone.pos_embed_z")
     if template is not None:
         settings["template_size"] = 16 * math.isqrt(template.shape[1])
+    head = stored.get("box_head.conv1_ctr.0.weight")
     if head is not None:
         settings["head_channels"] = head.shape[0]
-    return {"model": model, "settings": settings, "options": {}, "summed_streams": 1}
+    return {"model": "OSTrack", "settings": settings, "options": {}, "summed_streams": 1}
 
 
-def _depth(stored: Mapping[str, StoredTensor]) -> int:
-    numbers = {name.split(".")[2] for name in stored if name.startswith("backbone.blocks.")}
-    return len(numbers)
-
-
-def _as_they_are(stored: Mapping[str, StoredTensor]) -> Sources:
-    return {name: (Source((tensor,), tensor.shape), (name,)) for name, tensor in stored.items()}
-
-
-def _ostrack(stored: Mapping[str, StoredTensor]) -> Sources:
-    sources = _as_they_are(stored)
-    for name in ("backbone.pos_embed_x", "backbone.pos_embed_z"):
-        if name in stored:
-            sources[name] = (
-                Source((stored[name],), stored[name].shape, interpolation="bilinear"),
-                (name,),
-            )
-    return sources
-
-
-def _droptrack(stored: Mapping[str, StoredTensor]) -> Sources:
-    """Fold the temporal embeddings, one vector a frame, into the position tables: interpolation
-    keeps a constant."""
-    sources = _ostrack(stored)
-    for letter in "xz":
-        name, temporal = f"backbone.pos_embed_{letter}", f"backbone.temporal_pos_embed_{letter}"
-        if name in stored and temporal in stored:
-            parts = (stored[name], stored[temporal])
-            source = Source(
-                parts, stored[name].shape, lambda parts: parts[0] + parts[1], "bilinear"
-            )
-            sources[name] = (source, (name, temporal))
-            del sources[temporal]
-    return sources
-
-
-def _vit(stored: Mapping[str, StoredTensor]) -> Sources:
-    """Map a ViT or MAE: its one table, without the class token, starts both of ours."""
-    sources = {f"backbone.{name}": entry for name, entry in _as_they_are(stored).items()}
-    table = stored["pos_embed"]
-    places = math.isqrt(table.shape[1]) ** 2
-    if places != table.shape[1]:
-        places = math.isqrt(table.shape[1] - 1) ** 2
-    shape = (1, places, table.shape[-1])
-    for letter in "xz":
-        source = Source((table,), shape, lambda parts: parts[0][:, -places:], "bicubic")
-        sources[f"backbone.pos_embed_{letter}"] = (source, ("pos_embed",))
-    return sources
-
-
-_AINET_SCANS = {
-    "conv1d{}.weight": ("conv_weight", lambda weight: weight[:, 0]),
-    "conv1d{}.bias": ("conv_bias", None),
-    "x_proj{}.weight": ("x_proj", None),
-    "dt_proj{}.weight": ("dt_weight", None),
-    "dt_proj{}.bias": ("dt_bias", None),
-    "A{}_log": ("A_log", None),
-    "D{}": ("D", None),
-}
-"""What AINet's released OFM calls the parameters of a scan; its three scans are told apart by an
-ending."""
-_AINET_DIRECTIONS = ("", "_b", "_s")
-
-
-def _ainet(stored: Mapping[str, StoredTensor]) -> Sources:
-    scans = "mamba_fusion.fusion.0.mamba."
-    renamed = {
-        "backbone.cross_mamba.": "dfm.",
-        "mamba_fusion.fusion.0.norm": "ofm.norm",
-        "mamba_fusion.norm.": "ofm.norm.",
-        f"{scans}mlp.": "ofm.order_predictor.mlp.",
-        f"{scans}fc.": "ofm.order_predictor.fc.",
-        f"{scans}in_proj.": "ofm.scans.in_proj.",
-        f"{scans}out_proj.": "ofm.scans.out_proj.",
-    }
-    sources: Sources = {}
-    for name, entry in _as_they_are(stored).items():
-        prefix = next((prefix for prefix in renamed if name.startswith(prefix)), "")
-        sources[renamed.get(prefix, "") + name[len(prefix) :]] = entry
-    for pattern, (target, pick) in _AINET_SCANS.items():
-        names = tuple(scans + pattern.format(direction) for direction in _AINET_DIRECTIONS)
-        if all(name in stored for name in names):
-            for name in names:
-                del sources[name]
-            sources[f"ofm.scans.{target}"] = (
-                _stacked([stored[name] for name in names], pick),
-                names,
-            )
-    return sources
-
-
-def _stacked(parts: list[StoredTensor], pick: Callable[[Tensor], Tensor] | None) -> Source:
-    """Stack the same parameter of several scans; ``pick`` takes what is meant out of each."""
-
-    def combine(tensors: list[Tensor]) -> Tensor:
-        return torch.stack(tensors if pick is None else [pick(tensor) for tensor in tensors])
-
-    shape = parts[0].shape if pick is None else (parts[0].shape[0], *parts[0].shape[2:])
-    return Source(tuple(parts), (len(parts), *shape), combine)
-
-
-def _released_options(stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    """Return the options of an official AINet, in which only the number of DFMs varies."""
-    numbers = {name.split(".")[2] for name in stored if name.startswith("backbone.cross_mamba.")}
+def _ainet_configuration(stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
+    """Return what a file of the official AINet tells: only the number of DFMs varies."""
     options: dict[str, Any] = {
         "dfm": "mamba",
         "ofm": "mamba",
         "order_predictor": "released",
         "ofm_tokens": "released",
     }
-    if len(numbers) == _depth(stored):
-        options["fusion_layers"] = list(range(len(numbers)))
-    return options
+    fusions = _count_numbers(stored, "backbone.cross_mamba.")
+    if fusions == _depth(stored):
+        options["fusion_layers"] = list(range(fusions))
+    return _ostrack_configuration(stored) | {"model": "AINet", "options": options}
+
+
+def _depth(stored: Mapping[str, StoredTensor]) -> int:
+    return _count_numbers(stored, "backbone.blocks.")
+
+
+def _count_numbers(stored: Mapping[str, StoredTensor], prefix: str) -> int:
+    """Count the different words behind a prefix: ``backbone.blocks.0.``, ``backbone.blocks.1.``."""
+    return len(
+        {name.removeprefix(prefix).split(".")[0] for name in stored if name.startswith(prefix)}
+    )
+
+
+def _as_stored(stored: Mapping[str, StoredTensor]) -> dict[str, StoredEntry]:
+    return {name: StoredEntry.as_stored(name, tensor) for name, tensor in stored.items()}
+
+
+def _ostrack(stored: Mapping[str, StoredTensor]) -> dict[str, StoredEntry]:
+    """Map a file of OSTrack, whose tables of positions may be resized."""
+    entries = _as_stored(stored)
+    for name in ("backbone.pos_embed_x", "backbone.pos_embed_z"):
+        if name in entries:
+            entries[name] = replace(entries[name], interpolation="bilinear")
+    return entries
+
+
+def _droptrack(stored: Mapping[str, StoredTensor]) -> dict[str, StoredEntry]:
+    """Map a file of DropTrack: its temporal embeddings are folded into the tables of positions.
+
+    Each is one vector per frame, and interpolation keeps a constant.
+    """
+    entries = _ostrack(stored)
+    for letter in "xz":
+        name = f"backbone.pos_embed_{letter}"
+        temporal = f"backbone.temporal_pos_embed_{letter}"
+        if name in stored and temporal in stored:
+            entries[name] = StoredEntry(
+                parts=(stored[name], stored[temporal]),
+                origins=(name, temporal),
+                shape=stored[name].shape,
+                combine=lambda parts: parts[0] + parts[1],
+                interpolation="bilinear",
+            )
+            del entries[temporal]
+    return entries
+
+
+def _vit(stored: Mapping[str, StoredTensor]) -> dict[str, StoredEntry]:
+    """Map a ViT or MAE: its one table, without the class token, starts both of ours."""
+    entries = {f"backbone.{name}": entry for name, entry in _as_stored(stored).items()}
+    table = stored["pos_embed"]
+    length = table.shape[1]
+    has_class_token = math.isqrt(length) ** 2 != length
+    places = math.isqrt(length - 1) ** 2 if has_class_token else length
+    for letter in "xz":
+        entries[f"backbone.pos_embed_{letter}"] = StoredEntry(
+            parts=(table,),
+            origins=("pos_embed",),
+            shape=(1, places, table.shape[-1]),
+            combine=lambda parts: parts[0][:, -places:],
+            interpolation="bicubic",
+        )
+    return entries
+
+
+_AINET_SCANS_AT = "mamba_fusion.fusion.0.mamba."
+
+_AINET_DIRECTIONS = ("", "_b", "_s")
+"""How the names of AINet's released OFM tell its three scans apart."""
+
+_AINET_SCANS = {
+    "conv1d{}.weight": "conv_weight",
+    "conv1d{}.bias": "conv_bias",
+    "x_proj{}.weight": "x_proj",
+    "dt_proj{}.weight": "dt_weight",
+    "dt_proj{}.bias": "dt_bias",
+    "A{}_log": "A_log",
+    "D{}": "D",
+}
+"""What AINet's released OFM calls the parameters of a scan, and what they are called here."""
+
+_AINET_PREFIXES = {
+    "backbone.cross_mamba.": "dfm.",
+    "mamba_fusion.fusion.0.norm": "ofm.norm",
+    "mamba_fusion.norm.": "ofm.norm.",
+    f"{_AINET_SCANS_AT}mlp.": "ofm.order_predictor.mlp.",
+    f"{_AINET_SCANS_AT}fc.": "ofm.order_predictor.fc.",
+    f"{_AINET_SCANS_AT}in_proj.": "ofm.scans.in_proj.",
+    f"{_AINET_SCANS_AT}out_proj.": "ofm.scans.out_proj.",
+}
+"""What AINet's released code calls its fusion layers, and what they are called here."""
+
+
+def _ainet(stored: Mapping[str, StoredTensor]) -> dict[str, StoredEntry]:
+    """Map a file of the official AINet: the same parameter of three scans becomes one."""
+    entries = {_ainet_name(name): entry for name, entry in _as_stored(stored).items()}
+    for pattern, target in _AINET_SCANS.items():
+        names = [_AINET_SCANS_AT + pattern.format(direction) for direction in _AINET_DIRECTIONS]
+        if not all(name in stored for name in names):
+            continue
+        for name in names:
+            del entries[name]
+        has_extra_axis = target == "conv_weight"
+        entries[f"ofm.scans.{target}"] = _stacked(stored, names, has_extra_axis=has_extra_axis)
+    return entries
+
+
+def _ainet_name(name: str) -> str:
+    for theirs, ours in _AINET_PREFIXES.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name
+
+
+def _stacked(
+    stored: Mapping[str, StoredTensor], names: list[str], *, has_extra_axis: bool
+) -> StoredEntry:
+    """Stack the same parameter of several scans.
+
+    The weight of a depthwise convolution has an axis of length 1, which falls away.
+    """
+    parts = tuple(stored[name] for name in names)
+    shape = parts[0].shape
+
+    def combine(tensors: list[Tensor]) -> Tensor:
+        if has_extra_axis:
+            tensors = [tensor[:, 0] for tensor in tensors]
+        return torch.stack(tensors)
+
+    if has_extra_axis:
+        shape = (shape[0], *shape[2:])
+    return StoredEntry(parts, tuple(names), (len(parts), *shape), combine)

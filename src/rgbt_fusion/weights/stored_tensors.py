@@ -1,5 +1,7 @@
-"""Finding the tensors in a file of weights without running any of it: safetensors, torch.save new
-and old."""
+"""Finding the tensors in a file of weights without running any of it.
+
+Read are safetensors, and what ``torch.save`` writes today and wrote before torch 1.6.
+"""
 
 import io
 import json
@@ -8,7 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,7 +29,12 @@ class CheckpointError(ValueError):
 class StoredTensor:
     """Where a tensor lies in a file: nothing is read before :meth:`read`.
 
-    ``start`` is the byte where its first element lies; shape and strides count elements.
+    Args:
+        path: the file.
+        start: the byte where its first element lies.
+        dtype: of its elements.
+        shape: its sizes.
+        stride: steps between its elements, counted in elements.
     """
 
     path: Path
@@ -76,15 +83,14 @@ def open_weight_file(path: str | Path) -> WeightFile:
     with path.open("rb") as file:
         head = file.read(16)
     try:
-        # first of all: the length of its header may begin with any byte, 0x80 of a pickle among
-        # them
+        # first of all: the length of its header may begin with any byte, even 0x80 of a pickle
         if head[8:9] == b"{":
             return _read_safetensors(path)
         if head.startswith(b"PK\x03\x04"):
             return WeightFile(path, _named_tensors(_read_archive(path)), {})
         if head.startswith(b"\x80"):
             return WeightFile(path, _named_tensors(_read_legacy(path)), {})
-    except _LayoutError as error:
+    except _UnusableFileError as error:
         raise CheckpointError(f"{path} is not a usable file of weights: {error}") from error
     except (SafetensorError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or incomplete: {error}") from error
@@ -93,7 +99,7 @@ def open_weight_file(path: str | Path) -> WeightFile:
     )
 
 
-class _LayoutError(ValueError):
+class _UnusableFileError(ValueError):
     """What the file holds contradicts itself or is not expected."""
 
 
@@ -131,11 +137,12 @@ _MOST_AXES = 64
 
 @dataclass(frozen=True)
 class _Storages:
-    """The byte ranges of a torch.save file's storages by key."""
+    """The content of the pickle in a torch.save file, and where the storages lie that it names."""
 
     path: Path
     content: Any
     ranges: dict[str, tuple[int, int]]
+    """First byte and number of bytes of each storage, by key."""
 
 
 def _read_safetensors(path: Path) -> WeightFile:
@@ -149,7 +156,7 @@ def _read_safetensors(path: Path) -> WeightFile:
     tensors = {}
     for name, entry in header.items():
         if entry["dtype"] not in _SAFETENSORS_DTYPES:
-            raise _LayoutError(
+            raise _UnusableFileError(
                 f"tensor {name} has dtype {entry['dtype']}, which no model here holds"
             )
         shape = tuple(entry["shape"])
@@ -166,20 +173,20 @@ def _read_archive(path: Path) -> _Storages:
         entries = {entry.filename: entry for entry in archive.infolist()}
         pickles = [name for name in entries if name.endswith("data.pkl")]
         if len(pickles) != 1:
-            raise _LayoutError(
+            raise _UnusableFileError(
                 f"a zip archive with {len(pickles)} entries data.pkl, torch.save writes one"
             )
         folder = pickles[0].removesuffix("data.pkl")
         order = entries.get(f"{folder}byteorder")
         if order is not None and _entry_content(archive, order, 64) != b"little":
-            raise _LayoutError("its numbers are stored big-endian")
+            raise _UnusableFileError("its numbers are stored big-endian")
         pickled = _entry_content(archive, entries[pickles[0]], _LARGEST_PICKLE)
         content, references = read_pickle(io.BytesIO(pickled))
         ranges = {}
         for key in {key for dtype, key in map(_storage, references) if dtype is not None}:
             entry = entries.get(f"{folder}data/{key}")
             if entry is None:
-                raise _LayoutError(f"storage {key[:80]} is missing")
+                raise _UnusableFileError(f"storage {key[:80]} is missing")
             _check_plain(entry, f"storage {key}")
             ranges[key] = (_data_start(file, entry), entry.file_size)
     return _Storages(path, content, ranges)
@@ -192,7 +199,7 @@ class _Archive(io.FileIO):
         """Read, but no more than any sound list of entries has."""
         content = super().read(_LARGEST_DIRECTORY if size is None or size < 0 else size)
         if size is not None and size > _LARGEST_DIRECTORY:
-            raise _LayoutError(f"its list of entries claims {size} bytes")
+            raise _UnusableFileError(f"its list of entries claims {size} bytes")
         return content
 
 
@@ -200,41 +207,41 @@ def _entry_content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) 
     """Return the content of an entry of at most ``most`` bytes."""
     _check_plain(entry, f"entry {entry.filename}")
     if entry.file_size > most:
-        raise _LayoutError(f"its entry {entry.filename[:80]} claims {entry.file_size} bytes")
+        raise _UnusableFileError(f"its entry {entry.filename[:80]} claims {entry.file_size} bytes")
     with archive.open(entry) as stream:
         return b"".join(iter(lambda: stream.read(1 << 20), b""))
 
 
 def _check_plain(entry: zipfile.ZipInfo, what: str) -> None:
     if entry.compress_type != zipfile.ZIP_STORED:
-        raise _LayoutError(f"{what[:80]} is compressed, which torch.save never does")
+        raise _UnusableFileError(f"{what[:80]} is compressed, which torch.save never does")
     if entry.flag_bits & 1:
-        raise _LayoutError(f"{what[:80]} is encrypted, which torch.save never does")
+        raise _UnusableFileError(f"{what[:80]} is encrypted, which torch.save never does")
 
 
 def _data_start(file: IO[bytes], entry: zipfile.ZipInfo) -> int:
-    """Return where an entry's data starts: after its local header, whose name and extra field have
-    their own sizes."""
+    """Return where the data of an entry starts: after its local header."""
     file.seek(entry.header_offset)
     header = file.read(30)
     if len(header) != 30 or not header.startswith(b"PK\x03\x04"):
-        raise _LayoutError(f"entry {entry.filename} has no header")
-    name, extra = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
-    return entry.header_offset + 30 + name + extra
+        raise _UnusableFileError(f"entry {entry.filename} has no header")
+    # the header ends with a name and an extra field: the directory's copies may differ in length
+    name_length = int.from_bytes(header[26:28], "little")
+    extra_length = int.from_bytes(header[28:30], "little")
+    return entry.header_offset + 30 + name_length + extra_length
 
 
 def _read_legacy(path: Path) -> _Storages:
-    """Read the format before torch 1.6: pickles in a row, then every storage after its element
-    count."""
+    """Read the format before torch 1.6: pickles in a row, then every storage behind its length."""
     file_size = path.stat().st_size
     with path.open("rb") as file:
         magic, _ = read_pickle(file)
         if not isinstance(magic, int) or magic != _LEGACY_MAGIC:
-            raise _LayoutError("a pickle, but not one that torch.save wrote")
+            raise _UnusableFileError("a pickle, but not one that torch.save wrote")
         read_pickle(file)  # the version of the format
         system, _ = read_pickle(file)
         if isinstance(system, dict) and system.get("little_endian") is False:
-            raise _LayoutError("its numbers are stored big-endian")
+            raise _UnusableFileError("its numbers are stored big-endian")
         content, references = read_pickle(file)
         keys, _ = read_pickle(file)
         dtypes = {key: dtype for dtype, key in map(_storage, references)}
@@ -243,35 +250,39 @@ def _read_legacy(path: Path) -> _Storages:
             count = int.from_bytes(file.read(8), "little", signed=True)
             dtype = dtypes.get(key) if isinstance(key, str) else None
             if dtype is None or count < 0:
-                raise _LayoutError("it holds a storage that its pickle does not name")
+                raise _UnusableFileError("it holds a storage that its pickle does not name")
             start = file.tell()
             size = count * dtype.itemsize
             if start + size > file_size:
-                raise _LayoutError(f"storage {key[:80]} of {size} bytes ends beyond the file")
+                raise _UnusableFileError(f"storage {key[:80]} of {size} bytes ends beyond the file")
             ranges[key] = (start, size)
             file.seek(start + size)
     return _Storages(path, content, ranges)
 
 
 def _storage(reference: Reference) -> tuple[torch.dtype | None, str]:
-    """Return dtype and key of a storage that a pickle names; no dtype for kinds that no model here
-    holds."""
+    """Return dtype and key of a storage that a pickle names.
+
+    There is no dtype for kinds of storage that no model here holds.
+    """
     match reference.value:
         case ("storage", Name(_, kind), str(key), *_):
             return _STORAGES.get(kind), key
-    raise _LayoutError("it refers to a storage in a way that torch.save never does")
+    raise _UnusableFileError("it refers to a storage in a way that torch.save never does")
 
 
 def _named_tensors(storages: _Storages) -> dict[str, StoredTensor]:
-    """Return the state_dict in a pickle's content."""
+    """Return the state_dict in the content of a pickle."""
     content = storages.content
     if isinstance(content, dict):
-        content = next(
-            (content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content
-        )
-    found = dict(_tensors(content, storages)) if isinstance(content, dict) else {}
+        wrapped = [content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)]
+        if wrapped:
+            content = wrapped[0]
+    found = {}
+    if isinstance(content, dict):
+        found = dict(_tensors(content, storages))
     if not found:
-        raise _LayoutError(
+        raise _UnusableFileError(
             "it holds no state_dict, neither itself nor under " + ", ".join(map(repr, _WRAPPERS))
         )
     return found
@@ -279,29 +290,21 @@ def _named_tensors(storages: _Storages) -> dict[str, StoredTensor]:
 
 def _tensors(content: dict[Any, Any], storages: _Storages) -> Iterator[tuple[str, StoredTensor]]:
     for name, value in content.items():
-        made = _unwrap_parameter(value)
-        if (
-            isinstance(name, str)
-            and isinstance(made, InertObject)
-            and _is_torch(made.maker, "_rebuild_tensor")
-        ):
-            yield name, _stored_tensor(name, made.arguments, storages)
+        tensor = _unwrap_parameter(value)
+        if isinstance(name, str) and _is_made_by_torch(tensor, "_rebuild_tensor"):
+            yield name, _stored_tensor(name, tensor.arguments, storages)
 
 
 def _unwrap_parameter(value: Any) -> Any:
-    if (
-        isinstance(value, InertObject)
-        and _is_torch(value.maker, "_rebuild_parameter")
-        and value.arguments
-    ):
+    if _is_made_by_torch(value, "_rebuild_parameter") and value.arguments:
         return value.arguments[0]
     return value
 
 
-def _is_torch(maker: Any, prefix: str) -> bool:
-    return (
-        isinstance(maker, Name) and maker.module == "torch._utils" and maker.name.startswith(prefix)
-    )
+def _is_made_by_torch(value: Any, prefix: str) -> TypeGuard[InertObject]:
+    if not isinstance(value, InertObject) or not isinstance(value.maker, Name):
+        return False
+    return value.maker.module == "torch._utils" and value.maker.name.startswith(prefix)
 
 
 def _stored_tensor(name: str, arguments: tuple[Any, ...], storages: _Storages) -> StoredTensor:
@@ -310,19 +313,19 @@ def _stored_tensor(name: str, arguments: tuple[Any, ...], storages: _Storages) -
         case (Reference() as reference, int(offset), tuple(shape), tuple(stride), *_):
             dtype, key = _storage(reference)
         case _:
-            raise _LayoutError(f"{told} is described in a way that torch.save never does")
+            raise _UnusableFileError(f"{told} is described in a way that torch.save never does")
     if dtype is None:
-        raise _LayoutError(f"{told} is of a kind that no model here holds")
+        raise _UnusableFileError(f"{told} is of a kind that no model here holds")
     if key not in storages.ranges:
-        raise _LayoutError(f"{told} lies in a storage that is missing")
+        raise _UnusableFileError(f"{told} lies in a storage that is missing")
     sizes = (offset, *shape, *stride)
     if len(shape) != len(stride) or len(shape) > _MOST_AXES or not all(map(_is_size, sizes)):
-        raise _LayoutError(f"{told} has a shape or strides that no tensor has")
+        raise _UnusableFileError(f"{told} has a shape or strides that no tensor has")
     start, size = storages.ranges[key]
     needed = (offset + _span(shape, stride)) * dtype.itemsize
     available = min(size, storages.path.stat().st_size - start)
     if needed > available:
-        raise _LayoutError(
+        raise _UnusableFileError(
             f"{told} of shape {shape} needs {needed} bytes, its storage has {available}"
         )
     return StoredTensor(storages.path, start + offset * dtype.itemsize, dtype, shape, stride)
@@ -337,8 +340,8 @@ def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _span(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
-    """Return how many elements lie between the first and the last element of a tensor, both
-    counted."""
+    """Return how many elements of a storage a tensor spans, from its first to its last one."""
     if 0 in shape:
         return 0
-    return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    steps_to_last = [(size - 1) * step for size, step in zip(shape, stride, strict=True)]
+    return 1 + sum(steps_to_last)
