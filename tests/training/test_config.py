@@ -152,7 +152,8 @@ def test_a_wrong_value_is_refused_by_name(text, message):
         ("elimination_schedule = [0.5]", "elimination_schedule must be two shares in order"),
         (
             "modality = 'rgb'\n[augmentation]\nmissing = 0.1",
-            "augmentation.missing must be 0 where only one modality is shown, modality = 'rgb', got 0.1",
+            "augmentation.missing must be 0 where only one modality is shown, "
+            "modality = 'rgb', got 0.1",
         ),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 from rgbt_fusion.models.presets import list_models
 from rgbt_fusion.training import DataConfig, OptimiserConfig, TrainConfig
 from rgbt_fusion.training.distributed import Processes
-from rgbt_fusion.training.loop import build_model
+from rgbt_fusion.training.loop import starting_model
 from rgbt_fusion.training.objective import LocalizationObjective
 from rgbt_fusion.training.optimisation import (
     learning_rate_factor,
@@ -70,7 +70,7 @@ def test_sixteen_pairs_are_learnt_by_heart(name):
     )
     data = DataConfig(sequences=20, challenges=("none",))
     config = TrainConfig(model=name, overrides=NARROW, data=data, optimiser=optimiser, steps=STEPS)
-    model = build_model(config).train()
+    model = starting_model(config).train()
     objective = LocalizationObjective(model, config.loss, Processes(0, 1))
     batch = Sampler.of(config, open_clips(config, "synthetic"), model).batch(0, 0, 16)
     adamw = make_optimiser(model, optimiser)

@@ -57,7 +57,7 @@ def test_the_values_are_means_since_they_were_last_read(tmp_path):
     for step in range(2):
         run.step(step, sampler.batch(step, 0, 2))
         losses.append(run.history[-1][1][0].item())
-    assert run.read_values(1)["loss"] == pytest.approx(sum(losses) / 2)
+    assert run.read_values()["loss"] == pytest.approx(sum(losses) / 2)
     assert run.history == []
 
 

@@ -5,18 +5,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.data.annotations import to_xywh
+from rgbt_fusion.data.layouts import BoxFormat
 from rgbt_fusion.files.text_tables import DataError, read_numbers
 
-__all__ = ["BoxFormat", "ResultFolder", "StoredTrack", "read_results"]
-
-BoxFormat: TypeAlias = Literal["auto", "xywh", "xyxy", "corners"]
-"""What the columns of a result file are."""
+__all__ = ["ResultFolder", "StoredTrack", "read_results"]
 
 # <sequence>_time.txt and its kin hold no boxes
 _NO_BOXES = re.compile(r"_(time|times|conf|confidence|score|scores|all_boxes|all_scores)$")

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rgbt_fusion.checks import check_choice
 from rgbt_fusion.data.annotations import packaged_ground_truth, read_attributes, read_ground_truth
+from rgbt_fusion.data.layouts import BoxFormat
 from rgbt_fusion.data.sequences import read_sizes
 from rgbt_fusion.evaluation.comparison import Comparison, compare, frames_needed
 from rgbt_fusion.evaluation.long_term import (
@@ -27,7 +28,7 @@ from rgbt_fusion.evaluation.metrics import (
     track_success,
 )
 from rgbt_fusion.evaluation.protocols import ProtocolName, ScoringRules, get_protocol
-from rgbt_fusion.evaluation.results import BoxFormat, ResultFolder, StoredTrack, read_results
+from rgbt_fusion.evaluation.results import ResultFolder, StoredTrack, read_results
 from rgbt_fusion.evaluation.scores import AttributeScores, Curve, CurveName, Scores
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.types import GroundTruth

@@ -1,5 +1,4 @@
-"""Training and distillation: what is told, what is drawn, what is minimised, and what survives a
-kill."""
+"""Training and distillation: configuration, sampling, objective, and resuming after a kill."""
 
 from rgbt_fusion.training.checkpoints import TrainingError as TrainingError
 from rgbt_fusion.training.config import AugmentationConfig as AugmentationConfig

@@ -1,7 +1,7 @@
-"""How a crop is varied: both modalities alike, so that what belongs together stays together."""
+"""How crops are varied: both modalities in the same way."""
 
 from math import cos, pi, sin
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 import torch
@@ -16,17 +16,21 @@ __all__ = ["Appearance", "draw_appearance", "flip_pair", "jitter_box", "rotate_p
 
 _MEAN = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
 _STD = torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
-# of ITU-R BT.601, as OpenCV weighs red, green and blue
+# the weights of red, green and blue in ITU-R BT.601, which OpenCV uses
 _LUMA = torch.tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)
+
+_ATTEMPTS = 20
 
 
 class Appearance(NamedTuple):
-    """How a crop is to look: what its brightness and contrast are multiplied by, and whether it is
-    blurred."""
+    """How a crop looks."""
 
     brightness: float
+    """What the brightness is multiplied by."""
     contrast: float
+    """What the contrast is multiplied by."""
     blurred: bool
+    """Whether the crop is blurred."""
 
 
 def jitter_box(
@@ -36,22 +40,31 @@ def jitter_box(
     *,
     factor: float,
 ) -> np.ndarray:
-    r"""Return the box that a search crop is centred on: not quite the target's, as that of the
-    previous frame is not.
+    r"""Return the box that a search crop is centred on: close to the target's, as in tracking.
 
     .. math::
         s' = s\, e^{0.25\, n}, \quad n \sim N(0, 1), \qquad
         c' = c + 3 \sqrt{w' h'}\, (u - \tfrac12), \quad u \sim U(0, 1)
 
-    Where the paper is silent: drawn again while the target's centre lies outside the crop, whose
-    side is ``factor`` times the box's.
+    Paper and code: the box is drawn again while the target's centre lies outside the crop. After 20
+    attempts the target's own box is taken.
+
+    Args:
+        box_xywh_px: the target's box.
+        config: the factors 0.25 (``scale_jitter``) and 3 (``centre_jitter``).
+        generator: where the random numbers come from.
+        factor: side of the crop over the square root of the box's area.
+
+    Shape:
+        - box_xywh_px: ``(4,)``
+        - returns ``(4,)``
 
     Source:
         Ye et al., "OSTrack", ECCV 2022 (their code).
     """
     box = np.asarray(box_xywh_px, dtype=np.float64)
     centre = box[:2] + box[2:] / 2
-    for _ in range(20):
+    for _ in range(_ATTEMPTS):
         size = box[2:] * np.exp(config.scale_jitter * generator.standard_normal(2))
         root = np.sqrt(size.prod())
         shift = config.centre_jitter * root * (generator.random(2) - 0.5)
@@ -62,14 +75,20 @@ def jitter_box(
 
 def draw_appearance(config: AugmentationConfig, generator: np.random.Generator) -> Appearance:
     """Draw how one crop of both modalities looks."""
-    brightness, contrast = 1 + (2 * generator.random(2) - 1) * (config.brightness, config.contrast)
-    return Appearance(float(brightness), float(contrast), bool(generator.random() < config.blur))
+    from_minus_one_to_one = 2 * generator.random(2) - 1
+    brightness, contrast = 1 + from_minus_one_to_one * (config.brightness, config.contrast)
+    blurred = generator.random() < config.blur
+    return Appearance(float(brightness), float(contrast), bool(blurred))
 
 
 def vary_pair(images: ImagePair, appearance: Appearance, *, grey: bool) -> ImagePair:
-    """Return a normalised crop ``(1, 3, H, W)`` with another appearance; the image of a missing
-    modality stays."""
-    return ImagePair(*(_vary(image, appearance, grey=grey) for image in images))
+    """Return a normalised crop ``(1, 3, H, W)`` with another appearance.
+
+    The image of a missing modality stays as it is.
+    """
+    return ImagePair(
+        _vary(images.rgb, appearance, grey=grey), _vary(images.tir, appearance, grey=grey)
+    )
 
 
 def _vary(image: Tensor, appearance: Appearance, *, grey: bool) -> Tensor:
@@ -90,15 +109,24 @@ def _vary(image: Tensor, appearance: Appearance, *, grey: bool) -> Tensor:
     return (image.clamp(0, 1) - _MEAN) / _STD
 
 
+@overload
+def flip_pair(images: ImagePair) -> tuple[ImagePair, None]: ...
+
+
+@overload
+def flip_pair(images: ImagePair, box_cxcywh_unit: Tensor) -> tuple[ImagePair, Tensor]: ...
+
+
 def flip_pair(
     images: ImagePair, box_cxcywh_unit: Tensor | None = None
 ) -> tuple[ImagePair, Tensor | None]:
     """Return a crop, and a box in it, mirrored left to right."""
-    if box_cxcywh_unit is not None:
-        box_cxcywh_unit = torch.cat(
-            (1 - box_cxcywh_unit[..., :1], box_cxcywh_unit[..., 1:]), dim=-1
-        )
-    return ImagePair(*(image.flip(-1) for image in images)), box_cxcywh_unit
+    mirrored = ImagePair(images.rgb.flip(-1), images.tir.flip(-1))
+    if box_cxcywh_unit is None:
+        return mirrored, None
+    x = 1 - box_cxcywh_unit[..., :1]
+    rest = box_cxcywh_unit[..., 1:]
+    return mirrored, torch.cat((x, rest), dim=-1)
 
 
 def rotate_pair(

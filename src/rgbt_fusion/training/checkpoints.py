@@ -1,4 +1,4 @@
-"""The one file that a training goes on from: written beside, synced, renamed."""
+"""The checkpoint of a training: the one file that it resumes from."""
 
 from pathlib import Path
 from typing import Any
@@ -8,37 +8,49 @@ import torch
 from rgbt_fusion.files.whole import writing
 from rgbt_fusion.training.config import TrainConfig, config_to_table
 
-__all__ = ["TrainingError", "check_same_training", "read_checkpoint", "write_checkpoint"]
+__all__ = [
+    "FORMAT",
+    "NOT_COMPUTED",
+    "TrainingError",
+    "check_same_training",
+    "read_checkpoint",
+    "write_checkpoint",
+]
 
 FORMAT = 1
+"""The version of the file's content."""
+
 NOT_COMPUTED = ("checkpoint_every", "log_every", "data.workers")
 """Settings that may change when a training is resumed: no weight depends on them."""
 
 
 class TrainingError(ValueError):
-    """A training cannot start or go on; the message says what is left of it."""
+    """A training cannot start or continue; the message says which checkpoint is left."""
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint so that the file is at any moment the old one or the new one, whole.
+    """Write a checkpoint; at every moment the file is the old one or the new one, complete.
 
     Raises:
-        TrainingError: it cannot be written; the old one is untouched.
+        TrainingError: ``path`` cannot be written. The old checkpoint is untouched.
     """
     try:
         with writing(path) as part, part.open("wb") as file:
             torch.save({"format": FORMAT} | content, file)
     except (OSError, RuntimeError) as error:
-        reason = _reason(error)
-        left = f"the last one is of step {_step_of(path)}" if path.exists() else "there is none yet"
-        raise TrainingError(f"checkpoint {path} cannot be written: {reason}; {left}") from error
+        left = "there is none yet"
+        if path.exists():
+            left = f"the last one is of step {_step_of(path)}"
+        raise TrainingError(
+            f"checkpoint {path} cannot be written: {_reason(error)}; {left}"
+        ) from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Return a checkpoint, None where there is none.
+    """Return the content of a checkpoint, None where there is no file.
 
     Raises:
-        TrainingError: the file is damaged or is something else.
+        TrainingError: ``path`` is damaged or was written by another program.
     """
     if not path.exists():
         return None
@@ -57,20 +69,24 @@ def check_same_training(config: TrainConfig, table: dict[str, Any], path: Path) 
     """Check that a checkpoint was made with the same settings.
 
     Raises:
-        TrainingError: a setting differs that decides what is computed.
+        TrainingError: ``config`` and ``table`` differ in a setting that decides what is computed.
     """
-    ours, theirs = _flat(config_to_table(config)), _flat(table)
+    ours = _flat(config_to_table(config))
+    theirs = _flat(table)
     for name in sorted(ours.keys() | theirs.keys()):
-        if name not in NOT_COMPUTED and ours.get(name) != theirs.get(name):
+        if name in NOT_COMPUTED:
+            continue
+        now = ours.get(name)
+        before = theirs.get(name)
+        if now != before:
             raise TrainingError(
-                f"{name} must be {theirs.get(name)!r}, as in the training that {path} belongs to, got "
-                f"{ours.get(name)!r}; choose another folder for another training"
+                f"{name} must be {before!r}, as in the training that {path} belongs to, "
+                f"got {now!r}; choose another folder for another training"
             )
 
 
 def _reason(error: BaseException) -> str:
-    """Return why a file could not be written: torch hides the system's error behind one of its
-    own."""
+    """Return why a file could not be written; torch hides the system's error behind its own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
@@ -84,19 +100,20 @@ def _first_line(error: BaseException) -> str:
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    """Return a nested table with dotted names, as in ``data.layout``."""
+    flat: dict[str, Any] = {}
     for name, value in table.items():
-        flat |= (
-            _flat(value, f"{prefix}{name}.")
-            if isinstance(value, dict)
-            else {f"{prefix}{name}": value}
-        )
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
     return flat
 
 
-def _step_of(path: Path) -> object:
+def _step_of(path: Path) -> int | str:
+    """Return the step of a checkpoint, for an error message."""
     try:
         content = read_checkpoint(path)
     except TrainingError:
-        return "unknown"
-    return content["step"] if content else "unknown"
+        content = None
+    return "unknown" if content is None else content["step"]

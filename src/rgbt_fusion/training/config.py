@@ -1,13 +1,12 @@
-"""What a training is told: frozen dataclasses, read from TOML, refused where they make no sense."""
+"""The settings of a training: frozen dataclasses, read from TOML and checked."""
 
 import math
 import sys
-import types
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, TypeVar
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -16,15 +15,19 @@ else:
 
 from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int
 from rgbt_fusion.data.layouts import LAYOUTS
-from rgbt_fusion.models.presets import MODELS
-from rgbt_fusion.synthetic.plan import CHALLENGES
+from rgbt_fusion.files.plain import from_plain, to_plain
+from rgbt_fusion.models.presets import check_preset_name
+from rgbt_fusion.synthetic.plan import CHALLENGES, Challenge
 
 __all__ = [
     "AugmentationConfig",
     "DataConfig",
     "LossConfig",
     "OptimiserConfig",
+    "Precision",
+    "Schedule",
     "TrainConfig",
+    "TrainingModality",
     "config_from_table",
     "config_to_table",
     "list_recipes",
@@ -33,27 +36,37 @@ __all__ = [
     "read_table",
 ]
 
-MODALITIES = ("both", "rgb", "tir", "either")
-PRECISIONS = ("float32", "float64", "bfloat16", "float16")
-SCHEDULES = ("constant", "step", "cosine")
+TrainingModality: TypeAlias = Literal["both", "rgb", "tir", "either"]
+Precision: TypeAlias = Literal["float32", "float64", "bfloat16", "float16"]
+Schedule: TypeAlias = Literal["constant", "step", "cosine"]
+
+MODALITIES: tuple[TrainingModality, ...] = ("both", "rgb", "tir", "either")
+PRECISIONS: tuple[Precision, ...] = ("float32", "float64", "bfloat16", "float16")
+SCHEDULES: tuple[Schedule, ...] = ("constant", "step", "cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where samples come from: how the dataset is laid out, or what the synthetic world shows."""
+    """Where samples come from: a dataset's layout, or what the synthetic world shows.
+
+    Raises:
+        ValueError: a value is out of range or unknown.
+        TypeError: a value is not a whole number where one is needed.
+    """
 
     layout: str = "synthetic"
     """A key of ``LAYOUTS``, or ``"synthetic"``."""
     max_gap: int = 200
-    """Frames at most between template and search crop."""
+    """Largest number of frames between template and search crop."""
     workers: int = 1
-    """Processes that make samples; 0 makes them between the steps."""
+    """Number of processes that make samples; 0 makes them between the steps."""
     sequences: int = 4000
     """Synthetic only: how many different sequences there are."""
     frames: int = 120
-    """Synthetic only: their length."""
-    challenges: tuple[str, ...] = CHALLENGES
-    """Synthetic only: what they are drawn from, each as often; repeat one to see it more often."""
+    """Synthetic only: number of frames per sequence."""
+    challenges: tuple[Challenge, ...] = CHALLENGES
+    """Synthetic only: what happens in the sequences. Each entry is drawn equally often, so a
+    repeated one is seen more often."""
 
     def __post_init__(self) -> None:
         check_choice(self.layout, ("synthetic", *LAYOUTS), name="data.layout")
@@ -69,23 +82,31 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
-    """How samples are varied; the defaults are OSTrack's. Both modalities are always varied alike.
+    """How samples are varied, both modalities in the same way; the defaults are OSTrack's.
 
-    The search crop's centre moves by up to half of ``centre_jitter`` times the target's size, its
-    side is multiplied by exp(``scale_jitter`` * N(0, 1)). The rest are probabilities, or ranges
-    around 1, but ``rotation``, which is in degrees.
+    Raises:
+        ValueError: a value is out of range.
+        TypeError: a value is not a number.
     """
 
     centre_jitter: float = 3.0
+    """The centre of the search crop moves by up to half of this times the target's size."""
     scale_jitter: float = 0.25
+    """The side of the search crop is multiplied by exp(``scale_jitter`` * N(0, 1))."""
     rotation: float = 0.0
+    """Largest rotation of the search crop in degrees."""
     flip: float = 0.5
+    """Probability that a sample is mirrored left to right."""
     grey: float = 0.05
+    """Probability that a sample loses its colours."""
     brightness: float = 0.2
+    """Largest change of the brightness, as a share."""
     contrast: float = 0.0
+    """Largest change of the contrast, as a share."""
     blur: float = 0.0
+    """Probability that a crop is blurred."""
     missing: float = 0.0
-    """How often the search crop of one modality is blank, as that of a camera that failed."""
+    """Probability that one modality of the search crop is blank, as if its camera had failed."""
 
     def __post_init__(self) -> None:
         for name in ("flip", "grey", "blur", "missing"):
@@ -101,23 +122,31 @@ class AugmentationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
-    """AdamW and its schedule; the defaults are OSTrack's."""
+    """AdamW and its schedule; the defaults are OSTrack's.
+
+    Raises:
+        ValueError: a value is out of range or unknown.
+        TypeError: a value is not a number where one is needed.
+    """
 
     learning_rate: float = 1e-4
+    """The learning rate of everything but the encoder."""
     backbone_factor: float = 0.1
-    """The encoder's learning rate in units of the others'."""
+    """The encoder's learning rate as a share of ``learning_rate``."""
     weight_decay: float = 1e-4
+    """AdamW's weight decay."""
     clip_norm: float = 0.1
-    """The gradient's largest norm; 0 lets any pass."""
-    schedule: str = "step"
-    """``"constant"``; ``"step"``: a tenth after ``drop_at`` of the steps; ``"cosine"``: down to a
-hundredth."""
+    """Largest norm of the gradient; 0 does not limit it."""
+    schedule: Schedule = "step"
+    """How the learning rate falls: ``"constant"`` does not, ``"step"`` falls to a tenth after
+    ``drop_at`` of the steps, ``"cosine"`` falls to a hundredth."""
     drop_at: float = 0.8
+    """Share of the steps after which ``"step"`` falls."""
     warmup_steps: int = 0
-    """Steps during which the learning rate rises from 0."""
+    """Number of steps during which the learning rate rises from 0."""
     average_decay: float = 0.0
-    """Of the exponential average of the weights, which is then what is saved as the model; 0 takes
-none."""
+    """Decay of the exponential average of the weights, which is saved as the model. 0 keeps no
+    average and saves the last weights."""
 
     def __post_init__(self) -> None:
         check_finite_number(self.learning_rate, name="optimiser.learning_rate", low=0.0)
@@ -134,11 +163,19 @@ none."""
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the terms of :class:`~rgbt_fusion.losses.localization.LocalizationLoss`."""
+    """Weights of the terms of :class:`~rgbt_fusion.losses.localization.LocalizationLoss`.
+
+    Raises:
+        ValueError: a weight is negative or not finite.
+        TypeError: a weight is not a number.
+    """
 
     focal_weight: float = 1.0
+    """Weight of the focal loss on the score map."""
     giou_weight: float = 2.0
+    """Weight of the GIoU loss on the box."""
     l1_weight: float = 5.0
+    """Weight of the L1 loss on the box."""
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -147,33 +184,37 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """All that decides what a training computes; machine paths and the device are arguments of
-    ``train``.
+    """Everything that decides what a training computes.
+
+    Machine paths and the device are not settings: they are arguments of ``train``.
 
     Args:
         model: the preset to train, one of :func:`~rgbt_fusion.models.presets.list_models`.
         overrides: settings and options of the preset to change.
-        modality: ``"both"``; ``"rgb"`` or ``"tir"``, the other being blank as a tracker shows a
-            missing one; or ``"either"``: one of the two, drawn for each sample, in both places, for
-            an encoder that knows no modality.
-        steps: optimiser steps.
-        batch_size: samples of a step, over all processes.
-        seed: what weights, samples and dropped paths are drawn from.
-        clip_length: search frames of a sample; more than one for models that remember the previous
-            frame.
+        modality: what the model is shown. ``"both"``; ``"rgb"`` or ``"tir"``, the other one being
+            blank; ``"either"`` shows one of the two in both places, drawn per sample, for an
+            encoder that does not tell modalities apart.
+        steps: number of optimiser steps.
+        batch_size: samples per step, over all processes.
+        seed: decides initial weights, samples and dropped paths.
+        clip_length: search frames per sample; more than one for models with a memory.
         template_factor: side of the template crop over the square root of the target's area.
         precision: ``"float32"``, ``"float64"``, or autocast's ``"bfloat16"`` or ``"float16"``.
         frozen: beginnings of the names of parameters that are not trained.
-        start_share: how much of the model the file it starts from must provide; see
+        start_share: the share of the model that the file of initial weights must provide; see
             ``load_checkpoint``.
-        elimination_schedule: the shares of the training at which the keep ratio begins to fall and
-            arrives.
+        elimination_schedule: the shares of the training between which the keep ratio falls from 1
+            to the model's.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of the log.
-        data, augmentation, optimiser, loss: see their classes.
+        data: see :class:`DataConfig`.
+        augmentation: see :class:`AugmentationConfig`.
+        optimiser: see :class:`OptimiserConfig`.
+        loss: see :class:`LossConfig`.
 
     Raises:
-        ValueError, TypeError: a value out of range, or two that contradict each other.
+        ValueError: a value is out of range, or two values contradict each other.
+        TypeError: a value is not a number where one is needed.
 
     Example:
         >>> from rgbt_fusion.training import TrainConfig
@@ -183,13 +224,13 @@ class TrainConfig:
 
     model: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    modality: str = "both"
+    modality: TrainingModality = "both"
     steps: int = 1000
     batch_size: int = 32
     seed: int = 0
     clip_length: int = 1
     template_factor: float = 2.0
-    precision: str = "float32"
+    precision: Precision = "float32"
     frozen: tuple[str, ...] = ()
     start_share: float | None = None
     elimination_schedule: tuple[float, ...] = (20 / 300, 100 / 300)
@@ -201,7 +242,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
-        check_choice(self.model, MODELS, name="model")
+        check_preset_name(self.model, name="model")
         check_choice(self.modality, MODALITIES, name="modality")
         check_choice(self.precision, PRECISIONS, name="precision")
         for name in ("steps", "batch_size", "clip_length", "checkpoint_every", "log_every"):
@@ -213,19 +254,20 @@ class TrainConfig:
         self._check_schedules()
         if self.modality != "both" and self.augmentation.missing:
             raise ValueError(
-                f"augmentation.missing must be 0 where only one modality is shown, modality = {self.modality!r}, "
-                f"got {self.augmentation.missing}"
+                "augmentation.missing must be 0 where only one modality is shown, "
+                f"modality = {self.modality!r}, got {self.augmentation.missing}"
             )
 
     def _check_schedules(self) -> None:
-        if self.optimiser.warmup_steps >= self.steps and self.optimiser.warmup_steps:
+        warmup_steps = self.optimiser.warmup_steps
+        if 0 < warmup_steps >= self.steps:
             raise ValueError(
-                f"optimiser.warmup_steps must be below steps = {self.steps}, got {self.optimiser.warmup_steps}"
+                f"optimiser.warmup_steps must be below steps = {self.steps}, got {warmup_steps}"
             )
-        schedule = self.elimination_schedule
-        if len(schedule) != 2 or not 0 <= schedule[0] <= schedule[1] <= 1:
+        shares = self.elimination_schedule
+        if len(shares) != 2 or not 0 <= shares[0] <= shares[1] <= 1:
             raise ValueError(
-                f"elimination_schedule must be two shares in order, in [0, 1], got {list(schedule)}"
+                f"elimination_schedule must be two shares in order, in [0, 1], got {list(shares)}"
             )
 
 
@@ -234,39 +276,35 @@ Config = TypeVar("Config", bound=TrainConfig)
 
 def list_recipes() -> list[str]:
     """Return the names of the recipes that come with the package."""
-    found = (resources.files("rgbt_fusion") / "recipes").iterdir()
-    return sorted(
-        entry.name.removesuffix(".toml") for entry in found if entry.name.endswith(".toml")
-    )
+    files = [entry.name for entry in (resources.files("rgbt_fusion") / "recipes").iterdir()]
+    return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
 
 
 def read_table(name_or_file: str | Path) -> dict[str, Any]:
     """Return the content of a TOML file, or of the recipe of that name.
 
     Raises:
-        FileNotFoundError: there is neither such a file nor such a recipe.
-        ValueError: it is not TOML.
+        FileNotFoundError: ``name_or_file`` is neither a file nor a recipe.
+        ValueError: the file is not TOML.
     """
+    name = str(name_or_file)
     path = Path(name_or_file)
     if path.is_file():
-        text = path.read_text(encoding="utf-8")
-    elif str(name_or_file) in list_recipes():
-        text = (resources.files("rgbt_fusion") / "recipes" / f"{name_or_file}.toml").read_text(
-            encoding="utf-8"
-        )
-    else:
+        return parse_toml(path.read_text(encoding="utf-8"), name=name)
+    if name not in list_recipes():
         known = ", ".join(list_recipes())
         raise FileNotFoundError(
-            f"config must be a file or one of the recipes {known}; got {str(name_or_file)!r}"
+            f"config must be a file or one of the recipes {known}; got {name!r}"
         )
-    return parse_toml(text, name=str(name_or_file))
+    recipe = resources.files("rgbt_fusion") / "recipes" / f"{name}.toml"
+    return parse_toml(recipe.read_text(encoding="utf-8"), name=name)
 
 
 def parse_toml(text: str, *, name: str) -> dict[str, Any]:
-    """Return the content of a TOML text.
+    """Return the content of a TOML text; ``name`` is what an error calls it.
 
     Raises:
-        ValueError: it is not TOML.
+        ValueError: ``text`` is not TOML.
     """
     try:
         return tomllib.loads(text)
@@ -278,9 +316,9 @@ def read_config(name_or_file: str | Path) -> TrainConfig:
     """Read a :class:`TrainConfig` from a TOML file, or from the recipe of that name.
 
     Raises:
-        FileNotFoundError: there is neither such a file nor such a recipe.
-        ValueError: it is not TOML, a key is unknown, a value is of the wrong type or out of range,
-            or two contradict each other.
+        FileNotFoundError: ``name_or_file`` is neither a file nor a recipe.
+        ValueError: the file is not TOML, a key is unknown, a value has the wrong type or is out of
+            range, or two values contradict each other.
 
     Example:
         >>> from rgbt_fusion.training.config import read_config
@@ -291,70 +329,18 @@ def read_config(name_or_file: str | Path) -> TrainConfig:
 
 
 def config_from_table(kind: type[Config], table: Mapping[str, Any]) -> Config:
-    """Build a config from plain values, such as TOML gives them.
+    """Build a config from plain values, as TOML has them.
 
     Raises:
-        ValueError: see :func:`read_config`.
+        ValueError: a key is unknown, a value has the wrong type or is out of range, or two values
+            contradict each other.
     """
-    return _build(kind, table, "")
+    return from_plain(kind, table)
 
 
 def config_to_table(config: TrainConfig) -> dict[str, Any]:
-    """Return a config as plain values, as a checkpoint holds it."""
-    return _plain(asdict(config))
-
-
-def _build(kind: Any, table: Mapping[str, Any], prefix: str) -> Any:
-    known = {one.name: one for one in fields(kind)}
-    unknown = sorted(set(table) - set(known))
-    if unknown:
-        raise ValueError(f"unknown key {prefix}{unknown[0]}; known are {', '.join(known)}")
-    needed = [
-        name
-        for name, one in known.items()
-        if one.default is MISSING and one.default_factory is MISSING
-    ]
-    for name in needed:
-        if name not in table:
-            raise ValueError(f"{prefix}{name} must be given")
-    hints = get_type_hints(kind)
-    values = {name: _value(hints[name], value, f"{prefix}{name}") for name, value in table.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ValueError(str(error)) from None
-
-
-def _value(hint: Any, value: Any, name: str) -> Any:
-    if is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{name} must be a table, got {value!r}")
-        return _build(hint, value, f"{name}.")
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        return None if value is None else _value(get_args(hint)[0], value, name)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"{name} must be a list, got {value!r}")
-        return tuple(_value(get_args(hint)[0], one, f"{name}[{i}]") for i, one in enumerate(value))
-    if origin is not None:  # the mapping of overrides
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{name} must be a table, got {value!r}")
-        return dict(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ValueError(f"{name} must be {_TYPES[hint]}, got {value!r}")
-    return value
-
-
-_TYPES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+    """Return a config as plain values, which is how a checkpoint holds it."""
+    return to_plain(config)
 
 
 def _check_count(value: Any, *, name: str) -> None:

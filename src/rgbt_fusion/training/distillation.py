@@ -1,4 +1,4 @@
-"""Distillation: train a student on its boxes, its teacher's response map and its teacher's tokens."""
+"""Train a student on its boxes, its teacher's response map and its teacher's tokens."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,8 +236,8 @@ class DistillationObjective(TrainingObjective):
 
         ``keep_ratio`` is the student's share of candidates that survive; None takes its own.
         """
-        answers = self.ask_teacher(batch)
         template = self.model.embed_template(batch.template)
+        answers = self.ask_teacher(batch)
         layers = self.loss.feature.student_layers if self.compares_tokens else ()
         state = None
         rows = []

@@ -1,5 +1,4 @@
-"""One training in several processes: who computes what, and the sums that make them agree with a
-single one."""
+"""One training in several processes that together compute what a single process would."""
 
 import os
 from collections.abc import Iterator
@@ -16,16 +15,18 @@ __all__ = ["Processes", "SynchronisedBatchNorm", "join_processes", "synchronise_
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together."""
+    """The processes that train together, seen from this one."""
 
     rank: int
+    """The number of this process, from 0."""
     count: int
+    """How many processes there are."""
 
     def share(self, batch_size: int) -> tuple[int, int]:
-        """Return the places of the global batch that are this process's: from, and up to.
+        """Return the part of the global batch that this process computes, ``start`` and ``stop``.
 
         Raises:
-            ValueError: the batch cannot be divided evenly.
+            ValueError: ``batch_size`` cannot be divided evenly.
         """
         if batch_size % self.count:
             raise ValueError(
@@ -43,8 +44,11 @@ class Processes:
         return total / self.count
 
     def share_of(self, divisor: Tensor) -> Tensor:
-        """Return what each process divides its sum by, so that their mean is the whole sum over
-        ``max(1, divisor)``."""
+        """Return what each process divides its own sum by.
+
+        The mean of the results over the processes is the sum over all samples, divided by
+        ``max(1, D)`` with D the sum of all ``divisor``.
+        """
         return self.mean(divisor).clamp(min=1 / self.count)
 
     def wait(self) -> None:
@@ -55,7 +59,7 @@ class Processes:
 
 @contextmanager
 def join_processes(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started, if it did, and leave them at the end."""
+    """Join the processes that ``torchrun`` started, if any, and leave them at the end."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if dist.is_available() and dist.is_initialized():
         yield Processes(dist.get_rank(), dist.get_world_size())
@@ -70,7 +74,7 @@ def join_processes(device: torch.device) -> Iterator[Processes]:
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """A sum that every process gets; so every process's gradient comes back to each summand."""
+    """A sum over the processes; the gradient of each summand is the sum of all gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -86,20 +90,25 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 class SynchronisedBatchNorm(nn.BatchNorm2d):
-    r"""BatchNorm over the batches of all processes, on any device; torch's own is for graphics
-    cards alone.
+    r"""BatchNorm over the batches of all processes, on any device.
+
+    Both sums carry their gradient across the processes. Parameters and statistics have the names of
+    BatchNorm's. torch's own SyncBatchNorm runs on graphics cards only.
 
     .. math::
-        \mu = \frac{1}{n} \sum_r \sum_i x_{r,i}, \qquad \sigma^2 = \frac{1}{n} \sum_r \sum_i (x_{r,i} - \mu)^2
+        \mu = \frac{1}{n} \sum_r \sum_i x_{r,i}, \qquad
+        \sigma^2 = \frac{1}{n} \sum_r \sum_i (x_{r,i} - \mu)^2
 
-    Both sums carry their gradient across the processes. The parameters and statistics are named as
-    BatchNorm's.
+    Shape:
+        - input: ``(B, C, H, W)``
+        - returns the same shape and dtype
 
     Source:
         Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1.
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        """Normalise ``(B, C, H, W)`` by the mean and variance over all processes."""
         if not self.training:
             return super().forward(input)
         count = dist.get_world_size() * input.shape[0] * input.shape[2] * input.shape[3]
@@ -109,35 +118,41 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
         variance = _sum(centred.square().sum((0, 2, 3))) / count
         self._remember(mean.detach(), variance.detach(), count)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
+        normalised = centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return normalised.to(input.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        if (
-            self.running_mean is None
-            or self.running_var is None
-            or self.num_batches_tracked is None
-        ):
+        """Update the running statistics, where the module keeps any."""
+        running_mean = self.running_mean
+        running_var = self.running_var
+        if running_mean is None or running_var is None or self.num_batches_tracked is None:
             return
         momentum = 0.1 if self.momentum is None else self.momentum
+        unbiased = variance * count / max(1, count - 1)
         self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-        self.running_var.lerp_(
-            (variance * count / max(1, count - 1)).to(self.running_var.dtype), momentum
-        )
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        running_var.lerp_(unbiased.to(running_var.dtype), momentum)
 
 
 def synchronise_batch_norms(model: nn.Module) -> None:
-    """Let every BatchNorm of a model see the whole batch, in place."""
+    """Replace every BatchNorm of a model by one that sees the whole batch, in place."""
     for module in model.modules():
         for name, child in module.named_children():
             if type(child) is nn.BatchNorm2d:
-                shared = SynchronisedBatchNorm(child.num_features, child.eps, child.momentum)
-                shared.weight, shared.bias = child.weight, child.bias
-                for buffer, value in child.named_buffers():
-                    setattr(shared, buffer, value)
-                setattr(module, name, shared)
+                setattr(module, name, _synchronised(child))
+
+
+def _synchronised(norm: nn.BatchNorm2d) -> SynchronisedBatchNorm:
+    """Return a norm over all processes that shares its parameters and statistics with ``norm``."""
+    shared = SynchronisedBatchNorm(norm.num_features, norm.eps, norm.momentum)
+    shared.weight = norm.weight
+    shared.bias = norm.bias
+    for name, value in norm.named_buffers():
+        setattr(shared, name, value)
+    return shared
 
 
 def _sum(x: Tensor) -> Tensor:
+    """Return the sum over the processes, with gradient."""
     return cast(Tensor, _SumOverProcesses.apply(x))

@@ -1,5 +1,4 @@
-"""What a training says of itself: lines of a CSV file, TensorBoard if wanted, and progress to
-whoever asks."""
+"""What a training reports: lines of a CSV file, TensorBoard on request, and progress."""
 
 import csv
 import io
@@ -15,45 +14,56 @@ __all__ = ["Log", "Progress", "Stopwatch"]
 
 
 class Progress(NamedTuple):
-    """Where a training is after ``step`` of ``steps``: the values of the log, samples a second,
-    seconds left."""
+    """How far a training is."""
 
     step: int
+    """Steps done."""
     steps: int
+    """Steps of the whole training."""
     values: Mapping[str, float]
+    """The line of the log, by name."""
     samples_per_second: float
+    """The throughput since the last line."""
     seconds_left: float
+    """How long the remaining steps take at that rate."""
 
 
 class Stopwatch:
-    """Measure the throughput since the last look, and from it the time left."""
+    """Measure the throughput since the last look, and estimate the time left.
+
+    Args:
+        step: the steps done when the watch starts.
+    """
 
     def __init__(self, step: int) -> None:
-        self.step, self.time = step, time.monotonic()
+        self.step = step
+        self.time = time.monotonic()
 
     def look(self, step: int, steps: int, batch_size: int) -> tuple[float, float]:
-        """Return samples a second since the last look, and the seconds that the remaining steps
-        take at that rate."""
+        """Return samples per second since the last look, and the seconds left at that rate."""
         now = time.monotonic()
-        rate = (step - self.step) / max(now - self.time, 1e-9)
-        self.step, self.time = step, now
-        return rate * batch_size, (steps - step) / max(rate, 1e-9)
+        steps_per_second = (step - self.step) / max(now - self.time, 1e-9)
+        self.step = step
+        self.time = now
+        seconds_left = (steps - step) / max(steps_per_second, 1e-9)
+        return steps_per_second * batch_size, seconds_left
 
 
 class Log:
-    """The table of a training: a line every so many steps.
+    """The table of a training, ``log.csv``: one line every few steps.
 
-    Going on from a checkpoint, lines beyond its step are dropped: they are written again.
+    When a training resumes from a checkpoint, the lines after the checkpoint's step are dropped,
+    because they are written again.
 
     Args:
-        folder: of the training; the table is its ``log.csv``.
-        columns: names of the values.
-        step: of the checkpoint.
-        tensorboard: write events for TensorBoard beside it, too.
+        folder: the folder of the training.
+        columns: the names of the values.
+        step: the step of the checkpoint, 0 for a new training.
+        tensorboard: also write events for TensorBoard.
 
     Raises:
-        TrainingError: it cannot be written.
-        ModuleNotFoundError: TensorBoard is wanted and not installed.
+        TrainingError: ``folder`` cannot be written.
+        ModuleNotFoundError: ``tensorboard`` is True and TensorBoard is not installed.
     """
 
     def __init__(
@@ -73,7 +83,11 @@ class Log:
             write_text(self.path, text.getvalue())
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a line."""
+        """Add a line.
+
+        Raises:
+            TrainingError: the file cannot be written.
+        """
         line = ",".join(f"{values[name]:.6g}" for name in self.columns[1:])
         with _refusing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(f"{step},{line}\n")
@@ -82,25 +96,28 @@ class Log:
                 self.board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Finish what TensorBoard has not written yet."""
+        """Write what TensorBoard still holds back."""
         if self.board is not None:
             self.board.close()
 
 
 def _whole_lines(path: Path, last: int) -> list[dict[str, str]]:
-    """Return the lines up to a step, without one that a kill cut off."""
+    """Return the lines up to a step, without a line that a kill cut off."""
     kept: list[dict[str, str]] = []
+    before = 0
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            step = int(row["step"]) if (row["step"] or "").isdigit() else 0
-            before = int(kept[-1]["step"]) if kept else 0
-            if before < step <= last and None not in row.values():
+            number = row["step"] or ""
+            step = int(number) if number.isdigit() else 0
+            complete = None not in row.values()
+            if before < step <= last and complete:
                 kept.append(row)
+                before = step
     return kept
 
 
 class _refusing:
-    """Turn a failure to write into one clear error."""
+    """Turn a failure to write into a TrainingError that names the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,5 +1,4 @@
-"""The training loop: samples in, a model and a log out, and a checkpoint to go on from at any
-moment."""
+"""The training loop: samples in, a model and a log out, and a checkpoint to resume from."""
 
 import json
 import os
@@ -8,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import torch
 
@@ -18,27 +17,39 @@ from rgbt_fusion.training.checkpoints import TrainingError
 from rgbt_fusion.training.config import TrainConfig, config_to_table
 from rgbt_fusion.training.distributed import Processes, join_processes
 from rgbt_fusion.training.logs import Log, Progress, Stopwatch
-from rgbt_fusion.training.objective import LocalizationObjective
+from rgbt_fusion.training.objective import LocalizationObjective, TrainingObjective
 from rgbt_fusion.training.optimisation import freeze
 from rgbt_fusion.training.run import Run, mixed_seed
 from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips
 from rgbt_fusion.weights.checkpoints import load_checkpoint
 from rgbt_fusion.weights.pretrained import create_model
 
-__all__ = ["TrainResult", "build_model", "pick_device", "run_training", "train", "undisturbed"]
+__all__ = [
+    "OnProgress",
+    "TrainResult",
+    "pick_device",
+    "run_training",
+    "starting_model",
+    "train",
+    "undisturbed",
+]
 
-OnProgress = Callable[[Progress], None]
+OnProgress: TypeAlias = Callable[[Progress], None]
+"""Called after every line of the log."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training left: files of the weights and of the log, the steps it has made, and its
-    last line."""
+    """What a training left behind."""
 
     model: Path
+    """The file of the weights."""
     log: Path
+    """The table of the log."""
     steps: int
+    """How many steps were made."""
     values: dict[str, float]
+    """The last line of the log."""
 
 
 def train(
@@ -52,42 +63,48 @@ def train(
     tensorboard: bool = False,
     on_progress: OnProgress | None = None,
 ) -> TrainResult:
-    """Train a tracker, or go on with a training that was interrupted.
+    """Train a tracker, or resume an interrupted training.
 
-    Every sample is a function of seed, step and place in the batch, and every random number of a
-    step one of seed and step; so a training that was killed at any moment and is started again with
-    the same arguments ends, on one CPU thread, with the very weights of one that was not. Started
-    by ``torchrun``, the processes share each batch, and BatchNorm and the losses see all of it.
+    Samples and random numbers depend on the seed, the step and the place in the batch only. So a
+    training that was killed and is run again ends, on one CPU thread, with exactly the weights of
+    an uninterrupted one. Under ``torchrun`` the processes share each batch, and BatchNorm and the
+    losses see the whole batch.
 
     The folder ``out`` gets ``checkpoint.pt``, ``model.safetensors`` (the average of the weights
-    where one is taken), ``log.csv`` and ``config.json``. Nothing is written before all settings
+    where there is one), ``log.csv`` and ``config.json``. Nothing is written before all settings
     have been checked.
 
     Args:
         config: what is trained and how.
-        out: the training's folder; where it holds a checkpoint of the same config, the training
-            goes on from it.
+        out: the folder of the training. If it holds a checkpoint of the same config, the training
+            resumes from it.
         data: the folder of a dataset, or ``"synthetic"``.
-        names: only these sequences of the dataset: a file that lists them.
-        start_from: a file of weights to start from; see
+        names: a file that lists the sequences of the dataset to use. None uses all.
+        start_from: a file of initial weights; see
             :func:`~rgbt_fusion.weights.checkpoints.load_checkpoint`.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``; a graphics card where there is one by default.
-        tensorboard: write events for TensorBoard, too.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``. None takes a graphics card if there is one.
+        tensorboard: also write events for TensorBoard.
         on_progress: called after every line of the log.
 
     Raises:
-        ValueError: settings that contradict the model, the data or the checkpoint in ``out``.
-        TrainingError: the loss is not finite, or a file cannot be written; the last checkpoint is
-            whole.
+        ValueError: ``config`` contradicts the model, the data or the checkpoint in ``out``, or
+            ``device`` does not exist.
+        TrainingError: the loss is not finite, or a file in ``out`` cannot be written. The last
+            checkpoint is complete.
         CheckpointError: ``start_from`` does not fit the model.
-        DataError: an image cannot be read.
-        OSError: a file or folder is not there.
+        DataError: an image of ``data`` cannot be read.
+        OSError: a file or folder does not exist.
 
     Example:
         >>> import tempfile
         >>> from rgbt_fusion.training import DataConfig, TrainConfig, train
-        >>> data = DataConfig(workers=0)
-        >>> config = TrainConfig(model="ostrack_tiny_128", steps=2, batch_size=2, log_every=1, data=data)
+        >>> config = TrainConfig(
+        ...     model="ostrack_tiny_128",
+        ...     steps=2,
+        ...     batch_size=2,
+        ...     log_every=1,
+        ...     data=DataConfig(workers=0),
+        ... )
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     result = train(config, out=folder, device="cpu")
         ...     result.model.name, len(result.log.read_text().splitlines())
@@ -99,13 +116,11 @@ def train(
     where = pick_device(device)
     with join_processes(where) as processes, undisturbed(where):
         clips = open_clips(config, data, names=names)
-        model = build_model(config, start_from)
-        objective = LocalizationObjective(model, config.loss, processes)
-        sampler = Sampler.of(config, clips, model)
+        model = starting_model(config, start_from)
         return run_training(
             config,
-            objective,
-            sampler,
+            LocalizationObjective(model, config.loss, processes),
+            Sampler.of(config, clips, model),
             out=Path(out),
             device=where,
             processes=processes,
@@ -114,12 +129,13 @@ def train(
         )
 
 
-def build_model(config: TrainConfig, start_from: str | Path | None = None) -> TrackingNetwork:
-    """Return the model of a config with the weights it starts from.
+def starting_model(config: TrainConfig, start_from: str | Path | None = None) -> TrackingNetwork:
+    """Return the model of a config with its initial weights.
 
     Raises:
-        ValueError: the model has no such options or parameters.
-        CheckpointError: ``start_from`` does not fit.
+        ValueError: ``config`` names options or parameters that the model does not have.
+        CheckpointError: ``start_from`` does not fit the model.
+        OSError: ``start_from`` does not exist.
     """
     torch.manual_seed(mixed_seed(config.seed, 0))
     try:
@@ -129,14 +145,16 @@ def build_model(config: TrainConfig, start_from: str | Path | None = None) -> Tr
     freeze(model, config.frozen)
     if start_from is not None:
         load_checkpoint(model, start_from, minimum_share=config.start_share)
-    return model.to(torch.float64) if config.precision == "float64" else model
+    if config.precision == "float64":
+        model.to(torch.float64)
+    return model
 
 
 def pick_device(device: str | None) -> torch.device:
-    """Return a device by name, or the one to take where none is named.
+    """Return a device by name; None takes a graphics card if there is one.
 
     Raises:
-        ValueError: there is no such device here.
+        ValueError: this machine does not have ``device``.
     """
     available = torch.cuda.is_available()
     if device is None:
@@ -145,18 +163,21 @@ def pick_device(device: str | None) -> torch.device:
         found = torch.device(device)
     except RuntimeError:
         raise ValueError(f"device must be cpu, cuda or cuda:N, got {device!r}") from None
-    if found.type not in ("cpu", "cuda") or (found.type == "cuda" and not available):
+    if found.type == "cpu":
+        return found
+    if found.type != "cuda" or not available:
         raise ValueError(f"device must be one of this machine's, got {device!r}")
-    if found.type == "cuda":
-        index = found.index if found.index is not None else int(os.environ.get("LOCAL_RANK", "0"))
-        found = torch.device("cuda", index)
-        torch.cuda.set_device(found)
-    return found
+    index = found.index
+    if index is None:
+        index = int(os.environ.get("LOCAL_RANK", "0"))
+    card = torch.device("cuda", index)
+    torch.cuda.set_device(card)
+    return card
 
 
 def run_training(
     config: TrainConfig,
-    objective: Any,
+    objective: TrainingObjective,
     sampler: Sampler,
     *,
     out: Path,
@@ -165,9 +186,14 @@ def run_training(
     tensorboard: bool = False,
     on_progress: OnProgress | None = None,
 ) -> TrainResult:
-    """Minimise an objective, a module with ``model`` and ``names``, to the end; go on from a
-    checkpoint in ``out``."""
-    share = processes.share(config.batch_size)
+    """Minimise an objective to the end, starting from the checkpoint in ``out`` if there is one.
+
+    Raises:
+        ValueError: ``config`` contradicts the device, the processes or the checkpoint.
+        TrainingError: the loss is not finite, or a file cannot be written.
+        DataError: an image cannot be read.
+    """
+    start, stop = processes.share(config.batch_size)
     if config.precision == "float16" and device.type == "cpu":
         raise ValueError(
             "precision must be 'float32', 'float64' or 'bfloat16' on the cpu, got 'float16'"
@@ -177,16 +203,22 @@ def run_training(
     if processes.rank == 0:
         _prepare_folder(out, config)
     processes.wait()
-    log = Log(out, run.columns, done, tensorboard=tensorboard) if processes.rank == 0 else None
+    log = None
+    if processes.rank == 0:
+        log = Log(out, run.columns, done, tensorboard=tensorboard)
     watch = Stopwatch(done)
     values: dict[str, float] = {}
-    pin = device.type == "cuda"
-    for step, batch in enumerate(_stream(sampler, done, config.steps, share, pin), done):
+    stream: Iterator[Batch] = iter(())
+    if done < config.steps:
+        pin = device.type == "cuda"
+        stream = batches(sampler, done, config.steps, start=start, stop=stop, pin=pin)
+    for step, batch in enumerate(stream, done):
         run.step(step, batch)
         finished = step + 1
         saves = finished % config.checkpoint_every == 0 or finished == config.steps
-        if saves or finished % config.log_every == 0:
-            values = run.read_values(step)
+        logs = saves or finished % config.log_every == 0
+        if logs:
+            values = run.read_values()
             speed, left = watch.look(finished, config.steps, config.batch_size)
             values["samples_per_second"] = speed
             if log is not None:
@@ -201,29 +233,18 @@ def run_training(
     return TrainResult(out / "model.safetensors", out / "log.csv", config.steps, values)
 
 
-def _stream(
-    sampler: Sampler, first: int, last: int, share: tuple[int, int], pin: bool
-) -> Iterator[Batch]:
-    if first >= last:
-        return iter(())
-    return batches(sampler, first, last, start=share[0], stop=share[1], pin=pin)
-
-
 @contextmanager
 def undisturbed(device: torch.device) -> Iterator[None]:
-    """Leave the caller's random numbers as they were, and out of the log what is none of its
-    readers' business."""
-    with (
-        torch.random.fork_rng([device.index] if device.type == "cuda" else []),
-        warnings.catch_warnings(),
-    ):
-        # a 1x1 convolution's gradient in channels-last memory; it is copied, and no larger than a
-        # few hundred numbers
+    """Leave the caller's random numbers as they were, and hide a warning that helps nobody."""
+    cards = [device.index] if device.type == "cuda" else []
+    with torch.random.fork_rng(cards), warnings.catch_warnings():
+        # the gradient of a 1x1 convolution in channels-last memory is copied: a few hundred numbers
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         yield
 
 
 def _prepare_folder(out: Path, config: TrainConfig) -> None:
+    """Make the folder of a training and note its settings there."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / "config.json", json.dumps(config_to_table(config), indent=1) + "\n")

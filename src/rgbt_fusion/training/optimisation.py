@@ -1,7 +1,8 @@
-"""AdamW groups, the schedule of the learning rate, and the exponential average of the weights."""
+"""AdamW, the schedule of the learning rate, and the exponential average of the weights."""
 
 from collections.abc import Iterable, Mapping
 from math import cos, pi
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,51 +13,54 @@ __all__ = ["WeightAverage", "freeze", "learning_rate_factor", "make_optimiser", 
 
 
 def freeze(model: nn.Module, beginnings: Iterable[str]) -> None:
-    """Take parameters whose names begin so out of the training.
+    """Exclude the parameters whose names begin in one of these ways from the training.
 
     Raises:
-        ValueError: a beginning that fits no parameter.
+        ValueError: one of ``beginnings`` fits no parameter.
     """
     for beginning in beginnings:
         chosen = [value for name, value in model.named_parameters() if name.startswith(beginning)]
         if not chosen:
             raise ValueError(
-                f"frozen must hold beginnings of parameter names, got {beginning!r}, which fits none"
+                f"frozen must hold beginnings of parameter names, got {beginning!r}, "
+                "which fits none"
             )
         for value in chosen:
             value.requires_grad_(False)
 
 
 def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """Return AdamW with the encoder's parameters (``backbone.``, and a TIR patch embedding of its
-    own) in a group of a smaller learning rate.
+    """Return AdamW with a learning rate of its own for the encoder.
+
+    The encoder is everything below ``backbone.``, and a separate TIR patch embedding.
 
     Raises:
-        ValueError: nothing is left to train.
+        ValueError: ``model`` has no parameter to train.
     """
-    groups: dict[bool, list[Tensor]] = {True: [], False: []}
+    encoder: list[Tensor] = []
+    others: list[Tensor] = []
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups["backbone." in name or "patch_embed_tir." in name].append(parameter)
-    factors = {True: config.backbone_factor, False: 1.0}
-    filled = [
-        {
-            "params": group,
-            "lr": config.learning_rate * factors[key],
-            "base_lr": config.learning_rate * factors[key],
-        }
-        for key, group in groups.items()
-        if group
-    ]
-    if not filled:
+        if not parameter.requires_grad:
+            continue
+        if "backbone." in name or "patch_embed_tir." in name:
+            encoder.append(parameter)
+        else:
+            others.append(parameter)
+    groups: list[dict[str, Any]] = []
+    # the others come last: set_learning_rate reports the last group's rate
+    for parameters, factor in ((encoder, config.backbone_factor), (others, 1.0)):
+        if parameters:
+            rate = config.learning_rate * factor
+            groups.append({"params": parameters, "lr": rate, "base_lr": rate})
+    if not groups:
         raise ValueError("frozen must leave a parameter to train, got all of them")
     return torch.optim.AdamW(
-        filled, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
 
 
 def learning_rate_factor(step: int, steps: int, config: OptimiserConfig) -> float:
-    """Return what the learning rates are multiplied by at a step, the first being 0.
+    """Return what the learning rates are multiplied by at a step, counted from 0.
 
     Example:
         >>> from rgbt_fusion.training.config import OptimiserConfig
@@ -67,17 +71,16 @@ def learning_rate_factor(step: int, steps: int, config: OptimiserConfig) -> floa
     """
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return 1.0
     if config.schedule == "step":
         return 1.0 if step < config.drop_at * steps else 0.1
-    if config.schedule == "cosine":
-        progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
-        return 0.01 + 0.99 * (1 + cos(pi * progress)) / 2
-    return 1.0
+    progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    return 0.01 + 0.99 * (1 + cos(pi * progress)) / 2
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:
-    """Multiply every group's learning rate; return the last group's, which is not the encoder's
-    where both are."""
+    """Multiply the learning rate of every group, and return that of the last group."""
     for group in optimiser.param_groups:
         group["lr"] = group["base_lr"] * factor
     return optimiser.param_groups[-1]["lr"]
@@ -87,7 +90,8 @@ class WeightAverage:
     r"""Keep an exponential average of a model's weights and statistics.
 
     .. math::
-        \bar\theta \leftarrow d_t\, \bar\theta + (1 - d_t)\, \theta, \qquad d_t = \min(d, (1 + t) / (10 + t))
+        \bar\theta \leftarrow d_t\, \bar\theta + (1 - d_t)\, \theta, \qquad
+        d_t = \min(d, (1 + t) / (10 + t))
 
     Args:
         model: the model to follow.
@@ -100,10 +104,11 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after a step."""
+        """Take in the weights after a step, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         current = model.state_dict()
-        ours, theirs = [], []
+        ours: list[Tensor] = []
+        theirs: list[Tensor] = []
         for name, value in self.values.items():
             if value.is_floating_point():
                 ours.append(value)
@@ -113,6 +118,6 @@ class WeightAverage:
         torch._foreach_lerp_(ours, theirs, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     def load(self, values: Mapping[str, Tensor]) -> None:
-        """Go on from an average that was saved."""
+        """Continue from an average that was saved."""
         for name, value in self.values.items():
             value.copy_(values[name])

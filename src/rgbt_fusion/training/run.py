@@ -1,15 +1,15 @@
-"""A training under way: everything that a step changes, that a checkpoint holds, and how the one
-becomes the other."""
+"""A training in progress: what one step does, and how it becomes a checkpoint and back."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from rgbt_fusion.layers.candidate_elimination import scheduled_keep_ratio
@@ -22,6 +22,7 @@ from rgbt_fusion.training.checkpoints import (
 )
 from rgbt_fusion.training.config import TrainConfig, config_to_table
 from rgbt_fusion.training.distributed import Processes, synchronise_batch_norms
+from rgbt_fusion.training.objective import TrainingObjective
 from rgbt_fusion.training.optimisation import (
     WeightAverage,
     learning_rate_factor,
@@ -35,29 +36,39 @@ __all__ = ["Run", "keep_ratio_at", "mixed_seed"]
 
 
 class Run:
-    """A training under way: everything a step changes."""
+    """A training in progress: everything that a step changes.
+
+    Args:
+        config: what is trained and how.
+        objective: what is minimised.
+        device: where the training runs.
+        processes: the processes that share the batch.
+        out: the folder of the training.
+    """
 
     def __init__(
         self,
         config: TrainConfig,
-        objective: Any,
+        objective: TrainingObjective,
         device: torch.device,
         processes: Processes,
         out: Path,
     ) -> None:
-        self.config, self.device, self.processes = config, device, processes
+        self.config = config
+        self.device = device
+        self.processes = processes
         self.path = out / "checkpoint.pt"
         self.model_path = out / "model.safetensors"
         if processes.count > 1:
             synchronise_batch_norms(objective)
         self.objective = objective.to(device).train()
-        self.model: TrackingNetwork = objective.model
+        self.model = objective.model
         self.optimiser = make_optimiser(objective, config.optimiser)
         self.average: WeightAverage | None = None
         self.wrapped: nn.Module = self.objective
         self.dtype = torch.float64 if config.precision == "float64" else torch.float32
         self.autocast = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(config.precision)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")  # pyright: ignore[reportPrivateImportUsage]
+        self.scaler = GradScaler(device.type, enabled=config.precision == "float16")
         self.columns = (
             *objective.names,
             "gradient_norm",
@@ -66,10 +77,16 @@ class Run:
             "samples_per_second",
         )
         self.history: list[tuple[int, Tensor]] = []
-        self.learning_rate, self.keep_ratio = 0.0, 1.0
+        """Steps since the last line of the log, each with its terms and the gradient's norm."""
+        self.learning_rate = 0.0
+        self.keep_ratio = 1.0
 
     def resume(self) -> int:
-        """Take up the checkpoint, if there is one; return the steps done."""
+        """Load the checkpoint, if there is one, and return the number of steps done.
+
+        Raises:
+            TrainingError: the checkpoint is damaged or belongs to another training.
+        """
         content = read_checkpoint(self.path)
         done = 0
         if content is not None:
@@ -88,70 +105,85 @@ class Run:
         return done
 
     def step(self, step: int, batch: Batch) -> None:
-        """Make one step."""
+        """Make one step, counted from 0.
+
+        Raises:
+            TrainingError: on a CPU, the loss or the gradient is not finite.
+        """
         config = self.config.optimiser
-        torch.manual_seed(
-            mixed_seed(self.config.seed, 1 + step * self.processes.count + self.processes.rank)
-        )
-        self.learning_rate = set_learning_rate(
-            self.optimiser, learning_rate_factor(step, self.config.steps, config)
-        )
+        draw = 1 + step * self.processes.count + self.processes.rank
+        torch.manual_seed(mixed_seed(self.config.seed, draw))
+        factor = learning_rate_factor(step, self.config.steps, config)
+        self.learning_rate = set_learning_rate(self.optimiser, factor)
         ratio = keep_ratio_at(step, self.config, self.model)
         self.keep_ratio = 1.0 if ratio is None else ratio
+
         batch = batch.to(self.device, self.dtype)
-        with torch.autocast(
-            self.device.type, dtype=self.autocast, enabled=self.autocast is not None
-        ):
-            terms = self.wrapped(batch, ratio)
+        casts = self.autocast is not None
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=casts):
+            terms: dict[str, Tensor] = self.wrapped(batch, ratio)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(terms["loss"]).backward()
         self.scaler.unscale_(self.optimiser)
-        parameters = [value for group in self.optimiser.param_groups for value in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm or float("inf"))
-        self.history.append(
-            (step, torch.stack([*(terms[name].detach() for name in self.objective.names), norm]))
-        )
+        norm = nn.utils.clip_grad_norm_(self._trained(), config.clip_norm or float("inf"))
+        values = [terms[name].detach() for name in self.objective.names]
+        self.history.append((step, torch.stack([*values, norm])))
         if self.device.type == "cpu":
-            self._check_finite()
+            self._check_finite(self.history[-1:])
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.average is not None:
             self.average.update(self.model, step)
 
-    def read_values(self, step: int) -> dict[str, float]:
-        """Return the means of the steps since the last line of the log.
+    def read_values(self) -> dict[str, float]:
+        """Return the means over the steps since the last line of the log.
 
         Raises:
-            TrainingError: a loss was not finite.
+            TrainingError: a loss or a gradient was not finite.
         """
-        self._check_finite()
-        rows = self.processes.mean(torch.stack([row for _, row in self.history])).mean(0).tolist()
+        if self.device.type != "cpu":
+            # on a card the check waits until the values are read anyway
+            self._check_finite(self.history)
+        rows = torch.stack([row for _, row in self.history])
+        means = self.processes.mean(rows).mean(0).tolist()
         self.history.clear()
         names: tuple[str, ...] = (*self.objective.names, "gradient_norm")
-        values: dict[str, float] = dict(zip(names, rows, strict=True))
+        values: dict[str, float] = dict(zip(names, means, strict=True))
         return values | {"learning_rate": self.learning_rate, "keep_ratio": self.keep_ratio}
 
-    def _check_finite(self) -> None:
-        """Refuse to go on after a loss or a gradient that is not finite: before its weights are
-        saved."""
-        for step, row in self.history[-1:] if self.device.type == "cpu" else self.history:
-            loss, norm = float(row[0]), float(row[-1])
-            # a scaler skips such gradients and tries a smaller scale
-            if isfinite(loss) and (isfinite(norm) or self.scaler.is_enabled()):
-                continue
-            what, value = ("gradient", norm) if isfinite(loss) else ("loss", loss)
-            left = (
-                f"{self.path} holds the last checkpoint"
-                if self.path.exists()
-                else "there is no checkpoint yet"
-            )
-            raise TrainingError(
-                f"the {what} of step {step + 1} is {value}: lower optimiser.learning_rate or optimiser.clip_norm, or "
-                f"look at the data; {left}"
-            )
+    def _trained(self) -> list[Tensor]:
+        """Return the parameters that the optimiser changes."""
+        parameters: list[Tensor] = []
+        for group in self.optimiser.param_groups:
+            parameters += group["params"]
+        return parameters
+
+    def _check_finite(self, history: list[tuple[int, Tensor]]) -> None:
+        """Stop at a loss or a gradient that is not finite, before its weights are saved."""
+        for step, row in history:
+            loss = float(row[0])
+            norm = float(row[-1])
+            if not isfinite(loss):
+                self._stop("loss", loss, step)
+            # a scaler skips a gradient that is not finite, and tries a smaller scale
+            if not isfinite(norm) and not self.scaler.is_enabled():
+                self._stop("gradient", norm, step)
+
+    def _stop(self, what: str, value: float, step: int) -> NoReturn:
+        left = "there is no checkpoint yet"
+        if self.path.exists():
+            left = f"{self.path} holds the last checkpoint"
+        raise TrainingError(
+            f"the {what} of step {step + 1} is {value}: lower optimiser.learning_rate or "
+            f"optimiser.clip_norm, or look at the data; {left}"
+        )
 
     def save(self, step: int) -> None:
-        """Write the checkpoint, then the model."""
+        """Write the checkpoint, then the model, after this many steps.
+
+        Raises:
+            TrainingError: a file cannot be written.
+        """
         average = None if self.average is None else self.average.values
         content = {
             "step": step,
@@ -174,7 +206,7 @@ class Run:
 
 @contextmanager
 def _swapped(model: nn.Module, values: dict[str, Tensor] | None) -> Iterator[None]:
-    """Give a model other weights for a while."""
+    """Give a model other weights inside the block; None leaves it as it is."""
     if values is None:
         yield
         return
@@ -187,8 +219,10 @@ def _swapped(model: nn.Module, values: dict[str, Tensor] | None) -> Iterator[Non
 
 
 def keep_ratio_at(step: int, config: TrainConfig, model: TrackingNetwork) -> float | None:
-    """Return the keep ratio of a step, which falls from 1 to the model's; None for a model that
-    eliminates nothing."""
+    """Return the keep ratio of a step, which falls from 1 to the model's.
+
+    A model that eliminates nothing has none: the result is None.
+    """
     ratio = model.settings.keep_ratio
     if ratio == 1:
         return None
@@ -199,8 +233,7 @@ def keep_ratio_at(step: int, config: TrainConfig, model: TrackingNetwork) -> flo
 
 
 def mixed_seed(seed: int, number: int) -> int:
-    """Return one of many seeds that a seed stands for."""
-    # an odd multiplier near the golden ratio: neighbours come out far apart
-    return (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) % (
-        1 << 63
-    )
+    """Return one of many seeds derived from a seed."""
+    # odd multipliers, the first near the golden ratio: neighbours come out far apart
+    mixed = seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019
+    return mixed % (1 << 63)

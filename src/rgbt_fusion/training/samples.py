@@ -1,17 +1,17 @@
-"""Samples and batches: each a function of the seed, the step and its place in the batch, and of
-nothing else."""
+"""Samples and batches, each decided by the seed, the step and the place in the batch alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
-from rgbt_fusion.data.clips import ClipSource, DatasetClips, SyntheticClips
+from rgbt_fusion.data.clips import Clip, ClipSource, DatasetClips, Modality, SyntheticClips
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.training.augmentation import (
@@ -27,180 +27,250 @@ __all__ = ["Batch", "Sample", "Sampler", "batches", "open_clips"]
 
 
 class Sample(NamedTuple):
-    """A template and what follows it: crops ``(1, 3, H, W)``, and for each search crop its box
-    ``(1, 4)``."""
+    """A template and the search crops that follow it."""
 
     template: ImagePair
+    """``(1, 3, H, W)`` each."""
     searches: tuple[ImagePair, ...]
+    """``(1, 3, H, W)`` each, one pair per search frame."""
     boxes_cxcywh_unit: tuple[Tensor, ...]
+    """The target's box ``(1, 4)`` in each search crop."""
 
 
 class Batch(NamedTuple):
-    """Samples side by side: crops ``(B, 3, H, W)``, and for each search frame the boxes ``(B,
-    4)``."""
+    """Samples side by side."""
 
     template: ImagePair
+    """``(B, 3, H, W)`` each."""
     searches: tuple[ImagePair, ...]
+    """``(B, 3, H, W)`` each, one pair per search frame."""
     boxes_cxcywh_unit: tuple[Tensor, ...]
+    """The targets' boxes ``(B, 4)`` in the search crops, one tensor per search frame."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Batch":
         """Return the batch on a device and in a dtype."""
 
-        def move(image: Tensor) -> Tensor:
-            return image.to(device, dtype, non_blocking=True)
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype, non_blocking=True)
 
-        searches = tuple(ImagePair(*map(move, search)) for search in self.searches)
+        def move_pair(pair: ImagePair) -> ImagePair:
+            return ImagePair(move(pair.rgb), move(pair.tir))
+
         return Batch(
-            ImagePair(*map(move, self.template)), searches, tuple(map(move, self.boxes_cxcywh_unit))
+            move_pair(self.template),
+            tuple(move_pair(search) for search in self.searches),
+            tuple(move(boxes) for boxes in self.boxes_cxcywh_unit),
         )
 
 
 def open_clips(
     config: TrainConfig, data: str | Path, *, names: str | Path | None = None
 ) -> ClipSource:
-    """Open what a config's samples are drawn from.
+    """Open the sequences that a config's samples are drawn from.
+
+    Args:
+        config: its ``data`` says what to open.
+        data: the folder of a dataset, or ``"synthetic"``.
+        names: a file that lists the sequences of the dataset to use. None uses all.
 
     Raises:
-        ValueError: ``data`` is ``"synthetic"`` and the config's layout is not, or the other way
-            round.
+        ValueError: ``data`` does not fit the config's layout, or ``names`` is given for synthetic
+            data.
         DataError: see :class:`~rgbt_fusion.data.clips.DatasetClips`.
     """
-    synthetic = config.data.layout == "synthetic"
-    if synthetic != (str(data) == "synthetic"):
-        rule = (
-            "'synthetic'"
-            if synthetic
-            else f"the folder of a dataset of layout {config.data.layout!r}"
+    layout = config.data.layout
+    is_synthetic = str(data) == "synthetic"
+    if layout == "synthetic" and not is_synthetic:
+        raise ValueError(f"data must be 'synthetic', as data.layout says, got {str(data)!r}")
+    if layout != "synthetic" and is_synthetic:
+        raise ValueError(
+            f"data must be the folder of a dataset of layout {layout!r}, as data.layout says, "
+            f"got {str(data)!r}"
         )
-        raise ValueError(f"data must be {rule}, as data.layout says, got {str(data)!r}")
-    if synthetic:
-        if names is not None:
-            raise ValueError(f"names must be absent with synthetic data, got {str(names)!r}")
-        return SyntheticClips(
-            sequences=config.data.sequences,
-            frames=config.data.frames,
-            challenges=config.data.challenges,
-        )
-    return DatasetClips(data, config.data.layout, names=names)
+    if not is_synthetic:
+        return DatasetClips(data, layout, names=names)
+    if names is not None:
+        raise ValueError(f"names must be absent with synthetic data, got {str(names)!r}")
+    return SyntheticClips(
+        sequences=config.data.sequences,
+        frames=config.data.frames,
+        challenges=config.data.challenges,
+    )
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Cut samples for one kind of model.
-
-    ``template_size``, ``search_size`` and ``search_factor`` are the model's.
-    """
+    """Cut samples for one kind of model."""
 
     config: TrainConfig
+    """How samples are drawn and varied."""
     clips: ClipSource
+    """What they are drawn from."""
     template_size: int
+    """Side of the template crop in pixels."""
     search_size: int
+    """Side of the search crop in pixels."""
     search_factor: float
+    """Side of the search crop over the square root of the target's area."""
 
     @classmethod
     def of(cls, config: TrainConfig, clips: ClipSource, model: TrackingNetwork) -> "Sampler":
-        """Cut samples as ``model`` takes them."""
+        """Return a sampler that cuts crops as ``model`` takes them."""
         return cls(config, clips, model.template_size, model.search_size, model.search_factor)
 
     def sample(self, step: int, index: int) -> Sample:
         """Return sample ``index`` of a step."""
-        config, vary = self.config, self.config.augmentation
-        generator = np.random.default_rng((config.seed, step, index))
-        modality = config.modality
+        generator = np.random.default_rng((self.config.seed, step, index))
+        modality = self.config.modality
         if modality == "either":
-            modality = ("rgb", "tir")[generator.integers(2)]
+            modality = _either(generator)
         clip = self.clips.draw(
-            generator, length=config.clip_length, max_gap=config.data.max_gap, modality=modality
+            generator,
+            length=self.config.clip_length,
+            max_gap=self.config.data.max_gap,
+            modality=modality,
         )
-        grey, mirrored = generator.random() < vary.grey, generator.random() < vary.flip
-        blank = None
-        if generator.random() < vary.missing:
-            blank = ("rgb", "tir")[generator.integers(2)]
-        box = clip.sequence.box(clip.template, modality)
-        crop = clip.sequence.crop(clip.template, box, config.template_factor, self.template_size)
-        template = vary_pair(crop.images, draw_appearance(vary, generator), grey=grey)
-        template = self._shown(flip_pair(template)[0] if mirrored else template, modality, None)
-        searches, boxes = [], []
+        variation = self._draw_variation(generator)
+        template = self._template(clip, modality, variation, generator)
+        searches: list[ImagePair] = []
+        boxes: list[Tensor] = []
         for frame in clip.searches:
-            target = clip.sequence.box(frame, modality)
-            around = jitter_box(target, vary, generator, factor=self.search_factor)
-            crop = clip.sequence.crop(frame, around, self.search_factor, self.search_size)
-            found = crop.to_crop(torch.from_numpy(target)).float()[None]
-            images = vary_pair(crop.images, draw_appearance(vary, generator), grey=grey)
-            if vary.rotation:
-                images, found = rotate_pair(
-                    images, found, float(generator.uniform(-vary.rotation, vary.rotation))
-                )
-            if mirrored:
-                images, found = flip_pair(images, found)
-            searches.append(self._shown(images, modality, blank))
-            boxes.append(found)
+            images, box = self._search(clip, frame, modality, variation, generator)
+            searches.append(images)
+            boxes.append(box)
         return Sample(template, tuple(searches), tuple(boxes))
 
-    def _shown(self, images: ImagePair, modality: str, blank: str | None) -> ImagePair:
-        """Return what the model is shown of a crop."""
-        if self.config.modality == "either":
-            one = getattr(images, modality)
-            return ImagePair(one, one)
-        other = {"rgb": "tir", "tir": "rgb"}.get(modality, blank)
-        if other is None:
-            return images
-        images = images._replace(**{other: torch.zeros_like(images.rgb)})
-        return images
-
     def batch(self, step: int, start: int, stop: int) -> Batch:
-        """Return samples ``start`` to ``stop`` of a step."""
+        """Return samples ``start`` to ``stop`` of a step, without the latter."""
         samples = [self.sample(step, index) for index in range(start, stop)]
         template = _stack([sample.template for sample in samples])
-        searches = tuple(
-            _stack(list(pairs))
-            for pairs in zip(*(sample.searches for sample in samples), strict=True)
-        )
-        boxes = tuple(
-            torch.cat(found)
-            for found in zip(*(sample.boxes_cxcywh_unit for sample in samples), strict=True)
-        )
-        return Batch(template, searches, boxes)
+        searches: list[ImagePair] = []
+        boxes: list[Tensor] = []
+        for frame in range(self.config.clip_length):
+            searches.append(_stack([sample.searches[frame] for sample in samples]))
+            boxes.append(torch.cat([sample.boxes_cxcywh_unit[frame] for sample in samples]))
+        return Batch(template, tuple(searches), tuple(boxes))
+
+    def _draw_variation(self, generator: np.random.Generator) -> "_Variation":
+        """Draw what all crops of a sample have in common."""
+        chances = self.config.augmentation
+        grey = generator.random() < chances.grey
+        mirrored = generator.random() < chances.flip
+        blank = None
+        if generator.random() < chances.missing:
+            blank = _either(generator)
+        return _Variation(grey, mirrored, blank)
+
+    def _template(
+        self,
+        clip: Clip,
+        modality: Modality,
+        variation: "_Variation",
+        generator: np.random.Generator,
+    ) -> ImagePair:
+        """Cut the template crop."""
+        box = clip.sequence.box(clip.template, modality)
+        factor = self.config.template_factor
+        crop = clip.sequence.crop(clip.template, box, factor, self.template_size)
+        appearance = draw_appearance(self.config.augmentation, generator)
+        images = vary_pair(crop.images, appearance, grey=variation.grey)
+        if variation.mirrored:
+            images, _ = flip_pair(images)
+        return self._shown(images, modality)
+
+    def _search(
+        self,
+        clip: Clip,
+        frame: int,
+        modality: Modality,
+        variation: "_Variation",
+        generator: np.random.Generator,
+    ) -> tuple[ImagePair, Tensor]:
+        """Cut the search crop of a frame; return it with the target's box in it."""
+        settings = self.config.augmentation
+        target = clip.sequence.box(frame, modality)
+        around = jitter_box(target, settings, generator, factor=self.search_factor)
+        crop = clip.sequence.crop(frame, around, self.search_factor, self.search_size)
+        box = crop.to_crop(torch.from_numpy(target)).float()[None]
+        appearance = draw_appearance(settings, generator)
+        images = vary_pair(crop.images, appearance, grey=variation.grey)
+        if settings.rotation:
+            degrees = float(generator.uniform(-settings.rotation, settings.rotation))
+            images, box = rotate_pair(images, box, degrees)
+        if variation.mirrored:
+            images, box = flip_pair(images, box)
+        return self._shown(images, modality, variation.blank), box
+
+    def _shown(self, images: ImagePair, modality: Modality, blank: str | None = None) -> ImagePair:
+        """Return what the model is shown of a crop."""
+        if self.config.modality == "either":
+            one = images.rgb if modality == "rgb" else images.tir
+            return ImagePair(one, one)
+        if modality == "rgb":
+            blank = "tir"
+        elif modality == "tir":
+            blank = "rgb"
+        if blank == "rgb":
+            return ImagePair(torch.zeros_like(images.rgb), images.tir)
+        if blank == "tir":
+            return ImagePair(images.rgb, torch.zeros_like(images.rgb))
+        return images
+
+
+class _Variation(NamedTuple):
+    """What all crops of a sample have in common."""
+
+    grey: bool
+    mirrored: bool
+    blank: Literal["rgb", "tir"] | None
+    """The modality whose search crops are blank."""
+
+
+def _either(generator: np.random.Generator) -> Literal["rgb", "tir"]:
+    """Draw one of the two modalities."""
+    return "tir" if generator.integers(2) else "rgb"
 
 
 def batches(
     sampler: Sampler, first: int, last: int, *, start: int, stop: int, pin: bool = False
 ) -> Iterator[Batch]:
-    """Yield the batches of steps ``first`` to ``last``, the latter not included, in order.
+    """Yield the batches of steps ``first`` to ``last``, without the latter, in order.
 
     Args:
-        sampler: what cuts the samples.
+        sampler: cuts the samples.
         first: the first step.
-        last: the step before which to end.
-        start: this process's first place in the global batch.
-        stop: the place before which it ends.
-        pin: put batches where a graphics card reads them faster.
+        last: the step before which to stop.
+        start: the first place of the global batch that belongs to this process.
+        stop: the place before which this process's part ends.
+        pin: put batches into memory that a graphics card reads faster.
 
     Raises:
         DataError: an image cannot be read.
     """
     workers = min(sampler.config.data.workers, last - first)
     steps = _Steps(sampler, range(first, last), start, stop)
-    loader = DataLoader(
-        steps, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None
-    )
+    ahead = 4 if workers else None
+    loader = DataLoader(steps, batch_size=None, num_workers=workers, prefetch_factor=ahead)
     for batch in loader:
         if isinstance(batch, Exception):
             raise batch
         yield _pinned(batch) if pin else batch
 
 
-class _Steps(Dataset[Any]):
+class _Steps(TorchDataset[Batch | Exception]):
     """The batches of one process, by their position."""
 
     def __init__(self, sampler: Sampler, steps: range, start: int, stop: int) -> None:
-        self.sampler, self.steps, self.start, self.stop = sampler, steps, start, stop
+        self.sampler = sampler
+        self.steps = steps
+        self.start = start
+        self.stop = stop
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __getitem__(self, position: int) -> Batch | Exception:
-        # handed over rather than raised: a worker's exceptions arrive wrapped in its traceback
+        # returned, not raised: an exception that a worker raises arrives wrapped in its traceback
         try:
             return self.sampler.batch(self.steps[position], self.start, self.stop)
         except (ValueError, OSError, ModuleNotFoundError) as error:
@@ -208,13 +278,17 @@ class _Steps(Dataset[Any]):
 
 
 def _pinned(batch: Batch) -> Batch:
+    """Return the batch with its images in pinned memory."""
+
     def pin(pair: ImagePair) -> ImagePair:
         return ImagePair(pair.rgb.pin_memory(), pair.tir.pin_memory())
 
-    return batch._replace(template=pin(batch.template), searches=tuple(map(pin, batch.searches)))
+    searches = tuple(pin(search) for search in batch.searches)
+    return batch._replace(template=pin(batch.template), searches=searches)
 
 
 def _stack(pairs: list[ImagePair]) -> ImagePair:
+    """Put crops side by side in one batch."""
     return ImagePair(
         torch.cat([pair.rgb for pair in pairs]), torch.cat([pair.tir for pair in pairs])
     )
