@@ -328,3 +328,14 @@ def test_errors_say_what_was_wrong():
     ):
         with pytest.raises(ValueError, match=f"{setting} must be"):
             Tracker(BrightSpot(), **{setting: value})
+
+
+def test_what_is_no_model_is_refused_with_the_way_to_one():
+    with pytest.raises(TypeError) as raised:
+        Tracker("ainet_tiny_128")
+    assert str(raised.value) == (
+        "model must be a tracking model, such as create_model('ainet_tiny_128'), "
+        "got 'ainet_tiny_128'"
+    )
+    with pytest.raises(TypeError, match="got Linear without template_size, search_size"):
+        Tracker(torch.nn.Linear(2, 2))
