@@ -1,5 +1,7 @@
 """Text files of numbers, flags and names."""
 
+import os
+
 import pytest
 
 from rgbt_fusion.files.text_tables import (
@@ -76,3 +78,20 @@ def test_a_file_far_too_large_is_not_read(tmp_path):
         file.truncate(1 << 40)
     with pytest.raises(DataError, match="must be a text file of at most 256 MB, got 1048576 MB"):
         read_numbers(tmp_path / "huge.txt")
+
+
+def test_pipes_and_devices_are_not_read(tmp_path):
+    """A pipe that nobody writes into would be waited for, and /dev/zero never ends."""
+    os.mkfifo(tmp_path / "pipe.txt")
+    for path in (tmp_path / "pipe.txt", "/dev/zero", "/dev/null"):
+        for read in (read_numbers, read_flags, read_names):
+            with pytest.raises(DataError, match="must be a file, but it is a pipe or a device"):
+                read(path)
+
+
+def test_what_is_no_text_is_refused(tmp_path):
+    (tmp_path / "boxes.txt").write_bytes(b"1 2 3 4\n\0\0\0\0")
+    with pytest.raises(DataError, match="must be a text file, but it holds binary data"):
+        read_numbers(tmp_path / "boxes.txt")
+    with pytest.raises(DataError, match=r"path must be the name of a file, got 'a\\x00b'"):
+        read_numbers("a\0b")

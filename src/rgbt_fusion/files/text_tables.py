@@ -1,11 +1,11 @@
 """Text files of the field: boxes, flags and names, read without trusting them.
 
-Every reader takes any of the field's separators (comma, tab, space, semicolon), refuses what is no
-table of numbers with one sentence that names file and line, and never evaluates or unpickles
-anything.
+Every reader takes any separator that the field uses: comma, tab, space, semicolon. What cannot be
+read is refused with one sentence that names file and line. Nothing is ever evaluated or unpickled.
 """
 
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,29 +14,29 @@ from numpy.typing import NDArray
 
 __all__ = ["DataError", "is_plain_name", "natural_key", "read_flags", "read_names", "read_numbers"]
 
-# a text file of a million frames has about 40 MB; whatever is larger is no annotation
-_LARGEST_BYTES = 1 << 28
+# The boxes of a million frames take about 40 MB.
+_MOST_BYTES = 1 << 28
 
 _SEPARATORS = str.maketrans(",;\t", "   ")
 
 
 class DataError(ValueError):
-    """A file of a dataset or of results is missing, cannot be read, or says what it must not."""
+    """A file of a dataset or of results is missing, unreadable or wrong."""
 
 
 def read_numbers(path: str | Path, *, columns: Iterable[int] | None = None) -> NDArray[np.float64]:
-    """Read a text file of numbers, one row a line.
+    """Read a text file of numbers, one row per line.
 
     Args:
         path: the file.
         columns: the allowed numbers of columns; None allows any, as long as all lines agree.
 
     Shape:
-        ``(T, columns)`` float64; ``NaN`` and ``inf`` are numbers.
+        - returns ``(T, columns)`` float64; ``NaN`` and ``inf`` are numbers
 
     Raises:
-        DataError: the file is missing, too large, empty, holds what is no number, or has lines of
-            wrong or unequal length.
+        DataError: the file is missing, too large, empty, not a file of text, holds a word that is
+            not a number, or has lines of wrong or unequal length.
 
     Example:
         >>> import tempfile, pathlib
@@ -46,25 +46,23 @@ def read_numbers(path: str | Path, *, columns: Iterable[int] | None = None) -> N
         >>> read_numbers(path, columns=(4, 8)).shape
         (2, 4)
     """
-    rows = [
-        (number, line.split())
-        for number, line in enumerate(_text(path).translate(_SEPARATORS).splitlines(), 1)
-    ]
-    rows = [(number, words) for number, words in rows if words]
+    lines = enumerate(_text(path).translate(_SEPARATORS).splitlines(), 1)
+    rows = [(number, words) for number, line in lines if (words := line.split())]
     if not rows:
         raise DataError(f"{path} must hold numbers, but it is empty")
-    allowed = (len(rows[0][1]),) if columns is None else tuple(columns)
-    width = len(rows[0][1])
+    first_number, first_words = rows[0]
+    width = len(first_words)
+    allowed = (width,) if columns is None else tuple(columns)
     for number, words in rows:
-        if len(words) not in allowed or len(words) != width:
-            rule = (
-                " or ".join(map(str, allowed))
-                if len(words) not in allowed
-                else f"{width} as in line {rows[0][0]}"
-            )
-            raise DataError(
-                f"{path}, line {number}: must have {rule} numbers, got {len(words)}: {_quote(words)}"
-            )
+        if len(words) not in allowed:
+            rule = " or ".join(map(str, allowed))
+        elif len(words) != width:
+            rule = f"{width} as in line {first_number}"
+        else:
+            continue
+        raise DataError(
+            f"{path}, line {number}: must have {rule} numbers, got {len(words)}: {_quote(words)}"
+        )
     try:
         return np.array([words for _, words in rows], dtype=np.float64)
     except ValueError:
@@ -75,27 +73,31 @@ def read_numbers(path: str | Path, *, columns: Iterable[int] | None = None) -> N
 
 
 def read_flags(path: str | Path) -> NDArray[np.bool_]:
-    """Read one number a frame, on one line or on many, and return where it is above 0.
+    """Read one number per frame, on one line or on many, and return where it is above 0.
+
+    Shape:
+        - returns ``(T,)`` bool
 
     Raises:
-        DataError: as :func:`read_numbers`.
+        DataError: as :func:`read_numbers`, or the numbers are neither one line nor one column.
     """
     table = read_numbers(path)
     if 1 not in table.shape:
+        lines, columns = table.shape
         raise DataError(
-            f"{path} must hold one number a frame, got {table.shape[1]} on each of {table.shape[0]} lines"
+            f"{path} must hold one number a frame, got {columns} on each of {lines} lines"
         )
     return table.ravel() > 0
 
 
 def read_names(path: str | Path) -> tuple[str, ...]:
-    """Read a list of sequence names, one a line.
+    """Read a list of sequence names, one per line.
 
     Raises:
         DataError: the file is missing, empty, or a name is more than the name of a folder (a path,
             or ``..``).
     """
-    names = tuple(name for name in (line.strip() for line in _text(path).splitlines()) if name)
+    names = tuple(name for line in _text(path).splitlines() if (name := line.strip()))
     if not names:
         raise DataError(f"{path} must list sequences, but it is empty")
     for name in names:
@@ -123,13 +125,19 @@ def natural_key(name: str) -> tuple[tuple[int | str, ...], str]:
 
 def _text(path: str | Path) -> str:
     file = Path(path)
+    if "\0" in str(path):
+        raise DataError(f"path must be the name of a file, got {str(path)!r}")
     try:
-        size = file.stat().st_size
-        if size > _LARGEST_BYTES:
-            raise DataError(
-                f"{path} must be a text file of at most {_LARGEST_BYTES >> 20} MB, got {size >> 20} MB"
-            )
-        data = file.read_bytes()
+        status = file.stat()
+        # a pipe would be waited for, and a device may never end
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise DataError(f"{path} must be a file, but it is a pipe or a device")
+        if status.st_size > _MOST_BYTES:
+            most = _MOST_BYTES >> 20
+            found = status.st_size >> 20
+            raise DataError(f"{path} must be a text file of at most {most} MB, got {found} MB")
+        with file.open("rb") as stream:
+            data = stream.read(_MOST_BYTES)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     if b"\0" in data:
