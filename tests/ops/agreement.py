@@ -413,7 +413,8 @@ def assert_close(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
         error = relative_error(result, want[name])
         if result.shape != want[name].shape or not error <= limit:
             wrong.append(
-                f"{name} {tuple(result.shape)} {result.dtype}: error {error:.1e}, allowed {limit:.0e}"
+                f"{name} {tuple(result.shape)} {result.dtype}: "
+                f"error {error:.1e}, allowed {limit:.0e}"
             )
     assert not wrong, "; ".join(wrong)
 

@@ -224,17 +224,18 @@ ORDERS: list[Bad] = [
     (
         {"order": torch.tensor([0, 1, 1, 3])},
         ValueError,
-        "order must be a permutation of 0..3 in every row, got [[[0, 1",
+        "order must be a permutation of 0..3 in every row, "
+        "got a second 1 at (0, 0, 2) of shape (1, 1, 4)",
     ),
     (
         {"order": torch.arange(4) + 1},
         ValueError,
-        "order must be a permutation of 0..3 in every row, got [[[1, 2",
+        "order must be a permutation of 0..3 in every row, got 4 at (0, 0, 3) of shape (1, 1, 4)",
     ),
     (
         {"order": torch.arange(4) - 1},
         ValueError,
-        "order must be a permutation of 0..3 in every row, got [[[-1, 0",
+        "order must be a permutation of 0..3 in every row, got -1 at (0, 0, 0) of shape (1, 1, 4)",
     ),
 ]
 
@@ -288,6 +289,11 @@ CONVOLUTION: list[Bad] = [
         ValueError,
         "activation must be one of None, 'silu', 'swish', got 'relu'",
     ),
+    (
+        {"activation": of(2, 6, 9)},
+        TypeError,
+        "activation must be None, 'silu' or 'swish', got a tensor of shape (2, 6, 9)",
+    ),
 ]
 
 
@@ -328,15 +334,23 @@ def test_ordered_convolution_names_what_is_wrong(
         ordered_causal_conv1d(**(ordered_arguments(make_conv_inputs(case)) | bad))
 
 
+def test_a_wrong_order_of_many_segments_is_not_printed() -> None:
+    order = torch.arange(3840).repeat(3, 8, 1)
+    order[2, 7, 3839] = 0
+    x, coefficients = of(8, 3840, 2), of(8, 3840, 1)
+    with pytest.raises(ValueError, match=r"got a second 0 at \(2, 7, 3839\) of shape") as error:
+        ordered_selective_scan(x, x, of(2, 1), coefficients, coefficients, order=order)
+    assert len(str(error.value)) < 200
+
+
 def test_a_trusted_order_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rgbt_fusion.ops import causal_conv1d as convolution_module
-    from rgbt_fusion.ops import selective_scan as scan_module
+    from rgbt_fusion.ops import conv_op, scan_op
 
     def refuse(order: Tensor) -> None:
         raise AssertionError("the order was read")
 
-    monkeypatch.setattr(scan_module, "check_permutation", refuse)
-    monkeypatch.setattr(convolution_module, "check_permutation", refuse)
+    monkeypatch.setattr(scan_op, "check_permutation", refuse)
+    monkeypatch.setattr(conv_op, "check_permutation", refuse)
     x, order = of(2, 12, 6), torch.randperm(4)
     coefficients = of(2, 12, 4)
     ordered_selective_scan(

@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import rgbt_fusion.ops.causal_conv1d
-import rgbt_fusion.ops.selective_scan  # noqa: F401
-from rgbt_fusion.ops.arguments import token_major
-from rgbt_fusion.ops.inputs import ConvInputs, ScanInputs
+from rgbt_fusion.ops.arguments import callers_layout
+from rgbt_fusion.ops.conv_op import ConvArguments
+from rgbt_fusion.ops.scan_op import ScanArguments
 
 __all__ = ["PLAIN_OPS"]
 
@@ -39,8 +38,9 @@ def _in_place(x: Tensor, order: Tensor | None) -> Tensor:
 def _selective_scan(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
     from torch._higher_order_ops.scan import scan
 
-    channels_first = values[13]
-    inputs = _token_major(ScanInputs(*values[:13]), channels_first)
+    *given, _, _, _ = values
+    arguments = ScanArguments(*given)
+    inputs = arguments.as_inputs()
     directions, (batch, _, channels), dtype = inputs.directions, inputs.u.shape[1:], inputs.A.dtype
     rates = inputs.A[:, None]
 
@@ -70,15 +70,7 @@ def _selective_scan(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
     y = y if inputs.z is None else y * F.silu(inputs.z)
     y = (y.sum(0, keepdim=True) if inputs.merge else y).to(inputs.u.dtype)
     no_checkpoints = start.new_empty(directions, batch, 0, rates.shape[-1], channels)
-    return y.movedim(2, -1) if channels_first else y, last_state, no_checkpoints
-
-
-def _token_major(inputs: ScanInputs, channels_first: bool) -> ScanInputs:
-    z = None if inputs.z is None else token_major(inputs.z, channels_first)
-    u, delta, B, C = (
-        token_major(x, channels_first) for x in (inputs.u, inputs.delta, inputs.B, inputs.C)
-    )
-    return inputs._replace(u=u, delta=delta, B=B, C=C, z=z)
+    return callers_layout(y, arguments.channels_first), last_state, no_checkpoints
 
 
 def _by_channel(coefficients: Tensor, channels: int) -> Tensor:
@@ -89,9 +81,10 @@ def _by_channel(coefficients: Tensor, channels: int) -> Tensor:
 
 
 def _causal_conv1d(*values: Any) -> Tensor:
-    channels_first = values[5]
-    inputs = ConvInputs(*values[:5])
-    x, weight, directions = token_major(inputs.x, channels_first), inputs.weight, inputs.directions
+    *given, _, _ = values
+    arguments = ConvArguments(*given)
+    inputs = arguments.as_inputs()
+    x, weight, directions = inputs.x, inputs.weight, inputs.directions
     length, taps = x.shape[2], weight.shape[2]
     x = _in_order(x.expand(directions, *x.shape[1:]), inputs.order).to(weight.dtype)
     padded = F.pad(x, (0, 0, taps - 1, 0))
@@ -100,7 +93,7 @@ def _causal_conv1d(*values: Any) -> Tensor:
         y = y + padded[:, :, tap : tap + length] * weight[:, None, None, :, tap]
     y = y if inputs.bias is None else y + inputs.bias[:, None, None]
     y = _in_place(F.silu(y) if inputs.silu else y, inputs.order).to(inputs.x.dtype)
-    return y.movedim(2, -1) if channels_first else y
+    return callers_layout(y, arguments.channels_first)
 
 
 def _sort(x: Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:

@@ -1,6 +1,6 @@
 """Checks and casts of arguments that the two ops share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -9,20 +9,36 @@ from torch import Tensor
 from rgbt_fusion.checks import ShapeError, check_divisible
 from rgbt_fusion.shapes import check_same_device, check_same_dtype
 
+__all__ = [
+    "callers_layout",
+    "check_like",
+    "check_order_fits",
+    "check_permutation",
+    "empty_tokens",
+    "lower_to_autocast",
+    "order_with_sample_axis",
+    "token_major",
+    "wants_gradient",
+    "with_direction_axis",
+    "within_bounds",
+]
+
 
 def lower_to_autocast(*tensors: Any) -> tuple[Any, ...]:
-    """Cast what varies over tokens to the autocast dtype of its device; outside autocast return it
-    as it is."""
+    """Cast what varies over tokens to the autocast dtype of its device, if autocast is on."""
     device = next((x.device.type for x in tensors if isinstance(x, Tensor)), "cpu")
     # tensors without values have no autocast to ask for
     if device == "meta" or not torch.is_autocast_enabled(device):
         return tensors
     dtype = torch.get_autocast_dtype(device)
-    # A constant B or C (D, N) is a parameter and keeps its precision.
-    return tuple(
-        x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() and x.dim() > 2 else x
-        for x in tensors
-    )
+
+    def lowered(x: Any) -> Any:
+        # a constant B or C (D, N) is a parameter and keeps its precision
+        if isinstance(x, Tensor) and x.is_floating_point() and x.dim() > 2:
+            return x.to(dtype)
+        return x
+
+    return tuple(map(lowered, tensors))
 
 
 def check_like(x: Tensor, like: Tensor, *, name: str, like_name: str) -> None:
@@ -44,7 +60,8 @@ def with_direction_axis(
     Returns:
         The tensors, and whether any of them came with a direction axis.
     """
-    directed, result = {}, {}
+    directed: dict[str, int] = {}
+    result: dict[str, Tensor] = {}
     for name, x in tensors.items():
         if x is None and name not in required:
             continue
@@ -65,8 +82,7 @@ def with_direction_axis(
 
 
 def order_with_sample_axis(order: Tensor | None) -> Tensor | None:
-    """Return ``order`` as ``(K,)`` or ``(R, B?, K)``: the axis of samples is added where only
-    directions were given."""
+    """Return ``order`` as ``(B?, K)`` or ``(R, B?, K)``, with an axis of samples."""
     if order is None:
         return None
     if not isinstance(order, Tensor):
@@ -77,14 +93,20 @@ def order_with_sample_axis(order: Tensor | None) -> Tensor | None:
         raise ShapeError(
             f"order must have shape (K), (R, K) or (R, B, K), got {tuple(order.shape)}"
         )
-    return order[:, None] if order.dim() == 2 else order[None] if order.dim() == 1 else order
+    if order.dim() == 1:
+        return order[None]
+    if order.dim() == 2:
+        return order[:, None]
+    return order
 
 
 def check_order_fits(
     order: Tensor | None, like: Tensor, *, like_name: str, batch: int, length: int
 ) -> None:
-    """Check the place and sizes of ``order (R, B?, K)``; whether it holds permutations is checked
-    inside the op."""
+    """Check the device and the sizes of ``order (R, B?, K)``.
+
+    Whether it holds permutations is checked inside the op.
+    """
     if order is None:
         return
     check_same_device(order, like, name="order", like_name=like_name)
@@ -93,17 +115,53 @@ def check_order_fits(
     )
     if order.shape[2] == 0 or order.shape[1] not in (1, batch):
         raise ShapeError(
-            f"order must have shape (R, B, K) with B = {batch} or 1 and K >= 1, got {tuple(order.shape)}"
+            f"order must have shape (R, B, K) with B = {batch} or 1 and K >= 1, "
+            f"got {tuple(order.shape)}"
         )
 
 
 def check_permutation(order: Tensor) -> None:
     """Check that every row of ``order`` holds each of ``0..K-1`` once; this reads the tensor."""
     segments = torch.arange(order.shape[-1], device=order.device)
-    if not torch.equal(order.sort(-1).values, segments.expand_as(order)):
-        raise ValueError(
-            f"order must be a permutation of 0..{order.shape[-1] - 1} in every row, got {order.tolist()}"
-        )
+    if torch.equal(order.sort(-1).values, segments.expand_as(order)):
+        return
+    place, why = _first_wrong_segment(order)
+    raise ValueError(
+        f"order must be a permutation of 0..{order.shape[-1] - 1} in every row, "
+        f"got {why} at {place} of shape {tuple(order.shape)}"
+    )
+
+
+def _first_wrong_segment(order: Tensor) -> tuple[tuple[int, ...], str]:
+    """Return where the first number stands that is out of range or repeated, and what it is."""
+    segments = order.shape[-1]
+    for row, numbers in enumerate(order.flatten(0, -2).tolist()):
+        seen = set[int]()
+        for column, number in enumerate(numbers):
+            place = (*_place(row, order.shape[:-1]), column)
+            if not 0 <= number < segments:
+                return place, f"{number}"
+            if number in seen:
+                return place, f"a second {number}"
+            seen.add(number)
+    raise RuntimeError("every row of the order is a permutation")
+
+
+def _place(row: int, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the index of row ``row`` of the leading axes."""
+    place = []
+    for size in reversed(shape):
+        place.insert(0, row % size)
+        row //= size
+    return tuple(place)
+
+
+def within_bounds(order: Tensor) -> Tensor:
+    """Return an order that nobody checked with its numbers forced into ``0..K-1``.
+
+    It may still repeat a segment: then the result is wrong, but no memory outside is touched.
+    """
+    return order.clamp(0, order.shape[-1] - 1)
 
 
 def token_major(x: Tensor, channels_first: bool) -> Tensor:
@@ -111,6 +169,31 @@ def token_major(x: Tensor, channels_first: bool) -> Tensor:
     return x.movedim(-1, 2) if channels_first else x
 
 
-def wants_gradient(tensors: Sequence[Tensor | None]) -> bool:
-    """Say whether autograd will ask for a gradient of one of ``tensors``."""
-    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+def callers_layout(x: Tensor, channels_first: bool) -> Tensor:
+    """Undo :func:`token_major`."""
+    return x.movedim(2, -1) if channels_first else x
+
+
+def empty_tokens(like: Tensor, shape: Sequence[int], channels_first: bool) -> Tensor:
+    """Return an empty ``(R, B, L, ...)`` whose memory is laid out as that of ``like``."""
+    if not _tokens_are_neighbours(like, channels_first):
+        return like.new_empty(shape)
+    directions, batch, length, *rest = shape
+    return like.new_empty(directions, batch, *rest, length).movedim(-1, 2)
+
+
+def _tokens_are_neighbours(x: Tensor, channels_first: bool) -> bool:
+    """Say whether the tokens of one channel lie side by side in ``x (R, B, L, ...)``.
+
+    Where both tokens and channels do, or neither, the caller's layout decides.
+    """
+    if x.stride(-1) == 1:
+        return channels_first and x.stride(2) == 1
+    return channels_first or x.stride(2) == 1
+
+
+def wants_gradient(arguments: Iterable[Any]) -> bool:
+    """Say whether autograd will ask for a gradient of one of ``arguments``."""
+    if not torch.is_grad_enabled():
+        return False
+    return any(isinstance(x, Tensor) and x.requires_grad for x in arguments)

@@ -83,6 +83,10 @@ BACKENDS = (
 )
 """Every backend, preferred first."""
 
+BACKENDS_INSIDE_OPS = tuple(backend for backend in BACKENDS if backend.name != "mamba-ssm")
+"""The backends that compute inside the registered ops. mamba-ssm has ops of its own with their own
+autograd: the public functions call them in place of ours."""
+
 NAMES = ("auto", *(backend.name for backend in BACKENDS))
 
 BackendName = Literal["auto", "mamba-ssm", "triton", "native", "vectorised", "reference"]

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from rgbt_fusion.ops.inputs import ConvInputs, ScanInputs
 
+__all__ = ["causal_conv1d", "conv_why_not", "scan_why_not", "selective_scan"]
+
 
 @functools.cache
 def _scan_import_error() -> str:
@@ -21,7 +23,10 @@ def _scan_import_error() -> str:
         import selective_scan_cuda  # noqa: F401
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # noqa: F401
     except Exception as error:  # a broken extension raises anything from ImportError to OSError
-        return f"mamba-ssm's selective_scan_cuda does not import ({error}); pip install rgbt-fusion[cuda]"
+        return (
+            f"mamba-ssm's selective_scan_cuda does not import ({error}); "
+            "pip install rgbt-fusion[cuda]"
+        )
     return ""
 
 
@@ -35,16 +40,15 @@ def _conv_import_error() -> str:
 
 
 def _tracing() -> list[str]:
-    return (
-        ["cannot be traced by torch.compile or torch.export"]
-        if torch.compiler.is_compiling()
-        else []
-    )
+    if torch.compiler.is_compiling():
+        return ["cannot be traced by torch.compile or torch.export"]
+    return []
 
 
 def _dtype(x: Tensor) -> list[str]:
-    known = (torch.float32, torch.float16, torch.bfloat16)
-    return [] if x.dtype in known else [f"takes float32, float16 and bfloat16, got {x.dtype}"]
+    if x.dtype in (torch.float32, torch.float16, torch.bfloat16):
+        return []
+    return [f"takes float32, float16 and bfloat16, got {x.dtype}"]
 
 
 def scan_why_not(inputs: ScanInputs) -> list[str]:
