@@ -15,6 +15,13 @@ from rgbt_fusion.models.mutual_prompt import OneStreamStudent as OneStreamStuden
 from rgbt_fusion.models.network import TrackingNetwork as TrackingNetwork
 from rgbt_fusion.models.ostrack import OSTrack as OSTrack
 from rgbt_fusion.models.presets import MODELS as MODELS
+from rgbt_fusion.models.presets import TINY_128 as TINY_128
+from rgbt_fusion.models.presets import VITB_256 as VITB_256
+from rgbt_fusion.models.presets import VITB_384 as VITB_384
+from rgbt_fusion.models.presets import VITS_256 as VITS_256
+from rgbt_fusion.models.presets import VITS_384 as VITS_384
+from rgbt_fusion.models.presets import Preset as Preset
+from rgbt_fusion.models.presets import build_from_configuration as build_from_configuration
 from rgbt_fusion.models.presets import list_models as list_models
 from rgbt_fusion.models.tpmri import TPMRI as TPMRI
 from rgbt_fusion.models.tpmri import TPMRIState as TPMRIState

@@ -17,6 +17,11 @@ from rgbt_fusion.models.two_stream import TwoStream
 
 __all__ = [
     "MODELS",
+    "TINY_128",
+    "VITB_256",
+    "VITB_384",
+    "VITS_256",
+    "VITS_384",
     "Preset",
     "build_from_configuration",
     "build_preset",
@@ -53,7 +58,10 @@ RELEASED: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Preset:
-    """A tracking model under a name; call it to build the model.
+    """A tracking model with its sizes and options; call it to build the model.
+
+    A network of your own is built by name, and read from its files by :func:`load_model`, once it
+    has a preset: ``MODELS["mine"] = Preset(Mine, EncoderSettings(...))``.
 
     Args:
         network: class of the model.
