@@ -89,3 +89,47 @@ def test_an_unknown_state_dict_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_a_broken_configuration_is_refused(configuration: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="carries a configuration"):
         recognise(WeightFile(tmp_path / "file", {}, {CONFIGURATION_KEY: configuration}))
+
+
+AINET_SCAN = "mamba_fusion.fusion.0.mamba."
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"backbone.pos_embed_x": torch.ones(())},
+            r"backbone.pos_embed_x with 3 axes, got shape \(\)",
+        ),
+        ({"backbone.pos_embed_z": torch.ones(4, 8)}, "backbone.pos_embed_z with 3 axes"),
+        (
+            {"box_head.conv1_ctr.0.weight": torch.ones(16)},
+            "box_head.conv1_ctr.0.weight with 4 axes",
+        ),
+        (
+            {"backbone.temporal_pos_embed_x": torch.ones(1, 3, 8)},
+            r"backbone.temporal_pos_embed_x of shape \(1, 1, 8\), got \(1, 3, 8\)",
+        ),
+        (
+            {"backbone.cross_mamba.0.x": torch.ones(1)}
+            | {f"{AINET_SCAN}conv1d{way}.weight": torch.ones(()) for way in ("", "_b", "_s")},
+            r"mamba.conv1d.weight with 3 axes, got shape \(\)",
+        ),
+        (
+            {"backbone.cross_mamba.0.x": torch.ones(1)}
+            | {f"{AINET_SCAN}D{way}": torch.ones(len(way)) for way in ("", "_b", "_s")},
+            r"mamba.D of one shape in all scans, got \(0,\), \(2,\), \(2,\)",
+        ),
+    ],
+)
+def test_shapes_that_the_names_do_not_promise(
+    tmp_path: Path, changes: dict[str, Tensor], message: str
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        recognised(OSTRACK | changes, tmp_path)
+
+
+def test_a_vit_whose_table_is_none(tmp_path: Path) -> None:
+    state = {"pos_embed": torch.ones(8), "blocks.0.attn.qkv.weight": torch.ones(24, 8)}
+    with pytest.raises(CheckpointError, match=r"pos_embed with 3 axes, got shape \(8,\)"):
+        recognised(state, tmp_path)

@@ -70,7 +70,8 @@ def recognise(file: WeightFile) -> RecognisedFile:
     """Say whose file it is, by its names, and map them to the names of our models.
 
     Raises:
-        CheckpointError: a file of ours carries a configuration that cannot be read.
+        CheckpointError: a file of ours carries a configuration that cannot be read, or a tensor has
+            another shape than its name promises.
     """
     stored = {name.removeprefix("module."): tensor for name, tensor in file.tensors.items()}
     if CONFIGURATION_KEY in file.metadata:
@@ -111,15 +112,25 @@ def _ostrack_configuration(stored: Mapping[str, StoredTensor]) -> dict[str, Any]
     settings: dict[str, Any] = {"depth": _depth(stored)}
     search = stored.get("backbone.pos_embed_x")
     if search is not None:
-        settings["dim"] = search.shape[-1]
-        settings["search_size"] = 16 * math.isqrt(search.shape[1])
+        _, places, settings["dim"] = _shape(search, "backbone.pos_embed_x", axes=3)
+        settings["search_size"] = 16 * math.isqrt(places)
     template = stored.get("backbone.pos_embed_z")
     if template is not None:
-        settings["template_size"] = 16 * math.isqrt(template.shape[1])
-    head = stored.get("box_head.conv1_ctr.0.weight")
-    if head is not None:
-        settings["head_channels"] = head.shape[0]
+        _, places, _ = _shape(template, "backbone.pos_embed_z", axes=3)
+        settings["template_size"] = 16 * math.isqrt(places)
+    head_name = "box_head.conv1_ctr.0.weight"
+    if head_name in stored:
+        settings["head_channels"], *_ = _shape(stored[head_name], head_name, axes=4)
     return {"model": "OSTrack", "settings": settings, "options": {}, "summed_streams": 1}
+
+
+def _shape(tensor: StoredTensor, name: str, *, axes: int) -> tuple[int, ...]:
+    """Return the shape of a tensor that must have so many axes."""
+    if len(tensor.shape) != axes:
+        raise CheckpointError(
+            f"{tensor.path} must hold {name} with {axes} axes, got shape {tensor.shape}"
+        )
+    return tensor.shape
 
 
 def _ainet_configuration(stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
@@ -170,6 +181,12 @@ def _droptrack(stored: Mapping[str, StoredTensor]) -> dict[str, StoredEntry]:
         name = f"backbone.pos_embed_{letter}"
         temporal = f"backbone.temporal_pos_embed_{letter}"
         if name in stored and temporal in stored:
+            _, places, dim = _shape(stored[name], name, axes=3)
+            if stored[temporal].shape not in ((1, 1, dim), (1, places, dim)):
+                raise CheckpointError(
+                    f"{stored[name].path} must hold {temporal} of shape {(1, 1, dim)}, "
+                    f"got {stored[temporal].shape}"
+                )
             entries[name] = StoredEntry(
                 parts=(stored[name], stored[temporal]),
                 origins=(name, temporal),
@@ -185,14 +202,14 @@ def _vit(stored: Mapping[str, StoredTensor]) -> dict[str, StoredEntry]:
     """Map a ViT or MAE: its one table, without the class token, starts both of ours."""
     entries = {f"backbone.{name}": entry for name, entry in _as_stored(stored).items()}
     table = stored["pos_embed"]
-    length = table.shape[1]
+    _, length, dim = _shape(table, "pos_embed", axes=3)
     has_class_token = math.isqrt(length) ** 2 != length
     places = math.isqrt(length - 1) ** 2 if has_class_token else length
     for letter in "xz":
         entries[f"backbone.pos_embed_{letter}"] = StoredEntry(
             parts=(table,),
             origins=("pos_embed",),
-            shape=(1, places, table.shape[-1]),
+            shape=(1, places, dim),
             combine=lambda parts: parts[0][:, -places:],
             interpolation="bicubic",
         )
@@ -257,6 +274,11 @@ def _stacked(
     """
     parts = tuple(stored[name] for name in names)
     shape = parts[0].shape
+    if any(part.shape != shape for part in parts):
+        shapes = ", ".join(str(part.shape) for part in parts)
+        raise CheckpointError(
+            f"{parts[0].path} must hold {names[0]} of one shape in all scans, got {shapes}"
+        )
 
     def combine(tensors: list[Tensor]) -> Tensor:
         if has_extra_axis:
@@ -264,5 +286,6 @@ def _stacked(
         return torch.stack(tensors)
 
     if has_extra_axis:
-        shape = (shape[0], *shape[2:])
+        channels, _, taps = _shape(parts[0], names[0], axes=3)
+        shape = (channels, taps)
     return StoredEntry(parts, tuple(names), (len(parts), *shape), combine)
