@@ -59,7 +59,7 @@ class PatchEmbed(TypedModule):
         self.dim = check_positive_int(dim, name="dim")
         self.proj = nn.Conv2d(in_channels, dim, patch_size, patch_size)
         nn.init.xavier_uniform_(self.proj.weight.view(dim, -1))
-        nn.init.zeros_(self.proj.bias)  # pyright: ignore[reportArgumentType]
+        nn.init.zeros_(self.get_parameter("proj.bias"))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the tokens ``(B, L, C)`` of images ``(B, in_channels, H, W)``, in raster order."""
