@@ -114,7 +114,7 @@ def test_every_layer_loss_and_network_is_called():
             called.add(found)
     layers = [case.small.build() for case in CASES]
     built = {type(x.module if isinstance(x, ByKeyword) else x) for x in layers}
-    networks = {preset.func for preset in MODELS.values()}
+    networks = {preset.network for preset in MODELS.values()}
     assert built | networks <= called
 
 

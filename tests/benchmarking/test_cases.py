@@ -54,6 +54,8 @@ PARTS = {
     "PooledOrderPredictor": "OFM",
     "ReleasedOrderPredictor": "OFM",
     "OrderedMamba": "OFM",
+    "SelfAttention": "Attention",
+    "TransformerBlock": "EncoderBlock",
 }
 """What is measured inside another row."""
 
