@@ -341,7 +341,7 @@ def _long_term(results: ResultFolder, tracks: Mapping[str, Comparison]) -> Preci
     for name, track in tracks.items():
         written = results.results[name].confidences
         if written is None:
-            # a tracker that wrote none is equally sure everywhere
+            # a tracker that wrote none counts as equally sure in every frame
             confidences.append(np.zeros(len(track.frames)))
         else:
             confidences.append(written[track.frames])

@@ -1,6 +1,5 @@
 """The settings of a training: frozen dataclasses, read from TOML and checked."""
 
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -344,10 +343,5 @@ def config_to_table(config: TrainConfig) -> dict[str, Any]:
 
 
 def _check_count(value: Any, *, name: str) -> None:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or value < 0
-        or not math.isfinite(value)
-    ):
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")

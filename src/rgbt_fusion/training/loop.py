@@ -235,7 +235,7 @@ def run_training(
 
 @contextmanager
 def undisturbed(device: torch.device) -> Iterator[None]:
-    """Leave the caller's random numbers as they were, and hide a warning that helps nobody."""
+    """Leave the caller's random numbers as they were, and hide one warning."""
     cards = [device.index] if device.type == "cuda" else []
     with torch.random.fork_rng(cards), warnings.catch_warnings():
         # the gradient of a 1x1 convolution in channels-last memory is copied: a few hundred numbers
