@@ -1,7 +1,6 @@
-"""The things of the synthetic world: people, cyclists, cars, dogs and odd shapes, and what they
-pass behind.
+"""Objects of the synthetic world: people, cyclists, cars, dogs, odd shapes, and occluders.
 
-A sprite is painted once from a number and kept; every sequence that draws the number shares it.
+A sprite is painted once from a number and kept. Every sequence that draws the number shares it.
 """
 
 from functools import lru_cache
@@ -29,12 +28,16 @@ KINDS = (
     "dog",
     "shape",
 )
-"""What sprites are, by their number modulo ten: people are what the benchmarks track most."""
+"""Kind of a sprite, by its number modulo ten: people are what the benchmarks track most."""
 
 _STEPPING = ("person", "cyclist", "cyclist rear", "dog")
+"""Kinds that move their legs."""
 
 _PHASES = 8
+"""Pictures of one step."""
+
 _PIXELS = 96
+"""Height of the canvas of people."""
 
 Plane = NDArray[np.floating]
 
@@ -43,22 +46,25 @@ class Sprite(NamedTuple):
     """One object in every phase of its motion."""
 
     layers: Tensor
-    """``(P, 5, H, W)`` uint8: red, green, blue, heat (all multiplied by opacity), opacity; hundreds
-stay in memory."""
+    """``(P, 5, H, W)`` uint8: red, green, blue, heat (all multiplied by opacity), opacity.
+
+    Hundreds stay in memory, so they are small numbers.
+    """
     half: Tensor
     """``(P, 5, H/2, W/2)`` uint8, the same at half the size, to draw it small without flicker."""
     extents: NDArray[np.float64]
-    """``(P, 4)``: left, top, right, bottom of what is opaque, in pixels of the sprite."""
+    """``(P, 4)``: left, top, right, bottom of the opaque part, in pixels of the sprite."""
     height: float
-    """The height of the opaque part in the first phase: the unit in which it is drawn."""
+    """Height of the opaque part in the first phase; an actor's height is measured in it."""
 
 
 class _Canvas:
-    """A sprite being painted: shapes over one another, each with a colour, a heat and a texture."""
+    """A sprite in the making: shapes over one another, each with colour, heat and texture."""
 
     def __init__(self, width: int, height: int, generator: np.random.Generator) -> None:
         y, x = np.mgrid[:height, :width].astype(np.float32)
-        self.x, self.y = x + 0.5, y + 0.5
+        self.x = x + 0.5
+        self.y = y + 0.5
         self.layers = np.zeros((5, height, width), dtype=np.float32)
         self.texture = smooth_noise(generator, height, width, cells=10)
         self.fine = smooth_noise(generator, height, width, cells=4)
@@ -69,43 +75,43 @@ class _Canvas:
         """Paint where ``distance`` is below 0, with an edge of one pixel."""
         cover = np.clip(0.5 - distance, 0, 1)
         shade = 1 + rough * 2 * (self.texture - 0.5) + 0.15 * np.clip(-distance / 12, 0, 1)
-        painted = (
-            *(np.clip(channel * shade, 0, 1) for channel in colour),
-            np.clip(heat * (0.85 + 0.3 * self.fine), 0, 1),
-        )
-        for plane, value in zip(self.layers, painted, strict=False):
+        painted = [np.clip(channel * shade, 0, 1) for channel in colour]
+        painted.append(np.clip(heat * (0.85 + 0.3 * self.fine), 0, 1))
+        colours_and_heat = self.layers[:4]
+        opacity = self.layers[4]
+        for plane, value in zip(colours_and_heat, painted, strict=True):
             plane += cover * (value - plane)
-        self.layers[4] += cover * (1 - self.layers[4])
+        opacity += cover * (1 - opacity)
 
     def turn(self, angle: float) -> None:
         """Turn what is painted from now on about the middle of the canvas."""
-        cx, cy = self.x.mean(), self.y.mean()
-        dx, dy = self.x - cx, self.y - cy
+        cx = self.x.mean()
+        cy = self.y.mean()
+        dx = self.x - cx
+        dy = self.y - cy
         self.x = cx + dx * np.cos(angle) + dy * np.sin(angle)
         self.y = cy + dy * np.cos(angle) - dx * np.sin(angle)
 
     def ellipse(self, cx: float, cy: float, rx: float, ry: float) -> Plane:
-        """Return about the distance to an ellipse, negative inside."""
+        """Return the approximate distance to an ellipse, negative inside."""
         radius = np.hypot((self.x - cx) / rx, (self.y - cy) / ry)
         return (radius - 1) * min(rx, ry)
 
     def limb(self, x0: float, y0: float, x1: float, y1: float, radius: float) -> Plane:
         """Return the distance to a stick with round ends."""
-        dx, dy = x1 - x0, y1 - y0
-        along = np.clip(
-            ((self.x - x0) * dx + (self.y - y0) * dy) / (dx * dx + dy * dy + 1e-6), 0, 1
-        )
+        dx = x1 - x0
+        dy = y1 - y0
+        projection = (self.x - x0) * dx + (self.y - y0) * dy
+        along = np.clip(projection / (dx * dx + dy * dy + 1e-6), 0, 1)
         return np.hypot(self.x - x0 - along * dx, self.y - y0 - along * dy) - radius
 
     def box(self, x0: float, y0: float, x1: float, y1: float, round_: float = 2.0) -> Plane:
         """Return the distance to a box with round corners."""
         qx = np.abs(self.x - (x0 + x1) / 2) - (x1 - x0) / 2 + round_
         qy = np.abs(self.y - (y0 + y1) / 2) - (y1 - y0) / 2 + round_
-        return (
-            np.hypot(np.maximum(qx, 0), np.maximum(qy, 0))
-            + np.minimum(np.maximum(qx, qy), 0)
-            - round_
-        )
+        outside = np.hypot(np.maximum(qx, 0), np.maximum(qy, 0))
+        inside = np.minimum(np.maximum(qx, qy), 0)
+        return outside + inside - round_
 
 
 @lru_cache(maxsize=512)
@@ -130,8 +136,10 @@ def sprite(number: int) -> Sprite:
 
 @lru_cache(maxsize=128)
 def occluder(number: int) -> Sprite:
-    """Paint occluder ``number`` (a pole, a trunk, a bush, a sign or a wall), or return it if it has
-    been painted."""
+    """Paint occluder ``number``, or return it if it has been painted.
+
+    It is a pole, a trunk, a bush, a sign or a wall.
+    """
     generator = np.random.default_rng((0x0CC1, number))
     return _sprite(_OCCLUDERS[number % len(_OCCLUDERS)](generator)[None])
 
@@ -141,28 +149,29 @@ def _sprite(layers: NDArray[np.float32]) -> Sprite:
     extents = np.array([_opaque(opacity) for opacity in layers[:, 4]], dtype=np.float64)
     height = float(extents[0, 3] - extents[0, 1])
     return Sprite(
-        full.round().to(torch.uint8), avg_pool2d(full, 2).round().to(torch.uint8), extents, height
+        layers=full.round().to(torch.uint8),
+        half=avg_pool2d(full, 2).round().to(torch.uint8),
+        extents=extents,
+        height=height,
     )
 
 
 def _opaque(opacity: Plane) -> tuple[float, float, float, float]:
-    rows, columns = (
-        np.flatnonzero((opacity > 0.5).any(axis=1)),
-        np.flatnonzero((opacity > 0.5).any(axis=0)),
-    )
+    """Return left, top, right and bottom of the opaque part."""
+    rows = np.flatnonzero((opacity > 0.5).any(axis=1))
+    columns = np.flatnonzero((opacity > 0.5).any(axis=0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def _cloth(generator: np.random.Generator) -> NDArray[np.floating]:
-    """Return a colour as clothes and paint have it: often grey or dark, at times loud."""
+    """Return a colour of clothes or paint: often grey or dark, sometimes loud."""
     grey = generator.uniform(0.05, 0.95)
     loud = generator.random(3)
     return grey + (loud - grey) * generator.choice((0.1, 0.35, 0.9), p=(0.4, 0.3, 0.3))
 
 
 def _insulated(generator: np.random.Generator) -> float:
-    """Return the heat of clothes: a thin shirt is nearly as warm as skin, a padded jacket as cold
-    as the street."""
+    """Return the heat of clothes: from a padded jacket, cold as the street, to a thin shirt."""
     return float(generator.uniform(0.3, 0.9))
 
 
@@ -172,18 +181,19 @@ def _skin(generator: np.random.Generator) -> NDArray[np.floating]:
 
 def _person(generator: np.random.Generator, swing: float) -> NDArray[np.float32]:
     canvas = _Canvas(64, _PIXELS, generator)
-    shirt, trousers, skin, hair = (
-        _cloth(generator),
-        _cloth(generator),
-        _skin(generator),
-        generator.random(3) * 0.4,
-    )
-    wide, warm = generator.uniform(0.8, 1.35), generator.uniform(0.75, 1.0)
-    upper, lower = _insulated(generator), _insulated(generator)
+    shirt = _cloth(generator)
+    trousers = _cloth(generator)
+    skin = _skin(generator)
+    hair = generator.random(3) * 0.4
+    wide = generator.uniform(0.8, 1.35)
+    warm = generator.uniform(0.75, 1.0)
+    upper = _insulated(generator)
+    lower = _insulated(generator)
     rough = generator.uniform(0.05, 0.5)
     stride = generator.uniform(5, 13) * swing
     arm = generator.uniform(4, 10) * swing
-    back, front = trousers * 0.8, trousers
+    back = trousers * 0.8
+    front = trousers
     canvas.paint(canvas.limb(31, 52, 32 - stride, 88, 4.2 * wide), back, 0.95 * lower)
     canvas.paint(
         canvas.limb(31 + 6 * wide, 30, 34 + arm, 52, 2.9 * wide), shirt * 0.8, 0.94 * upper
@@ -203,13 +213,12 @@ def _person(generator: np.random.Generator, swing: float) -> NDArray[np.float32]
 
 def _cyclist(generator: np.random.Generator, swing: float) -> NDArray[np.float32]:
     canvas = _Canvas(88, _PIXELS, generator)
-    frame, shirt, trousers, skin = (
-        _cloth(generator),
-        _cloth(generator),
-        _cloth(generator),
-        _skin(generator),
-    )
-    upper, lower = _insulated(generator), _insulated(generator)
+    frame = _cloth(generator)
+    shirt = _cloth(generator)
+    trousers = _cloth(generator)
+    skin = _skin(generator)
+    upper = _insulated(generator)
+    lower = _insulated(generator)
     for cx in (19, 68):
         ring = np.abs(canvas.ellipse(cx, 75, 15, 15)) - 1.6
         canvas.paint(ring, np.array([0.1, 0.1, 0.1]), 0.4)
@@ -232,16 +241,16 @@ def _cyclist(generator: np.random.Generator, swing: float) -> NDArray[np.float32
 
 
 def _cyclist_rear(generator: np.random.Generator, swing: float) -> NDArray[np.float32]:
-    """Paint a cyclist from behind or ahead: what a camera in the traffic sees."""
+    """Paint a cyclist from behind or from ahead, as cameras in traffic see one."""
     canvas = _Canvas(56, _PIXELS, generator)
-    frame, shirt, trousers, skin = (
-        _cloth(generator),
-        _cloth(generator),
-        _cloth(generator),
-        _skin(generator),
-    )
-    upper, lower = _insulated(generator), _insulated(generator)
-    wide, warm = generator.uniform(0.85, 1.3), generator.uniform(0.75, 1.0)
+    frame = _cloth(generator)
+    shirt = _cloth(generator)
+    trousers = _cloth(generator)
+    skin = _skin(generator)
+    upper = _insulated(generator)
+    lower = _insulated(generator)
+    wide = generator.uniform(0.85, 1.3)
+    warm = generator.uniform(0.75, 1.0)
     canvas.paint(canvas.box(26, 60, 30, 93, 1.5), np.array([0.1, 0.1, 0.1]), 0.35)
     canvas.paint(canvas.box(26.5, 52, 29.5, 72, 1), frame, 0.35)
     for side in (-1, 1):
@@ -271,8 +280,10 @@ def _cyclist_rear(generator: np.random.Generator, swing: float) -> NDArray[np.fl
 
 def _car(generator: np.random.Generator, _: float) -> NDArray[np.float32]:
     canvas = _Canvas(120, 60, generator)
-    paint, hot = _cloth(generator), generator.uniform(0.5, 0.95)
-    roof, hood = generator.uniform(12, 20), generator.uniform(26, 32)
+    paint = _cloth(generator)
+    hot = generator.uniform(0.5, 0.95)
+    roof = generator.uniform(12, 20)
+    hood = generator.uniform(26, 32)
     canvas.paint(canvas.box(30, roof, 88, 42, 9), paint, 0.5, rough=0.05)
     canvas.paint(canvas.box(35, roof + 4, 57, hood + 2, 3), np.array([0.12, 0.15, 0.2]), 0.22)
     canvas.paint(canvas.box(61, roof + 4, 83, hood + 2, 3), np.array([0.14, 0.17, 0.22]), 0.22)
@@ -290,7 +301,8 @@ def _car(generator: np.random.Generator, _: float) -> NDArray[np.float32]:
 
 def _car_rear(generator: np.random.Generator, _: float) -> NDArray[np.float32]:
     canvas = _Canvas(84, 80, generator)
-    paint, hot = _cloth(generator), generator.uniform(0.6, 1.0)
+    paint = _cloth(generator)
+    hot = generator.uniform(0.6, 1.0)
     top = generator.uniform(8, 26)
     for cx in (18, 66):
         canvas.paint(canvas.box(cx - 6, 56, cx + 6, 75, 3), np.array([0.06, 0.06, 0.07]), 0.85)
@@ -308,8 +320,10 @@ def _car_above(generator: np.random.Generator, _: float) -> NDArray[np.float32]:
     """Paint a car as drones see it, in any direction."""
     canvas = _Canvas(100, 100, generator)
     canvas.turn(generator.uniform(0, np.pi))
-    paint, hot = _cloth(generator), generator.uniform(0.45, 0.95)
-    half, long = generator.uniform(13, 18), generator.uniform(32, 44)
+    paint = _cloth(generator)
+    hot = generator.uniform(0.45, 0.95)
+    half = generator.uniform(13, 18)
+    long = generator.uniform(32, 44)
     rear = generator.uniform(0.45, 0.9)
     canvas.paint(canvas.box(50 - long, 50 - half, 50 + long, 50 + half, 7), paint, 0.5, rough=0.05)
     canvas.paint(
@@ -349,7 +363,7 @@ def _dog(generator: np.random.Generator, swing: float) -> NDArray[np.float32]:
 
 
 def _shape(generator: np.random.Generator, _: float) -> NDArray[np.float32]:
-    """Paint a blob that is like nothing: trackers are asked to follow anything."""
+    """Paint a blob that looks like nothing: trackers must follow anything."""
     canvas = _Canvas(80, 80, generator)
     angle = np.arctan2(canvas.y - 40, canvas.x - 40)
     outline = generator.uniform(22, 30) * np.ones_like(angle)
@@ -390,16 +404,15 @@ def _pole(generator: np.random.Generator) -> NDArray[np.float32]:
 
 def _trunk(generator: np.random.Generator) -> NDArray[np.float32]:
     canvas = _Canvas(96, 160, generator)
-    bark, leaf = (
-        np.array([0.32, 0.24, 0.17]) * generator.uniform(0.5, 1.4),
-        np.array([0.2, 0.38, 0.13]),
-    )
+    bark = np.array([0.32, 0.24, 0.17]) * generator.uniform(0.5, 1.4)
+    leaf = np.array([0.2, 0.38, 0.13])
     width = generator.uniform(5, 11)
     canvas.paint(
         canvas.limb(48, 30, 48 + generator.uniform(-6, 6), 158, width), bark, 0.4, rough=0.5
     )
     for _ in range(9):
-        x, y = 48 + generator.normal(0, 18), generator.uniform(12, 55)
+        x = 48 + generator.normal(0, 18)
+        y = generator.uniform(12, 55)
         away = canvas.ellipse(x, y, *generator.uniform(9, 20, 2)) + 14 * (canvas.fine - 0.5)
         canvas.paint(
             away, leaf * generator.uniform(0.6, 1.3), generator.uniform(0.28, 0.4), rough=0.6
@@ -411,7 +424,8 @@ def _bush(generator: np.random.Generator) -> NDArray[np.float32]:
     canvas = _Canvas(140, 90, generator)
     leaf = np.array([0.24, 0.38, 0.14]) * generator.uniform(0.6, 1.3)
     for _ in range(14):
-        x, y = generator.uniform(28, 112), generator.uniform(40, 74)
+        x = generator.uniform(28, 112)
+        y = generator.uniform(40, 74)
         away = canvas.ellipse(x, y, *generator.uniform(10, 24, 2)) + 14 * (canvas.fine - 0.5)
         canvas.paint(
             away, leaf * generator.uniform(0.7, 1.3), generator.uniform(0.28, 0.42), rough=0.6

@@ -1,7 +1,7 @@
-"""The places of the synthetic world: streets, fields, yards and halls, seen in colour and in heat.
+"""Places of the synthetic world: streets, fields, yards and halls, in colour and in heat.
 
-A background is painted once from a number and kept. Every surface has a colour and a temperature of
-its own, so that edges are at the same places in both modalities and contrasts are not.
+A background is painted once from a number and kept. Every surface has its own colour and its own
+temperature. So both modalities have their edges at the same places, but not their contrasts.
 """
 
 from copy import copy
@@ -29,17 +29,20 @@ def smooth_noise(
         spot = max(cells / 2**octave, 1.0)
         grid = generator.random((int(height / spot) + 2, int(width / spot) + 2), dtype=np.float32)
         coarse = torch.from_numpy(grid)[None, None]
-        # the edges of linear interpolation show in large spots alone
+        # the edges of linear interpolation show in large spots only
         mode = "bicubic" if spot > 12 else "bilinear"
         total += interpolate(coarse, (height, width), mode=mode, align_corners=False) * 0.5**octave
-    low, high = total.min(), total.max()
+    low = total.min()
+    high = total.max()
     return ((total - low) / (high - low).clamp(min=1e-6))[0, 0].numpy()
 
 
 @lru_cache(maxsize=1)
 def noise_tile() -> Tensor:
-    """Return ``(768, 768)`` of white noise, of which every frame takes a part at another place:
-    drawing it costs more."""
+    """Return ``(768, 768)`` of white noise.
+
+    Every frame takes a part of it at another place, which is cheaper than drawing noise.
+    """
     return torch.from_numpy(
         np.random.default_rng(0x7153).standard_normal((768, 768), dtype=np.float32)
     )
@@ -66,17 +69,20 @@ def background(number: int) -> Tensor:
 
 @lru_cache(maxsize=1024)
 def mean_heat(number: int) -> float:
-    """Return the mean heat of background ``number``, of 255: what a thermal camera sets its
-    exposure by."""
+    """Return the mean heat of background ``number``, in 0 to 255.
+
+    A thermal camera sets its exposure by it.
+    """
     return float(background(number)[3].float().mean())
 
 
 class _Place:
-    """A background being painted."""
+    """A background in the making."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
-        self.x, self.y = x, y
+        self.x = x
+        self.y = y
         self.layers = np.zeros((4, HEIGHT, WIDTH), dtype=np.float32)
         self.coarse = smooth_noise(generator, HEIGHT, WIDTH, cells=120, octaves=4)
         self.medium = smooth_noise(generator, HEIGHT, WIDTH, cells=36, octaves=4)
@@ -92,7 +98,7 @@ class _Place:
         *,
         rough: float = 0.3,
     ) -> None:
-        """Fill a mask (or an opacity) with a surface; ``rough`` is how much its texture varies."""
+        """Fill a mask, or an opacity, with a surface; ``rough`` is how much its texture varies."""
         opacity = np.asarray(where, dtype=np.float32)
         rows = np.flatnonzero(opacity.any(axis=1))
         if not len(rows):
@@ -108,17 +114,18 @@ class _Place:
             + 0.12 * (self.coarse[part] + self.medium[part] - 1)
             + self.relief * rough * (self.fine[part] - 0.5)
         )
-        for plane, value in zip(
-            self.layers[:, part], (*(channel * shade for channel in colour), warmth), strict=True
-        ):
+        values = [channel * shade for channel in colour]
+        values.append(warmth)
+        for plane, value in zip(self.layers[:, part], values, strict=True):
             plane += opacity * (value - plane)
 
     def within(self, x0: float, y0: float, x1: float, y1: float) -> "_Place":
-        """Return a part of the place, to paint small things without computing the whole; painting
-        it paints the place."""
-        columns, rows = (
-            slice(max(int(low), 0), max(int(high) + 1, 0)) for low, high in ((x0, x1), (y0, y1))
-        )
+        """Return a part of the place, in which small things are painted faster.
+
+        It shares its layers: what is painted there is painted in the place.
+        """
+        columns = slice(max(int(x0), 0), max(int(x1) + 1, 0))
+        rows = slice(max(int(y0), 0), max(int(y1) + 1, 0))
         part = copy(self)
         for name in ("x", "y", "coarse", "medium", "fine", "grain"):
             setattr(part, name, getattr(self, name)[rows, columns])
@@ -141,7 +148,8 @@ def _colour(
 
 
 def _sky(place: _Place, generator: np.random.Generator, horizon: float) -> None:
-    blue, pale = _colour(generator, (0.45, 0.6, 0.85)), _colour(generator, (0.85, 0.88, 0.9), 0.05)
+    blue = _colour(generator, (0.45, 0.6, 0.85))
+    pale = _colour(generator, (0.85, 0.88, 0.9), 0.05)
     depth = np.clip(place.y / max(horizon, 1), 0, 1)
     cloud = np.clip(place.coarse * 2 - 0.9, 0, 1)
     above = place.y < horizon
@@ -164,7 +172,8 @@ def _tree(
     )
     green = _colour(generator, (0.2, 0.36, 0.12))
     for _ in range(6):
-        cx, cy = x + generator.normal(0, size * 0.18), foot - size * generator.uniform(0.55, 0.95)
+        cx = x + generator.normal(0, size * 0.18)
+        cy = foot - size * generator.uniform(0.55, 0.95)
         radius = size * generator.uniform(0.16, 0.28)
         part = place.within(
             cx - 1.5 * radius, cy - 1.5 * radius, cx + 1.5 * radius, cy + 1.5 * radius
@@ -179,11 +188,14 @@ def _house(
     place: _Place, generator: np.random.Generator, x0: float, x1: float, top: float, foot: float
 ) -> None:
     place = place.within(x0, top, x1, foot)
-    wall, warm = _colour(generator, (0.55, 0.5, 0.45), 0.15), generator.uniform(0.35, 0.55)
+    wall = _colour(generator, (0.55, 0.5, 0.45), 0.15)
+    warm = generator.uniform(0.35, 0.55)
     front = place.box(x0, top, x1, foot)
     place.fill(front, wall, warm, rough=0.25)
-    step_x, step_y = generator.uniform(18, 34), generator.uniform(22, 40)
-    inside_x, inside_y = (place.x - x0 - 8) % step_x, (place.y - top - 10) % step_y
+    step_x = generator.uniform(18, 34)
+    step_y = generator.uniform(22, 40)
+    inside_x = (place.x - x0 - 8) % step_x
+    inside_y = (place.y - top - 10) % step_y
     pane = (
         front
         & (inside_x < step_x * 0.5)
@@ -213,7 +225,8 @@ def _street(place: _Place, generator: np.random.Generator) -> None:
     depth = (place.y - horizon) / (HEIGHT - horizon)
     ground = depth >= 0
     place.fill(ground, _colour(generator, (0.5, 0.48, 0.45)), 0.45, rough=0.3)
-    vanish, lean = generator.uniform(0.3, 0.7) * WIDTH, generator.uniform(-0.6, 0.6) * WIDTH
+    vanish = generator.uniform(0.3, 0.7) * WIDTH
+    lean = generator.uniform(-0.6, 0.6) * WIDTH
     middle = vanish + lean * depth
     half = 15 + generator.uniform(0.35, 0.6) * WIDTH * np.clip(depth, 0, 1)
     road = ground & (np.abs(place.x - middle) < half)
@@ -271,8 +284,7 @@ def _field(place: _Place, generator: np.random.Generator) -> None:
 
 
 def _yard(place: _Place, generator: np.random.Generator) -> None:
-    """Paint a paved yard from above, with parked cars and lines, as drones and lamp posts see
-    it."""
+    """Paint a paved yard with parked cars and lines, from above, as drones see it."""
     place.fill(
         np.ones_like(place.x),
         _colour(generator, (0.42, 0.42, 0.42), 0.06),
@@ -282,16 +294,15 @@ def _yard(place: _Place, generator: np.random.Generator) -> None:
     angle = generator.uniform(-0.4, 0.4)
     u = place.x * np.cos(angle) + place.y * np.sin(angle)
     v = place.y * np.cos(angle) - place.x * np.sin(angle)
-    slot, row = generator.uniform(34, 56), generator.uniform(110, 170)
+    slot = generator.uniform(34, 56)
+    row = generator.uniform(110, 170)
     lines = (np.abs(u % slot - slot / 2) < 1.4) & (v % row < row * 0.45)
     place.fill(lines, np.array([0.88, 0.88, 0.84]), 0.48, rough=0.1)
     grass = place.coarse > 0.72
     place.fill(grass, _colour(generator, (0.3, 0.42, 0.18)), 0.32, rough=0.7)
     for _ in range(generator.integers(4, 16)):
-        a, b = (
-            np.floor(generator.uniform(0, WIDTH) / slot) * slot,
-            np.floor(generator.uniform(-80, HEIGHT) / row) * row,
-        )
+        a = np.floor(generator.uniform(0, WIDTH) / slot) * slot
+        b = np.floor(generator.uniform(-80, HEIGHT) / row) * row
         body = (np.abs(u - a) < slot * 0.36) & (np.abs(v - b - row * 0.22) < row * 0.2)
         place.fill(
             body,
@@ -305,16 +316,20 @@ def _yard(place: _Place, generator: np.random.Generator) -> None:
 
 def _hall(place: _Place, generator: np.random.Generator) -> None:
     floor = generator.uniform(200, 300)
-    wall, warm = _colour(generator, (0.75, 0.72, 0.65), 0.15), generator.uniform(0.4, 0.55)
+    wall = _colour(generator, (0.75, 0.72, 0.65), 0.15)
+    warm = generator.uniform(0.4, 0.55)
     place.fill(place.y < floor, wall, warm, rough=0.15)
     if generator.random() < 0.5:  # bricks or panels
-        high, long = generator.uniform(10, 30), generator.uniform(24, 80)
+        high = generator.uniform(10, 30)
+        long = generator.uniform(24, 80)
         shift = (np.floor(place.y / high) % 2) * long / 2
         joint = (place.y < floor) & ((place.y % high < 1.5) | ((place.x + shift) % long < 1.5))
         place.fill(joint, wall * 0.6, warm - 0.06, rough=0.1)
     for _ in range(generator.integers(2, 7)):  # posters, doors, radiators
-        x, y = generator.uniform(0, WIDTH), generator.uniform(10, floor - 40)
-        w, h = generator.uniform(20, 110), generator.uniform(25, 130)
+        x = generator.uniform(0, WIDTH)
+        y = generator.uniform(10, floor - 40)
+        w = generator.uniform(20, 110)
+        h = generator.uniform(25, 130)
         heat = float(np.clip(warm + generator.uniform(-0.25, 0.4), 0.1, 0.95))
         part = place.within(x, y, x + w, min(y + h, floor))
         part.fill(np.ones_like(part.x), generator.random(3), heat, rough=0.4)
@@ -330,14 +345,12 @@ def _hall(place: _Place, generator: np.random.Generator) -> None:
 
 
 def _clutter(place: _Place, generator: np.random.Generator) -> None:
-    """Paint patches without meaning: what trackers must not take for an object."""
+    """Paint patches without meaning, which trackers must not take for an object."""
     place.fill(np.ones_like(place.x), generator.random(3), generator.uniform(0.3, 0.6), rough=0.6)
     for _ in range(generator.integers(15, 45)):
-        x, y, radius = (
-            generator.uniform(0, WIDTH),
-            generator.uniform(0, HEIGHT),
-            generator.uniform(8, 70),
-        )
+        x = generator.uniform(0, WIDTH)
+        y = generator.uniform(0, HEIGHT)
+        radius = generator.uniform(8, 70)
         part = place.within(x - 2.6 * radius, y - 1.3 * radius, x + 2.6 * radius, y + 1.3 * radius)
         away = np.hypot((part.x - x) * generator.uniform(0.5, 2), part.y - y) / radius + (
             part.medium - 0.5

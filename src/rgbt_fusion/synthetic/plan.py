@@ -1,6 +1,6 @@
-"""What happens in a synthetic sequence: drawn once from its seed, asked at any time.
+"""What happens in a synthetic sequence: drawn once from its seed, evaluated at any frame.
 
-Every motion is a sum of sine waves, so that a moment is computed without those before it.
+Every motion is a sum of sine waves, so a moment is computed without those before it.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from rgbt_fusion.synthetic.objects import KINDS, occluder
 
-__all__ = ["CHALLENGES", "Actor", "Challenge", "Lamp", "Obstacle", "Plan", "View", "Wave", "draw_plan"]
+__all__ = [
+    "CHALLENGES",
+    "Actor",
+    "Challenge",
+    "Lamp",
+    "Obstacle",
+    "Plan",
+    "View",
+    "Wave",
+    "draw_plan",
+]
 
 Challenge: TypeAlias = Literal[
     "none", "night", "glare", "thermal_crossover", "misalignment", "missing", "mixed"
@@ -21,8 +31,10 @@ Challenge: TypeAlias = Literal[
 
 CHALLENGES: tuple[Challenge, ...] = get_args(Challenge)
 
-_PLACES, _SPRITES, _OBSTACLES = 96, 320, 40
-# how often a mixed sequence has each challenge
+_PLACES = 96
+_SPRITES = 320
+_OBSTACLES = 40
+
 _MIXED = {
     "night": 0.35,
     "glare": 0.2,
@@ -30,6 +42,7 @@ _MIXED = {
     "misalignment": 0.25,
     "missing": 0.15,
 }
+"""How often a mixed sequence has each challenge."""
 
 
 class Wave(NamedTuple):
@@ -37,7 +50,7 @@ class Wave(NamedTuple):
 
     mean: float
     parts: tuple[tuple[float, float, float], ...]
-    """Amplitude, radians a frame, and phase of each wave."""
+    """Amplitude, radians per frame, and phase of each wave."""
 
     def at(self, index: float) -> float:
         """Return the value at a frame."""
@@ -47,48 +60,56 @@ class Wave(NamedTuple):
 
 
 class View(NamedTuple):
-    """The camera: how it moves over the world, whose origin is the middle of the place."""
+    """How the camera moves over the world, whose origin is the middle of the place."""
 
     size: tuple[int, int]
     x: Wave
     y: Wave
     zoom: Wave
-    """Pixels of the place for one of the frame."""
+    """Pixels of the place per pixel of the frame."""
 
     def to_frame(self, world: tuple[float, float], index: int) -> tuple[float, float]:
-        """Return where in the frame a point of the world is."""
+        """Return the place in the frame of a point of the world."""
         zoom = self.zoom.at(index)
-        x, y = (world[0] - self.x.at(index)) / zoom, (world[1] - self.y.at(index)) / zoom
+        x = (world[0] - self.x.at(index)) / zoom
+        y = (world[1] - self.y.at(index)) / zoom
         return x + self.size[0] / 2, y + self.size[1] / 2
 
     def to_world(self, point: tuple[float, float], index: int) -> tuple[float, float]:
-        """Return which point of the world is at a place of the frame."""
+        """Return the point of the world at a place of the frame."""
         zoom = self.zoom.at(index)
-        x, y = (point[0] - self.size[0] / 2) * zoom, (point[1] - self.size[1] / 2) * zoom
+        x = (point[0] - self.size[0] / 2) * zoom
+        y = (point[1] - self.size[1] / 2) * zoom
         return x + self.x.at(index), y + self.y.at(index)
 
 
 class Actor(NamedTuple):
-    """An object that moves: its sprite, the waves of its centre and its height, and its steps a
-    frame."""
+    """An object that moves."""
 
     number: int
+    """Number of its sprite."""
     x: Wave
+    """Centre, from the left of the frame."""
     y: Wave
+    """Centre, from the top of the frame."""
     height: Wave
     pace: float
+    """Phases of a step per frame."""
 
 
 class Obstacle(NamedTuple):
-    """A thing that stands in front: its foot in the world and its height there."""
+    """A thing that stands in front."""
 
     number: int
+    """Number of its sprite."""
     world: tuple[float, float]
+    """Its foot."""
     height: float
+    """In pixels of the place."""
 
 
 class Lamp(NamedTuple):
-    """A pool of light at night, at a place of the world."""
+    """A pool of light at night."""
 
     world: tuple[float, float]
     radius: float
@@ -119,16 +140,16 @@ class Plan:
     tir_zoom: float
     missing: tuple[tuple[str, int, int], ...]
     saturation: float
-    """How colourful the colours are: 0 is a grey camera."""
+    """How colourful the colours are; 0 is a grey camera."""
     haze: float
     """Share of each colour that is grey air."""
     soft_rgb: int
     """Pixels over which the colour camera blurs."""
     soft_tir: int
-    """The same of the thermal camera."""
+    """Pixels over which the thermal camera blurs."""
     gain_tir: float
     level_tir: float
-    """The heat above the place's mean, of 255, that the thermal camera shows as middle grey."""
+    """Heat above the mean of the place, in 0 to 255, that becomes middle grey."""
     black_hot: bool
     stripes: NDArray[np.floating]
     noise_rgb: float
@@ -139,7 +160,7 @@ class Plan:
         return max(self.brightness.at(index), 0.02)
 
     def glare(self, index: int) -> tuple[float, float, float, float] | None:
-        """Return centre, radius and strength of a light that blinds the colour camera, or None."""
+        """Return centre, radius and strength of a light that blinds the colour camera, if any."""
         strength = _inside(self.glare_spans, index)
         if strength <= 0:
             return None
@@ -151,7 +172,7 @@ class Plan:
         )
 
     def contrast(self, index: int) -> float:
-        """Return how much of an object's heat shows against the place's."""
+        """Return the share of an object's heat that stands out from the place."""
         return 1 - 0.95 * _inside(self.crossover_spans, index)
 
     @property
@@ -160,7 +181,7 @@ class Plan:
         return self.tir_zoom == 1
 
     def tir_view(self, index: int) -> tuple[NDArray[np.floating], float]:
-        """Return where the thermal camera looks beside the colour camera, and how much closer."""
+        """Return the offset of the thermal camera from the colour camera, and its zoom."""
         return np.array((self.tir_x.at(index), self.tir_y.at(index))), self.tir_zoom
 
     def is_missing(self, modality: str, index: int) -> bool:
@@ -196,10 +217,12 @@ def draw_plan(
     shift = has["misalignment"]
     spread = generator.uniform(0.12, 0.35) * min(target.height.mean, 80)
     angle = generator.uniform(0, 2 * pi)
+    if held_out:
+        place = _PLACES + int(generator.integers(_PLACES // 3))
+    else:
+        place = int(generator.integers(_PLACES))
     return Plan(
-        place=int(generator.integers(_PLACES // 3)) + _PLACES
-        if held_out
-        else int(generator.integers(_PLACES)),
+        place=place,
         mirrored=bool(generator.random() < 0.5),
         view=view,
         target=target,
@@ -243,36 +266,35 @@ def _wave(
     *,
     shake: float = 0.0,
 ) -> Wave:
-    """Draw a motion of two slow waves, at most ``reach`` from its mean, and a fast one of
-    ``shake``."""
+    """Draw a motion: two slow waves, together at most ``reach``, and a fast one of ``shake``."""
     share = generator.uniform(0.5, 0.9)
     amplitudes = (reach * share, reach * (1 - share), shake * generator.random())
     lengths = (*generator.uniform(*periods, 2), generator.uniform(6, 20))
     phases = generator.uniform(0, 2 * pi, 3)
-    parts = (
-        (float(a), 2 * pi / float(t), float(p))
-        for a, t, p in zip(amplitudes, lengths, phases, strict=True)
-    )
+    parts = []
+    for amplitude, length, phase in zip(amplitudes, lengths, phases, strict=True):
+        parts.append((float(amplitude), 2 * pi / float(length), float(phase)))
     return Wave(float(mean), tuple(parts))
 
 
 def _actor(
     generator: np.random.Generator, size: tuple[int, int], held_out: bool, like: Actor | None
 ) -> Actor:
-    """Draw an object; a distractor is mostly of the target's kind and size."""
-    number = (
-        int(generator.integers(_SPRITES // 4)) + _SPRITES
-        if held_out
-        else int(generator.integers(_SPRITES))
-    )
+    """Draw an object; a distractor is mostly of the kind and size of the target, ``like``."""
+    if held_out:
+        number = _SPRITES + int(generator.integers(_SPRITES // 4))
+    else:
+        number = int(generator.integers(_SPRITES))
     width, height = size
     if like is not None and generator.random() < 0.7:
         number = number - number % len(KINDS) + like.number % len(KINDS)
     tall = KINDS[number % len(KINDS)] in ("person", "cyclist", "cyclist rear")
-    mean = height * (generator.uniform(0.14, 0.42) if tall else generator.uniform(0.1, 0.28))
+    smallest, largest = (0.14, 0.42) if tall else (0.1, 0.28)
+    mean = height * generator.uniform(smallest, largest)
     if like is not None:
         mean = like.height.mean * generator.uniform(0.8, 1.2)
-    x_reach, y_reach = width * generator.uniform(0.08, 0.36), height * generator.uniform(0.03, 0.2)
+    x_reach = width * generator.uniform(0.08, 0.36)
+    y_reach = height * generator.uniform(0.03, 0.2)
     x_mean = width / 2 + generator.uniform(-1, 1) * (width * 0.42 - x_reach)
     y_mean = height * 0.55 + generator.uniform(-1, 1) * max(height * 0.32 - y_reach, 0)
     return Actor(
@@ -287,7 +309,7 @@ def _actor(
 def _obstacles(
     generator: np.random.Generator, frames: int, target: Actor, view: View
 ) -> tuple[Obstacle, ...]:
-    """Draw things that stand where the target will pass."""
+    """Draw things that stand in the way of the target."""
     things = []
     for _ in range(int(generator.choice((0, 1, 2, 3), p=(0.3, 0.3, 0.25, 0.15)))):
         moment = int(generator.integers(frames))
@@ -308,7 +330,7 @@ def _obstacles(
 
 
 def _hides(thing: Obstacle, moments: range, target: Actor, view: View) -> float:
-    """Return the share of moments at which a thing stands before the middle of the target."""
+    """Return the share of moments at which a thing hides the middle of the target."""
     picture = occluder(thing.number)
     left, top, right, bottom = picture.extents[0]
     hidden = 0
@@ -316,12 +338,14 @@ def _hides(thing: Obstacle, moments: range, target: Actor, view: View) -> float:
         height = thing.height / view.zoom.at(moment)
         half = height * (right - left) / (bottom - top) / 2 + target.height.at(moment) * 0.15
         x, foot = view.to_frame(thing.world, moment)
-        hidden += abs(target.x.at(moment) - x) < half and foot - height < target.y.at(moment) < foot
+        beside = abs(target.x.at(moment) - x) >= half
+        behind_it = foot - height < target.y.at(moment) < foot
+        hidden += behind_it and not beside
     return hidden / len(moments)
 
 
 def _brightness(generator: np.random.Generator, frames: int, *, night: bool) -> Wave:
-    """Draw the light: steady or drifting by day, little at night, and at times night falls."""
+    """Draw the light: about steady by day, little at night, or night falls or ends."""
     if not night:
         return _wave(generator, generator.uniform(0.75, 1.1), 0.08, (60, 300))
     dark = generator.uniform(0.02, 0.2)
@@ -329,25 +353,20 @@ def _brightness(generator: np.random.Generator, frames: int, *, night: bool) -> 
         return _wave(generator, dark, dark * 0.3, (60, 300))
     # from bright to dark, or back, once in the sequence
     half = (1 - dark) / 2
-    return Wave(
-        float(dark + half), ((float(half), pi / frames, float(generator.choice((0.5, 1.5))) * pi),)
-    )
+    phase = float(generator.choice((0.5, 1.5))) * pi
+    return Wave(float(dark + half), ((float(half), pi / frames, phase),))
 
 
 def _lamps(generator: np.random.Generator, size: tuple[int, int]) -> tuple[Lamp, ...]:
     lamps = []
     for _ in range(int(generator.integers(0, 4))):
-        x, y = generator.uniform(-0.6, 0.6) * size[0], generator.uniform(-0.5, 0.4) * size[1]
+        x = generator.uniform(-0.6, 0.6) * size[0]
+        y = generator.uniform(-0.5, 0.4) * size[1]
         warm = generator.uniform(0.6, 1.0)
-        radius, strength = generator.uniform(0.1, 0.3) * size[0], generator.uniform(0.2, 0.7)
-        lamps.append(
-            Lamp(
-                (float(x), float(y)),
-                float(radius),
-                float(strength),
-                (1.0, float(0.9 * warm), float(0.7 * warm)),
-            )
-        )
+        radius = generator.uniform(0.1, 0.3) * size[0]
+        strength = generator.uniform(0.2, 0.7)
+        colour = (1.0, float(0.9 * warm), float(0.7 * warm))
+        lamps.append(Lamp((float(x), float(y)), float(radius), float(strength), colour))
     return tuple(lamps)
 
 
@@ -357,23 +376,20 @@ def _spans(
     """Draw up to three spans that cover about ``share`` of a sequence, not its first frames."""
     count = int(generator.integers(1, 4))
     length = max(4, int(frames * share / count))
-    begin = [
-        int(start)
-        for start in generator.integers(min(8, frames), max(frames - length // 2, 9), count)
-    ]
-    return tuple((start, start + length) for start in begin)
+    earliest = min(8, frames)
+    latest = max(frames - length // 2, 9)
+    starts = generator.integers(earliest, latest, count).tolist()
+    return tuple((start, start + length) for start in starts)
 
 
 def _inside(spans: tuple[tuple[int, int], ...], index: int) -> float:
     """Return how far inside the spans a frame is: 0 outside, 1 inside, rising over five frames."""
-    return max(
-        (float(np.clip(min(index - start, stop - index) / 5, 0, 1)) for start, stop in spans),
-        default=0.0,
-    )
+    depths = [min(index - start, stop - index) for start, stop in spans]
+    return float(np.clip(max(depths, default=0) / 5, 0, 1))
 
 
 def _missing(generator: np.random.Generator, frames: int) -> tuple[tuple[str, int, int], ...]:
-    """Draw gaps of one modality or the other, never of both and never in the first frame."""
+    """Draw gaps of one modality at a time, never in the first frame."""
     gaps = []
     start = int(generator.integers(3, max(4, frames // 4)))
     while start < frames:

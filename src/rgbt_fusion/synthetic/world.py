@@ -1,9 +1,7 @@
-"""A world of colour and heat, made on the fly with exact boxes: sequences to train from and to test
-on, without a download.
+"""A world of colour and heat with exact boxes, to train and test on without a download.
 
-A place and a few actors are drawn from a seed; every frame is a function of the seed and its number
-alone, so that any frame can be asked for in any order and from any process. See
-:class:`SyntheticSequence`.
+A place and a few actors are drawn from a seed. Every frame depends on the seed and its number only,
+so frames can be rendered in any order and by any process. See :class:`SyntheticSequence`.
 """
 
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ from rgbt_fusion.checks import check_choice, check_positive_int
 from rgbt_fusion.frames.types import FramePair, GroundTruth
 from rgbt_fusion.synthetic.objects import Sprite, occluder, sprite
 from rgbt_fusion.synthetic.places import HEIGHT, WIDTH, background, mean_heat, noise_tile
-from rgbt_fusion.synthetic.plan import CHALLENGES, Actor, Plan, draw_plan
+from rgbt_fusion.synthetic.plan import CHALLENGES, Actor, Challenge, Plan, draw_plan
 
 __all__ = ["CHALLENGES", "SyntheticSequence"]
 
@@ -28,30 +26,28 @@ Axis = NDArray[np.floating]
 
 
 class _Placed(NamedTuple):
-    """An actor at one moment: which picture of it, where, and how large."""
+    """A sprite at one moment: which picture of it, where, and how large."""
 
     picture: Sprite
     phase: int
     x: float
-    """Where the middle of the picture stands, in pixels of the frame."""
+    """Middle of the picture, in pixels from the left of the frame."""
     y: float
-    """Where its lowest opaque point stands."""
+    """Its lowest opaque point, in pixels from the top of the frame."""
     scale: float
-    """Pixels of the frame for one of the picture."""
+    """Pixels of the frame per pixel of the picture."""
     mirrored: bool
     opacity_tir: float = 1.0
 
 
 class SyntheticSequence:
-    """A sequence of a made-up world, with the interface of
-    :class:`~rgbt_fusion.data.sequences.ImageSequence`.
+    """A sequence of a synthetic world, used like a sequence of images on disk.
 
-    An object moves through a textured place that looks different in the two modalities, among
-    others of its kind and behind poles, bushes and walls, while the camera pans, shakes and zooms;
-    the challenge adds what makes one modality fail.
+    An object moves through a textured place that looks different in the two modalities. Others of
+    its kind move with it, and it passes behind poles, bushes and walls. The camera pans, shakes and
+    zooms. The challenge adds what makes one modality fail.
 
-    Where the paper is silent: boxes are those of the whole object, hidden parts included, to a
-    fraction of a pixel.
+    Choices: a box holds the whole object, hidden parts included, to a fraction of a pixel.
 
     Args:
         seed: what the sequence is drawn from.
@@ -59,15 +55,15 @@ class SyntheticSequence:
         size: width and height of the frames.
         challenge: one of ``CHALLENGES``: ``"none"``; ``"night"`` (little light, noise);
             ``"glare"``; ``"thermal_crossover"`` (the object is as warm as the place);
-            ``"misalignment"`` (the thermal camera looks beside it); ``"missing"`` (frames of one
-            modality are None); ``"mixed"`` draws some of them.
+            ``"misalignment"`` (the cameras look at different places); ``"missing"`` (frames of one
+            modality are None); ``"mixed"`` (some of them).
         held_out: draw places and objects that no sequence with ``held_out=False`` shows.
 
     Shape:
-        ``sequence[k]``: ``(H, W, 3)`` and ``(H, W)``, uint8.
+        - ``sequence[k]`` is ``(H, W, 3)`` and ``(H, W)``, uint8
 
     Raises:
-        ValueError: the challenge is unknown, or a number is out of range.
+        ValueError: ``challenge`` is unknown, or ``frames`` or ``size`` is below 1.
 
     Example:
         >>> from rgbt_fusion.synthetic.world import SyntheticSequence
@@ -85,11 +81,12 @@ class SyntheticSequence:
         *,
         frames: int = 120,
         size: tuple[int, int] = (320, 240),
-        challenge: str = "mixed",
+        challenge: Challenge = "mixed",
         held_out: bool = False,
     ) -> None:
         check_choice(challenge, CHALLENGES, name="challenge")
-        self.seed, self.challenge = int(seed), challenge
+        self.seed = int(seed)
+        self.challenge = challenge
         self.frames = check_positive_int(frames, name="frames")
         self.size = (
             check_positive_int(size[0], name="width"),
@@ -105,27 +102,37 @@ class SyntheticSequence:
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> FramePair:
-        """Render one frame; raise ``IndexError`` beyond the end."""
+        """Render one frame.
+
+        Raises:
+            IndexError: ``index`` is beyond the end.
+        """
         if not -self.frames <= index < self.frames:
             raise IndexError(f"index must be below {self.frames}, got {index}")
         width, height = self.size
         return self._frame(index % self.frames, np.arange(width) + 0.5, np.arange(height) + 0.5)
 
     def window(self, index: int, left: int, top: int, side: int, pixels: int) -> FramePair:
-        """Render a square of a frame alone, resized: what cropping ``sequence[index]`` gives,
-        several times faster.
+        """Render a square of a frame, resized.
+
+        This is what a crop of ``sequence[index]`` shows, several times faster. Outside the frame it
+        is black.
 
         Args:
             index: the frame.
-            left: where the square begins; it may reach beyond the frame, which is black there.
-            top: the same from above.
-            side: its side in the frame.
-            pixels: its side in the result.
+            left: left edge of the square in the frame.
+            top: upper edge of the square in the frame.
+            side: side of the square in the frame.
+            pixels: side of the result.
         """
         steps = (np.arange(pixels) + 0.5) * (side / pixels)
-        x, y = left + steps, top + steps
+        x = left + steps
+        y = top + steps
         frame = self._frame(index, x, y)
-        outside = ~((y >= 0) & (y < self.size[1]))[:, None] | ~((x >= 0) & (x < self.size[0]))[None]
+        width, height = self.size
+        outside_rows = (y < 0) | (y >= height)
+        outside_columns = (x < 0) | (x >= width)
+        outside = outside_rows[:, None] | outside_columns[None]
         for plane in frame:
             if plane is not None and outside.any():
                 plane[outside] = 0
@@ -138,16 +145,17 @@ class SyntheticSequence:
         frames = np.arange(self.frames)
         if self.plan.aligned:
             return GroundTruth(boxes, boxes, frames)
-        return GroundTruth(
-            boxes, np.array([self._box_tir(box, k) for k, box in enumerate(boxes)]), frames
-        )
+        boxes_tir = np.array([self._box_tir(box, k) for k, box in enumerate(boxes)])
+        return GroundTruth(boxes, boxes_tir, frames)
 
     def _box(self, actor: _Placed) -> tuple[float, float, float, float]:
         left, top, right, bottom = actor.picture.extents[actor.phase]
-        middle, foot = actor.picture.layers.shape[3] / 2, actor.picture.extents[0, 3]
+        middle = actor.picture.layers.shape[3] / 2
+        foot = actor.picture.extents[0, 3]
         if actor.mirrored:
             left, right = 2 * middle - right, 2 * middle - left
-        x, y = actor.x + (left - middle) * actor.scale, actor.y + (top - foot) * actor.scale
+        x = actor.x + (left - middle) * actor.scale
+        y = actor.y + (top - foot) * actor.scale
         return x, y, (right - left) * actor.scale, (bottom - top) * actor.scale
 
     def _box_tir(self, box: NDArray[np.float64], index: int) -> NDArray[np.float64]:
@@ -166,8 +174,7 @@ class SyntheticSequence:
         )
 
     def _actors(self, index: int) -> list[_Placed]:
-        """Return everybody from back to front: who stands lower is nearer, and occluders are
-        nearest."""
+        """Return all sprites from back to front: a lower one is nearer, occluders are nearest."""
         warmth = self.plan.contrast(index)
         actors = [self._place(actor, index) for actor in (self.plan.target, *self.plan.distractors)]
         placed = sorted(
@@ -177,7 +184,8 @@ class SyntheticSequence:
         for thing in self.plan.occluders:
             picture = occluder(thing.number)
             scale = thing.height / picture.height / view.zoom.at(index)
-            placed.append(_Placed(picture, 0, *view.to_frame(thing.world, index), scale, False))
+            x, y = view.to_frame(thing.world, index)
+            placed.append(_Placed(picture, 0, x, y, scale, mirrored=False))
         return placed
 
     def _frame(self, index: int, x: Axis, y: Axis) -> FramePair:
@@ -185,25 +193,22 @@ class SyntheticSequence:
         actors = self._actors(index)
         generator = np.random.default_rng((self.seed & 0xFFFFFFFF, index))
         planes = self._scene(index, actors, x, y)
-        rgb = (
-            None
-            if plan.is_missing("rgb", index)
-            else self._expose(planes[:3], index, x, y, generator)
-        )
+        rgb = None
+        if not plan.is_missing("rgb", index):
+            rgb = self._expose(planes[:3], index, x, y, generator)
         if not plan.aligned:
-            shift, zoom = plan.tir_view(index)
-            centre = np.array(self.size) / 2
-            there = [
-                (axis - middle) * zoom + middle + move
-                for axis, middle, move in zip((x, y), centre, shift, strict=True)
-            ]
-            planes = self._scene(index, actors, *there)
-        tir = None if plan.is_missing("tir", index) else self._sense(planes[3:], x, y, generator)
+            (shift_x, shift_y), zoom = plan.tir_view(index)
+            middle_x, middle_y = self.size[0] / 2, self.size[1] / 2
+            x_there = (x - middle_x) * zoom + middle_x + shift_x
+            y_there = (y - middle_y) * zoom + middle_y + shift_y
+            planes = self._scene(index, actors, x_there, y_there)
+        tir = None
+        if not plan.is_missing("tir", index):
+            tir = self._sense(planes[3:], x, y, generator)
         return FramePair(rgb, tir)
 
     def _scene(self, index: int, actors: list[_Placed], x: Axis, y: Axis) -> Tensor:
-        """Return the place with everybody in it: ``(4, H, W)`` in [0, 255], red, green, blue,
-        heat."""
+        """Return the place with all sprites: red, green, blue, heat, ``(4, H, W)`` in 0 to 255."""
         view = self.plan.view
         zoom = view.zoom.at(index)
         u = (x - self.size[0] / 2) * zoom + view.x.at(index) + WIDTH / 2
@@ -211,15 +216,9 @@ class SyntheticSequence:
         if self.plan.mirrored:
             u = WIDTH - u
         # only the part in view is turned into numbers that can be interpolated
-        left, top = (
-            int(np.clip(axis.min() - 2, 0, end - 2)) for axis, end in ((u, WIDTH), (v, HEIGHT))
-        )
-        right, bottom = (
-            int(np.clip(axis.max() + 3, 2, end)) for axis, end in ((u, WIDTH), (v, HEIGHT))
-        )
-        part = background(self.plan.place)[
-            :, top : max(bottom, top + 2), left : max(right, left + 2)
-        ]
+        left, right = _in_view(u, WIDTH)
+        top, bottom = _in_view(v, HEIGHT)
+        part = background(self.plan.place)[:, top:bottom, left:right]
         planes = _sampled(part[None].float(), u - left, v - top, padding="reflection")
         density = len(x) / max(float(abs(x[-1] - x[0])), 1e-6)
         for actor in actors:
@@ -241,7 +240,8 @@ class SyntheticSequence:
         rgb = planes * (torch.tensor(plan.tint, dtype=torch.float32).view(3, 1, 1) * light)
         if light < 0.6:
             for lamp in plan.lamps:
-                pool = _spot(x, y, *plan.view.to_frame(lamp.world, index), lamp.radius)
+                lamp_x, lamp_y = plan.view.to_frame(lamp.world, index)
+                pool = _spot(x, y, lamp_x, lamp_y, lamp.radius)
                 rgb += planes * (pool * lamp.strength * torch.tensor(lamp.colour).view(3, 1, 1))
         glare = plan.glare(index)
         if glare is not None:
@@ -259,29 +259,34 @@ class SyntheticSequence:
     def _sense(
         self, heat: Tensor, x: Axis, y: Axis, generator: np.random.Generator
     ) -> NDArray[np.uint8]:
-        """Return the thermal image: mostly softer than the colours, with the stripes and the
-        vignette of its sensor."""
+        """Return the thermal image, softer than the colours, with stripes and a vignette."""
         plan = self.plan
-        heat = (
-            _soft(heat, plan.soft_tir, x) - mean_heat(plan.place) - plan.level_tir
-        ) * plan.gain_tir + 128
+        above_the_level = _soft(heat, plan.soft_tir, x) - mean_heat(plan.place) - plan.level_tir
+        heat = above_the_level * plan.gain_tir + 128
         if plan.black_hot:
             heat = 255 - heat
         columns = np.clip(x, 0, self.size[0] - 1).astype(int)
         stripes = torch.from_numpy(plan.stripes[columns]).float()
-        rx, ry = (
-            torch.from_numpy((axis / end - 0.5) ** 2).float()
-            for axis, end in zip((x, y), self.size, strict=True)
-        )
-        vignette = 18 * (rx[None] + ry[:, None])
-        return _finished(
-            heat + stripes - vignette, _noise(generator, 1, len(y), len(x)) * plan.noise_tir
-        )[:, :, 0]
+        width, height = self.size
+        off_x = torch.from_numpy((x / width - 0.5) ** 2).float()
+        off_y = torch.from_numpy((y / height - 0.5) ** 2).float()
+        vignette = 18 * (off_x[None] + off_y[:, None])
+        noise = _noise(generator, 1, len(y), len(x)) * plan.noise_tir
+        return _finished(heat + stripes - vignette, noise)[:, :, 0]
+
+
+def _in_view(places: Axis, length: int) -> tuple[int, int]:
+    """Return the first pixel that sampling at ``places`` reads, and the one after the last."""
+    start = int(np.clip(places.min() - 2, 0, length - 2))
+    stop = int(np.clip(places.max() + 3, 2, length))
+    return start, max(stop, start + 2)
 
 
 def _sampled(image: Tensor, u: Axis, v: Axis, *, padding: str = "zeros") -> Tensor:
-    """Return ``image`` ``(1, C, H, W)`` at columns ``u`` and rows ``v``, in pixels from its edges:
-    ``(C, len(v), len(u))``."""
+    """Return ``image`` ``(1, C, H, W)`` at columns ``u`` and rows ``v``, counted from its edges.
+
+    The result is ``(C, len(v), len(u))``.
+    """
     height, width = image.shape[2:]
     grid = torch.empty(1, len(v), len(u), 2)
     grid[..., 0] = torch.from_numpy(2 * u / width - 1).float()
@@ -295,29 +300,32 @@ def _draw(planes: Tensor, actor: _Placed, x: Axis, y: Axis, density: float) -> N
     sign = -1.0 if actor.mirrored else 1.0
     u = (x - actor.x) / actor.scale * sign + width / 2
     v = (y - actor.y) / actor.scale + actor.picture.extents[0, 3]
-    columns, rows = (
-        np.flatnonzero((u > -1) & (u < width + 1)),
-        np.flatnonzero((v > -1) & (v < height + 1)),
-    )
+    columns = np.flatnonzero((u > -1) & (u < width + 1))
+    rows = np.flatnonzero((v > -1) & (v < height + 1))
     if not len(columns) or not len(rows):
         return
     part = planes[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     if actor.scale * density < 0.6:
-        layers, u, v = actor.picture.half, u / 2, v / 2
+        layers = actor.picture.half
+        u = u / 2
+        v = v / 2
     else:
         layers = actor.picture.layers
     drawn = _sampled(layers[actor.phase : actor.phase + 1].float(), u[columns], v[rows])
     opacity = drawn[4] / 255
-    # a sprite's colours are already multiplied by its opacity: nothing dark is left around it to be
-    # recognised by
+    # a sprite's colours are already multiplied by its opacity: no dark rim gives it away
     part[:3] += drawn[:3] - opacity * part[:3]
     part[3] += actor.opacity_tir * (drawn[3] - opacity * part[3])
 
 
 def _soft(image: Tensor, pixels: int, x: Axis) -> Tensor:
-    """Return ``image`` as a sensor shows it whose pixels are ``pixels`` of the frame wide, ``x``
-    its columns there."""
-    width = round(pixels * (len(x) - 1) / max(float(x[-1] - x[0]), 1e-6)) if len(x) > 1 else 1
+    """Return ``image`` as a sensor with coarser pixels shows it.
+
+    They are ``pixels`` of the frame wide; ``x`` are the columns of the image in the frame.
+    """
+    width = 1
+    if len(x) > 1:
+        width = round(pixels * (len(x) - 1) / max(float(x[-1] - x[0]), 1e-6))
     if width < 2 or min(image.shape[1:]) < 2 * width:
         return image
     soft = avg_pool2d(image[None], width, ceil_mode=True, count_include_pad=False)
@@ -325,20 +333,19 @@ def _soft(image: Tensor, pixels: int, x: Axis) -> Tensor:
 
 
 def _spot(x: Axis, y: Axis, cx: float, cy: float, radius: float) -> Tensor:
-    across, down = np.exp(-(((x - cx) / radius) ** 2)), np.exp(-(((y - cy) / radius) ** 2))
+    across = np.exp(-(((x - cx) / radius) ** 2))
+    down = np.exp(-(((y - cy) / radius) ** 2))
     return torch.from_numpy(down[:, None] * across[None]).float()
 
 
 def _streak(x: Axis, y: Axis, cx: float, cy: float, radius: float) -> Tensor:
-    across, down = (
-        np.exp(-np.abs(x - cx) / (4 * radius)),
-        np.exp(-(((y - cy) / (0.12 * radius)) ** 2)),
-    )
+    across = np.exp(-np.abs(x - cx) / (4 * radius))
+    down = np.exp(-(((y - cy) / (0.12 * radius)) ** 2))
     return torch.from_numpy(down[:, None] * across[None]).float()
 
 
 def _noise(generator: np.random.Generator, channels: int, height: int, width: int) -> Tensor:
-    """Return white noise ``(C, H, W)``: parts of one tile, each at a place of its own."""
+    """Return white noise ``(C, H, W)``: for each channel, another part of one tile."""
     tile = noise_tile()
     if height > len(tile) or width > len(tile):
         tile = tile.repeat(height // len(tile) + 1, width // len(tile) + 1)
