@@ -334,3 +334,18 @@ def test_an_old_file_whose_storage_ends_beyond_it_is_refused(tmp_path: Path, cou
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match=f"of {4 * count} bytes ends beyond the file"):
         open_weight_file(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "layout", "value"),
+    [(6, "<H", 127), (42, "<I", 0xFFFFFFFE), (24, "<I", 0xFFFFFFFE)],
+)
+def test_a_damaged_list_of_entries_is_refused(
+    archive: Path, field: int, layout: str, value: int
+) -> None:
+    """The version that an entry needs, its place in the file, and its size."""
+    data = bytearray(archive.read_bytes())
+    struct.pack_into(layout, data, data.index(b"PK\x01\x02") + field, value)
+    archive.write_bytes(data)
+    with pytest.raises(CheckpointError):
+        open_weight_file(archive)

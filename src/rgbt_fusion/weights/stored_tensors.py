@@ -92,7 +92,7 @@ def open_weight_file(path: str | Path) -> WeightFile:
             return WeightFile(path, _named_tensors(_read_legacy(path)), {})
     except _UnusableFileError as error:
         raise CheckpointError(f"{path} is not a usable file of weights: {error}") from error
-    except (SafetensorError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+    except _DAMAGES as error:
         raise CheckpointError(f"{path} is damaged or incomplete: {error}") from error
     raise CheckpointError(
         f"{path} is neither a safetensors nor a torch.save file: it starts with {head[:8]!r}"
@@ -103,6 +103,16 @@ class _UnusableFileError(ValueError):
     """What the file holds contradicts itself or is not expected."""
 
 
+_DAMAGES = (
+    SafetensorError,
+    zipfile.BadZipFile,
+    EOFError,
+    OSError,
+    ValueError,
+    # zipfile's answers to versions that it does not know, and to places beyond any file
+    NotImplementedError,
+    OverflowError,
+)
 _STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
