@@ -11,6 +11,7 @@ from rgbt_fusion.typed_module import TypedModule
 __all__ = ["CMI", "CMIDirection", "CrossModalityInteraction"]
 
 CMIDirection = Literal["tir_to_rgb", "bidirectional"]
+"""Which map reads from which."""
 
 
 class CrossModalityInteraction(TypedModule):

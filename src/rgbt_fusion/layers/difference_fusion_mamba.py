@@ -15,6 +15,7 @@ from rgbt_fusion.typed_module import TypedModule
 __all__ = ["DFM", "DFMVariant", "DifferenceFusionMamba", "FusedStreams"]
 
 DFMVariant = Literal["released", "paper"]
+"""What joins the streams: GELU as in the released code, or tanh as in the paper."""
 
 
 class FusedStreams(NamedTuple):

@@ -95,6 +95,7 @@ class ReleasedOrderPredictor(TypedModule):
 
 
 ORDER_PREDICTORS = {"pooled": PooledOrderPredictor, "released": ReleasedOrderPredictor}
+"""The predictors by the name that :class:`OrderDynamicFusionMamba` takes."""
 
 
 def soft_permutation(logits: Tensor, temperature: float = 1.0) -> Tensor:

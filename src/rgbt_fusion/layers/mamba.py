@@ -17,6 +17,7 @@ from rgbt_fusion.typed_module import TypedModule
 __all__ = ["MambaBlock", "StepStart", "decay_rates", "initialise_scan_", "inner_width", "step_rank"]
 
 StepStart = Literal["random", "constant"]
+"""How the projection to the step sizes starts."""
 
 
 class _ScanStart(TypedDict):

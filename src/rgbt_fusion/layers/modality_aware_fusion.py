@@ -12,6 +12,7 @@ from rgbt_fusion.typed_module import TypedModule
 __all__ = ["MAF", "MAFPooling", "ModalityAwareFusion"]
 
 MAFPooling = Literal["global", "spatial"]
+"""One pair of weights per sample, or one per position."""
 
 
 class ModalityAwareFusion(TypedModule):

@@ -19,8 +19,13 @@ from rgbt_fusion.typed_module import TypedModule
 __all__ = ["MutualPrompter", "MutualPrompts", "PromptForm", "PromptGate", "SpatialAttention"]
 
 SpatialAttention = Literal["literal", "length_free"]
+"""How each token gets its weight: tied to their number, or for any number."""
+
 PromptGate = Literal["sigmoid", "none"]
+"""What bounds the weights."""
+
 PromptForm = Literal["convolution", "linear"]
+"""How the same function is computed."""
 
 
 class MutualPrompts(NamedTuple):

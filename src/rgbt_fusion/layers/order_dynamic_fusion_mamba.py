@@ -16,7 +16,10 @@ from rgbt_fusion.typed_module import TypedModule
 __all__ = ["OFM", "OrderDynamicFusionMamba", "OrderGradientKind", "OrderPredictorKind"]
 
 OrderPredictorKind = Literal["pooled", "released"]
+"""What predicts the order of the layers."""
+
 OrderGradientKind = Literal["straight_through", "none"]
+"""Whether the predictor learns."""
 
 
 class OrderDynamicFusionMamba(TypedModule):

@@ -66,7 +66,9 @@ def restore_tokens(tokens: Tensor, indices: Tensor, length: int) -> Tensor:
         [0.0, 5.0, 0.0, 6.0]
     """
     sizes = check_shape(tokens, "B L C", name="tokens")
-    batch, present, channels = sizes["B"], sizes["L"], sizes["C"]
+    batch = sizes["B"]
+    present = sizes["L"]
+    channels = sizes["C"]
     kept = check_shape(indices, "B K", B=batch, name="indices")["K"]
     check_indices(indices, name="indices")
     if kept > present:

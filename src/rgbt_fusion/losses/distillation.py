@@ -23,7 +23,10 @@ __all__ = [
 ]
 
 LayerSet = Literal["even", "first_half", "last_half", "all"]
+"""Which of the student's layers are compared."""
+
 ResponseForm = Literal["logits", "literal"]
+"""The response loss on logits, or equation 19 as printed."""
 
 Given = TypeVar("Given")
 
