@@ -1,8 +1,7 @@
-"""Time the scoring of LasHeR's test set against the PyPI package ``rgbt``, in one process on one
-thread.
+"""Time the scoring of LasHeR's test set against the PyPI package ``rgbt``.
 
-Both get the same boxes, already read; both compute precision, normalised precision and success of
-245 sequences.
+Both run in one process on one thread and get the same boxes, already read. Both compute precision,
+normalised precision and success of 245 sequences.
 
     python benchmarks/bench_scoring.py
 """
@@ -28,8 +27,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Print the medians of interleaved runs, their ratio, and the largest difference of the
-    scores."""
+    """Print the medians of interleaved runs, their ratio, and how far the scores differ."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     runs = parser.parse_args().runs
@@ -53,16 +51,15 @@ def main() -> None:
         times["rgbt_fusion"].append(seconds(lambda: score(results, benchmark)))
         times["rgbt"].append(seconds(theirs))
     medians = {name: statistics.median(values) for name, values in times.items()}
-    ours, expected = score(results, benchmark, protocol="rgbt").metrics, theirs()
     frames = sum(len(truth.rgb) for truth in benchmark.truth.values())
     for name, median in medians.items():
-        print(
-            f"{name:12s} {median:7.3f} s for {frames:,} frames (of {runs} runs: {min(times[name]):.3f} s at best)"
-        )
+        best = f"of {runs} runs: {min(times[name]):.3f} s at best"
+        print(f"{name:12s} {median:7.3f} s for {frames:,} frames ({best})")
     print(f"ratio        {medians['rgbt'] / medians['rgbt_fusion']:7.1f}")
-    print(
-        f"difference   {max(abs(ours[name] - expected[name]) for name in expected):.1e} (protocol 'rgbt')"
-    )
+    ours = score(results, benchmark, protocol="rgbt").metrics
+    expected = theirs()
+    difference = max(abs(ours[name] - expected[name]) for name in expected)
+    print(f"difference   {difference:.1e} (protocol 'rgbt')")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""Hold what runs on a GPU to the float64 oracle, then time it against mamba-ssm and against the
-card's bounds.
+"""Hold what runs on a GPU to the float64 oracle, then time it against mamba-ssm and the card.
 
-    python benchmarks/gpu_parity.py                                   # parity, timings, a record in
-    benchmarks/results python benchmarks/gpu_parity.py --match "length 3840" --no-timing # some of
-    the parity, nothing timed or written python benchmarks/gpu_parity.py --dry-run
+    # parity, timings, and a record in benchmarks/results
+    python benchmarks/gpu_parity.py
+
+    # some of the parity, nothing timed or written
+    python benchmarks/gpu_parity.py --match "length 3840" --no-timing
+
     # without a GPU: a few tiny cases, interpreted
+    python benchmarks/gpu_parity.py --dry-run
 
 Parity takes a quarter of an hour, nearly all of it compilation, because row strides are compiled
 in. It ends with status 1 if anything disagrees. The times are medians of CUDA events with a cold L2
@@ -21,7 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -43,7 +46,7 @@ from ops.agreement import (
 )
 from rgbt_fusion import backend_report
 from rgbt_fusion.benchmarking.baselines import why_missing
-from rgbt_fusion.benchmarking.records import Row, new_record, read_record, write_record
+from rgbt_fusion.benchmarking.records import PASSES, Row, new_record, read_record, write_record
 from rgbt_fusion.benchmarking.timing import Spread, spread
 from rgbt_fusion.benchmarking.workloads import Workload, error_against_float64, prepare
 from rgbt_fusion.ops.triton import backend as triton_backend
@@ -59,15 +62,15 @@ SHAPES = (
 )
 """B, D, L, N."""
 TAPS = 4
-EXPONENTIALS_A_CYCLE = 16
+BFLOAT16_BYTES = 2
+EXPONENTIALS_PER_CYCLE = 16
 """Of a multiprocessor, from compute capability 7.0 to 10.0."""
-PASSES = {False: "forward", True: "forward+backward"}
 
 Check = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Run:
     """On what everything runs: a card, or the interpreter with next to nothing to do."""
 
     device: str
@@ -83,82 +86,85 @@ class Plan:
         return self.device == "cpu"
 
 
-CARD = Plan("cuda", SHAPES, DTYPES, LAYOUTS, lambda length: True)
-DRY = Plan("cpu", ((1, 4, 24, 4),), DTYPES[:1], LAYOUTS[:1], lambda length: length <= 3)
+CARD = Run("cuda", SHAPES, DTYPES, LAYOUTS, lambda length: True)
+DRY = Run("cpu", ((1, 4, 24, 4),), DTYPES[:1], LAYOUTS[:1], lambda length: length <= 3)
 
 
-def parity_checks(plan: Plan) -> Iterator[tuple[str, Check]]:
-    """Yield the name of each check and what raises if it fails: the Triton kernels, then all that
-    users call."""
-    for dtype in plan.dtypes:
-        for layout in plan.layouts if dtype == torch.float32 else plan.layouts[:1]:
-            how = f"{_name(dtype)}, {layout}"
-            for case in SCAN_CASES:
-                if plan.cases(case.length):
-                    yield (
-                        f"triton scan, {case}, {how}",
-                        _agrees(assert_scan_agrees, case, dtype, layout, plan),
-                    )
-            for case in CONV_CASES:
-                if plan.cases(case.length):
-                    yield (
-                        f"triton conv, {case}, {how}",
-                        _agrees(assert_conv_agrees, case, dtype, layout, plan),
-                    )
-    yield "gradients are the same in every run", lambda: _check_determinism(plan)
-    for workload in _public_workloads(plan):
+def parity_checks(run: Run) -> Iterator[tuple[str, Check]]:
+    """Yield the name of each check and what raises if it fails.
+
+    The Triton kernels come first, then all that users call.
+    """
+    for dtype in run.dtypes:
+        layouts = run.layouts if dtype == torch.float32 else run.layouts[:1]
+        for layout in layouts:
+            yield from _agreement_checks(run, dtype, layout)
+    yield "gradients are the same in every run", lambda: _check_determinism(run)
+    for workload in _public_workloads(run):
         name = f"{workload.task} by {workload.contender}, {workload.dtype}, {workload.layout}"
         yield name, partial(_check_error, workload)
 
 
-def _agrees(
-    check: Callable[..., None], case: object, dtype: torch.dtype, layout: str, plan: Plan
-) -> Check:
-    return lambda: check(triton_backend, case, dtype, layout, device=plan.device)
+def _agreement_checks(run: Run, dtype: torch.dtype, layout: str) -> Iterator[tuple[str, Check]]:
+    how = f"{_name(dtype)}, {layout}"
+    for case in SCAN_CASES:
+        if run.cases(case.length):
+            check = partial(
+                assert_scan_agrees, triton_backend, case, dtype, layout, device=run.device
+            )
+            yield f"triton scan, {case}, {how}", check
+    for case in CONV_CASES:
+        if run.cases(case.length):
+            check = partial(
+                assert_conv_agrees, triton_backend, case, dtype, layout, device=run.device
+            )
+            yield f"triton conv, {case}, {how}", check
 
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _check_determinism(plan: Plan) -> None:
+def _check_determinism(run: Run) -> None:
     """Raise unless two runs give the same bits, with enough programs at once for a race to show."""
-    size = (
-        {"length": 5, "channels": 6} if plan.dry else {"length": 500, "channels": 1536, "batch": 4}
-    )
-    case = ScanCase(
-        "determinism", state=16, options=ALL_OPTIONS | {"readout", "initial_state"}, **size
-    )
-    inputs = make_scan_inputs(case, torch.float32, device=plan.device)
-    first, second = run_scan(triton_backend, inputs), run_scan(triton_backend, inputs)
+    large = {"length": 500, "channels": 1536, "batch": 4}
+    size = {"length": 5, "channels": 6} if run.dry else large
+    options = ALL_OPTIONS | {"readout", "initial_state"}
+    case = ScanCase("determinism", state=16, options=options, **size)
+    inputs = make_scan_inputs(case, torch.float32, device=run.device)
+    first = run_scan(triton_backend, inputs)
+    second = run_scan(triton_backend, inputs)
     different = [name for name in first if not torch.equal(first[name], second[name])]
     if different:
         raise AssertionError(f"two runs differ in {', '.join(different)}")
 
 
-def _public_workloads(plan: Plan) -> Iterator[Workload]:
-    batch, channels, length, states = plan.shapes[0]
-    for dtype in plan.dtypes:
-        for task, op, axis in (
-            ("scan", "selective_scan", {"N": states}),
-            ("conv", "causal_conv1d", {"W": TAPS}),
-        ):
-            reasons = backend_report(plan.device, dtype)[op]["why_not"]
-            for backend in (
-                name for name, why_not in reasons.items() if not why_not and name != "reference"
-            ):
-                for layout in plan.layouts[:2]:
+def _public_workloads(run: Run) -> Iterator[Workload]:
+    """Yield the scan and the convolution on every backend that can run here."""
+    batch, channels, length, states = run.shapes[0]
+    sizes = {"B": batch, "D": channels, "L": length}
+    ops = {
+        "scan": ("selective_scan", sizes | {"N": states}),
+        "conv": ("causal_conv1d", sizes | {"W": TAPS}),
+    }
+    for dtype in run.dtypes:
+        for task, (op, op_sizes) in ops.items():
+            why_not = backend_report(run.device, dtype)[op]["why_not"]
+            able = [name for name, reasons in why_not.items() if not reasons]
+            for backend in able:
+                if backend == "reference":
+                    continue  # it is the oracle
+                for layout in run.layouts[:2]:
                     if backend == "mamba-ssm" and layout == "token" and task == "scan":
                         continue  # it would need copies
-                    sizes = {"B": batch, "D": channels, "L": length, **axis}
                     yield Workload(
                         task,
                         backend,
-                        sizes,
+                        op_sizes,
                         _name(dtype),
                         layout,
                         backward=True,
-                        device=plan.device,
+                        device=run.device,
                     )
 
 
@@ -169,10 +175,11 @@ def _check_error(workload: Workload) -> None:
         raise AssertionError(f"errors {errors}, allowed {limit:.0e}")
 
 
-def run_parity(plan: Plan, match: str) -> list[str]:
+def run_parity(run: Run, match: str) -> list[str]:
     """Run the checks whose names contain ``match``; print and return those that fail."""
-    failures, done = [], 0
-    for name, check in parity_checks(plan):
+    failures = []
+    done = 0
+    for name, check in parity_checks(run):
         if match not in name:
             continue
         done += 1
@@ -187,59 +194,76 @@ def run_parity(plan: Plan, match: str) -> list[str]:
     return failures
 
 
-def measure(plan: Plan) -> Iterator[Row]:
-    """Time the scan and the convolution in bfloat16, print and yield a row a contender."""
-    for batch, channels, length, states in plan.shapes:
+def measure(run: Run) -> Iterator[Row]:
+    """Time the scan and the convolution in bfloat16; print and yield a row per contender."""
+    for batch, channels, length, states in run.shapes:
         segments = next(k for k in range(12, 0, -1) if length % k == 0)
+        sizes = {"B": batch, "D": channels, "L": length}
         for backward in PASSES:
-            sizes = {"B": batch, "D": channels, "L": length}
-            base = Workload(
-                "scan",
-                "triton",
-                {**sizes, "N": states},
-                "bfloat16",
-                device=plan.device,
-                backward=backward,
-            )
-            yield from _compared(base, "mamba-ssm", {**base.sizes, "K": segments}, plan)
-            base = replace(base, task="conv", sizes={**sizes, "W": TAPS})
-            yield from _compared(base, "causal-conv1d", {**base.sizes, "K": segments}, plan)
+            for task, package, axis in (
+                ("scan", "mamba-ssm", {"N": states}),
+                ("conv", "causal-conv1d", {"W": TAPS}),
+            ):
+                base = Workload(
+                    task,
+                    "triton",
+                    sizes | axis,
+                    "bfloat16",
+                    device=run.device,
+                    backward=backward,
+                )
+                yield from _compared(base, package, base.sizes | {"K": segments}, run)
 
 
-def _compared(base: Workload, package: str, ordered: dict[str, int], plan: Plan) -> Iterator[Row]:
-    """Yield ours on both layouts and in an order, the package's where it is installed, and the
-    bound."""
+def _compared(base: Workload, package: str, ordered: dict[str, int], run: Run) -> Iterator[Row]:
+    """Yield ours on both layouts and in an order, that of the package, and the bound."""
     title = f"{tuple(base.sizes.values())}, bfloat16, {PASSES[base.backward]}"
-    row = Row(base.task, base.task, title, "", baseline=package, clock="wall", **asdict(base))
     contenders = {
         "triton": base,
         "triton, (B, D, L)": replace(base, layout="channel"),
         "triton, ordered": replace(base, sizes=ordered),
         package: replace(base, contender=package, layout="channel"),
     }
+    missing = why_missing(package, run.device)
     rows = []
     for label, workload in contenders.items():
-        missing = why_missing(package, plan.device) if label == package else ""
-        spent = None if missing else _time(prepare(workload), plan)
-        rows.append(
-            replace(row, label=label, wall_ms=spent, skipped=missing or None, **asdict(workload))
-        )
+        row = _row(title, label, package, workload)
+        if label == package and missing:
+            rows.append(replace(row, skipped=missing))
+        else:
+            rows.append(replace(row, wall_ms=_time(prepare(workload), run)))
     if not base.backward:
-        bound = bound_ms(base, plan)
-        rows.append(
-            replace(row, label="bound", contender="bound", wall_ms=Spread(bound, bound, bound, 0))
-        )
-    theirs = next(row for row in rows if row.label == package).time
+        bound = bound_ms(base, run)
+        row = _row(title, "bound", package, replace(base, contender="bound"))
+        rows.append(replace(row, wall_ms=Spread(bound, bound, bound, 0)))
+    theirs = next(row.time for row in rows if row.label == package)
     print(title, base.task)
     for row in rows:
         ratio = theirs.median / row.time.median if theirs and row.time else None
-        shown = f"{row.time.median * 1e3:12.1f} us" if row.time else f"   skipped: {row.skipped}"
-        print(f"  {row.label:18}{shown}{'' if ratio is None else f'{ratio:8.2f}x'}", flush=True)
+        _print(row, ratio)
         yield replace(row, ratio=ratio)
 
 
-def _time(call: Callable[[], object], plan: Plan) -> Spread:
-    if plan.dry:
+def _row(title: str, label: str, package: str, workload: Workload) -> Row:
+    return Row(
+        suite=workload.task,
+        table=workload.task,
+        comparison=title,
+        label=label,
+        baseline=package,
+        clock="wall",
+        **asdict(workload),
+    )
+
+
+def _print(row: Row, ratio: float | None) -> None:
+    shown = f"{row.time.median * 1e3:12.1f} us" if row.time else f"   skipped: {row.skipped}"
+    times = "" if ratio is None else f"{ratio:8.2f}x"
+    print(f"  {row.label:18}{shown}{times}", flush=True)
+
+
+def _time(call: Callable[[], object], run: Run) -> Spread:
+    if run.dry:
         start = time.perf_counter()
         call()
         return spread([(time.perf_counter() - start) * 1e3])
@@ -248,27 +272,43 @@ def _time(call: Callable[[], object], plan: Plan) -> Spread:
     return spread(triton.testing.do_bench(call, return_mode="all"))  # pyright: ignore[reportArgumentType]
 
 
-def bound_ms(workload: Workload, plan: Plan) -> float:
-    """The least that a forward pass can take: all exponentials at full rate, or all memory once,
-    whichever is more."""
-    processors, clock_hz, bytes_a_second = _card(plan)
+def bound_ms(workload: Workload, run: Run) -> float:
+    """Return the least that a forward pass can take.
+
+    That is all exponentials at full rate or all memory once, whichever takes longer.
+    """
+    card = _card(run)
     tokens = workload.sizes["B"] * workload.sizes["L"]
-    channels, states = workload.sizes["D"], workload.sizes.get("N", 0)
-    exponentials = tokens * channels * states / (processors * EXPONENTIALS_A_CYCLE * clock_hz)
-    streams = 4 * channels + 2 * states if workload.task == "scan" else 2 * channels
-    return 1e3 * max(exponentials, 2 * tokens * streams / bytes_a_second)
+    channels = workload.sizes["D"]
+    states = workload.sizes.get("N", 0)
+    exponentials_per_s = card.processors * EXPONENTIALS_PER_CYCLE * card.clock_hz
+    exponentials_s = tokens * channels * states / exponentials_per_s
+    values = 4 * channels + 2 * states if workload.task == "scan" else 2 * channels
+    memory_s = BFLOAT16_BYTES * tokens * values / card.bytes_per_s
+    return 1e3 * max(exponentials_s, memory_s)
 
 
-def _card(plan: Plan) -> tuple[int, float, float]:
-    """Multiprocessors, their clock in Hz and the memory's bytes a second."""
-    if plan.dry:
-        return 1, 1e9, 1e9
+class Card(NamedTuple):
+    """What bounds a kernel: multiprocessors, their clock, and the speed of the memory."""
+
+    processors: int
+    clock_hz: float
+    bytes_per_s: float
+
+
+def _card(run: Run) -> Card:
+    if run.dry:
+        return Card(1, 1e9, 1e9)
     import triton
 
     driver: Any = triton.runtime.driver.active
     found = driver.utils.get_device_properties(torch.cuda.current_device())
-    memory = found["mem_clock_rate"] * 1e3 * 2 * found["mem_bus_width"] / 8
-    return found["multiprocessor_count"], found["sm_clock_rate"] * 1e3, memory
+    transfers_per_s = 2 * found["mem_clock_rate"] * 1e3
+    return Card(
+        processors=found["multiprocessor_count"],
+        clock_hz=found["sm_clock_rate"] * 1e3,
+        bytes_per_s=transfers_per_s * found["mem_bus_width"] / 8,
+    )
 
 
 def _arguments() -> argparse.Namespace:
@@ -299,20 +339,19 @@ def main() -> int:
     given = _arguments()
     if not given.dry_run and not torch.cuda.is_available():
         sys.exit("no CUDA device: --dry-run is all that can be run here")
-    plan = DRY if given.dry_run else CARD
-    failures = [] if given.no_parity else run_parity(plan, given.match)
+    run = DRY if given.dry_run else CARD
+    failures = [] if given.no_parity else run_parity(run, given.match)
     if given.no_timing:
         return bool(failures)
-    record = new_record(
-        "gpu", plan.device, f"python benchmarks/{Path(__file__).name}", given.machine
-    )
-    record = replace(record, rows=list(measure(plan)))
+    command = f"python benchmarks/{Path(__file__).name}"
+    record = new_record("gpu", run.device, command, given.machine)
+    record = replace(record, rows=list(measure(run)))
     with tempfile.TemporaryDirectory() as scratch:
-        path = (Path(scratch) if plan.dry else given.save) / record.file_name
+        path = (Path(scratch) if run.dry else given.save) / record.file_name
         write_record(record, path)
-        print(
-            f"wrote {path if not plan.dry else 'and removed ' + path.name}: {len(read_record(path).rows)} rows"
-        )
+        rows = len(read_record(path).rows)
+        said = f"and removed {path.name}" if run.dry else str(path)
+        print(f"wrote {said}: {rows} rows")
     return bool(failures)
 
 

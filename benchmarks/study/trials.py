@@ -8,13 +8,15 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from benchmarks.study.records import StudySettings, Trial, append_trial, read_trials
 from benchmarks.study.variants import BACKBONE, VARIANTS, Variant
 from rgbt_fusion.benchmarking.records import new_record
+from rgbt_fusion.checks import check_choice
+from rgbt_fusion.data.clips import Modality
 from rgbt_fusion.evaluation.held_out import HARD, held_out_sequences, score_tracker
 from rgbt_fusion.evaluation.scores import Scores
 from rgbt_fusion.frames.types import ImagePair
@@ -38,6 +40,8 @@ RECIPE = "ainet_tiny_128_synthetic"
 """Whose world, augmentation and optimiser all variants have."""
 
 RESULTS = "results.jsonl"
+
+SCORED_MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 OnProgress = Callable[[str, Progress | None], None]
 
@@ -221,7 +225,7 @@ class _Study:
             partial(_tracker, model, self.device),
             held_out_sequences(HARD, sequences=settings.sequences, frames=settings.frames),
             name=name,
-            modality=VARIANTS[name].modality,
+            modality=check_choice(VARIANTS[name].modality, SCORED_MODALITIES, name="modality"),
             workers=max(1, self.workers),
         )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rgbt_fusion.evaluation.held_out import HARD
+from rgbt_fusion.training.config import TrainingModality
 
 __all__ = ["BACKBONE", "QUESTIONS", "VARIANTS", "Question", "Variant", "choose_variants"]
 
@@ -17,7 +18,7 @@ class Variant:
     model: str
     """The preset; every one has the same encoder and head."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    modality: str = "both"
+    modality: TrainingModality = "both"
     """What it is shown, in training and when it is scored."""
     clip_length: int = 1
     """Search frames of a training sample: two for networks that remember the last frame."""

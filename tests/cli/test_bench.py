@@ -124,4 +124,4 @@ def test_what_does_not_fit_is_said_before_anything_runs(capsys, arguments, messa
 def test_a_record_file_that_is_none_is_refused(tmp_path, capsys):
     (tmp_path / "r.json").write_text(json.dumps({"format": 1}))
     assert run("--table", str(tmp_path / "r.json")) == 2
-    assert "must have the fields" in capsys.readouterr().err
+    assert "suite must be given" in capsys.readouterr().err

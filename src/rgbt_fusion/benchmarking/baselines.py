@@ -1,5 +1,4 @@
-"""What the kernels are compared with: loops in PyTorch, other packages, and the blocks made of
-them."""
+"""What the kernels are compared with: loops in PyTorch, other packages, and blocks of them."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -52,19 +51,18 @@ def reference_loop(scan: ScanTensors) -> Tensor:
 
 def pytorch_loop(scan: ScanTensors) -> Tensor:
     """Scan by the careful loop over whole sequences."""
-    return (
-        whole_sequence_loop(*_token_major(_raised(scan)), delta_softplus=True).to(scan.u.dtype).mT
-    )
+    y = whole_sequence_loop(*_token_major(_raised(scan)), delta_softplus=True)
+    return y.to(scan.u.dtype).mT
 
 
 def chunked_pytorch_loop(scan: ScanTensors) -> Tensor:
     """Scan by the fastest loop."""
-    return chunked_loop(*_token_major(_raised(scan)), delta_softplus=True).to(scan.u.dtype).mT
+    y = chunked_loop(*_token_major(_raised(scan)), delta_softplus=True)
+    return y.to(scan.u.dtype).mT
 
 
 def _raised(scan: ScanTensors) -> ScanTensors:
-    """Return low-precision tensors in the precision of the parameters, as mamba-ssm's reference
-    computes."""
+    """Raise low-precision tensors to the precision of the parameters, as mamba-ssm's reference."""
     return ScanTensors(*(x.to(scan.A.dtype) for x in scan))
 
 
@@ -75,13 +73,13 @@ def _token_major(scan: ScanTensors) -> ScanTensors:
 def mambapy_scan(scan: ScanTensors) -> Tensor:
     """Scan by mambapy's parallel scan, called as its MambaBlock calls it."""
     pscan = import_module("mambapy.pscan").pscan
-    dtype, scan = scan.u.dtype, _raised(scan)
-    u, B, C, z = scan.u.mT, scan.B.mT, scan.C.mT, scan.z.mT
-    delta = F.softplus(scan.delta.mT + scan.delta_bias)
+    dtype = scan.u.dtype
+    scan = _token_major(_raised(scan))
+    delta = F.softplus(scan.delta + scan.delta_bias)
     decay = torch.exp(delta.unsqueeze(-1) * scan.A)
-    drive = delta.unsqueeze(-1) * B.unsqueeze(2) * u.unsqueeze(-1)
-    y = (pscan(decay, drive) @ C.unsqueeze(-1)).squeeze(3) + scan.D * u
-    return (y * F.silu(z)).to(dtype).mT
+    drive = delta.unsqueeze(-1) * scan.B.unsqueeze(2) * scan.u.unsqueeze(-1)
+    y = (pscan(decay, drive) @ scan.C.unsqueeze(-1)).squeeze(3) + scan.D * scan.u
+    return (y * F.silu(scan.z)).to(dtype).mT
 
 
 def mamba_ssm_scan(scan: ScanTensors) -> Tensor:
@@ -90,9 +88,12 @@ def mamba_ssm_scan(scan: ScanTensors) -> Tensor:
 
 
 def usual_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve ``(B, D, L)`` as mamba-ssm does without causal-conv1d: pad both ends, cut the last
-    taps off."""
-    weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+    """Convolve ``(B, D, L)`` as mamba-ssm does without causal-conv1d.
+
+    It pads both ends and cuts the last taps off.
+    """
+    weight = weight.to(x.dtype)
+    bias = None if bias is None else bias.to(x.dtype)
     y = F.conv1d(x, weight[:, None], bias, padding=weight.shape[1] - 1, groups=weight.shape[0])
     return F.silu(y[..., : x.shape[2]])
 
@@ -139,8 +140,10 @@ def why_missing(name: str, device: str) -> str:
 
 
 class MambaInPyTorch(MambaBlock):
-    """A Mamba block as mamba-ssm has it without kernels: ``(B, D, L)`` copies, a padded
-    convolution, a loop."""
+    """A Mamba block as mamba-ssm has it without kernels.
+
+    It has ``(B, D, L)`` copies, a padded convolution and a loop.
+    """
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Mix the tokens."""

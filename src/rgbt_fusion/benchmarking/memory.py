@@ -48,8 +48,9 @@ class MemoryMeter:
     Example:
         >>> from rgbt_fusion.benchmarking.memory import MemoryMeter
         >>> from rgbt_fusion.benchmarking.workloads import Workload
+        >>> workload = Workload("conv", "vectorised", {"B": 1, "D": 64, "L": 4096, "W": 4})
         >>> with MemoryMeter() as meter:
-        ...     extra = meter.peak_extra_bytes(Workload("conv", "vectorised", {"B": 1, "D": 64, "L": 4096, "W": 4}))
+        ...     extra = meter.peak_extra_bytes(workload)
         >>> extra > 4 * 64 * 4096
         True
     """

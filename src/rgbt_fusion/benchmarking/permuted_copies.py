@@ -1,5 +1,4 @@
-"""What the ordered scan in one call is compared with: a scan a direction, each on a copy in its own
-order.
+"""What the ordered scan in one call is compared with: one scan per direction, on permuted copies.
 
 The copies are made in three ways. The released code of AINet stacks the layers and then flips or
 gathers them, which copies twice or three times; the other two copy once, by the fastest operation
@@ -15,19 +14,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rgbt_fusion.layers.ordered_mamba import OrderedMamba
+from rgbt_fusion.ops.backends import BackendName
 from rgbt_fusion.ops.causal_conv1d import causal_conv1d, ordered_causal_conv1d
 from rgbt_fusion.ops.selective_scan import ordered_selective_scan, selective_scan
 
 __all__ = ["COPIES", "CopiedScans", "Copies", "PermutedCopiesMamba", "scan_copies"]
 
 Permute = Callable[[Tensor, Tensor, int, bool], Tensor]
-"""Copies a tensor into the segment order ``(B, K)`` along an axis; says whether the order is the
-plain reverse."""
+"""Copies a tensor into the segment order ``(B, K)`` along an axis.
+
+The last argument says whether the order is the plain reverse.
+"""
 
 
 def copied_as_released(x: Tensor, order: Tensor, axis: int, reverse: bool) -> Tensor:
-    """Copy as AINet does: stack the layers, then flip them, or gather them by an index of the whole
-    size."""
+    """Copy as AINet does: stack the layers, then flip or gather them by an index of full size."""
     layers = x.chunk(order.shape[1], dim=axis)
     if reverse:
         return torch.stack(layers, dim=axis).flip([axis]).flatten(axis, axis + 1)
@@ -43,7 +44,9 @@ def copied_once(x: Tensor, order: Tensor, axis: int, reverse: bool) -> Tensor:
         sample.index_select(axis - 1, indices)
         for sample, indices in zip(blocks, order, strict=True)
     ]
-    return (copies[0][None] if len(copies) == 1 else torch.stack(copies)).flatten(axis, axis + 1)
+    # a batch of one needs no second copy
+    batch = copies[0][None] if len(copies) == 1 else torch.stack(copies)
+    return batch.flatten(axis, axis + 1)
 
 
 class Copies(NamedTuple):
@@ -63,8 +66,7 @@ COPIES = {
 
 
 class CopiedScans(NamedTuple):
-    """Parameters of several scans over one sequence, stacked along a leading axis of directions
-    R."""
+    """Parameters of several scans over one sequence, stacked along an axis of directions R."""
 
     conv_weight: Tensor
     """``(R, D, W)``"""
@@ -77,8 +79,10 @@ class CopiedScans(NamedTuple):
 
 
 Projection = Callable[[int, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""Gives the step sizes, B and C of a direction from its convolved sequence, all in scan order and
-in its layout."""
+"""Gives the step sizes, B and C of a direction from its convolved sequence.
+
+All are in the order of the scan and in the layout of the sequence.
+"""
 
 
 def scan_copies(
@@ -87,9 +91,9 @@ def scan_copies(
     scans: CopiedScans,
     project: Projection,
     copies: Copies,
-    backend: str = "auto",
+    backend: BackendName = "auto",
 ) -> Tensor:
-    """Run convolution and scan once a direction on a permuted copy, and sum the results.
+    """Run convolution and scan once per direction on a permuted copy, and sum the results.
 
     The first direction is the natural order and copies nothing, the second is its reverse. Each
     copies sequence and gate into its order, convolves, projects, scans, and copies the result back.
@@ -107,7 +111,10 @@ def scan_copies(
     convolve = causal_conv1d if channels_first else ordered_causal_conv1d
     merged: Tensor | None = None
     for r, order in enumerate(orders):
-        x, z = (copies.permute(xz, order, tokens, r == 1) if r else xz).chunk(2, dim=channels)
+        is_natural = r == 0
+        is_reverse = r == 1
+        permuted = xz if is_natural else copies.permute(xz, order, tokens, is_reverse)
+        x, z = permuted.chunk(2, dim=channels)
         x = convolve(x, scans.conv_weight[r], scans.conv_bias[r], "silu", backend=backend)
         delta, B, C = project(r, x)
         arguments = (x, delta, scans.A[r], B, C, scans.D[r], z, scans.delta_bias[r], True)
@@ -115,7 +122,8 @@ def scan_copies(
             y = cast(Tensor, selective_scan(*arguments, backend=backend))
         else:
             y = ordered_selective_scan(*arguments, backend=backend).out
-        y = copies.permute(y, order.argsort(-1), tokens, r == 1) if r else y
+        if not is_natural:
+            y = copies.permute(y, order.argsort(-1), tokens, is_reverse)
         merged = y if merged is None else merged + y
     return cast(Tensor, merged)
 
@@ -126,8 +134,10 @@ class PermutedCopiesMamba(OrderedMamba):
     copies = COPIES["copies as released"]
 
     def forward(self, tokens: Tensor, orders: Tensor, order_logits: Tensor | None = None) -> Tensor:
-        """Scan ``tokens (B, L, C)`` in the segment orders ``orders (R, B, K)``; the order itself
-        gets no gradient."""
+        """Scan ``tokens (B, L, C)`` in the segment orders ``orders (R, B, K)``.
+
+        The order itself gets no gradient.
+        """
         scans = CopiedScans(
             self.conv_weight, self.conv_bias, -torch.exp(self.A_log), self.D, self.dt_bias
         )

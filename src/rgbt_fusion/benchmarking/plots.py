@@ -21,7 +21,7 @@ def plain_style() -> AbstractContextManager[None]:
     except ModuleNotFoundError as error:
         message = "drawing needs matplotlib: pip install 'rgbt-fusion[tracking]'"
         raise ModuleNotFoundError(message, name="matplotlib") from error
-    settings = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
+    settings: Any = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
     return matplotlib.rc_context(settings)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from rgbt_fusion.benchmarking.permuted_copies import (
     PermutedCopiesMamba,
     scan_copies,
 )
+from rgbt_fusion.checks import check_choice
 from rgbt_fusion.layers.all_layer_self_attention import AllLayerSelfAttention
 from rgbt_fusion.layers.attention import Attention, AttentionWithScores
 from rgbt_fusion.layers.cross_attention_fusion import CrossAttentionFusion
@@ -23,6 +24,7 @@ from rgbt_fusion.layers.difference_fusion_mamba import DFM
 from rgbt_fusion.layers.mamba import MambaBlock
 from rgbt_fusion.layers.order_dynamic_fusion_mamba import OFM
 from rgbt_fusion.ops.arithmetic import count_macs, count_parameters
+from rgbt_fusion.ops.backends import BackendName
 from rgbt_fusion.ops.causal_conv1d import causal_conv1d, ordered_causal_conv1d
 from rgbt_fusion.ops.selective_scan import ordered_selective_scan, selective_scan
 
@@ -41,6 +43,9 @@ __all__ = [
     "prepare_module",
     "shrunk",
 ]
+
+
+BACKEND_NAMES: tuple[BackendName, ...] = get_args(BackendName)
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,15 @@ def _sizes(workload: Workload, axes: str) -> tuple[int, ...]:
     return tuple(workload.sizes[axis] for axis in axes)
 
 
+def _backend(workload: Workload) -> BackendName:
+    """Return the contender as a backend of the ops.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return check_choice(workload.contender, BACKEND_NAMES, name="contender")
+
+
 def _segment_order(workload: Workload, draw: Draw) -> Tensor | None:
     """Return a random order of K segments, or None where the workload has no K."""
     return draw.order(workload.sizes["K"]) if "K" in workload.sizes else None
@@ -135,14 +149,14 @@ def _scan(workload: Workload, draw: Draw) -> Prepared:
     skip = draw.parameter(D)
     leaves = (u, delta, A, B_in, C_out, skip, z, draw.step_bias(D))
     order = _segment_order(workload, draw)
-    backend = workload.contender
     channels_first = workload.layout == "channel"
-    if backend in SCANS:
-        baseline = SCANS[backend]
+    if workload.contender in SCANS:
+        baseline = SCANS[workload.contender]
         if channels_first:
             return Prepared(lambda: baseline(ScanTensors(*leaves)), leaves)
         views = ScanTensors(*map(_turned, leaves))
         return Prepared(lambda: baseline(views).mT, leaves)
+    backend = _backend(workload)
 
     def our_scan() -> Any:
         if channels_first:
@@ -165,20 +179,20 @@ def _conv(workload: Workload, draw: Draw) -> Prepared:
     weight = draw.parameter(D, W)
     bias = draw.parameter(D)
     order = _segment_order(workload, draw)
-    backend = workload.contender
     channels_first = workload.layout == "channel"
-
-    def baseline_convolution() -> Tensor:
-        convolve = CONVOLUTIONS[backend]
-        return convolve(x, weight, bias) if channels_first else convolve(x.mT, weight, bias).mT
+    if workload.contender in CONVOLUTIONS:
+        baseline = CONVOLUTIONS[workload.contender]
+        if channels_first:
+            return Prepared(lambda: baseline(x, weight, bias), (x, weight, bias))
+        return Prepared(lambda: baseline(x.mT, weight, bias).mT, (x, weight, bias))
+    backend = _backend(workload)
 
     def our_convolution() -> Tensor:
         if channels_first:
             return causal_conv1d(x, weight, bias, "silu", backend=backend)
         return ordered_causal_conv1d(x, weight, bias, "silu", order=order, backend=backend)
 
-    forward = baseline_convolution if backend in CONVOLUTIONS else our_convolution
-    return Prepared(forward, (x, weight, bias))
+    return Prepared(our_convolution, (x, weight, bias))
 
 
 DIRECTIONS = 3
@@ -219,7 +233,7 @@ def _directions(workload: Workload, draw: Draw) -> Prepared:
     all_delta = stacked(delta)
     all_B = stacked(B_in)
     all_C = stacked(C_out)
-    backend = workload.contender
+    backend = _backend(workload)
 
     def one_call() -> Tensor:
         x, z = xz.chunk(2, dim=-1)
@@ -265,7 +279,7 @@ def _mamba(workload: Workload, dim: int, expand: float) -> nn.Module:
         return baselines.mambapy_block(dim, N)
     if workload.contender == "mamba-ssm":
         return baselines.mamba_ssm_block(dim, N)
-    return MambaBlock(dim, N, expand=expand, backend=workload.contender)
+    return MambaBlock(dim, N, expand=expand, backend=_backend(workload))
 
 
 def _block(workload: Workload, draw: Draw) -> Prepared:
@@ -327,7 +341,7 @@ def _ofm(workload: Workload, draw: Draw) -> Prepared:
         fusion = AllLayerSelfAttention(C, C // 64 or 1, attention=attention)
         return prepare_module(workload, draw, fusion, features)
     if workload.contender not in COPIES:
-        ofm = OFM(C, num_layers=K, backend=workload.contender)
+        ofm = OFM(C, num_layers=K, backend=_backend(workload))
         return prepare_module(workload, draw, ofm, features)
     ofm = OFM(C, num_layers=K, order_gradient="none")
     in_one_call = ofm.scans
@@ -415,7 +429,8 @@ def errors_against_float64(
     return errors
 
 
-class Task(NamedTuple):
+@dataclass(frozen=True)
+class Task:
     """One kind of workload: how it is run, and what is measured besides its time."""
 
     prepare: Callable[[Workload, Draw], Prepared]

@@ -20,6 +20,7 @@ from rgbt_fusion.cli.trackers import (
 )
 
 if TYPE_CHECKING:
+    from rgbt_fusion.data.clips import Modality
     from rgbt_fusion.evaluation.scores import Scores
     from rgbt_fusion.evaluation.workers import RunEvent
 
@@ -30,7 +31,7 @@ class Entry(NamedTuple):
     name: str
     model: str
     checkpoint: Path | None
-    modality: str = "both"
+    modality: "Modality" = "both"
 
     @property
     def folder(self) -> str:
@@ -102,7 +103,7 @@ def compare(
 
 
 def _entries(
-    model: str, checkpoint: Path | None, singles: Mapping[str, Path | None], halves: bool
+    model: str, checkpoint: Path | None, singles: "Mapping[Modality, Path | None]", halves: bool
 ) -> list[Entry]:
     """Return the rows: tracker, template matching, trackers of one modality, then the halves."""
     whole = Entry(tracker_name(model), model, checkpoint)

@@ -2,14 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from rgbt_fusion.cli.bars import Bar
 
 if TYPE_CHECKING:
-    from rgbt_fusion.data.checking import DatasetCheck
+    from rgbt_fusion.data.checking import DatasetCheck, ImageCheck
 
 data = typer.Typer(no_args_is_help=True, help="Look at a dataset on disk.")
 
@@ -72,7 +72,12 @@ def _check(
             bar.show(number - 1, count, name)
 
         return check_dataset(
-            root, layout, names=sequences, images=images, threads=threads, progress=show
+            root,
+            layout,
+            names=sequences,
+            images=cast("ImageCheck", images),  # what is none is refused there
+            threads=threads,
+            progress=show,
         )
 
 

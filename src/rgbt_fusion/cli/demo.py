@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from rgbt_fusion.evaluation.scores import Scores
     from rgbt_fusion.frames.drawing import Picture
+    from rgbt_fusion.synthetic.plan import Challenge
     from rgbt_fusion.synthetic.world import SyntheticSequence
     from rgbt_fusion.tracking.interface import FrameTracker
     from rgbt_fusion.video.overlay import Mark
@@ -49,7 +50,7 @@ TEXT = "#e8e8e8"
 class Scene(NamedTuple):
     """One sequence of the film."""
 
-    challenge: str
+    challenge: "Challenge"
     seed: int
     """Of a place and objects that no training shows."""
     title: str

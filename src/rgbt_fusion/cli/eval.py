@@ -19,10 +19,11 @@ from rgbt_fusion.cli.trackers import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from rgbt_fusion.data.layouts import BoxFormat
     from rgbt_fusion.evaluation.protocols import ProtocolName
     from rgbt_fusion.evaluation.run import RunEvent, RunReport
     from rgbt_fusion.evaluation.scores import Scores
-    from rgbt_fusion.evaluation.scoring import BenchmarkTruth
+    from rgbt_fusion.evaluation.scoring import BenchmarkTruth, Incomplete
     from rgbt_fusion.files.table import Table
 
 FORMATS = ("table", "markdown", "latex", "csv")
@@ -165,16 +166,12 @@ def evaluate(
     that was stopped; `torchrun` shares the sequences of a run between machines. The status is 1
     where a sequence failed.
     """
-    rules = _Rules(
-        benchmark,
-        root,
-        sequences,
-        cast("ProtocolName", protocol),  # checked below
-        prefix,
-        box_format,
-        incomplete,
-    )
-    _check(rules, bool(results), model is not None, form, plot_format, worst)
+    if not results and model is None:
+        raise ValueError("RESULTS to score or --model to run must be given, got neither")
+    rules = _rules(benchmark, root, sequences, protocol, prefix, box_format, incomplete)
+    _check_output(form, plot_format, worst)
+    if model is not None and root is None:
+        raise ValueError("--root must be given to run a tracker: the dataset's folder")
     folders = list(results or ())
     failed = 0
     if model is not None:
@@ -210,30 +207,39 @@ class _Rules(NamedTuple):
     sequences: Path | None
     protocol: "ProtocolName"
     prefix: str | None
-    box_format: str
-    incomplete: str
+    box_format: "BoxFormat"
+    incomplete: "Incomplete"
 
 
-def _check(
-    rules: _Rules, has_results: bool, runs: bool, form: str, plot_format: str, worst: int
-) -> None:
+def _rules(
+    benchmark: str,
+    root: Path | None,
+    sequences: Path | None,
+    protocol: str,
+    prefix: str | None,
+    box_format: str,
+    incomplete: str,
+) -> _Rules:
     """Refuse what cannot work before hours are spent on it."""
     from rgbt_fusion.checks import check_choice
     from rgbt_fusion.data.annotations import BOX_FORMATS
     from rgbt_fusion.evaluation.protocols import PROTOCOLS, get_protocol
 
-    if not has_results and not runs:
-        raise ValueError("RESULTS to score or --model to run must be given, got neither")
-    check_choice(rules.benchmark, PROTOCOLS, name="--benchmark")
-    get_protocol(rules.benchmark, rules.protocol)
-    check_choice(rules.incomplete, ("refuse", "skip"), name="--incomplete")
-    check_choice(rules.box_format, BOX_FORMATS, name="--box-format")
+    check_choice(benchmark, PROTOCOLS, name="--benchmark")
+    rules = cast("ProtocolName", protocol)  # what is none is refused by the next line
+    get_protocol(benchmark, rules)
+    handling: Incomplete = check_choice(incomplete, ("refuse", "skip"), name="--incomplete")
+    columns = check_choice(box_format, BOX_FORMATS, name="--box-format")
+    return _Rules(benchmark, root, sequences, rules, prefix, columns, handling)
+
+
+def _check_output(form: str, plot_format: str, worst: int) -> None:
+    from rgbt_fusion.checks import check_choice
+
     check_choice(form, FORMATS, name="--format")
     check_choice(plot_format, PLOT_FORMATS, name="--plot-format")
     if worst < 1:
         raise ValueError(f"--worst must be at least 1, got {worst}")
-    if runs and rules.root is None:
-        raise ValueError("--root must be given to run a tracker: the dataset's folder")
 
 
 def _run(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from rgbt_fusion.frames.types import FramePair
     from rgbt_fusion.tracking.interface import FrameTracker, TrackResult
-    from rgbt_fusion.video.sources import Source
+    from rgbt_fusion.video.sources import Arrangement, Source
 
     Boxes = NDArray[np.float64]
 
@@ -97,7 +97,8 @@ def track(
         str | None,
         typer.Option(
             metavar="X,Y",
-            help="Shift in pixels from a point in the colour image to the same point in the thermal one.",
+            help="Shift in pixels from a point in the colour image to the same point in the "
+            "thermal one.",
             rich_help_panel=_CAMERAS,
         ),
     ] = None,
@@ -158,7 +159,13 @@ def track(
 
     from rgbt_fusion.video.sources import open_source
 
-    source = open_source(rgb, tir, arrangement=arrangement, layout=layout, frames=frames)
+    source = open_source(
+        rgb,
+        tir,
+        arrangement=cast("Arrangement", arrangement),  # what is none is refused there
+        layout=layout,
+        frames=frames,
+    )
     outputs = _Outputs(out, txt, debug, fps, _read_compared(compare or [], source))
     with ExitStack() as stack:
         pairs = iter(source)
