@@ -29,8 +29,7 @@ FUSION_LAYERS = {1: (11,), 3: (0, 6, 11), 6: (0, 2, 4, 6, 8, 11), 12: tuple(rang
 
 
 class AINet(TrackingNetwork):
-    r"""Track with the modalities fused after every block and the fused features of all blocks fused
-    once more.
+    r"""Track with both modalities fused after every block, and the blocks fused at the end.
 
     Both modalities run through one encoder as one batch. After a block, DFM exchanges what one
     modality has and the other lacks, feeds the enhanced streams to the next block and puts a fused
@@ -185,6 +184,7 @@ class _FusingWalk(Walk):
         """The fused features, and the places that each of them holds."""
 
     def after_block(self, number: int) -> None:
+        """Exchange what one stream has and the other lacks."""
         layers = self.model.fusion_layers
         if number not in layers:
             return
@@ -194,6 +194,7 @@ class _FusingWalk(Walk):
             self.fused.append((feature, self.indices))
 
     def features(self) -> Tensor:
+        """Return what OFM makes of the fused features of all layers."""
         features = self._fused_survivors()
         ofm = self.model.ofm
         found = features[-1] if ofm is None else ofm(features)
@@ -201,6 +202,7 @@ class _FusingWalk(Walk):
         return found[:, found.shape[1] - self.indices.shape[1] :]
 
     def layer_order(self) -> Tensor | None:
+        """Return the order in which OFM scans the layers."""
         ofm = self.model.ofm
         if not isinstance(ofm, OrderDynamicFusionMamba):
             return None

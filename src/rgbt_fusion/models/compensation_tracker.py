@@ -87,7 +87,8 @@ class CompensationTracker(TrackingNetwork):
         self.stages_before_elimination = chain.index("ce") if "ce" in chain else len(chain)
 
     def _make_stage(self, stage: Stage, keep_ratio: float) -> nn.Module:
-        dim, heads = self.settings.dim, self.settings.num_heads
+        dim = self.settings.dim
+        heads = self.settings.num_heads
         if stage == "ce":
             return EliminationBlock(
                 dim, heads, keep_ratio=keep_ratio, attention=self.settings.attention

@@ -1,5 +1,7 @@
-"""What goes into a tracking model and what comes out: all that tracking, training and evaluation
-know of one."""
+"""What goes into a tracking model and what comes out.
+
+This is all that tracking, training and evaluation know of one.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeAlias

@@ -114,7 +114,7 @@ class MutualPromptTeacher(TrackingNetwork):
 
 
 class _PromptingWalk(Walk):
-    """Let the streams prompt each other before every block."""
+    """Walk with both streams as one batch, and with their prompts beside them."""
 
     def __init__(self, model: MutualPromptTeacher, tokens: Tensor) -> None:
         super().__init__(model.backbone, tokens, streams=2)
@@ -127,6 +127,7 @@ class _PromptingWalk(Walk):
             self.history = model.first_prompter(*self.two_streams())
 
     def before_block(self, number: int) -> None:
+        """Add to each stream the prompt that it gets from both and from the previous prompts."""
         prompts = self.model.prompters[number](*self.two_streams(), self._history_of_survivors())
         self.tokens = self.tokens + torch.cat(prompts)
         if self.history is not None:
@@ -134,6 +135,7 @@ class _PromptingWalk(Walk):
             self.history_indices = self.indices
 
     def features(self) -> Tensor:
+        """Return both streams reduced to one."""
         return self.model.reduce(torch.cat(self.normed_streams(), dim=-1))
 
     def _history_of_survivors(self) -> MutualPrompts | None:
@@ -214,16 +216,19 @@ class _SideBySideWalk(Walk):
         self.model = model
 
     def run_block(self, number: int, keep_ratio: float) -> None:
+        """Let all tokens of both modalities attend to each other."""
         self.tokens, self.indices = self.encoder.block_side_by_side(
             number, self.tokens, self.indices, keep_ratio=keep_ratio
         )
 
     def features(self) -> Tensor:
+        """Return both modalities reduced to one."""
         streams = rearrange(self.tokens, "b (s l) c -> b s l c", s=2)
         search = self.encoder.norm(streams[:, :, self.encoder.template_length :])
         return self.model.reduce(rearrange(search, "b s l c -> b l (s c)"))
 
     def layer_tokens(self) -> LayerTokens:
+        """Return the tokens of both halves."""
         rgb, tir = self.tokens.chunk(2, dim=1)
         return LayerTokens(rgb, tir, self.indices)
 

@@ -1,5 +1,4 @@
-"""What all tracking models share: settings, an encoder, a head, and the walk from images to a
-box."""
+"""What all tracking models share: settings, encoder, head, and the walk from images to a box."""
 
 import dataclasses
 from collections.abc import Sequence

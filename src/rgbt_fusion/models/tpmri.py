@@ -121,7 +121,8 @@ class TPMRI(TrackingNetwork):
         }
         super().__init__(settings or EncoderSettings(keep_ratio=0.7), options)
         check_choice(tmr, ("first", "per_layer", None), name="tmr")
-        dim, depth = self.settings.dim, self.settings.depth
+        dim = self.settings.dim
+        depth = self.settings.depth
         self.weighs_every_layer = tmr == "per_layer"
         self.state_length = {"first": 1, "per_layer": depth, None: 0}[tmr]
         self.patch_embed_tir = (
@@ -189,7 +190,7 @@ class TPMRI(TrackingNetwork):
 
 
 class _PromptedWalk(Walk):
-    """Renew the prompt before every block, and add it to the tokens that are left."""
+    """Walk with the stream of RGB, and with the prompt beside it."""
 
     def __init__(
         self,
@@ -211,6 +212,7 @@ class _PromptedWalk(Walk):
         self.all_indices = self.indices
 
     def before_block(self, number: int) -> None:
+        """Renew the prompt on the maps of all places, and add it where tokens are left."""
         layer = self.model.prompt_layers[number]
         length = self.encoder.template_length
         self.prompt, weighed = layer(self._stream(), self.prompt, length, self.past[number])
@@ -221,12 +223,13 @@ class _PromptedWalk(Walk):
         )
 
     def next_state(self, state: ModelState | None) -> ModelState | None:
+        """Return what the TMRs remember; None without any."""
         return TPMRIState(tuple(self.states)) if self.states else None
 
     def modality_weights(self) -> Tensor | None:
+        """Return the shares of RGB and TIR, the mean over the layers that weigh."""
         if not self.states:
             return None
-        # the mean over the layers that weigh
         rgb = torch.stack([state.rgb_weight for state in self.states]).mean(0)
         return torch.stack((rgb, 1 - rgb), dim=1)
 
