@@ -1,5 +1,4 @@
-"""Compile the native CPU kernels: a build hook of hatchling, and `python hatch_build.py` for a
-working tree.
+"""Compile the native CPU kernels: a build hook, and `python hatch_build.py` for a working tree.
 
 The library links nothing but libc and is loaded through ctypes, so one wheel serves every Python
 and torch version of its platform. Without a working C compiler the package is built all the same,
@@ -78,53 +77,51 @@ def _run(command: list[str]) -> None:
 
 
 def compile_library(target: Path) -> None:
-    """Compile one object for each instruction set, link them, and put the library at ``target`` in
-    one step.
+    """Compile the kernels and put the library at ``target`` in one step.
+
+    There is one object for each instruction set; all are linked into one library.
 
     Raises:
-        CannotCompileError: no compiler, or it fails.
+        CannotCompileError: there is no compiler, or it fails.
     """
-    compiler, flags = _compiler(), [*FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
+    compiler = _compiler()
+    flags = [*FLAGS, *shlex.split(os.environ.get("CFLAGS", ""))]
     with tempfile.TemporaryDirectory() as folder:
         dispatcher = Path(folder) / "dispatcher.o"
-        commands = [[*compiler, *flags, "-c", str(SOURCES / "cpu.c"), "-o", str(dispatcher)]]
         objects = [dispatcher]
+        commands = [_compiling(compiler, flags, "cpu.c", dispatcher)]
         for level, extra in _levels().items():
-            objects.append(Path(folder) / f"{level}.o")
-            source = str(SOURCES / "level.c")
-            commands.append(
-                [
-                    *compiler,
-                    *flags,
-                    *extra,
-                    f"-DLEVEL={level}",
-                    "-c",
-                    source,
-                    "-o",
-                    str(objects[-1]),
-                ]
-            )
+            compiled = Path(folder) / f"{level}.o"
+            objects.append(compiled)
+            level_flags = [*flags, *extra, f"-DLEVEL={level}"]
+            commands.append(_compiling(compiler, level_flags, "level.c", compiled))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(_run, commands))
-        shared = ["-dynamiclib"] if sys.platform == "darwin" else ["-shared"]
         linked = Path(folder) / LIBRARY
-        _run([*compiler, *shared, *map(str, objects), "-o", str(linked), "-lpthread", "-lm"])
+        _run(_linking(compiler, objects, linked))
+        # a process that has the old library mapped keeps it: the new one is another file
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(linked, target.with_suffix(".new"))
-        target.with_suffix(".new").replace(
-            target
-        )  # a process that has the old library mapped keeps it
+        new = target.with_suffix(".new")
+        shutil.copyfile(linked, new)
+        new.replace(target)
+
+
+def _compiling(compiler: list[str], flags: list[str], source: str, target: Path) -> list[str]:
+    return [*compiler, *flags, "-c", str(SOURCES / source), "-o", str(target)]
+
+
+def _linking(compiler: list[str], objects: list[Path], target: Path) -> list[str]:
+    shared = "-dynamiclib" if sys.platform == "darwin" else "-shared"
+    return [*compiler, shared, *map(str, objects), "-o", str(target), "-lpthread", "-lm"]
 
 
 class CustomBuildHook(BuildHookInterface):
-    """Adds the compiled library to the wheel; on any failure leaves a pure wheel behind and says
-    so."""
+    """Adds the compiled library to the wheel; where that fails, says so and leaves a pure wheel."""
 
     folder: Path | None = None
 
     def initialize(self, version: str, build_data: dict) -> None:
-        """Compile beside the sources for an editable install, into a folder of its own for a
-        wheel."""
+        """Compile beside the sources for an editable install, else into a folder of its own."""
         if self.target_name != "wheel":
             return
         if version != "editable":
@@ -138,9 +135,8 @@ class CustomBuildHook(BuildHookInterface):
             )
             return
         build_data["pure_python"] = False
-        build_data["tag"] = (
-            f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
-        )
+        platform_tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"py3-none-{platform_tag}"
         if self.folder:
             build_data["force_include"][str(target)] = f"rgbt_fusion/ops/native/{LIBRARY}"
 

@@ -3,8 +3,8 @@
     python tests/matrix.py ops    the op tests in each situation (part of `make test`)
     python tests/matrix.py all    the whole suite in each situation (`make test-matrix`)
 
-It also builds a wheel, installs it outside the source tree and checks which backend "auto" takes
-there.
+It also builds a wheel, installs it outside the source tree, and checks there which backend "auto"
+takes.
 """
 
 import os
@@ -35,24 +35,14 @@ print(f"installed wheel: auto takes {{chosen}}")
 
 
 def build_and_install(site: Path, *, compiler: bool) -> Path:
-    """Build a wheel with or without a compiler, unpack it into ``site`` and return the wheel's
-    path."""
+    """Build a wheel, unpack it into ``site``, and return its path."""
     wheels = site.parent / f"{site.name}-wheel"
     environment = {**os.environ}
     if not compiler:
         environment["CC"] = str(ROOT / "no-such-compiler")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        str(wheels),
-    ]
-    subprocess.run([*command, str(ROOT)], check=True, env=environment, cwd=site.parent)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    command = [*pip, "-w", str(wheels), str(ROOT)]
+    subprocess.run(command, check=True, env=environment, cwd=site.parent)
     (wheel,) = wheels.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(site)
     return wheel
@@ -76,23 +66,39 @@ def run_tests(title: str, selection: list[str], **environment: str) -> None:
     subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, **environment})
 
 
+def check_wheels(folder: Path) -> Path:
+    """Check a wheel without and, where there is a compiler, one with the compiled kernels.
+
+    Returns:
+        The folder that the wheel without kernels is unpacked in.
+    """
+    pure = folder / "pure"
+    wheel = build_and_install(pure, compiler=False)
+    if not wheel.name.endswith("-py3-none-any.whl"):
+        raise SystemExit(f"without a compiler the wheel must be pure Python, got {wheel.name}")
+    check_wheel(pure, "vectorised")
+    if has_compiler():
+        compiled = folder / "compiled"
+        build_and_install(compiled, compiler=True)
+        check_wheel(compiled, "native")
+    else:
+        print("no compiler on this machine: the native wheel is not checked")
+    return pure
+
+
+def has_compiler() -> bool:
+    """Say whether the build hook would find a compiler."""
+    names = (os.environ.get("CC", "cc"), "gcc", "clang")
+    return any(shutil.which(name) for name in names)
+
+
 def main(selection: list[str]) -> None:
+    """Check the wheels, then run the selected tests in every situation."""
     with tempfile.TemporaryDirectory() as folder:
-        pure = Path(folder) / "pure"
-        wheel = build_and_install(pure, compiler=False)
-        if not wheel.name.endswith("-py3-none-any.whl"):
-            raise SystemExit(f"without a compiler the wheel must be pure Python, got {wheel.name}")
-        check_wheel(pure, "vectorised")
-        if shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang"):
-            compiled = Path(folder) / "compiled"
-            build_and_install(compiled, compiler=True)
-            check_wheel(compiled, "native")
-        else:
-            print("no compiler on this machine: the native wheel is not checked")
+        pure = check_wheels(Path(folder))
         run_tests("optional packages blocked", selection, RGBT_FUSION_BLOCKED=BLOCKED)
-        run_tests(
-            "no compiled kernel", selection, PYTHONPATH=str(pure), RGBT_FUSION_EXPECT_NO_NATIVE="1"
-        )
+        no_kernel = {"PYTHONPATH": str(pure), "RGBT_FUSION_EXPECT_NO_NATIVE": "1"}
+        run_tests("no compiled kernel", selection, **no_kernel)
         run_tests("one thread", selection, OMP_NUM_THREADS="1")
 
 

@@ -125,6 +125,13 @@ def test_what_is_no_code_is_in_the_wheel(source_tree: Path, tmp_path: Path) -> N
     assert expected | {"rgbt_fusion/weights/some.safetensors"} <= set(wheel.namelist())
 
 
+def test_what_is_about_this_project_is_not_in_the_wheel(source_tree: Path, tmp_path: Path) -> None:
+    wheel, _ = build(source_tree, tmp_path, PATH="", CC="")
+    folders = {name.split("/")[0] for name in wheel.namelist()}
+    assert {name for name in folders if not name.endswith(".dist-info")} == {"rgbt_fusion"}
+    assert not [name for name in wheel.namelist() if "study" in name]
+
+
 def test_without_a_library_the_backend_says_how_to_get_it(tmp_path: Path) -> None:
     """A copy of the package without the library names the command; nothing else about it fails."""
     shutil.copytree(ROOT / "src" / "rgbt_fusion", tmp_path / "rgbt_fusion", ignore=COMPILED)

@@ -42,15 +42,17 @@ def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> Tr
         )
     model = build_preset(name, **overrides)
     if pretrained:
-        _load_pretrained(model, PRETRAINED[name])
+        _load_pretrained(model, name)
     return model
 
 
-def _load_pretrained(model: TrackingNetwork, file: str) -> None:
+def _load_pretrained(model: TrackingNetwork, name: str) -> None:
+    file = PRETRAINED[name]
     weights = resources.files("rgbt_fusion") / "weights" / file
     if not weights.is_file():
         raise FileNotFoundError(
-            f"the trained weights are not in this installation, which lacks weights/{file}: "
+            f"the trained weights of {name} are not in this installation, "
+            f"which lacks weights/{file}: "
             "give a file of weights, or train one with rgbt-fusion train"
         )
     with resources.as_file(weights) as path:
