@@ -1,2 +1,1 @@
-"""Trackers as files for other runtimes: torch.export and ONNX, in float32 and with linear layers in
-int8."""
+"""Trackers as files for other runtimes: torch.export and ONNX, in float32 or with int8 layers."""

@@ -1,4 +1,4 @@
-"""An ONNX step with its linear layers in int8, for CPUs."""
+"""Write an ONNX step with its linear layers in int8, for CPUs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from rgbt_fusion.models.network import TrackingNetwork
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["export_int8"]
+__all__ = ["COMPARED_STEPS", "export_int8"]
 
 COMPARED_STEPS = 8
 """On how many synthetic frames the error of the boxes is measured."""
@@ -21,27 +21,27 @@ COMPARED_STEPS = 8
 def export_int8(
     model: TrackingNetwork, source: str | Path, path: str | Path, *, batch: int = 1
 ) -> ExportReport:
-    """Write an exported ONNX step again with its linear layers in int8, and measure what that
-    costs.
+    """Write an exported ONNX step with its linear layers in int8, and measure the difference.
 
-    Weights are rounded to 7 bits once, a scale for each output; the tokens in front of them to 8
-    bits at every call. Seven bits, because eight overflow the 16-bit sums of processors without the
-    dot-product instructions (VNNI). Attention, norms, the head's convolutions, and scans with the
-    projections of several directions stay in float32.
+    Weights are rounded once, to 7 bits with one scale per output channel. Tokens are rounded to 8
+    bits at every call. Attention, norms, the head's convolutions and the scans stay in float32.
+
+    Choices: 7 bits, because 8 bits overflow the 16-bit sums of processors without the dot-product
+    instructions (VNNI).
 
     Args:
         model: the model that ``source`` was exported from, to compare with.
-        source: what :func:`~rgbt_fusion.export.onnx_file.export_onnx` wrote.
-        path: the file; replaced only by a complete one.
+        source: the file that :func:`~rgbt_fusion.export.onnx_file.export_onnx` wrote.
+        path: the file to write. An old one is replaced when the new one is complete.
         batch: how many targets the step looks for.
 
     Returns:
-        What was written, and its differences from PyTorch: these have no bound, judge them by your
+        What was written, and its differences from PyTorch. They have no bound: judge them by your
         use.
 
     Raises:
         ModuleNotFoundError: the extra ``export`` is not installed.
-        ExportError: the file cannot be written.
+        ExportError: ``path`` cannot be written, or ``model`` is not in float32.
     """
     need_onnx()
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -63,8 +63,10 @@ def export_int8(
 
 
 def _without_shapes_of_constants(source: str | Path) -> "ModelProto":
-    """Read a file without what it says of its weights' shapes: the quantiser turns some round and
-    trips over it."""
+    """Read a file and drop the recorded shapes of its weights.
+
+    The quantiser transposes some weights, and then finds that their recorded shapes are wrong.
+    """
     import onnx
 
     model = onnx.load(source)
@@ -76,8 +78,14 @@ def _without_shapes_of_constants(source: str | Path) -> "ModelProto":
 
 
 def _linear_layers(model: "ModelProto") -> list[str]:
-    """Return the products with a constant matrix; those with one for each direction of a scan
-    cannot be quantised."""
+    """Return the names of the products with a constant matrix.
+
+    The projections of a scan of several directions have one matrix per direction; these cannot be
+    quantised.
+    """
     matrices = {constant.name for constant in model.graph.initializer if len(constant.dims) == 2}
-    products = (node for node in model.graph.node if node.op_type in ("MatMul", "Gemm"))
-    return [node.name for node in products if node.input[1] in matrices]
+    names = []
+    for node in model.graph.node:
+        if node.op_type in ("MatMul", "Gemm") and node.input[1] in matrices:
+            names.append(node.name)
+    return names

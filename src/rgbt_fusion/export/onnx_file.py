@@ -1,4 +1,4 @@
-"""A tracker's step as an ONNX file, for ONNX Runtime and whatever else reads the format."""
+"""Write a tracker's step as an ONNX file, for ONNX Runtime and other programs."""
 
 import json
 from collections.abc import Mapping
@@ -24,24 +24,34 @@ from rgbt_fusion.weights.formats import CONFIGURATION_KEY
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-__all__ = ["INITIAL_STATE_KEY", "OPSET", "export_onnx", "run_session"]
+__all__ = [
+    "INITIAL_STATE_KEY",
+    "OPSET",
+    "check_onnx",
+    "export_onnx",
+    "need_onnx",
+    "open_session",
+    "run_session",
+]
 
 OPSET = 18
+"""The version of the ONNX operators."""
+
 INITIAL_STATE_KEY = "rgbt_fusion.initial_state"
-"""Under which text an ONNX file says, as JSON, what its state inputs hold before a first frame."""
+"""The key of the metadata that hold, as JSON, the state inputs before the first frame."""
 
 
 def export_onnx(model: TrackingNetwork, path: str | Path, *, batch: int = 1) -> ExportReport:
-    """Write one step of a model as ONNX (opset 18) of fixed shapes, checked against the model in
-    ONNX Runtime.
+    """Write one step of a model as ONNX of fixed shapes, checked against the model.
 
-    Scans become one Scan node each: correct, and much slower than here. Inputs and outputs bear the
-    names of :class:`~rgbt_fusion.export.step.TrackerStep`; the file's metadata hold the model's
-    configuration and, for a model with a memory, the state to start from.
+    Inputs and outputs have the names of :class:`~rgbt_fusion.export.step.TrackerStep`. The metadata
+    hold the model's configuration and, for a model with a memory, the state to start from. Each
+    scan becomes one Scan node, which is correct and much slower than in this library.
 
     Args:
         model: the model, with its weights, in float32.
-        path: the file; replaced only by a complete one that agrees with the model.
+        path: the file to write. An old one is replaced when the new one is complete and agrees with
+            the model.
         batch: how many targets a step looks for.
 
     Returns:
@@ -49,8 +59,8 @@ def export_onnx(model: TrackingNetwork, path: str | Path, *, batch: int = 1) -> 
 
     Raises:
         ModuleNotFoundError: the extra ``export`` is not installed.
-        ExportError: the model is not in float32, this torch cannot write it, or the file does not
-            agree with the model.
+        ExportError: ``model`` is not in float32, this torch cannot write it, or the file cannot be
+            written or does not agree with the model.
     """
     path = Path(path)
     need_onnx()
@@ -63,7 +73,12 @@ def export_onnx(model: TrackingNetwork, path: str | Path, *, batch: int = 1) -> 
 
 
 def need_onnx() -> None:
-    """Raise where something that writes and checks ONNX is missing."""
+    """Check that ONNX files can be written and run here.
+
+    Raises:
+        ModuleNotFoundError: the extra ``export`` is not installed.
+        ExportError: torch is older than 2.8.
+    """
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -73,25 +88,24 @@ def need_onnx() -> None:
             f"exporting to ONNX needs {error.name}: pip install 'rgbt-fusion[export]'",
             name=error.name,
         ) from error
-    # the exporter learned torch's scan with this version
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 8):
+    major, minor = torch.__version__.split(".")[:2]
+    # older exporters do not know torch's scan
+    if (int(major), int(minor)) < (2, 8):
         raise ExportError(f"exporting to ONNX needs torch 2.8 or later, got {torch.__version__}")
 
 
 def check_onnx(step: TrackerStep, path: Path, count: int) -> ExportReport:
-    """Compare a file with the step in ONNX Runtime, on some synthetic frames."""
+    """Run a file in ONNX Runtime on synthetic frames, and compare it with the step."""
     session = open_session(path)
 
     def run(inputs: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
         return run_session(session, dict(zip(step.input_names, inputs, strict=True)))
 
-    return agreement(
-        path, run, list(recorded_steps(step, count)), search_size=step.model.search_size
-    )
+    return agreement(path, run, recorded_steps(step, count), search_size=step.model.search_size)
 
 
 def open_session(path: str | Path, *, threads: int = 0) -> "InferenceSession":
-    """Open a file in ONNX Runtime on the CPU; ``threads=0`` leaves their number to it."""
+    """Open a file in ONNX Runtime on the CPU; 0 leaves the number of threads to it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -101,13 +115,14 @@ def open_session(path: str | Path, *, threads: int = 0) -> "InferenceSession":
 
 
 def run_session(session: "InferenceSession", inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Run a step in ONNX Runtime: tensors by name in and out."""
+    """Run a step in ONNX Runtime, with tensors by name in and out."""
     names = [output.name for output in session.get_outputs()]
     found: Any = session.run(names, {name: value.numpy() for name, value in inputs.items()})
     return {name: torch.from_numpy(value) for name, value in zip(names, found, strict=True)}
 
 
 def _write(step: TrackerStep, path: Path) -> None:
+    """Write a step as ONNX, with the model's configuration and initial state."""
     with torch.no_grad():
         program = traced(step).run_decompositions(PLAIN_OPS)
         written = torch.onnx.export(

@@ -1,8 +1,8 @@
 """The ops of this library in torch's own operations, for runtimes that do not know them.
 
-Much slower than the ops themselves: the recurrence is a loop that the other runtime walks step by
-step, over the body of one ONNX Scan node. The loop is ``torch._higher_order_ops.scan``, which torch
-keeps to itself so far; it is used in this file alone.
+They are much slower than the ops themselves: the other runtime walks the recurrence step by step,
+in one ONNX Scan node. The loop is ``torch._higher_order_ops.scan``, which is not public in torch
+yet; only this file uses it.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ __all__ = ["PLAIN_OPS"]
 
 
 def _in_order(x: Tensor, order: Tensor | None) -> Tensor:
-    """Return ``x (R, B, L, ...)`` with its segments as ``order (R?, B?, K)`` visits them."""
+    """Return ``x (R, B, L, ...)`` with its segments in the order ``(R?, B?, K)`` of the visits."""
     if order is None:
         return x
     directions, batch = x.shape[:2]
@@ -32,7 +32,9 @@ def _in_order(x: Tensor, order: Tensor | None) -> Tensor:
 
 def _in_place(x: Tensor, order: Tensor | None) -> Tensor:
     """Undo :func:`_in_order`."""
-    return x if order is None else _in_order(x, order.argsort(dim=-1, stable=True))
+    if order is None:
+        return x
+    return _in_order(x, order.argsort(dim=-1, stable=True))
 
 
 def _selective_scan(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,64 +43,83 @@ def _selective_scan(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
     *given, _, _, _ = values
     arguments = ScanArguments(*given)
     inputs = arguments.as_inputs()
-    directions, (batch, _, channels), dtype = inputs.directions, inputs.u.shape[1:], inputs.A.dtype
+    directions = inputs.directions
+    batch, _, channels = inputs.u.shape[1:]
+    dtype = inputs.A.dtype
     rates = inputs.A[:, None]
 
     def steps(x: Tensor) -> Tensor:
         """Lay a sequence out in the order of the scan, steps first."""
-        return _in_order(x.expand(directions, *x.shape[1:]), inputs.order).movedim(2, 0).to(dtype)
+        in_order = _in_order(x.expand(directions, *x.shape[1:]), inputs.order)
+        return in_order.movedim(2, 0).to(dtype)
 
     def step(state: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """h = exp(dt A) h + dt u B and y = <C, h>, over (R, B, D, N)."""
+        """Compute h = exp(dt A) h + dt u B and y = <C, h>, over (R, B, D, N)."""
         dt, driven, B, C = now
         state = torch.exp(dt[..., None] * rates) * state + driven[..., None] * B
         return state, (state * C).sum(-1)
 
-    dt = (
-        inputs.delta
-        if inputs.delta_bias is None
-        else inputs.delta + inputs.delta_bias[:, None, None]
-    )
-    dt = F.softplus(dt) if inputs.delta_softplus else dt
-    B, C = (_by_channel(x, channels) for x in (inputs.B, inputs.C))
-    C = C if inputs.readout is None else C * inputs.readout[:, None, None]
+    dt = inputs.delta
+    if inputs.delta_bias is not None:
+        dt = dt + inputs.delta_bias[:, None, None]
+    if inputs.delta_softplus:
+        dt = F.softplus(dt)
+    B = _by_channel(inputs.B, channels)
+    C = _by_channel(inputs.C, channels)
+    if inputs.readout is not None:
+        C = C * inputs.readout[:, None, None]
     start = inputs.u.new_zeros(directions, batch, channels, rates.shape[-1], dtype=dtype)
-    start = start if inputs.initial_state is None else start + inputs.initial_state
+    if inputs.initial_state is not None:
+        start = start + inputs.initial_state
+
     last_state, y = scan(step, start, (steps(dt), steps(dt * inputs.u), steps(B), steps(C)))
     y = _in_place(y.movedim(0, 2), inputs.order)
-    y = y if inputs.D is None else y + inputs.D[:, None, None] * inputs.u
-    y = y if inputs.z is None else y * F.silu(inputs.z)
-    y = (y.sum(0, keepdim=True) if inputs.merge else y).to(inputs.u.dtype)
+    if inputs.D is not None:
+        y = y + inputs.D[:, None, None] * inputs.u
+    if inputs.z is not None:
+        y = y * F.silu(inputs.z)
+    if inputs.merge:
+        y = y.sum(0, keepdim=True)
+    y = callers_layout(y.to(inputs.u.dtype), arguments.channels_first)
     no_checkpoints = start.new_empty(directions, batch, 0, rates.shape[-1], channels)
-    return callers_layout(y, arguments.channels_first), last_state, no_checkpoints
+    return y, last_state, no_checkpoints
 
 
 def _by_channel(coefficients: Tensor, channels: int) -> Tensor:
-    """Give the coefficients of a group to each of its channels; those of one group are
-    broadcast."""
+    """Give each channel the coefficients of its group."""
     groups = coefficients.shape[-2]
-    return coefficients if groups == 1 else coefficients.repeat_interleave(channels // groups, -2)
+    if groups == 1:
+        # broadcast
+        return coefficients
+    return coefficients.repeat_interleave(channels // groups, -2)
 
 
 def _causal_conv1d(*values: Any) -> Tensor:
     *given, _, _ = values
     arguments = ConvArguments(*given)
     inputs = arguments.as_inputs()
-    x, weight, directions = inputs.x, inputs.weight, inputs.directions
-    length, taps = x.shape[2], weight.shape[2]
-    x = _in_order(x.expand(directions, *x.shape[1:]), inputs.order).to(weight.dtype)
+    weight = inputs.weight
+    length = inputs.x.shape[2]
+    taps = weight.shape[2]
+    x = inputs.x.expand(inputs.directions, *inputs.x.shape[1:])
+    x = _in_order(x, inputs.order).to(weight.dtype)
     padded = F.pad(x, (0, 0, taps - 1, 0))
     y = padded[:, :, :length] * weight[:, None, None, :, 0]
     for tap in range(1, taps):
         y = y + padded[:, :, tap : tap + length] * weight[:, None, None, :, tap]
-    y = y if inputs.bias is None else y + inputs.bias[:, None, None]
-    y = _in_place(F.silu(y) if inputs.silu else y, inputs.order).to(inputs.x.dtype)
+    if inputs.bias is not None:
+        y = y + inputs.bias[:, None, None]
+    if inputs.silu:
+        y = F.silu(y)
+    y = _in_place(y, inputs.order).to(inputs.x.dtype)
     return callers_layout(y, arguments.channels_first)
 
 
 def _sort(x: Tensor, *, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
-    """The sort that ONNX has: its TopK gives the lower index first among equals, as a stable sort
-    does."""
+    """Sort with the operator that ONNX has.
+
+    Its TopK puts the lower index first among equals, as a stable sort does.
+    """
     return torch.topk(x, x.shape[dim], dim, largest=descending, sorted=True)
 
 
@@ -114,8 +135,8 @@ PLAIN_OPS: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.sort.stable: _sort,
     torch.ops.aten.argsort.stable: _argsort,
 }
-"""What takes the place of each op when an exported program is decomposed; forward only.
+"""What replaces each op when an exported program is decomposed; forward only.
 
-Nothing else is taken apart: of a linear layer's own op an exporter makes one product with a
-constant, which can be quantised, of its parts a batched one with a broadcast weight.
+Nothing else is decomposed. A linear layer must stay whole: the exporter turns it into one product
+with a constant, which can be quantised; its parts would become a batched product.
 """

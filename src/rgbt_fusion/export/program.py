@@ -1,5 +1,4 @@
-"""A tracker's step as a program of torch.export: it loads without the model's Python code and runs
-at its speed."""
+"""Write a tracker's step as a program of torch.export, which needs no Python code of the model."""
 
 import logging
 import warnings
@@ -21,40 +20,39 @@ from rgbt_fusion.export.agreement import (
 from rgbt_fusion.export.step import TrackerStep, recorded_steps
 from rgbt_fusion.models.network import TrackingNetwork
 
-__all__ = ["evaluated_step", "export_program", "quiet", "traced"]
+__all__ = ["CHECKED_STEPS", "evaluated_step", "export_program", "quiet", "traced"]
 
 CHECKED_STEPS = 3
-"""On how many synthetic frames a file is compared with PyTorch before it is kept."""
+"""Number of synthetic frames on which a file is compared with PyTorch before it is kept."""
 
 
 def export_program(model: TrackingNetwork, path: str | Path, *, batch: int = 1) -> ExportReport:
-    """Write one step of a model as a ``torch.export`` program of fixed shapes, checked against the
-    model.
+    """Write one step of a model as a ``torch.export`` program of fixed shapes, checked on frames.
 
-    The program holds the ops of this library as they are, so it runs at their speed and needs them
-    when it is loaded: import :mod:`rgbt_fusion.ops.selective_scan` and
-    :mod:`rgbt_fusion.ops.causal_conv1d` before ``torch.export.load``. Its inputs, outputs and state
-    are those of :class:`~rgbt_fusion.export.step.TrackerStep`.
+    Inputs, outputs and state are those of :class:`~rgbt_fusion.export.step.TrackerStep`. The
+    program calls the ops of this library, so it runs at their speed. It also needs them: import
+    :mod:`rgbt_fusion.ops.selective_scan` and :mod:`rgbt_fusion.ops.causal_conv1d` before
+    ``torch.export.load``.
 
     Args:
         model: the model, with its weights, in float32.
-        path: the file, ``.pt2`` by custom; replaced only by a complete one that agrees with the
-            model.
+        path: the file to write, usually ``.pt2``. An old one is replaced when the new one is
+            complete and agrees with the model.
         batch: how many targets a step looks for.
 
     Returns:
         What was written, and its differences from PyTorch.
 
     Raises:
-        ExportError: the model is not in float32, the file cannot be written or does not agree with
-            the model.
+        ExportError: ``model`` is not in float32, or the file cannot be written or does not agree
+            with the model.
 
     Example:
-        >>> import os, tempfile
-        >>> from rgbt_fusion import export_program
-        >>> from rgbt_fusion import create_model
+        >>> import tempfile
+        >>> from rgbt_fusion import create_model, export_program
+        >>> model = create_model("ostrack_tiny_128", depth=1)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     report = export_program(create_model("ostrack_tiny_128", depth=1), os.path.join(folder, "step.pt2"))
+        ...     report = export_program(model, f"{folder}/step.pt2")
         >>> report.errors["score_map"] < 1e-6
         True
     """
@@ -68,15 +66,14 @@ def export_program(model: TrackingNetwork, path: str | Path, *, batch: int = 1) 
             with torch.no_grad():
                 return program(*inputs)
 
-        report = agreement(
-            beside, run, list(recorded_steps(step, CHECKED_STEPS)), search_size=model.search_size
-        )
+        frames = recorded_steps(step, CHECKED_STEPS)
+        report = agreement(beside, run, frames, search_size=model.search_size)
         report.refuse_beyond_tolerance()
     return replace(report, path=path)
 
 
 def traced(step: TrackerStep) -> ExportedProgram:
-    """Return the step as torch.export sees it."""
+    """Return the step as a program of torch.export."""
     (recorded,) = recorded_steps(step, 1)
     with torch.no_grad():
         return torch.export.export(step, recorded.inputs)
@@ -84,7 +81,11 @@ def traced(step: TrackerStep) -> ExportedProgram:
 
 @contextmanager
 def evaluated_step(model: TrackingNetwork, batch: int) -> Iterator[TrackerStep]:
-    """Give the step of a model that is in evaluation mode meanwhile."""
+    """Give the step of a model, which is in evaluation mode inside the block.
+
+    Raises:
+        ExportError: ``model`` is not in float32.
+    """
     dtype = model.backbone.pos_embed_x.dtype
     if dtype != torch.float32:
         raise ExportError(f"model must be in float32 to be exported, got {dtype}")
@@ -98,7 +99,7 @@ def evaluated_step(model: TrackingNetwork, batch: int) -> Iterator[TrackerStep]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back what exporters say about themselves and of packages that no model here needs."""
+    """Hide warnings of exporters about themselves and about packages that no model here needs."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

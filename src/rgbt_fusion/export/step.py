@@ -1,5 +1,4 @@
-"""One step of a tracker with plain tensors in and out: what is exported, and what an exported file
-is checked on."""
+"""One step of a tracker with plain tensors in and out: what is exported, and what tests it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -17,37 +16,37 @@ from rgbt_fusion.tracking.tracker import TEMPLATE_FACTOR, hann_window
 __all__ = ["IMAGE_INPUTS", "MAP_OUTPUTS", "RecordedStep", "TrackerStep", "recorded_steps"]
 
 IMAGE_INPUTS = ("template_rgb", "template_tir", "search_rgb", "search_tir", "window")
-"""The inputs of every exported step, in order; the model's state, where it has one, follows."""
+"""The inputs of every exported step, in order; the model's state follows, if it has one."""
 
 MAP_OUTPUTS = ("score_map", "size_map", "offset_map", "box_cxcywh_unit")
 """The outputs of every exported step, in order; the next state follows."""
 
 
 class TrackerStep(nn.Module):
-    """A model's step from tensors to a dictionary of tensors, without named tuples, options or
-    None.
+    """One step of a model, from tensors to a dictionary of tensors.
 
-    What the model remembers comes in as tensors and goes out as tensors of the same order. A
-    sequence starts with the tensors of ``initial_state``.
+    The model's memory comes in as tensors and goes out as tensors of the same order. A sequence
+    starts with the tensors of ``initial_state``.
 
     Args:
-        model: the tracking model; it is called as it is, so bring it to evaluation mode first.
+        model: the tracking model. Switch it to evaluation mode first.
         batch: how many targets a step looks for.
 
     Shape:
-        ``template_rgb`` and ``template_tir`` ``(B, 3, template_size, template_size)``,
-        ``search_rgb`` and ``search_tir`` ``(B, 3, search_size, search_size)``, normalised;
-        ``window`` ``(S, S)``, by which the score is multiplied before its maximum is taken, ones
-        for none; returns ``score_map`` ``(B, 1, S, S)``, ``size_map`` and ``offset_map`` ``(B, 2,
-        S, S)``, ``box_cxcywh_unit`` ``(B, 4)`` and the next state.
+        - template_rgb, template_tir: ``(B, 3, T, T)`` with T = ``model.template_size``, normalised
+        - search_rgb, search_tir: ``(B, 3, U, U)`` with U = ``model.search_size``, normalised
+        - window: ``(S, S)``; the score is multiplied by it before its maximum is taken
+        - state: the tensors that ``state_names`` names
+        - returns ``score_map`` ``(B, 1, S, S)``, ``size_map`` and ``offset_map`` ``(B, 2, S, S)``,
+          ``box_cxcywh_unit`` ``(B, 4)`` and the next state
 
     Raises:
-        ShapeError: tensors of other sizes.
+        ShapeError: a tensor has another size.
 
     Example:
         >>> import torch
-        >>> from rgbt_fusion.export.step import TrackerStep
         >>> from rgbt_fusion import create_model
+        >>> from rgbt_fusion.export.step import TrackerStep, recorded_steps
         >>> step = TrackerStep(create_model("tpmri_tiny_128").eval())
         >>> step.state_names
         ['layers_0_rgb_weight', 'layers_0_response_difference']
@@ -66,28 +65,27 @@ class TrackerStep(nn.Module):
         self.initial_state = [tensor for _, tensor in named]
 
     def _first_state(self) -> Any:
-        """Return the state before a first frame: that after one, with all rows restarted."""
+        """Return the state before the first frame: the state after a frame, with all rows reset."""
         like = self.model.backbone.pos_embed_x
-        template, search = (
-            like.new_zeros(self.batch, 3, size, size)
-            for size in (self.model.template_size, self.model.search_size)
-        )
+        template_size = self.model.template_size
+        search_size = self.model.search_size
+        template = like.new_zeros(self.batch, 3, template_size, template_size)
+        search = like.new_zeros(self.batch, 3, search_size, search_size)
         with torch.no_grad():
             state = self.model(ImagePair(template, template), ImagePair(search, search)).state
-        return (
-            state
-            if state is None
-            else state.reset(torch.ones(self.batch, dtype=torch.bool, device=like.device))
-        )
+        if state is None:
+            return None
+        every_row = torch.ones(self.batch, dtype=torch.bool, device=like.device)
+        return state.reset(every_row)
 
     @property
     def input_names(self) -> list[str]:
-        """What the inputs are called, in order."""
+        """The names of the inputs, in order."""
         return [*IMAGE_INPUTS, *self.state_names]
 
     @property
     def output_names(self) -> list[str]:
-        """What the outputs are called, in order."""
+        """The names of the outputs, in order."""
         return [*MAP_OUTPUTS, *(f"next_{name}" for name in self.state_names)]
 
     def forward(
@@ -99,11 +97,11 @@ class TrackerStep(nn.Module):
         window: Tensor,
         *state: Tensor,
     ) -> dict[str, Tensor]:
-        """Look for the template's target in the search crop; see the class."""
+        """Look for the template's target in the search crop; return tensors by name."""
         before = _with_tensors(self._structure, iter(state))
-        out = self.model(
-            ImagePair(template_rgb, template_tir), ImagePair(search_rgb, search_tir), before
-        )
+        template = ImagePair(template_rgb, template_tir)
+        search = ImagePair(search_rgb, search_tir)
+        out = self.model(template, search, before)
         box = self.model.decode(out, window)
         after = [tensor for _, tensor in _named_tensors(out.state)]
         found = (out.score_map, out.size_map, out.offset_map, box, *after)
@@ -111,32 +109,37 @@ class TrackerStep(nn.Module):
 
 
 class RecordedStep(NamedTuple):
-    """The inputs of a step in order, and by name what PyTorch makes of them."""
+    """The inputs of a step, and what PyTorch makes of them."""
 
     inputs: tuple[Tensor, ...]
+    """In order."""
     outputs: dict[str, Tensor]
+    """By name."""
 
 
 def recorded_steps(step: TrackerStep, count: int, *, seed: int = 0) -> Iterator[RecordedStep]:
-    """Run a step on the first frames of synthetic sequences, the state going from frame to frame.
+    """Run a step on the first frames of synthetic sequences, handing the state from frame to frame.
 
     Args:
-        step: what to run.
+        step: the step to run.
         count: how many frames.
-        seed: of the first target's sequence; those of a batch follow it.
+        seed: number of the first target's sequence; the other targets have the following ones.
     """
-    model, like = step.model, step.model.backbone.pos_embed_x
+    model = step.model
+    like = model.backbone.pos_embed_x
     sequences = [
         SyntheticSequence(seed + row, frames=count + 1, challenge="none")
         for row in range(step.batch)
     ]
     template = _crops(sequences, 0, 0, factor=TEMPLATE_FACTOR, size=model.template_size)
-    window, state = hann_window(model.settings.search_grid).to(like), step.initial_state
+    window = hann_window(model.settings.search_grid).to(like)
+    state = step.initial_state
     for number in range(1, count + 1):
         search = _crops(
             sequences, number, number - 1, factor=model.search_factor, size=model.search_size
         )
-        inputs = (*(image.to(like) for image in (*template, *search)), window, *state)
+        images = [image.to(like) for image in (*template, *search)]
+        inputs = (*images, window, *state)
         with torch.no_grad():
             outputs = step(*inputs)
         yield RecordedStep(inputs, outputs)
@@ -146,11 +149,12 @@ def recorded_steps(step: TrackerStep, count: int, *, seed: int = 0) -> Iterator[
 def _crops(
     sequences: Sequence[SyntheticSequence], frame: int, around: int, *, factor: float, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Crop a frame of every sequence around where its target was at another."""
-    crops = [
-        crop_pair(*s[frame], s.truth.rgb[around], factor=factor, size=size).images
-        for s in sequences
-    ]
+    """Crop a frame of every sequence around the place of its target in another frame."""
+    crops: list[ImagePair] = []
+    for sequence in sequences:
+        rgb, tir = sequence[frame]
+        box = sequence.truth.rgb[around]
+        crops.append(crop_pair(rgb, tir, box, factor=factor, size=size).images)
     return torch.cat([crop.rgb for crop in crops]), torch.cat([crop.tir for crop in crops])
 
 
@@ -165,7 +169,7 @@ def _named_tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def _with_tensors(state: Any, tensors: Iterator[Tensor]) -> Any:
-    """Return the state with other tensors in its places."""
+    """Return the state with other tensors in the same places."""
     if isinstance(state, Tensor):
         return next(tensors)
     if isinstance(state, tuple):
