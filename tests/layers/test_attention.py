@@ -58,6 +58,17 @@ def test_scores_are_the_mean_of_the_template_rows_of_the_softmax(streams: int, m
         torch.testing.assert_close(out.scores[sample], rows[:, queries].mean((0, 1))[part])
 
 
+def test_one_set_of_weights_attends_with_and_without_scores() -> None:
+    plain = double(Attention(12, 3))
+    scored = AttentionWithScores(12, 3).double()
+    scored.load_state_dict(plain.state_dict())
+    tokens = torch.randn(2, 10, 12, dtype=torch.float64)
+    both = plain.attend_and_score(tokens, 4)
+    assert torch.equal(both.tokens, scored(tokens, 4).tokens)
+    assert torch.equal(both.scores, scored(tokens, 4).scores)
+    torch.testing.assert_close(both.tokens, plain(tokens))
+
+
 def test_scores_of_half_precision_tokens_are_float32() -> None:
     layer = AttentionWithScores(12, 3).bfloat16()
     out = layer(torch.randn(1, 10, 12, dtype=torch.bfloat16), 4)
