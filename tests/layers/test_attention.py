@@ -59,7 +59,7 @@ def test_scores_are_the_mean_of_the_template_rows_of_the_softmax(streams: int, m
 
 
 def test_one_set_of_weights_attends_with_and_without_scores() -> None:
-    plain = double(Attention(12, 3))
+    plain = randomised(Attention(12, 3))
     scored = AttentionWithScores(12, 3).double()
     scored.load_state_dict(plain.state_dict())
     tokens = torch.randn(2, 10, 12, dtype=torch.float64)
