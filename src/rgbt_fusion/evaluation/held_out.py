@@ -63,8 +63,8 @@ def held_out_sequences(
     """
     check_positive_int(sequences, name="sequences")
     groups: dict[str, tuple[SyntheticSequence, ...]] = {}
-    for challenge in challenges:
-        check_choice(challenge, CHALLENGES, name="challenges")
+    for name in challenges:
+        challenge = check_choice(name, CHALLENGES, name="challenges")
         # a thousand seeds per challenge, so that no two challenges share their motions
         first = 1000 * CHALLENGES.index(challenge)
         groups[challenge] = tuple(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from rgbt_fusion.checks import check_choice, check_finite_number
 from rgbt_fusion.frames.crop import CropPair, crop_pair
 from rgbt_fusion.frames.thermal import thermal_range
 from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike, ImagePair
-from rgbt_fusion.models.interface import ModelOutput, TemplateTokens, TrackerModel
+from rgbt_fusion.models.interface import ModelOutput, ModelState, TemplateTokens, TrackerModel
 from rgbt_fusion.tracking.interface import TrackResult, check_boxes, follow
 
 __all__ = [
@@ -48,8 +48,8 @@ class TrackerState:
     batched: bool
     """Whether the caller asked for a batch."""
     template: TemplateTokens
-    memory: Any
-    """What the model remembers; its type is the model's."""
+    memory: ModelState | None
+    """What the model remembers."""
     frame: int
     tir_range: tuple[float, float] | None
     """The values of 16-bit thermal frames that become 0 and 255."""
@@ -67,7 +67,7 @@ class Look(NamedTuple):
 
     template: TemplateTokens
     search: ImagePair
-    memory: Any
+    memory: ModelState | None
     """The model's memory before the frame."""
     output: ModelOutput
     window: Tensor
