@@ -127,8 +127,9 @@ def _name(dtype: torch.dtype) -> str:
 
 def _check_determinism(run: Run) -> None:
     """Raise unless two runs give the same bits, with enough programs at once for a race to show."""
-    large = {"length": 500, "channels": 1536, "batch": 4}
-    size = {"length": 5, "channels": 6} if run.dry else large
+    size: dict[str, Any] = {"length": 500, "channels": 1536, "batch": 4}
+    if run.dry:
+        size = {"length": 5, "channels": 6}
     options = ALL_OPTIONS | {"readout", "initial_state"}
     case = ScanCase("determinism", state=16, options=options, **size)
     inputs = make_scan_inputs(case, torch.float32, device=run.device)

@@ -36,9 +36,13 @@ def test_the_scan_is_compared_on_all_shapes_layouts_and_passes():
 
 def test_options_narrow_a_suite():
     options = Options(
-        shapes=((2, 8, 24, 4),), backends=("vectorised",), dtypes=("float32",), threads=(1,), layouts=("token",),
+        shapes=((2, 8, 24, 4),),
+        backends=("vectorised",),
+        dtypes=("float32",),
+        threads=(1,),
+        layouts=("token",),
         passes=(False,),
-    )  # fmt: skip
+    )
     found = contests(["scan"], options)
     assert [x.full_title for x in found] == [
         "scan: (2, 8, 24, 4), token-major, forward",

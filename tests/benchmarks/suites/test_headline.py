@@ -61,7 +61,8 @@ ROWS = [
         ("two threads against one, 1,536 channels", "1.60x"),
         ("ordered scan over the same in natural order, forward", "1.03x"),
         (
-            "OFM, convolution and scan: one call against permuted copies as the released code makes them",
+            "OFM, convolution and scan: one call against permuted copies as the released code "
+            "makes them",
             "2.5x",
         ),
         ("OFM, convolution and scan: extra memory over permuted copies as released", "0.33x"),

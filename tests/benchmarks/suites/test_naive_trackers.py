@@ -35,9 +35,14 @@ def test_the_released_attention_computes_the_same():
 
 @pytest.mark.parametrize(
     "name",
-    ["two_stream_tiny_128", "ainet_tiny_128", "ainet_tiny_128_compact", "mutual_prompt_teacher_tiny_128",
-     "one_stream_student_tiny_128"],
-)  # fmt: skip
+    [
+        "two_stream_tiny_128",
+        "ainet_tiny_128",
+        "ainet_tiny_128_compact",
+        "mutual_prompt_teacher_tiny_128",
+        "one_stream_student_tiny_128",
+    ],
+)
 def test_written_naively_a_tracker_computes_the_same(name):
     before = step(built(name))
     naive = written_naively(built(name)).eval()

@@ -20,9 +20,8 @@ def test_the_tables_of_a_page_are_those_of_the_records(page):
         for path in sorted((ROOT / "benchmarks" / "results" / __version__).glob("*.json"))
     ]
     text = page.read_text()
-    assert text == fill_text(text, records), (
-        f"python -m benchmarks tables benchmarks/results/{__version__}/*.json --into {page.relative_to(ROOT)}"
-    )
+    command = f"python -m benchmarks tables benchmarks/results/{__version__}/*.json --into"
+    assert text == fill_text(text, records), f"{command} {page.relative_to(ROOT)}"
 
 
 def test_all_tables_of_records_say_where_they_were_taken():

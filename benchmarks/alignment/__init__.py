@@ -1,0 +1,1 @@
+"""How well two recordings are registered: drawn views with known matrices and offsets."""
