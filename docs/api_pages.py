@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 
 import rgbt_fusion
 
@@ -28,6 +29,7 @@ ROOMS = (
     "boxes",
     "shapes",
     "checks",
+    "typed_module",
     "files",
     "benchmarking",
 )
@@ -45,15 +47,30 @@ def modules_of(room: str) -> list[ModuleType]:
     return [module for module in modules if getattr(module, "__all__", None)]
 
 
+def is_at_home(module: ModuleType, name: str) -> bool:
+    """Return whether a module defines the name, rather than passing another module's on."""
+    return getattr(getattr(module, name), "__module__", module.__name__) == module.__name__
+
+
+def attribute_docstrings(module: ModuleType) -> set[str]:
+    """Return the names of a module's data that have a docstring below them."""
+    documented = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
+    return {name for _, name in documented}
+
+
 def directive(module: ModuleType, name: str) -> str:
     """Return the directive that documents one name, under the shortest path it is imported by."""
     value = getattr(module, name)
     path = f"rgbt_fusion.{name}" if name in rgbt_fusion.__all__ else f"{module.__name__}.{name}"
-    if inspect.isclass(value) and value.__name__ == name:
+    if inspect.isclass(value):
         kind = "autoexception" if issubclass(value, Exception) else "autoclass"
-        return f".. {kind}:: {path}\n   :members:\n"
-    if inspect.isfunction(value):
+        # an alias shows whose alias it is, without the members
+        members = "   :members:\n" if value.__name__ == name else ""
+        return f".. {kind}:: {path}\n{members}"
+    if inspect.isroutine(inspect.unwrap(value)):
         return f".. autofunction:: {path}\n"
+    if name not in attribute_docstrings(module):
+        raise ValueError(f"{module.__name__}.{name} must have a docstring below it")
     return f".. autodata:: {path}\n   :no-value:\n"
 
 
@@ -64,7 +81,8 @@ def page_of(room: str) -> str:
     parts = [f"# {room}\n\n{summary}\n"]
     for module in modules_of(room):
         title = module.__name__.removeprefix("rgbt_fusion.")
-        directives = "\n".join(directive(module, name) for name in module.__all__)
+        names = [name for name in module.__all__ if is_at_home(module, name)]
+        directives = "\n".join(directive(module, name) for name in names)
         parts.append(f"## {title}\n\n```{{eval-rst}}\n{directives}```\n")
     return "\n".join(parts)
 

@@ -8,7 +8,8 @@ import pytest
 
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD, crop_pair
 from rgbt_fusion.synthetic.plan import Wave
-from rgbt_fusion.synthetic.world import CHALLENGES, SyntheticSequence
+from rgbt_fusion.synthetic.plan import CHALLENGES
+from rgbt_fusion.synthetic.world import SyntheticSequence
 
 
 def quiet(sequence: SyntheticSequence, **changes: object) -> SyntheticSequence:

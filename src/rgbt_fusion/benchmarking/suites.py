@@ -29,8 +29,8 @@ SCAN_SHAPES = (
     (8, 768, 320, 16),
     (1, 1536, 3840, 16),
 )
-"""B, D, L, N: a small tracker, the blocks of a ViT-B, a long narrow scan, a training batch, and the
-OFM."""
+"""Sizes ``(B, D, L, N)`` of a small tracker, the blocks of a ViT-B, a long narrow scan, a training
+batch and the OFM."""
 
 VIT_B_SHAPE = SCAN_SHAPES[1]
 

@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 BOX_FORMATS: tuple[BoxFormat, ...] = get_args(BoxFormat)
+"""What the columns of a file of boxes may be."""
 
 DEEPEST = 3
 """How deep folders of sequences are grouped in VTUAV and GOT-10k: root/test_ST_001/sequence/rgb."""

@@ -32,6 +32,7 @@ ImageCheck: TypeAlias = Literal["decode", "size", "none"]
 """How images are checked: decode each one, read the headers only, or not at all."""
 
 IMAGE_CHECKS: tuple[ImageCheck, ...] = get_args(ImageCheck)
+"""How thoroughly images are looked at."""
 
 Size: TypeAlias = tuple[int, int]
 """Width and height."""

@@ -130,6 +130,7 @@ LAYOUTS: dict[str, Layout] = {
         truth=("groundtruth.txt", "init.txt", "boxes.txt", "rgb.txt", "visible.txt"),
     ),
 }
+"""How each dataset lays its files out, by the name that ``open_dataset`` takes."""
 
 
 def get_layout(layout: str) -> Layout:

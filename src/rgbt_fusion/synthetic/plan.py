@@ -30,6 +30,7 @@ Challenge: TypeAlias = Literal[
 """What happens in a sequence; see :class:`~rgbt_fusion.synthetic.world.SyntheticSequence`."""
 
 CHALLENGES: tuple[Challenge, ...] = get_args(Challenge)
+"""What may happen in a sequence."""
 
 _PLACES = 96
 _SPRITES = 320

@@ -20,7 +20,7 @@ from rgbt_fusion.synthetic.objects import Sprite, occluder, sprite
 from rgbt_fusion.synthetic.places import HEIGHT, WIDTH, background, mean_heat, noise_tile
 from rgbt_fusion.synthetic.plan import CHALLENGES, Actor, Challenge, Plan, draw_plan
 
-__all__ = ["CHALLENGES", "SyntheticSequence"]
+__all__ = ["SyntheticSequence"]
 
 Axis = NDArray[np.floating]
 

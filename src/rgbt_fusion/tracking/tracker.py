@@ -35,6 +35,7 @@ Missing: TypeAlias = Literal["zeros", "other", "last"]
 """What stands in for a modality that a frame lacks."""
 
 MISSING: tuple[Missing, ...] = get_args(Missing)
+"""What may stand in for a missing modality."""
 
 MODEL_ATTRIBUTES = ("template_size", "search_size", "search_factor", "embed_template", "decode")
 

@@ -32,6 +32,7 @@ COLOURS: tuple[Colour, ...] = (
 """One per track, in this order: the tracker's own first."""
 
 TRUTH_COLOUR: Colour = (255, 255, 255)
+"""Colour of the annotated box."""
 
 HEADER = 26
 """Pixels above the frames for the names of what is drawn."""

@@ -25,6 +25,7 @@ Arrangement: TypeAlias = Literal[
 """Where the colour image is in the frames of a single video."""
 
 ARRANGEMENTS: tuple[Arrangement, ...] = get_args(Arrangement)
+"""How one picture holds both modalities."""
 
 HIGHEST_FPS = 1000
 """Some containers give absurd rates; they count as unknown."""
