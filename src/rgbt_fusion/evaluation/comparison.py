@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rgbt_fusion.data.annotations import to_xywh
 from rgbt_fusion.evaluation.metrics import (
     Array,
     centre_error,
@@ -56,7 +57,7 @@ def compare(
 ) -> Comparison:
     """Compare a track with its annotation under a benchmark's rules.
 
-    The steps follow the toolkits' order: rows without annotation are dropped, boxes are rounded,
+    The steps follow the toolkits' order: boxes are rounded, rows without annotation are dropped,
     the first frame is replaced, invalid boxes are replaced, everything is cut at the image,
     overlaps and errors are computed, absent targets are handled.
 
@@ -83,8 +84,8 @@ def compare(
         [0.333, 0.333]
     """
     dtype = np.dtype(rules.dtype)
-    boxes = _annotated_rows(result.boxes, truth)
-    boxes = _prepare(boxes, result.corners, truth, rules).astype(dtype)
+    boxes = _annotated_rows(_rounded(result, rules), truth)
+    boxes = _with_valid_boxes(boxes, truth, rules).astype(dtype)
     tracks = [truth.rgb.astype(dtype)]
     if rules.modalities == "best":
         tracks.append(truth.tir.astype(dtype))
@@ -134,12 +135,22 @@ def _annotated_rows(boxes: Array, truth: GroundTruth) -> Array:
     return boxes[truth.frames]
 
 
-def _prepare(boxes: Array, corners: bool, truth: GroundTruth, rules: ScoringRules) -> Array:
-    """Round boxes, replace the first one and the invalid ones, as the rules ask."""
-    if rules.rounding == "all":
-        boxes = np.round(boxes)
-    elif rules.rounding == "corners" and corners:
-        boxes = round_half_away(boxes)
+def _rounded(result: StoredTrack, rules: ScoringRules) -> Array:
+    """Return the boxes of a result, rounded as the rules ask."""
+    if rules.rounding == "corners" and result.corners:
+        return round_half_away(result.boxes)
+    if rules.rounding != "all":
+        return result.boxes
+    if result.written_corners is None:
+        return np.round(result.boxes.astype(rules.dtype))
+    # the corners are rounded, then converted
+    boxes = to_xywh(np.round(result.written_corners.astype(rules.dtype)))
+    boxes[:, 2:] += rules.corner_offset
+    return boxes
+
+
+def _with_valid_boxes(boxes: Array, truth: GroundTruth, rules: ScoringRules) -> Array:
+    """Replace the first box and the invalid boxes, as the rules ask."""
     if rules.first_frame == "truth":
         boxes = np.concatenate((truth.rgb[:1], boxes[1:]))
     if rules.invalid == "kept":

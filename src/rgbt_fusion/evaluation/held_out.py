@@ -17,7 +17,8 @@ from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
 from rgbt_fusion.evaluation.workers import MakeTracker, RunEvent
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.types import FramePair, GroundTruth
-from rgbt_fusion.synthetic.world import CHALLENGES, SyntheticSequence
+from rgbt_fusion.synthetic.plan import CHALLENGES, Challenge
+from rgbt_fusion.synthetic.world import SyntheticSequence
 
 __all__ = [
     "HARD",
@@ -28,10 +29,10 @@ __all__ = [
     "score_tracker",
 ]
 
-SINGLE = tuple(name for name in CHALLENGES if name != "mixed")
+SINGLE: tuple[Challenge, ...] = tuple(name for name in CHALLENGES if name != "mixed")
 """The plain world, and every challenge alone."""
 
-HARD = tuple(name for name in SINGLE if name != "none")
+HARD: tuple[Challenge, ...] = tuple(name for name in SINGLE if name != "none")
 """The challenges in which one modality fails."""
 
 AnySequence: TypeAlias = ImageSequence | SyntheticSequence
@@ -41,7 +42,7 @@ Groups: TypeAlias = Mapping[str, Iterable[AnySequence]]
 
 
 def held_out_sequences(
-    challenges: Iterable[str] = HARD, *, sequences: int = 10, frames: int = 60
+    challenges: Iterable[Challenge] = HARD, *, sequences: int = 10, frames: int = 60
 ) -> dict[str, tuple[SyntheticSequence, ...]]:
     """Return sequences of places and objects that training never shows, by challenge.
 

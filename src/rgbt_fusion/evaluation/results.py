@@ -38,6 +38,8 @@ class StoredTrack(NamedTuple):
     """``(T,)``, or None where the tracker wrote none."""
     seconds: float | None = None
     """How long the tracker took for the sequence, or None where it did not write that."""
+    written_corners: NDArray[np.float64] | None = None
+    """``(T, 8)``: x and y of the four corners as they were written, or None."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,11 @@ def _read_track(path: Path, name: str, box_format: BoxFormat) -> StoredTrack:
         boxes = to_xywh(table, box_format=box_format)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
+    corners = table.shape[1] == 8
     return StoredTrack(
         boxes,
-        corners=table.shape[1] == 8,
+        corners=corners,
+        written_corners=table if corners else None,
         confidences=_read_confidences(path, name, len(boxes)),
         seconds=_read_seconds(path, name),
     )

@@ -282,7 +282,9 @@ def _tabulate(
     pixels = rules.precision.thresholds()
     fractions = rules.normalised.thresholds()
     overlaps = rules.success.thresholds()
-    precision, normalised, success = [], [], []
+    precision: list[Array] = []
+    normalised: list[Array] = []
+    success: list[Array] = []
     for track in tracks.values():
         precision.append(precision_curve(track.error_px, pixels, strict=rules.precision_strict))
         normalised.append(precision_curve(track.error_normalised, fractions))
