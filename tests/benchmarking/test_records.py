@@ -95,6 +95,17 @@ def test_the_commit_is_that_of_the_source_tree():
 
 
 def test_every_field_is_documented_or_speaks_for_itself():
-    names = "suite version commit created command device machine software rows format".split()
+    names = [
+        "suite",
+        "version",
+        "commit",
+        "created",
+        "command",
+        "device",
+        "machine",
+        "software",
+        "rows",
+        "format",
+    ]
     assert [field.name for field in fields(Record)] == names
     assert Row.__doc__
