@@ -25,7 +25,7 @@ from ops.agreement import (
     run_conv,
     run_scan,
 )
-from rgbt_fusion.ops.inputs import ScanInputs
+from rgbt_fusion.ops.inputs import ScanGradients, ScanInputs, ScanResults
 from rgbt_fusion.ops.native import backend as native
 
 HALVES = (torch.bfloat16, torch.float16)
@@ -135,6 +135,136 @@ def test_results_are_the_same_bit_for_bit(library: native._Library, threads: int
     assert all(
         torch.equal(other[name], value) for other in runs[1:] for name, value in runs[0].items()
     )
+
+
+@pytest.mark.parametrize("layout", ["token", "channel"])
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=str)
+def test_the_number_of_threads_changes_no_bit(
+    library: native._Library, layout: str, dtype: torch.dtype
+) -> None:
+    for level in range(len(library.levels)):
+        library.level = level
+        for case in (WIDE, WIDE_SHARED, WIDE._replace(groups=2, batch=1)):
+            runs = []
+            for threads in (1, 2, 3, 7):
+                torch.set_num_threads(threads)
+                runs.append(run_scan(native, make_scan_inputs(case, dtype, layout)))
+            assert all(same_bits(runs[0], other) for other in runs[1:])
+        runs = []
+        for threads in (1, 2, 3, 7):
+            torch.set_num_threads(threads)
+            runs.append(run_conv(native, make_conv_inputs(WIDE_CONV, dtype, layout)))
+        assert all(same_bits(runs[0], other) for other in runs[1:])
+
+
+def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(other[name], value) for name, value in one.items())
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_else_is_in_the_batch_changes_no_bit(library: native._Library, threads: int) -> None:
+    torch.set_num_threads(threads)
+    for level in range(len(library.levels)):
+        library.level = level
+        together = WIDE._replace(batch=5, options=WIDE.options | {"initial_state"})
+        inputs = make_scan_inputs(together)
+        grad_out = torch.randn(1, 5, *inputs.u.shape[2:], generator=torch.Generator())
+        whole = scan_with_gradients(inputs, grad_out)
+        for part in (slice(0, 1), slice(1, 3), slice(4, 5)):
+            alone = scan_with_gradients(samples_of(inputs, part), grad_out[:, part])
+            for name in ("out", "last_state", "u", "delta", "B", "C", "z", "initial_state"):
+                assert torch.equal(alone[name], whole[name][:, part]), name
+        # the weights' gradients are summed over the samples in their order
+        one_by_one = [
+            scan_with_gradients(samples_of(inputs, slice(b, b + 1)), grad_out[:, b : b + 1])
+            for b in range(5)
+        ]
+        for name in ("A", "D", "delta_bias"):
+            total = one_by_one[0][name]
+            for found in one_by_one[1:]:
+                total = total + found[name]
+            assert torch.equal(whole[name], total), name
+
+
+def samples_of(inputs: ScanInputs, part: slice) -> ScanInputs:
+    """Some samples of a batch, as tensors of their own."""
+    own = {
+        name: getattr(inputs, name)[:, part].contiguous()
+        for name in ("u", "delta", "B", "C", "z", "initial_state")
+    }
+    return inputs._replace(**own)
+
+
+def scan_with_gradients(inputs: ScanInputs, grad_out: Tensor) -> dict[str, Tensor]:
+    _, batch, length, channels = inputs.u.shape
+    states = inputs.A.shape[2]
+    spans = -(-length // native.checkpoint_steps())
+    results = ScanResults(
+        out=torch.empty_like(inputs.u),
+        last_state=torch.empty(1, batch, channels, states),
+        checkpoints=torch.empty(1, batch, spans, states, channels),
+    )
+    native.scan_forward(inputs, results)
+    gradients = ScanGradients._make(
+        None if getattr(inputs, name) is None else torch.empty_like(getattr(inputs, name))
+        for name in ScanGradients._fields
+    )
+    native.scan_backward(inputs, results.checkpoints, grad_out, None, gradients)
+    found = {name: grad for name, grad in gradients._asdict().items() if grad is not None}
+    return found | {"out": results.out, "last_state": results.last_state}
+
+
+# What a caller can get wrong must not reach into foreign memory.
+
+
+@pytest.mark.parametrize("taps", [5_000, 120_000])
+def test_any_number_of_taps_fits_on_a_small_stack(taps: int) -> None:
+    script = f"""
+import threading, torch
+from rgbt_fusion import causal_conv1d
+
+def run():
+    x, weight = torch.randn(1, 16, 70, requires_grad=True), torch.randn(16, {taps})
+    weight.requires_grad_()
+    out = causal_conv1d(x, weight, backend="native")
+    want = causal_conv1d(x, weight[:, -70:], backend="reference")
+    torch.testing.assert_close(out, want, rtol=1e-4, atol=1e-4)
+    out.sum().backward()
+    assert weight.grad[:, :-70].eq(0).all() and weight.grad[:, -1].ne(0).all()
+    print("done")
+
+threading.stack_size(512 * 1024)
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+"""
+    assert _in_a_process(script) == "done"
+
+
+def test_a_wrong_order_that_is_trusted_stays_inside_the_tensors() -> None:
+    script = """
+import torch
+from rgbt_fusion import ordered_causal_conv1d, ordered_selective_scan
+
+u, delta = torch.randn(1, 96, 40, requires_grad=True), torch.rand(1, 96, 40)
+A, B, C = -torch.rand(40, 8), torch.randn(1, 96, 8), torch.randn(1, 96, 8)
+for wrong in ([0, 1, 2, 10**12], [-1, -(2**62), 3, 2], [7, 7, 7, 7]):
+    order = torch.tensor(wrong)
+    options = {"order": order, "trusted_order": True, "backend": "native"}
+    out = ordered_selective_scan(u, delta, A, B, C, **options).out
+    out.sum().backward()
+    ordered_causal_conv1d(u, torch.randn(40, 4), **options).sum().backward()
+print("done")
+"""
+    assert _in_a_process(script) == "done"
+
+
+def test_more_tokens_than_a_row_number_holds_are_refused() -> None:
+    inputs = make_scan_inputs(SMALL)
+    long = inputs._replace(u=torch.zeros(()).expand(1, 1, 2**31, 11))
+    assert native.scan_why_not(long) == [
+        f"takes at most {2**31 - 65} tokens, the inputs have {2**31}"
+    ]
 
 
 # What flows where no number is left: a NaN must come out as NaN, and never touch what does not

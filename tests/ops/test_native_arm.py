@@ -39,10 +39,11 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for tool in (COMPILER, EMULATOR):
         if not shutil.which(tool):
             pytest.skip(f"no {tool}: the kernels are not run on 64-bit ARM")
-    folder, sources = tmp_path_factory.mktemp("arm"), ROOT / "src" / "rgbt_fusion" / "ops"
+    folder = tmp_path_factory.mktemp("arm")
+    sources = ROOT / "src" / "rgbt_fusion" / "ops" / "native"
     files = [
-        sources / "native.c",
-        sources / "_cpu_level.c",
+        sources / "cpu.c",
+        sources / "level.c",
         Path(__file__).with_name("foreign_kernel.c"),
     ]
     flags = runpy.run_path(str(ROOT / "hatch_build.py"))["FLAGS"]

@@ -13,7 +13,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 CHECKPOINT_STEPS = 64
-"""The scan keeps its state every so many steps; the backward pass starts again from there."""
+"""The scan keeps its state every so many steps; the backward pass starts again from there.
+
+The native kernels have a number of their own, see
+:func:`~rgbt_fusion.ops.native.backend.checkpoint_steps`.
+"""
 
 
 class ScanInputs(NamedTuple):
@@ -64,9 +68,10 @@ class ScanResults(NamedTuple):
     last_state: Tensor
     """``(R, B, D, N)`` contiguous, after the last step in scan order."""
     checkpoints: Tensor
-    """``(R, B, S, N, D)`` contiguous with ``S = ceil(L / CHECKPOINT_STEPS)``, the state *before*
-    step ``s * CHECKPOINT_STEPS`` in scan order; ``S = 0`` when no gradient is wanted (then nothing
-    is written)."""
+    """``(R, B, S, N, D)`` contiguous with ``S = ceil(L / steps)``: the state *before* step
+    ``s * steps`` in scan order. ``steps`` is :data:`CHECKPOINT_STEPS`; the native kernels have a
+    number and an arrangement of their own. ``S = 0`` when no gradient is wanted: then nothing is
+    written."""
 
 
 class ScanGradients(NamedTuple):

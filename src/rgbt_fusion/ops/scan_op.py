@@ -13,6 +13,7 @@ from torch import Tensor
 from rgbt_fusion.ops.arguments import callers_layout, check_permutation, empty_tokens, token_major
 from rgbt_fusion.ops.backends import BACKENDS_INSIDE_OPS, choose
 from rgbt_fusion.ops.inputs import CHECKPOINT_STEPS, ScanGradients, ScanInputs, ScanResults
+from rgbt_fusion.ops.native import backend as native
 from rgbt_fusion.ops.registration import once_differentiable, register, without_autocast
 
 __all__ = ["ScanArguments"]
@@ -87,12 +88,17 @@ _LIBRARY.define(
 )
 
 
+def _checkpoint_steps(inputs: ScanInputs) -> int:
+    """Return how many steps lie between two checkpoints on the backend that is the default."""
+    return CHECKPOINT_STEPS if native.scan_why_not(inputs) else native.checkpoint_steps()
+
+
 def _allocate_results(
     inputs: ScanInputs, *, channels_first: bool, keep_states: bool
 ) -> ScanResults:
     _, batch, length, channels = inputs.u.shape
     directions, states = inputs.directions, inputs.A.shape[2]
-    kept = -(-length // CHECKPOINT_STEPS) if keep_states else 0
+    kept = -(-length // _checkpoint_steps(inputs)) if keep_states else 0
     outputs = 1 if inputs.merge else directions
     return ScanResults(
         out=empty_tokens(inputs.u, (outputs, batch, length, channels), channels_first),

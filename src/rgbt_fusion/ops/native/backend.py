@@ -1,5 +1,7 @@
-"""The native CPU backend: hands pointers and strides to the C kernels of ``cpu.c``, which know no
-Python, no torch."""
+"""The native CPU backend: hands pointers and strides to C kernels that know neither Python nor torch.
+
+The kernels are in ``cpu.c`` and the headers beside it.
+"""
 
 import ctypes
 import functools
@@ -25,6 +27,9 @@ LIBRARY_PATH = Path(__file__).with_name(
 
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _NOTHING = (0, 0, 0, 0, 0, 0)
+
+_MOST_TOKENS = 2**31 - 65
+"""The kernels count rows in 32 bits, and look one tile of 64 rows ahead."""
 
 
 @dataclass
@@ -54,7 +59,8 @@ def _library() -> _Library | str:
     if not LIBRARY_PATH.exists():
         return (
             "rgbt_fusion was installed without its compiled CPU kernels; "
-            "with a C compiler on the PATH, pip install --force-reinstall --no-cache-dir rgbt-fusion builds them"
+            "with a C compiler on the PATH, "
+            "pip install --force-reinstall --no-cache-dir rgbt-fusion builds them"
         )
     try:
         functions = ctypes.CDLL(str(LIBRARY_PATH))
@@ -62,6 +68,8 @@ def _library() -> _Library | str:
         return f"the compiled CPU kernels cannot be loaded: {error}"
     functions.rgbt_fusion_level.restype = ctypes.c_char_p
     functions.rgbt_fusion_level.argtypes = [ctypes.c_int64]
+    functions.rgbt_fusion_span.restype = ctypes.c_int64
+    functions.rgbt_fusion_span.argtypes = [ctypes.c_int64]
     for name in ("scan_forward", "scan_backward", "conv_forward", "conv_backward"):
         getattr(functions, f"rgbt_fusion_{name}").argtypes = [ctypes.c_char_p]
     names = [functions.rgbt_fusion_level(i) for i in range(3)]
@@ -81,6 +89,16 @@ def why_missing() -> str:
     return library if isinstance(library, str) else ""
 
 
+def checkpoint_steps() -> int:
+    """Return how many steps of the scan lie between two checkpoints.
+
+    What a checkpoint holds is the state before its first step, in an arrangement of the kernels'
+    own, in the ``(N, D)`` floats that every backend has for it.
+    """
+    library = _loaded()
+    return library.functions.rgbt_fusion_span(library.level)
+
+
 def _why_not(x: Tensor) -> list[str]:
     missing = why_missing()
     reasons = [missing] if missing else []
@@ -88,6 +106,8 @@ def _why_not(x: Tensor) -> list[str]:
         reasons.append(f"computes in float32, bfloat16 or float16, the inputs are {x.dtype}")
     if not x.is_cpu:
         reasons.append(f"runs on the CPU, the inputs are on {x.device}")
+    if x.shape[2] > _MOST_TOKENS:
+        reasons.append(f"takes at most {_MOST_TOKENS} tokens, the inputs have {x.shape[2]}")
     return reasons
 
 

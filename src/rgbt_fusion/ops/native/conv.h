@@ -3,18 +3,29 @@
 #include "scan.h"
 
 /* Up to LINE channels of x, `height` = BLOCK + taps - 1 rows apart. */
-static void load_taps(float *x, Rows from, const int32_t *rows, int64_t t0, int steps, int taps, int width) {
-    int before = least(taps - 1, t0), missing = taps - 1 - before, height = BLOCK + taps - 1;
+static void load_taps(float *x, Rows from, const int32_t *rows, int64_t t0, int steps, int64_t taps, int width) {
+    const int64_t before = least(taps - 1, t0), missing = taps - 1 - before, height = BLOCK + taps - 1;
     for (int c = 0; c < width; c += V) memset(x + c * height, 0, missing * V * sizeof(float));
     load_tall_tile(x + missing * V, height, from, rows + t0 - before, before + steps, width);
 }
 
-INLINE void correlate(int taps, int steps, const float *x, const float *weight, vf bias, float *y) {
-    vf kernel[taps];
-    for (int w = 0; w < taps; w++) kernel[w] = load(weight + w * V);
-    OVERLAP for (int t = 0; t < steps * V; t += V) {
+/* Four taps, as every Mamba has, stay in registers; any other number is read from memory, where it has room. */
+#define USUAL_TAPS 4
+
+static void correlate(int64_t taps, int steps, const float *x, const float *weight, vf bias, float *y) {
+    if (taps == USUAL_TAPS) {
+        vf kernel[USUAL_TAPS];
+        UNROLL for (int w = 0; w < USUAL_TAPS; w++) kernel[w] = load(weight + w * V);
+        OVERLAP for (int t = 0; t < steps * V; t += V) {
+            vf sum = bias;
+            UNROLL for (int w = 0; w < USUAL_TAPS; w++) sum += load(x + t + w * V) * kernel[w];
+            store(y + t, sum);
+        }
+        return;
+    }
+    for (int t = 0; t < steps * V; t += V) {
         vf sum = bias;
-        UNROLL for (int w = 0; w < taps; w++) sum += load(x + t + w * V) * kernel[w];
+        for (int64_t w = 0; w < taps; w++) sum += load(x + t + w * V) * load(weight + w * V);
         store(y + t, sum);
     }
 }
@@ -33,26 +44,36 @@ static void back_through_silu(float *grad, const float *y, int steps) {
 
 /* `grad` holds d pre-activation of this tile and of the W - 1 steps after it. dx correlates it with the taps turned round;
  * dweight and dbias gain this tile's part. */
-INLINE void correlate_back(int taps, int steps, const float *x, const float *weight, const float *grad,
-                           float *dx, float *dweight, float *dbias) {
-    vf kernel[taps], sums[taps], total = {0}, zero = {0};
-    for (int w = 0; w < taps; w++) kernel[w] = load(weight + w * V), sums[w] = zero;
-    for (int t = 0; t < steps * V; t += V) {
-        vf g = load(grad + t), d = zero;
-        total += g;
-        UNROLL for (int w = 0; w < taps; w++) {
-            sums[w] += g * load(x + t + w * V);
-            d += kernel[w] * load(grad + t + (taps - 1 - w) * V);
+static void correlate_back(int64_t taps, int steps, const float *x, const float *weight, const float *grad, float *dx,
+                           float *dweight, float *dbias) {
+    vf total = {0}, zero = {0};
+    for (int t = 0; t < steps * V; t += V) total += load(grad + t);
+    store(dbias, load(dbias) + total);
+    if (taps == USUAL_TAPS) {
+        vf kernel[USUAL_TAPS], sums[USUAL_TAPS];
+        UNROLL for (int w = 0; w < USUAL_TAPS; w++) kernel[w] = load(weight + w * V), sums[w] = zero;
+        for (int t = 0; t < steps * V; t += V) {
+            vf g = load(grad + t), d = zero;
+            UNROLL for (int w = 0; w < USUAL_TAPS; w++) {
+                sums[w] += g * load(x + t + w * V);
+                d += kernel[w] * load(grad + t + (USUAL_TAPS - 1 - w) * V);
+            }
+            store(dx + t, d);
         }
+        UNROLL for (int w = 0; w < USUAL_TAPS; w++) store(dweight + w * V, load(dweight + w * V) + sums[w]);
+        return;
+    }
+    for (int t = 0; t < steps * V; t += V) {
+        vf d = zero;
+        for (int64_t w = 0; w < taps; w++) d += load(weight + w * V) * load(grad + t + (taps - 1 - w) * V);
         store(dx + t, d);
     }
-    for (int w = 0; w < taps; w++) store(dweight + w * V, load(dweight + w * V) + sums[w]);
-    store(dbias, load(dbias) + total);
+    for (int64_t w = 0; w < taps; w++) {
+        vf sum = zero;
+        for (int t = 0; t < steps * V; t += V) sum += load(grad + t) * load(x + t + w * V);
+        store(dweight + w * V, load(dweight + w * V) + sum);
+    }
 }
-
-/* Four taps, as every Mamba has, as a constant. */
-#define PER_TAPS(F, TAPS, ...) \
-    do { if ((TAPS) == 4) F(4, __VA_ARGS__); else F(TAPS, __VA_ARGS__); } while (0)
 
 typedef struct {
     int32_t *rows;
@@ -96,23 +117,24 @@ static void conv_forward(const Conv *s, const Plan *plan, Piece piece, void *scr
     const int64_t b = piece.b, length = s->seq.length, dtype = s->seq.dtype, taps = s->taps, height = BLOCK + taps - 1;
     for (int64_t r = 0; r < s->seq.directions; r++) {
         load_conv_weights(&f, s, piece, r);
-        for (int64_t t0 = 0; t0 < length; t0 += BLOCK)
+        for (int64_t t0 = 0; t0 < length; t0 += BLOCK) {
+            Fetch next = look_ahead(&s->seq, f.rows, t0, BLOCK, piece.width, is_channel_major(s->x));
+            fetch_later(&next, rows_of(s->x, r, b, piece.c, dtype));
+            fetch_later(&next, rows_of(s->out, r, b, piece.c, dtype));
             for (int64_t c = 0; c < piece.width; c += LINE) {
                 int steps = least(BLOCK, length - t0), width = least(LINE, piece.width - c);
                 load_taps(f.x, rows_of(s->x, r, b, piece.c + c, dtype), f.rows, t0, steps, taps, width);
-                int64_t next_c = c, next_t0 = t0;
-                Fetch next = next_block(&s->seq, f.rows, piece.width, &next_t0, &next_c, BLOCK);
-                fetch_later(&next, rows_of(s->x, r, b, piece.c + next_c, dtype));
-                fetch_later(&next, rows_of(s->out, r, b, piece.c + next_c, dtype));
+                turn_to(&next, &s->seq, f.rows, t0, BLOCK, c + LINE);
                 for (int m = 0; m * V < width; m++) {
                     float *x = f.x + m * height * V, *y = f.y + m * TILE, *weight = f.weight + (c + m * V) * taps;
-                    fetch_lines(&next, BLOCK * V / LINE);
-                    PER_TAPS(correlate, taps, steps, x, weight, load(f.bias + c + m * V), y);
-                    fetch_lines(&next, BLOCK * V / LINE);
+                    fetch_lines(&next, BLOCK * V / LINE / 2);
+                    correlate(taps, steps, x, weight, load(f.bias + c + m * V), y);
+                    fetch_lines(&next, BLOCK * V / LINE / 2);
                     if (s->silu) through_silu(y, steps);
                 }
                 store_tile(rows_of(s->out, r, b, piece.c + c, dtype), f.y, f.rows + t0, steps, width);
             }
+        }
     }
 }
 
@@ -121,15 +143,14 @@ static void conv_backward_tile(const Conv *s, const Convolution *f, Fetch *fetch
     const int64_t taps = s->taps, height = BLOCK + taps - 1, halo = (taps - 1) * V;
     float *x = f->x + m * height * V, *grad = f->grad + m * height * V, *y = f->y + m * TILE;
     float *weight = f->weight + c * taps, *dweight = f->dweight + c * taps, *later = f->later + c * taps;
-    fetch_lines(fetch, BLOCK * V / LINE);
+    fetch_lines(fetch, BLOCK * V / LINE / 2);
     if (s->silu) {
-        PER_TAPS(correlate, taps, steps, x, weight, load(f->bias + c), y);
-        fetch_lines(fetch, BLOCK * V / LINE);
+        correlate(taps, steps, x, weight, load(f->bias + c), y);
         back_through_silu(grad, y, steps);
     }
-    fetch_lines(fetch, BLOCK * V / LINE);
+    fetch_lines(fetch, BLOCK * V / LINE / 2);
     memcpy(grad + steps * V, later, halo * sizeof(float));
-    PER_TAPS(correlate_back, taps, steps, x, weight, grad, y, dweight, f->dbias + c);
+    correlate_back(taps, steps, x, weight, grad, y, dweight, f->dbias + c);
     memcpy(later, grad, halo * sizeof(float));
 }
 
@@ -151,19 +172,20 @@ static void conv_backward(const Conv *s, const Plan *plan, Piece piece, void *sc
         memset(f.later, 0, channels * taps);
         memset(f.dweight, 0, channels * taps);
         memset(f.dbias, 0, channels);
-        for (int64_t t0 = (length - 1) / BLOCK * BLOCK; t0 >= 0; t0 -= BLOCK)
+        for (int64_t t0 = (length - 1) / BLOCK * BLOCK; t0 >= 0; t0 -= BLOCK) {
+            Fetch next = look_ahead(&s->seq, f.rows, t0, -BLOCK, piece.width, is_channel_major(s->x));
+            fetch_later(&next, rows_of(s->x, r, b, piece.c, dtype));
+            fetch_later(&next, rows_of(s->dout, r, b, piece.c, dtype));
+            fetch_later(&next, sum_rows(&f.dx, r, 0));
             for (int64_t c = 0; c < piece.width; c += LINE) {
                 int steps = least(BLOCK, length - t0), width = least(LINE, piece.width - c);
                 load_taps(f.x, rows_of(s->x, r, b, piece.c + c, dtype), f.rows, t0, steps, taps, width);
                 load_tall_tile(f.grad, BLOCK + taps - 1, rows_of(s->dout, r, b, piece.c + c, dtype), f.rows + t0, steps, width);
-                int64_t next_c = c, next_t0 = t0;
-                Fetch next = next_block(&s->seq, f.rows, piece.width, &next_t0, &next_c, -BLOCK);
-                fetch_later(&next, rows_of(s->x, r, b, piece.c + next_c, dtype));
-                fetch_later(&next, rows_of(s->dout, r, b, piece.c + next_c, dtype));
-                fetch_later(&next, sum_rows(&f.dx, r, next_c));
+                turn_to(&next, &s->seq, f.rows, t0, -BLOCK, c + LINE);
                 for (int m = 0; m * V < width; m++) conv_backward_tile(s, &f, &next, steps, c + m * V, m);
                 put_tile(sum_rows(&f.dx, r, c), f.y, f.rows + t0, steps, width, adds(r, s->dx.r));
             }
+        }
         store_conv_weight_gradients(s, plan, &f, piece, r);
     }
     finish_sum(&f.dx, length, piece.width);

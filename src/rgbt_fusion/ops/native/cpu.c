@@ -13,6 +13,10 @@
 #define EXPORT __attribute__((visibility("default")))
 #define SMALL (1 << 18) /* elements of state below which a second thread costs more than it gives */
 #define MOST_THREADS 256
+#ifndef MOST_CHANNELS
+#define MOST_CHANNELS 256
+#endif
+#define MOST_STREAMS 32
 
 /* ---- instruction sets, narrowest first ---- */
 
@@ -45,6 +49,9 @@ static const Kernels *kernels_of(int64_t level) { return (void)level, &kernels_b
 
 /* The name of a level that this processor runs, or NULL. */
 EXPORT const char *rgbt_fusion_level(int64_t level) { return supported(level) ? kernels_of(level)->name : NULL; }
+
+/* The steps of the scan between two checkpoints. */
+EXPORT int64_t rgbt_fusion_span(int64_t level) { return kernels_of(level)->span; }
 
 /* ---- subnormal numbers become zero while a kernel runs: a state that decays would else slow down a hundredfold ---- */
 
@@ -124,26 +131,34 @@ static int64_t threads_for(const Sequence *seq, int64_t work_a_channel) {
     return seq->threads < MOST_THREADS ? seq->threads : MOST_THREADS;
 }
 
-/* Wide pieces where a row's channels are neighbours, narrow ones where each channel is a stream of its own; and at least
- * two pieces a thread. */
-static Plan cut(const Sequence *seq, int64_t groups, Tokens x, int64_t threads) {
-    int64_t most = x.d == 1 ? 256 : 32, each = seq->channels / groups;
+static int64_t rounded_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+/* Channels are cut into units, which depend on nothing but their number, and these are dealt out in pieces. Sums over channels
+ * are made unit by unit, so that how many threads there are and what else is in the batch changes no bit. Wide pieces where a
+ * row's channels are neighbours, narrow ones where each channel is a stream of its own; and at least two pieces a thread. */
+static Plan cut(const Sequence *seq, int64_t groups, int64_t unit, Tokens x, int64_t threads) {
+    int64_t each = seq->channels / groups, units = (each + unit - 1) / unit, most = x.d == 1 ? MOST_CHANNELS : MOST_STREAMS;
     if (seq->directions > 1 && seq->dtype != FP32 && most > 64) most = 64;
     int64_t chunks = (each + most - 1) / most;
     if (threads > 1) {
-        int64_t wanted = (2 * threads + seq->batch * groups - 1) / (seq->batch * groups), finest = (each + 15) / 16;
+        int64_t wanted = (2 * threads + seq->batch * groups - 1) / (seq->batch * groups);
         if (chunks < wanted) chunks = wanted;
-        if (chunks > finest) chunks = finest;
     }
-    int64_t chunk = ((each + chunks - 1) / chunks + 15) / 16 * 16;
-    return (Plan){.chunk = chunk, .chunks = (each + chunk - 1) / chunk, .groups = groups};
+    if (chunks > units) chunks = units;
+    int64_t chunk = (units + chunks - 1) / chunks * unit;
+    return (Plan){.chunk = chunk, .chunks = (each + chunk - 1) / chunk, .groups = groups, .unit = unit, .units = units};
+}
+
+static int64_t unit_for_sums(const Sequence *seq, int64_t groups) {
+    int64_t quarter = rounded_up((seq->channels / groups + 3) / 4, 16);
+    return quarter < 64 ? 64 : quarter > 128 ? 128 : quarter;
 }
 
 static Piece piece_of(const Plan *plan, const Sequence *seq, int64_t item) {
     int64_t each = seq->channels / plan->groups, chunk = item % plan->chunks, group = item / plan->chunks % plan->groups;
     int64_t from = chunk * plan->chunk, left = each - from;
-    return (Piece){.b = item / plan->chunks / plan->groups, .group = group, .chunk = chunk, .c = group * each + from,
-                   .width = left < plan->chunk ? left : plan->chunk};
+    return (Piece){.b = item / plan->chunks / plan->groups, .group = group, .unit = from / plan->unit,
+                   .c = group * each + from, .width = left < plan->chunk ? left : plan->chunk};
 }
 
 static void item_scan_forward(const Job *job, int64_t item, void *scratch) {
@@ -162,11 +177,11 @@ static void item_conv_backward(const Job *job, int64_t item, void *scratch) {
     job->kernels->conv_backward(job->conv, job->plan, piece_of(job->plan, &job->conv->seq, item), scratch);
 }
 
-static void item_sum_pieces(const Job *job, int64_t item, void *scratch) {
+static void item_sum_units(const Job *job, int64_t item, void *scratch) {
     const Sequence *seq = &job->scan->seq;
     int64_t blocks = (seq->length + BLOCK - 1) / BLOCK, g = item / blocks % job->plan->groups, rb = item / blocks / job->plan->groups;
     (void)scratch;
-    job->kernels->sum_pieces(job->scan, job->plan, rb / seq->batch, rb % seq->batch, g, item % blocks * BLOCK);
+    job->kernels->sum_units(job->scan, job->plan, rb / seq->batch, rb % seq->batch, g, item % blocks * BLOCK);
 }
 
 /* ---- sums over the batch ---- */
@@ -216,9 +231,9 @@ static void expect_tokens(const Sequence *seq, Tokens x) {
 EXPORT int rgbt_fusion_scan_forward(const Scan *s) {
     const Kernels *kernels = kernels_of(s->seq.level);
     int64_t threads = threads_for(&s->seq, s->states + 4);
-    Plan plan = cut(&s->seq, s->groups, s->u, threads);
+    Plan plan = cut(&s->seq, s->groups, 16, s->u, threads);
     expect_tokens(&s->seq, s->out);
-    expect_writes(s->checkpoints, (s->seq.length + BLOCK - 1) / BLOCK * s->seq.directions * s->seq.batch * s->seq.channels *
+    expect_writes(s->checkpoints, (s->seq.length + kernels->span - 1) / kernels->span * s->seq.directions * s->seq.batch * s->seq.channels *
                                       s->states * (int64_t)sizeof(float));
     Job job = {.item = item_scan_forward, .kernels = kernels, .scan = s, .plan = &plan,
                .items = s->seq.batch * plan.groups * plan.chunks, .scratch_bytes = kernels->scan_forward_bytes(s, &plan)};
@@ -229,8 +244,8 @@ EXPORT int rgbt_fusion_scan_backward(const Scan *s) {
     const Kernels *kernels = kernels_of(s->seq.level);
     const Sequence *seq = &s->seq;
     int64_t threads = threads_for(seq, 3 * (s->states + 4));
-    Plan plan = cut(seq, s->groups, s->u, threads);
-    int64_t rows = seq->batch * plan.chunks * seq->length * plan.groups * s->states;
+    Plan plan = cut(seq, s->groups, unit_for_sums(seq, s->groups), s->u, threads);
+    int64_t rows = seq->batch * plan.units * seq->length * plan.groups * s->states;
     int64_t dB = rows * (s->dB.r ? seq->directions : 1), dC = rows * (s->dC.r ? seq->directions : 1);
     int64_t spare_floats = seq->batch == 1 ? 0 : 2 * (s->states + 1) * seq->directions * seq->batch * seq->channels;
     float *memory = malloc((dB + dC + spare_floats) * sizeof(float)), *spare = memory + dB + dC;
@@ -241,7 +256,7 @@ EXPORT int rgbt_fusion_scan_backward(const Scan *s) {
     expect_tokens(seq, s->du), expect_tokens(seq, s->ddelta), expect_tokens(seq, s->dz);
     Job pieces = {.item = item_scan_backward, .kernels = kernels, .scan = s, .plan = &plan,
                   .items = seq->batch * plan.groups * plan.chunks, .scratch_bytes = kernels->scan_backward_bytes(s, &plan)};
-    Job sums = {.item = item_sum_pieces, .kernels = kernels, .scan = s, .plan = &plan,
+    Job sums = {.item = item_sum_units, .kernels = kernels, .scan = s, .plan = &plan,
                 .items = seq->directions * seq->batch * plan.groups * ((seq->length + BLOCK - 1) / BLOCK)};
     int failed = spread(&pieces, seq, threads) || spread(&sums, seq, threads);
     sum_over_batch(seq, s->dA, plan.dA, s->states);
@@ -255,7 +270,7 @@ EXPORT int rgbt_fusion_scan_backward(const Scan *s) {
 EXPORT int rgbt_fusion_conv_forward(const Conv *s) {
     const Kernels *kernels = kernels_of(s->seq.level);
     int64_t threads = threads_for(&s->seq, 4);
-    Plan plan = cut(&s->seq, 1, s->x, threads);
+    Plan plan = cut(&s->seq, 1, 16, s->x, threads);
     expect_tokens(&s->seq, s->out);
     Job job = {.item = item_conv_forward, .kernels = kernels, .conv = s, .plan = &plan, .items = s->seq.batch * plan.chunks,
                .scratch_bytes = kernels->conv_forward_bytes(s, &plan)};
@@ -266,7 +281,7 @@ EXPORT int rgbt_fusion_conv_backward(const Conv *s) {
     const Kernels *kernels = kernels_of(s->seq.level);
     const Sequence *seq = &s->seq;
     int64_t threads = threads_for(seq, 8);
-    Plan plan = cut(seq, 1, s->x, threads);
+    Plan plan = cut(seq, 1, 16, s->x, threads);
     int64_t spare_floats = seq->batch == 1 ? 0 : (s->taps + 1) * seq->directions * seq->batch * seq->channels;
     float *memory = malloc(spare_floats * sizeof(float) + 1), *spare = memory;
     if (!memory) return 1;

@@ -1,13 +1,12 @@
 /* What the Python side hands to the native kernels: pointers and strides, every field 8 bytes wide, in the order in
- * which `_cpu.py` packs them. Strides count elements; a stride of 0 along `r` (directions) means shared by all. */
+ * which `backend.py` packs them. Strides count elements; a stride of 0 along `r` (directions) means shared by all. */
 #ifndef RGBT_FUSION_CPU_H
 #define RGBT_FUSION_CPU_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define BLOCK 64 /* steps between two checkpoints, CHECKPOINT_STEPS in _inputs.py; also the time tile of every kernel */
-
+#define BLOCK 64 /* rows of a tile, at most */
 enum dtype { FP32, BF16, FP16 };
 
 typedef struct { char *data; int64_t r, b, l, d; } Tokens;    /* (R?, B, L, D) */
@@ -29,7 +28,7 @@ typedef struct {
     Groups B, C;
     Weights A, readout, D, bias, start; /* start: (R?, B, D, N) */
     Tokens out;                         /* of the forward pass */
-    float *last, *checkpoints;          /* (R, B, D, N); (R, B, S, N, D), NULL when no gradient is wanted */
+    float *last, *checkpoints;          /* (R, B, D, N); (R, B, S, D N), NULL when no gradient is wanted */
     Tokens dout, du, ddelta, dz;        /* of the backward pass */
     float *dlast;
     Groups dB, dC;
@@ -46,13 +45,14 @@ typedef struct {
     Weights dweight, dbias;
 } Conv;
 
-/* A piece of work: `width` neighbouring channels of one sample, in every direction. */
-typedef struct { int64_t b, group, chunk, c, width; } Piece;
+/* A piece of work: `width` neighbouring channels of one sample, in every direction; `unit` counts from the group's first. */
+typedef struct { int64_t b, group, unit, c, width; } Piece;
 
-/* How the work is cut, and the fp32 partial sums that the pieces leave behind (see _cpu.c). */
+/* How the work is cut, and the fp32 partial sums that the pieces leave behind (see cpu.c). */
 typedef struct {
-    int64_t chunk, chunks, groups; /* most channels of a piece, pieces a group, groups */
-    float *dB, *dC;                /* (R?, B, chunks, L, G, N) */
+    int64_t chunk, chunks, groups; /* most channels of a piece, pieces per group, groups */
+    int64_t unit, units;           /* channels that share a partial sum over channels, units per group */
+    float *dB, *dC;                /* (R?, B, units, L, G, N) */
     float *dA, *dreadout;          /* (R?, B, D, N), to be summed over B, as all that follow */
     float *dD, *dbias, *dweight;   /* (R?, B, D), (R?, B, D), (R?, B, D, W) */
 } Plan;
@@ -60,7 +60,7 @@ typedef struct {
 /* One instruction set. */
 typedef struct {
     const char *name;
-    int64_t lanes;
+    int64_t lanes, span; /* floats of a vector; steps of the scan between two checkpoints */
     size_t (*scan_forward_bytes)(const Scan *, const Plan *);
     size_t (*scan_backward_bytes)(const Scan *, const Plan *);
     size_t (*conv_forward_bytes)(const Conv *, const Plan *);
@@ -69,8 +69,8 @@ typedef struct {
     void (*scan_backward)(const Scan *, const Plan *, Piece, void *scratch);
     void (*conv_forward)(const Conv *, const Plan *, Piece, void *scratch);
     void (*conv_backward)(const Conv *, const Plan *, Piece, void *scratch);
-    /* dB and dC of BLOCK rows from t0 on, out of the pieces' parts. */
-    void (*sum_pieces)(const Scan *, const Plan *, int64_t r, int64_t b, int64_t group, int64_t t0);
+    /* dB and dC of BLOCK rows from t0 on, out of the units' parts. */
+    void (*sum_units)(const Scan *, const Plan *, int64_t r, int64_t b, int64_t group, int64_t t0);
 } Kernels;
 
 #endif

@@ -10,6 +10,7 @@ extern const Kernels NAME(LEVEL);
 const Kernels NAME(LEVEL) = {
     .name = TEXT(LEVEL),
     .lanes = V,
+    .span = SPAN,
     .scan_forward_bytes = scan_forward_bytes,
     .scan_backward_bytes = scan_backward_bytes,
     .conv_forward_bytes = conv_forward_bytes,
@@ -18,5 +19,5 @@ const Kernels NAME(LEVEL) = {
     .scan_backward = scan_backward,
     .conv_forward = conv_forward,
     .conv_backward = conv_backward,
-    .sum_pieces = sum_pieces,
+    .sum_units = sum_units,
 };

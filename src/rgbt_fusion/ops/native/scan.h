@@ -1,32 +1,54 @@
-/* The selective scan, forward and backward: lanes are channels, time is sequential, NB states at a time in registers.
+/* The selective scan, forward and backward: lanes are channels, time is sequential, some states at a time in registers.
  *
  *     h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t,    y_t = sum_n readout C_t h_t + D u_t,    out = y silu(z)
  *
- * A piece walks time in tiles of BLOCK steps. In each tile B and C become fp32 once for all channels of the piece; then
- * every V channels go through prologue (softplus, dt u), decays (exp in base 2, log2 e folded into A), recurrence, epilogue.
- * Decays and recurrence are loops of their own: one loop of both waits for the long chain of the exponential. */
+ * A piece walks time a few rows at a time. For these rows B and C become fp32 once for all channels of the piece; then every
+ * LINE channels are read as tiles, and go, V channels and SPAN steps at a time, through prologue (softplus, dt u), recurrence
+ * (with log2 e folded into A) and epilogue. SPAN rows are few enough for the tiles, and the lines that a power of two sets
+ * into the same corner of the cache, to stay in the nearest one. Memory with a channel's steps side by side is read BLOCK rows
+ * at a time, for its lines hold LINE of them. */
 #include "tiles.h"
 
-#define NB 4 /* states in registers; the tiles of B and C are V wide, a multiple of it */
+#define SPAN (V == 4 ? BLOCK : 16) /* steps between two checkpoints; 4 lanes gain more from long loops than from the cache */
 #define LOG2E 1.4426950408889634f
 #define LN2 0.6931471805599453f
 
 /* (D, N) weights of the piece's channels as [V channels][n][lane], times `scale`; zeros in lanes past the last channel. */
 static void load_states(float *to, const float *from, int64_t width, int64_t states, float scale) {
-    for (int64_t c = 0; c < width; c += V, to += states * V)
-        for (int64_t n = 0; n < states; n++)
+    for (int64_t c = 0; c < width; c += V, to += states * V) {
+        int64_t n = 0;
+        for (; from && c + V <= width && n + V <= states; n += V) {
+            vf square[V];
+            UNROLL for (int i = 0; i < V; i++) square[i] = load(from + (c + i) * states + n) * scale;
+            transpose(square);
+            UNROLL for (int i = 0; i < V; i++) store(to + (n + i) * V, canonical_nan(square[i]));
+        }
+        for (; n < states; n++)
             for (int64_t i = 0; i < V; i++) {
                 float x = from && c + i < width ? from[(c + i) * states + n] * scale : 0.0f;
                 to[n * V + i] = x == x ? x : NAN;
             }
+    }
 }
 
 static void store_states(float *to, const float *from, int64_t width, int64_t states, int add) {
-    for (int64_t c = 0; c < width; c++)
-        for (int64_t n = 0; n < states; n++) {
-            float x = from[(c / V * states + n) * V + c % V];
-            to[c * states + n] = add ? to[c * states + n] + x : x;
+    for (int64_t c = 0; c < width; c += V, from += states * V) {
+        int64_t n = 0;
+        for (; c + V <= width && n + V <= states; n += V) {
+            vf square[V];
+            UNROLL for (int i = 0; i < V; i++) square[i] = load(from + (n + i) * V);
+            transpose(square);
+            UNROLL for (int i = 0; i < V; i++) {
+                float *at = to + (c + i) * states + n;
+                store(at, add ? load(at) + square[i] : square[i]);
+            }
         }
+        for (; n < states; n++)
+            for (int64_t i = 0; i < least(V, width - c); i++) {
+                float x = from[n * V + i], *at = to + (c + i) * states + n;
+                *at = add ? *at + x : x;
+            }
+    }
 }
 
 static void load_channels(float *to, const float *from, int64_t width) {
@@ -37,24 +59,52 @@ static void store_channels(float *to, const float *from, int64_t width, int add)
     for (int64_t c = 0; c < width; c++) to[c] = add ? to[c] + from[c] : from[c];
 }
 
-/* The rows of B or C (or of their gradients) as tiles [n / V][step][n % V]. */
-INLINE int64_t tiles_of(int64_t states) { return (states + V - 1) / V; }
-INLINE const float *state_in(const float *tiles, int64_t n) { return tiles + n / V * BLOCK * V + n % V; }
-
-static void load_group(float *tiles, Rows x, const int32_t *rows, int steps, int64_t states) {
-    for (int64_t n = 0; n < states; n += LINE)
-        load_tile(tiles + n * BLOCK, from_channel(x, n), rows, steps, least(LINE, states - n));
+/* The rows of B or C as [step][state]. */
+static void load_group(float *to, Rows x, const int32_t *rows, int steps, int64_t states) {
+    float tile[BLOCK * LINE];
+    for (int64_t n = 0; n < states; n += LINE) {
+        const int width = least(LINE, states - n);
+        load_tile(tile, from_channel(x, n), rows, steps, width);
+        for (int t = 0; t < steps; t++)
+            for (int i = 0; i < width; i += V) store(to + t * padded(states) + n + i, load(tile + i * BLOCK + t * V));
+    }
 }
 
-static void put_group(Rows x, float *tiles, const int32_t *rows, int steps, int64_t states, int add) {
-    for (int64_t n = 0; n < states; n += LINE)
-        put_tile(from_channel(x, n), tiles + n * BLOCK, rows, steps, least(LINE, states - n), add);
+/* The gradients of B and C of all channels of a unit, [step][state / 4][V]: V / 4 lanes to a state, see `squeeze`. */
+INLINE int64_t squeezed(int64_t states) { return padded(states) / 4 * V; }
+
+static void put_group(Rows x, const float *parts, const int32_t *rows, int steps, int64_t states, int add) {
+    float tile[BLOCK * LINE];
+    for (int64_t n = 0; n < states; n += LINE) {
+        const int width = least(LINE, states - n);
+        for (int t = 0; t < steps; t++)
+            for (int i = 0; i < width; i += 4) {
+                v4 sums = squeezed_sums(load(parts + t * squeezed(states) + (n + i) / 4 * V));
+                memcpy(tile + i / V * TILE + t * V + i % V, &sums, sizeof sums);
+            }
+        put_tile(from_channel(x, n), tile, rows, steps, width, add);
+    }
 }
 
-/* Checkpoints (R, B, S, N, D): the address of channel c before block `block`. */
-INLINE float *checkpoint(const Scan *s, int64_t r, int64_t b, int64_t block, int64_t c) {
-    int64_t blocks = (s->seq.length + BLOCK - 1) / BLOCK;
-    return s->checkpoints + ((r * s->seq.batch + b) * blocks + block) * s->states * s->seq.channels + c;
+/* Where the states of V channels from c on are kept before step t: (R, B, S, D N) with a row for every SPAN steps, and inside
+ * [n][channel] for these channels. */
+INLINE float *checkpoint(const Scan *s, int64_t r, int64_t b, int64_t t, int64_t c) {
+    int64_t spans = (s->seq.length + SPAN - 1) / SPAN;
+    return s->checkpoints + (((r * s->seq.batch + b) * spans + t / SPAN) * s->seq.channels + c) * s->states;
+}
+
+static void keep_state(float *to, const float *state, int64_t states, int64_t width) {
+    if (width >= V) memcpy(to, state, states * V * sizeof(float));
+    else
+        for (int64_t n = 0; n < states; n++) memcpy(to + n * width, state + n * V, width * sizeof(float));
+}
+
+/* The kept state itself, or a copy in `room` with zeros in the lanes past the last channel. */
+static const float *kept_state(const float *from, float *room, int64_t states, int64_t width) {
+    if (width >= V) return from;
+    memset(room, 0, states * V * sizeof(float));
+    for (int64_t n = 0; n < states; n++) memcpy(room + n * V, from + n * width, width * sizeof(float));
+    return room;
 }
 
 INLINE float *weights(Weights w, int64_t r, int64_t offset) { return w.data ? w.data + r * w.r + offset : NULL; }
@@ -77,9 +127,7 @@ INLINE int prepare_steps(float *delta, const float *u, float *dtu, float *y, flo
         store(y + t, skip * input);
         store(dtu + t, dt * input);
     }
-    if (V == 16) return 0;
-    int wide = 0;
-    for (int i = 0; i < V; i++) wide |= !(largest[i] * bound < 120.0f);
+    const int wide = !all_below(largest * bound, 120.0f);
     if (wide)
         for (int t = 0; t < steps * V; t += V) store(delta + t, canonical_nan(load(delta + t)));
     return wide;
@@ -88,76 +136,91 @@ INLINE int prepare_steps(float *delta, const float *u, float *dtu, float *y, flo
 /* For each group of V channels the largest |A| log2 e; NaN counts as infinite. */
 static void bounds_of(float *bound, const float *A, int64_t width, int64_t states) {
     for (int64_t k = 0; k < (width + V - 1) / V; k++) {
+        vf most = {0};
+        for (int64_t n = 0; n < states; n++) most = larger_or_nan(most, absolute(load(A + (k * states + n) * V)));
         bound[k] = 0.0f;
-        for (int64_t i = 0; i < states * V; i++) {
-            float x = fabsf(A[k * states * V + i]);
-            if (!(x <= bound[k])) bound[k] = x == x ? x : INFINITY;
-        }
+        for (int i = 0; i < V; i++)
+            if (!(most[i] <= bound[k])) bound[k] = most[i] == most[i] ? most[i] : INFINITY;
     }
 }
 
-/* `nb` states of V channels over one tile: what the inner loops read and write. B, C, dB, dC point at [step][V] tiles from
- * the first of these states on, decays and states are [step][state][V], the others [step][V] or [state][V]. */
+/* The tiles of LINE channels. The first SPAN rows of neighbours lie in different sets of the nearest cache. */
+enum { DT, DTU, Y, U, DY, Z, SLOPE, DINPUT, DDT, AREAS };
+#define AREA (BLOCK * LINE + (SPAN + 1) * LINE)
+
+/* Some states of V channels over one span: what the inner loops read and write. `tile` is the DT of these channels; B, C are
+ * [step][state] with `row` floats to a step, dB, dC [step][state / 4][V] with `squeezed`, all from the first of these states
+ * on; the others are [state][V]. */
 typedef struct {
     int steps;
-    const float *dt, *dtu, *dy, *B, *C, *A, *readout;
-    float *y, *decays, *states, *state, *dstate, *dinput, *ddt, *dB, *dC, *dA, *dreadout;
+    float *tile, *kept;
+    const float *B, *C, *A, *readout, *start;
+    float *state, *dstate, *dB, *dC, *dA, *dreadout;
+    int64_t row, squeezed;
 } Strip;
 
-/* One function for each number of states and each value of a flag, so that the compiler sees constants. */
+/* One function for each number of states, and with or without the care for extreme steps and with or without readout, so
+ * that the compiler sees constants. */
+#define VARIANTS_OF(F, N) \
+    APART void F##_##N(const Strip *s) { F(N, 0, 0, s); } \
+    APART void F##_##N##_wide(const Strip *s) { F(N, 1, 0, s); } \
+    APART void F##_##N##_read(const Strip *s) { F(N, 0, 1, s); } \
+    APART void F##_##N##_wide_read(const Strip *s) { F(N, 1, 1, s); }
+#define ROW_OF(F, N) [N] = {{F##_##N, F##_##N##_read}, {F##_##N##_wide, F##_##N##_wide_read}}
 #define VARIANTS(F) \
-    APART void F##_1(const Strip *s) { F(1, 0, s); } \
-    APART void F##_2(const Strip *s) { F(2, 0, s); } \
-    APART void F##_3(const Strip *s) { F(3, 0, s); } \
-    APART void F##_4(const Strip *s) { F(4, 0, s); } \
-    APART void F##_1_flag(const Strip *s) { F(1, 1, s); } \
-    APART void F##_2_flag(const Strip *s) { F(2, 1, s); } \
-    APART void F##_3_flag(const Strip *s) { F(3, 1, s); } \
-    APART void F##_4_flag(const Strip *s) { F(4, 1, s); } \
-    static void (*const F##_variants[2][NB])(const Strip *) = { \
-        {F##_1, F##_2, F##_3, F##_4}, {F##_1_flag, F##_2_flag, F##_3_flag, F##_4_flag}};
+    VARIANTS_OF(F, 1) VARIANTS_OF(F, 2) VARIANTS_OF(F, 3) VARIANTS_OF(F, 4) \
+    static void (*const F##_variants[NB + 1][2][2])(const Strip *) = { \
+        ROW_OF(F, 1), ROW_OF(F, 2), ROW_OF(F, 3), ROW_OF(F, 4)};
 
-/* exp(dt A). */
-INLINE void find_decays(int nb, int wide, const Strip *s) {
-    const float *dt = s->dt;
-    float *decays = s->decays;
+#define NB 4 /* states in registers */
+/* With 32 registers the decays are found in the loop that uses them. With 16 they come from a loop of their own, for a loop of
+ * both would spill, and wait for the long chain of the exponential. */
+#define AT_ONCE (V == 16)
+#define STEP (NB * V)          /* floats of NB states */
+#define CARRIED (SPAN * STEP) /* `kept` holds exp(dt A) of every step, and from here on exp(dt A) h_{t-1} */
+
+INLINE void find_decays(int nb, int wide, int with_readout, const Strip *s) {
+    float *tile = s->tile, *kept = s->kept;
+    const vu powers = load_powers();
     vf A[NB];
+    (void)with_readout;
     UNROLL for (int k = 0; k < nb; k++) A[k] = load(s->A + k * V);
-    for (int t = 0; t < s->steps * V; t += V) {
-        vf step = load(dt + t);
-        UNROLL for (int k = 0; k < nb; k++) store(decays + t * NB + k * V, exp2_fast(step * A[k], wide));
+    for (int t = 0; t < s->steps; t++, tile += V, kept += STEP) {
+        vf dt = load(tile);
+        UNROLL for (int k = 0; k < nb; k++) store(kept + k * V, decay(dt, A[k], powers, wide));
     }
 }
 VARIANTS(find_decays)
 
 /* ---- forward ---- */
 
-/* h = decay h + B dt u; y += sum_n readout C h. */
-INLINE void recur(int nb, int with_readout, const Strip *s) {
-    const float *dtu = s->dtu, *B = s->B, *C = s->C, *decays = s->decays;
-    float *y = s->y;
-    vf h[NB], read[NB];
-    UNROLL for (int k = 0; k < nb; k++) {
-        h[k] = load(s->state + k * V);
-        if (with_readout) read[k] = load(s->readout + k * V);
-    }
-    for (int t = 0; t < s->steps * V; t += V) {
-        vf input = load(dtu + t), sum = load(y + t);
+/* h = exp(dt A) h + B dt u; y += sum_n readout C h. */
+INLINE void advance(int nb, int wide, int with_readout, const Strip *s) {
+    float *tile = s->tile;
+    const float *B = s->B, *C = s->C, *A = s->A, *readout = s->readout, *kept = s->kept;
+    const int64_t row = s->row;
+    const vu powers = load_powers();
+    vf h[NB], zero = {0};
+    UNROLL for (int k = 0; k < nb; k++) h[k] = load(s->start + k * V);
+    for (int t = 0; t < s->steps; t++, tile += V, B += row, C += row, kept += STEP) {
+        vf dt = load(tile), input = load(tile + DTU * AREA), even = load(tile + Y * AREA), odd = zero;
         UNROLL for (int k = 0; k < nb; k++) {
-            h[k] = load(decays + t * NB + k * V) * h[k] + splat(B[t + k]) * input;
-            sum += splat(C[t + k]) * (with_readout ? read[k] * h[k] : h[k]);
+            vf factor = AT_ONCE ? decay(dt, load(A + k * V), powers, wide) : load(kept + k * V);
+            h[k] = factor * h[k] + splat(B[k]) * input;
+            vf seen = with_readout ? load(readout + k * V) * h[k] : h[k];
+            if (k % 2) odd += splat(C[k]) * seen;
+            else even += splat(C[k]) * seen;
         }
-        store(y + t, sum);
+        store(tile + Y * AREA, nb > 1 ? even + odd : even);
     }
     UNROLL for (int k = 0; k < nb; k++) store(s->state + k * V, h[k]);
 }
-VARIANTS(recur)
+VARIANTS(advance)
 
-/* The power of two that gets all lines fetched in the course of a block. */
-INLINE int lines_each(const Fetch *f, int64_t states) {
-    int lines = 1;
-    while (lines < BLOCK && lines * LINE / V * states < f->count * BLOCK) lines *= 2;
-    return lines;
+/* How many lines to fetch with each strip: one per step of LINE channels in all. */
+INLINE int lines_each(int64_t states) {
+    const int64_t strips = LINE / V * ((states + NB - 1) / NB);
+    return (SPAN + strips - 1) / strips;
 }
 
 static void gate(float *y, const float *z, int steps) {
@@ -169,20 +232,19 @@ static void gate(float *y, const float *z, int steps) {
 
 typedef struct {
     int32_t *rows;
-    float *A, *readout, *D, *bias, *bound, *state, *B, *C, *dt, *dtu, *y, *z, *decays;
+    float *A, *readout, *D, *bias, *bound, *state, *B, *C, *areas, *kept;
     Sum out;
 } Forward;
 
 static size_t lay_out_forward(Forward *f, const Scan *s, const Plan *plan, Piece piece, void *base) {
     Arena arena = {base, 0};
-    int64_t channels = padded(plan->chunk), states = channels * s->states, line = BLOCK * LINE;
-    f->rows = (int32_t *)take(&arena, s->seq.length + BLOCK);
+    int64_t channels = padded(plan->chunk), states = channels * s->states;
+    f->rows = (int32_t *)take(&arena, s->seq.length);
     f->A = take(&arena, states), f->state = take(&arena, states);
     f->readout = s->readout.data ? take(&arena, states) : NULL;
     f->D = take(&arena, channels), f->bias = take(&arena, channels), f->bound = take(&arena, channels);
-    f->B = take(&arena, tiles_of(s->states) * TILE), f->C = take(&arena, tiles_of(s->states) * TILE);
-    f->dt = take(&arena, line), f->dtu = take(&arena, line), f->y = take(&arena, line), f->z = take(&arena, line);
-    f->decays = take(&arena, NB * TILE);
+    f->B = take(&arena, padded(s->states) * BLOCK), f->C = take(&arena, padded(s->states) * BLOCK);
+    f->areas = take(&arena, AREAS * AREA), f->kept = take(&arena, 2 * CARRIED);
     f->out = sum_into(&arena, &s->seq, s->out, piece, plan->chunk);
     return arena.used * sizeof(float);
 }
@@ -192,52 +254,52 @@ static size_t scan_forward_bytes(const Scan *s, const Plan *plan) {
     return lay_out_forward(&f, s, plan, (Piece){0}, NULL);
 }
 
-/* One tile: f->dt holds delta, f->dtu u, f->z z; leaves the output in f->y. */
-static void forward_tile(const Scan *s, const Forward *f, Fetch *fetch, Piece piece, int64_t r, int64_t t0, int steps,
-                         int64_t c, int64_t m) {
-    const int64_t states = s->states;
-    const float *A = f->A + c * states, *readout = f->readout ? f->readout + c * states : NULL;
-    float *state = f->state + c * states, *dt = f->dt + m * TILE, *dtu = f->dtu + m * TILE, *y = f->y + m * TILE;
-    if (s->checkpoints)
-        for (int64_t n = 0; n < states; n++)
-            store_some((char *)(checkpoint(s, r, piece.b, t0 / BLOCK, piece.c + c) + n * s->seq.channels), 1,
-                       load(state + n * V), least(V, piece.width - c), FP32);
-    int wide = prepare_steps(dt, dtu, dtu, y, f->decays, 0, steps, load(f->bias + c), load(f->D + c), s->softplus,
-                             f->bound[c / V]);
-    const int lines = lines_each(fetch, states);
+/* One span of V channels: `tile` holds delta, u in its DTU and z in its Z; leaves the output in Y. `at` counts the steps from
+ * the block's first one. */
+static void forward_span(const Scan *s, const Forward *f, Fetch *fetch, float *tile, int at, int steps, int64_t c) {
+    const int64_t states = s->states, row = padded(states);
+    float *state = f->state + c * states, *dtu = tile + DTU * AREA, *y = tile + Y * AREA;
+    const int wide = prepare_steps(tile, dtu, dtu, y, f->kept, 0, steps, load(f->bias + c), load(f->D + c), s->softplus,
+                                   f->bound[c / V]);
+    const int lines = lines_each(states);
     for (int64_t n = 0; n < states; n += NB) {
-        int nb = least(NB, states - n);
-        Strip strip = {.steps = steps, .dt = dt, .dtu = dtu, .y = y, .decays = f->decays, .A = A + n * V,
-                       .B = state_in(f->B, n), .C = state_in(f->C, n), .state = state + n * V, .readout = readout + n * V};
-        fetch_lines(fetch, nb * lines);
-        find_decays_variants[wide][nb - 1](&strip);
-        recur_variants[readout != NULL][nb - 1](&strip);
+        const int nb = least(NB, states - n);
+        Strip strip = {.steps = steps, .tile = tile, .kept = f->kept, .B = f->B + at * row + n, .C = f->C + at * row + n,
+                       .row = row, .A = f->A + c * states + n * V, .start = state + n * V, .state = state + n * V,
+                       .readout = f->readout + c * states + n * V};
+        fetch_lines(fetch, lines);
+        if (!AT_ONCE) find_decays_variants[nb][wide][0](&strip);
+        advance_variants[nb][wide][f->readout != NULL](&strip);
     }
-    if (s->z.data) gate(y, f->z + m * TILE, steps);
+    if (s->z.data) gate(y, tile + Z * AREA, steps);
 }
 
-/* Up to LINE channels over one block of steps. */
-static void forward_block(const Scan *s, const Forward *f, Piece piece, int64_t r, int64_t t0, int steps, int64_t c) {
+/* Up to LINE channels over one block of rows. */
+static void forward_block(const Scan *s, const Forward *f, Fetch *next, Piece piece, int64_t r, int64_t t0, int height, int64_t c) {
     const int32_t *rows = f->rows + t0;
     const int64_t b = piece.b, at = piece.c + c, dtype = s->seq.dtype;
-    const int width = least(LINE, piece.width - c);
-    load_tile(f->dt, rows_of(s->delta, r, b, at, dtype), rows, steps, width);
-    load_tile(f->dtu, rows_of(s->u, r, b, at, dtype), rows, steps, width);
-    if (s->z.data) load_tile(f->z, rows_of(s->z, r, b, at, dtype), rows, steps, width);
-    int64_t next_c = c, next_t0 = t0;
-    Fetch next = next_block(&s->seq, f->rows, piece.width, &next_t0, &next_c, BLOCK);
-    fetch_later(&next, rows_of(s->delta, r, b, piece.c + next_c, dtype));
-    fetch_later(&next, rows_of(s->u, r, b, piece.c + next_c, dtype));
-    fetch_later(&next, rows_of(s->z, r, b, piece.c + next_c, dtype));
-    fetch_later(&next, sum_rows(&f->out, r, next_c));
-    for (int m = 0; m * V < width; m++) forward_tile(s, f, &next, piece, r, t0, steps, c + m * V, m);
-    put_tile(sum_rows(&f->out, r, c), f->y, rows, steps, width, adds(r, s->out.r));
+    const int width = least(LINE, piece.width - c), steps = least(height, s->seq.length - t0);
+    load_tile(f->areas + DT * AREA, rows_of(s->delta, r, b, at, dtype), rows, steps, width);
+    load_tile(f->areas + DTU * AREA, rows_of(s->u, r, b, at, dtype), rows, steps, width);
+    if (s->z.data) load_tile(f->areas + Z * AREA, rows_of(s->z, r, b, at, dtype), rows, steps, width);
+    turn_to(next, &s->seq, f->rows, t0, height, c + LINE);
+    for (int m = 0; m < width; m += V)
+        for (int t = 0; t < steps; t += SPAN) {
+            if (s->checkpoints)
+                keep_state(checkpoint(s, r, b, t0 + t, at + m), f->state + (c + m) * s->states, s->states, width - m);
+            forward_span(s, f, next, f->areas + m * BLOCK + t * V, t, least(SPAN, steps - t), c + m);
+        }
+    put_tile(sum_rows(&f->out, r, c), f->areas + Y * AREA, rows, steps, width, adds(r, s->out.r));
 }
+
+/* The rows that are read at a time. */
+INLINE int height_of(const Scan *s) { return is_channel_major(s->u) ? BLOCK : SPAN; }
 
 static void scan_forward(const Scan *s, const Plan *plan, Piece piece, void *scratch) {
     Forward f;
     lay_out_forward(&f, s, plan, piece, scratch);
     const int64_t length = s->seq.length, states = s->states, width = piece.width, at = piece.b * s->seq.channels + piece.c;
+    const int height = height_of(s);
     for (int64_t r = 0; r < s->seq.directions; r++) {
         fill_rows(f.rows, &s->seq, r, piece.b);
         load_states(f.A, weights(s->A, r, piece.c * states), width, states, LOG2E);
@@ -246,11 +308,16 @@ static void scan_forward(const Scan *s, const Plan *plan, Piece piece, void *scr
         load_channels(f.D, weights(s->D, r, piece.c), width);
         load_channels(f.bias, weights(s->bias, r, piece.c), width);
         load_states(f.state, weights(s->start, r, at * states), width, states, 1.0f);
-        for (int64_t t0 = 0; t0 < length; t0 += BLOCK) {
-            int steps = least(BLOCK, length - t0);
+        for (int64_t t0 = 0; t0 < length; t0 += height) {
+            int steps = least(height, length - t0);
             load_group(f.B, rows_of_group(s->B, r, piece.b, piece.group, 0, s->seq.dtype), f.rows + t0, steps, states);
             load_group(f.C, rows_of_group(s->C, r, piece.b, piece.group, 0, s->seq.dtype), f.rows + t0, steps, states);
-            for (int64_t c = 0; c < width; c += LINE) forward_block(s, &f, piece, r, t0, steps, c);
+            Fetch next = look_ahead(&s->seq, f.rows, t0, height, width, height == BLOCK);
+            fetch_later(&next, rows_of(s->delta, r, piece.b, piece.c, s->seq.dtype));
+            fetch_later(&next, rows_of(s->u, r, piece.b, piece.c, s->seq.dtype));
+            fetch_later(&next, rows_of(s->z, r, piece.b, piece.c, s->seq.dtype));
+            fetch_later(&next, sum_rows(&f.out, r, 0));
+            for (int64_t c = 0; c < width; c += LINE) forward_block(s, &f, &next, piece, r, t0, height, c);
         }
         store_states(s->last + (r * s->seq.batch * s->seq.channels + at) * states, f.state, width, states, 0);
     }
@@ -259,95 +326,94 @@ static void scan_forward(const Scan *s, const Plan *plan, Piece piece, void *scr
 
 /* ---- backward ---- */
 
-/* Steps of one block once more, keeping each state before its step for `adjoin`: y += sum_n readout C h,
- * dC += sum over lanes of readout h dy, dreadout += sum over steps of C h dy. */
-INLINE void recompute(int nb, int with_readout, const Strip *s) {
-    const float *dtu = s->dtu, *dy = s->dy, *B = s->B, *C = s->C, *decays = s->decays;
-    float *y = s->y, *states = s->states, *dC = s->dC;
-    vf h[NB], read[NB], dread[NB], zero = {0};
-    UNROLL for (int k = 0; k < nb; k++) {
-        h[k] = load(s->state + k * V);
-        if (with_readout) read[k] = load(s->readout + k * V), dread[k] = zero;
-    }
-    for (int t = 0; t < s->steps * V; t += V) {
-        vf input = load(dtu + t), grad = load(dy + t), sum = load(y + t), part[4] = {zero, zero, zero, zero};
+/* A span once more: keeps exp(dt A) and exp(dt A) h_{t-1} of each step for `adjoin`; y += sum_n readout C h, dC += readout h dy
+ * over lanes, dreadout += sum over steps of C h dy. */
+INLINE void recompute(int nb, int wide, int with_readout, const Strip *s) {
+    float *tile = s->tile, *kept = s->kept, *dC = s->dC;
+    const float *B = s->B, *C = s->C, *A = s->A, *readout = s->readout;
+    const int64_t row = s->row, squeezed = s->squeezed;
+    const vu powers = load_powers();
+    vf h[NB], dread[NB], zero = {0};
+    UNROLL for (int k = 0; k < nb; k++) h[k] = load(s->start + k * V), dread[k] = zero;
+    for (int t = 0; t < s->steps; t++, tile += V, B += row, C += row, dC += squeezed, kept += STEP) {
+        vf dt = load(tile), input = load(tile + DTU * AREA), grad = load(tile + DY * AREA), sum = load(tile + Y * AREA);
+        vf part[4] = {zero, zero, zero, zero};
         UNROLL for (int k = 0; k < nb; k++) {
-            vf c = splat(C[t + k]);
-            store(states + t * NB + k * V, h[k]);
-            h[k] = load(decays + t * NB + k * V) * h[k] + splat(B[t + k]) * input;
-            vf seen = with_readout ? read[k] * h[k] : h[k];
+            vf factor = AT_ONCE ? decay(dt, load(A + k * V), powers, wide) : load(kept + k * V);
+            vf carried = factor * h[k], c = splat(C[k]);
+            if (AT_ONCE) store(kept + k * V, factor);
+            store(kept + CARRIED + k * V, carried);
+            h[k] = splat(B[k]) * input + carried;
+            vf seen = with_readout ? load(readout + k * V) * h[k] : h[k];
             sum += c * seen;
             part[k] = seen * grad;
             if (with_readout) dread[k] += c * (h[k] * grad);
         }
-        store(y + t, sum);
-        *(v4 *)(dC + t) += sum_lanes(part[0], part[1], part[2], part[3]);
+        store(tile + Y * AREA, sum);
+        store(dC, load(dC) + squeeze(part[0], part[1], part[2], part[3]));
     }
     if (with_readout)
         UNROLL for (int k = 0; k < nb; k++) store(s->dreadout + k * V, load(s->dreadout + k * V) + dread[k]);
 }
-VARIANTS(recompute)
 
-/* The adjoint recurrence g_{t-1} = exp(dt_t A) (g_t + readout C_t dy_t) from the last step of a block to its first, with
- * v = g_t + readout C_t dy_t: dB_t += sum over lanes of v dt u; d(dt u) += sum_n v B; with w = v exp(dt A) h_{t-1},
+/* The adjoint recurrence g_{t-1} = exp(dt_t A) (g_t + readout C_t dy_t) from the last step of a span to its first, with
+ * v = g_t + readout C_t dy_t: dB_t += v dt u over lanes; d(dt u) += sum_n v B; with w = v exp(dt A) h_{t-1},
  * d dt += sum_n w A (here times log2 e) and dA += sum_t w dt. */
-INLINE void adjoin(int nb, int with_readout, const Strip *s) {
-    const float *dt = s->dt, *dtu = s->dtu, *dy = s->dy, *B = s->B, *C = s->C, *A = s->A;
-    const float *decays = s->decays, *states = s->states;
-    float *dinput = s->dinput, *ddt = s->ddt, *dB = s->dB;
-    vf g[NB], dlog[NB], read[NB], zero = {0};
-    UNROLL for (int k = 0; k < nb; k++) {
-        g[k] = load(s->dstate + k * V), dlog[k] = zero;
-        if (with_readout) read[k] = load(s->readout + k * V);
-    }
-    for (int t = (s->steps - 1) * V; t >= 0; t -= V) {
-        vf step = load(dt + t), input = load(dtu + t), grad = load(dy + t), part[4] = {zero, zero, zero, zero};
-        vf to_input = load(dinput + t), to_step = load(ddt + t);
+INLINE void adjoin(int nb, int wide, int with_readout, const Strip *s) {
+    const int64_t last = s->steps - 1, row = s->row, squeezed = s->squeezed;
+    float *tile = s->tile + last * V, *dB = s->dB + last * squeezed;
+    const float *B = s->B + last * row, *C = s->C + last * row, *kept = s->kept + last * STEP;
+    const float *A = s->A, *readout = s->readout;
+    vf g[NB], dlog[NB], zero = {0};
+    (void)wide;
+    UNROLL for (int k = 0; k < nb; k++) g[k] = load(s->dstate + k * V), dlog[k] = zero;
+    for (int t = 0; t < s->steps; t++, tile -= V, B -= row, C -= row, dB -= squeezed, kept -= STEP) {
+        vf dt = load(tile), input = load(tile + DTU * AREA), grad = load(tile + DY * AREA);
+        vf to_input = load(tile + DINPUT * AREA), to_dt = load(tile + DDT * AREA), part[4] = {zero, zero, zero, zero};
         UNROLL for (int k = 0; k < nb; k++) {
-            vf v = g[k] + splat(C[t + k]) * (with_readout ? read[k] * grad : grad);
-            to_input += v * splat(B[t + k]);
+            vf v = g[k] + splat(C[k]) * (with_readout ? load(readout + k * V) * grad : grad);
+            to_input += v * splat(B[k]);
             part[k] = v * input;
-            g[k] = v * load(decays + t * NB + k * V);
-            vf w = g[k] * load(states + t * NB + k * V);
-            dlog[k] += w * step;
-            to_step += w * load(A + k * V);
+            g[k] = v * load(kept + k * V);
+            vf w = v * load(kept + CARRIED + k * V);
+            dlog[k] += w * dt;
+            to_dt += w * load(A + k * V);
         }
-        store(dinput + t, to_input);
-        store(ddt + t, to_step);
-        *(v4 *)(dB + t) += sum_lanes(part[0], part[1], part[2], part[3]);
+        store(tile + DINPUT * AREA, to_input);
+        store(tile + DDT * AREA, to_dt);
+        store(dB, load(dB) + squeeze(part[0], part[1], part[2], part[3]));
     }
     UNROLL for (int k = 0; k < nb; k++) {
         store(s->dstate + k * V, g[k]);
         store(s->dA + k * V, load(s->dA + k * V) + dlog[k]);
     }
 }
+
+VARIANTS(recompute)
 VARIANTS(adjoin)
 
 typedef struct {
     int32_t *rows;
-    float *A, *readout, *D, *bias, *bound, *start, *dstate, *dA, *dreadout, *dD, *dbias;
-    float *B, *C, *dB, *dC, *u, *dt, *dtu, *slope, *y, *dy, *dz, *dinput, *ddt, *decays, *states;
-    Sum du, ddelta, dz_sum;
+    float *A, *readout, *D, *bias, *bound, *start, *dstate, *dA, *dreadout, *dD, *dbias, *B, *C, *dB, *dC, *areas, *kept;
+    Sum du, ddelta, dz;
 } Backward;
 
 static size_t lay_out_backward(Backward *f, const Scan *s, const Plan *plan, Piece piece, void *base) {
     Arena arena = {base, 0};
-    int64_t channels = padded(plan->chunk), states = channels * s->states, group = tiles_of(s->states) * TILE;
-    f->rows = (int32_t *)take(&arena, s->seq.length + BLOCK);
+    int64_t channels = padded(plan->chunk), states = channels * s->states, group = padded(s->states) * BLOCK;
+    f->rows = (int32_t *)take(&arena, s->seq.length);
     f->A = take(&arena, states), f->dA = take(&arena, states), f->dstate = take(&arena, states);
     f->start = take(&arena, s->states * V);
     f->readout = s->readout.data ? take(&arena, states) : NULL;
     f->dreadout = s->readout.data ? take(&arena, states) : NULL;
     f->D = take(&arena, channels), f->bias = take(&arena, channels), f->bound = take(&arena, channels);
     f->dD = take(&arena, channels), f->dbias = take(&arena, channels);
-    f->B = take(&arena, group), f->C = take(&arena, group), f->dB = take(&arena, group), f->dC = take(&arena, group);
-    f->dtu = take(&arena, TILE), f->slope = take(&arena, TILE), f->y = take(&arena, TILE), f->dinput = take(&arena, TILE);
-    float **tiles[] = {&f->u, &f->dt, &f->dy, &f->dz, &f->ddt};
-    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) *tiles[i] = take(&arena, BLOCK * LINE);
-    f->decays = take(&arena, NB * TILE), f->states = take(&arena, NB * TILE);
+    f->B = take(&arena, group), f->C = take(&arena, group);
+    f->dB = take(&arena, squeezed(s->states) * BLOCK), f->dC = take(&arena, squeezed(s->states) * BLOCK);
+    f->areas = take(&arena, AREAS * AREA), f->kept = take(&arena, 2 * CARRIED);
     f->du = sum_into(&arena, &s->seq, s->du, piece, plan->chunk);
     f->ddelta = sum_into(&arena, &s->seq, s->ddelta, piece, plan->chunk);
-    f->dz_sum = sum_into(&arena, &s->seq, s->dz, piece, plan->chunk);
+    f->dz = sum_into(&arena, &s->seq, s->dz, piece, plan->chunk);
     return arena.used * sizeof(float);
 }
 
@@ -365,77 +431,76 @@ static void ungate(float *dout, float *z, int steps) {
     }
 }
 
-/* One tile, last step first: holds u, delta (in dt), d out (in dy), z (in dz); leaves their gradients in u, ddt and dz. */
-static void backward_tile(const Scan *s, const Backward *f, Fetch *fetch, Piece piece, int64_t r, int64_t t0, int steps,
-                          int64_t c, int64_t m) {
-    const int64_t states = s->states, first = m * TILE;
-    float *u = f->u + first, *dt = f->dt + first, *dy = f->dy + first, *dz = f->dz + first, *ddt = f->ddt + first;
-    if (s->z.data) ungate(dy, dz, steps);
-    vf skip = load(f->D + c), zero = {0};
-    for (int t = 0; t < steps * V; t += V) {
-        store(f->dinput + t, zero);
-        store(ddt + t, zero);
-    }
-    int wide = prepare_steps(dt, u, f->dtu, f->y, f->slope, 1, steps, load(f->bias + c), skip, s->softplus, f->bound[c / V]);
-    for (int64_t n = 0; n < states; n++) {
-        const char *start = (const char *)(checkpoint(s, r, piece.b, t0 / BLOCK, piece.c + c) + n * s->seq.channels);
-        store(f->start + n * V, load_some(start, 1, least(V, piece.width - c), FP32));
-    }
-    const int lines = lines_each(fetch, states);
-    for (int64_t n = 0; n < states; n += NB) {
-        int nb = least(NB, states - n);
-        int64_t at = c * states + n * V, in_group = n / V * TILE + n % V;
-        Strip strip = {.steps = steps, .dt = dt, .dtu = f->dtu, .dy = dy, .y = f->y, .dinput = f->dinput, .ddt = ddt,
-                       .decays = f->decays, .states = f->states, .state = f->start + n * V, .dstate = f->dstate + at,
-                       .A = f->A + at, .dA = f->dA + at, .readout = f->readout + at, .dreadout = f->dreadout + at,
-                       .B = f->B + in_group, .C = f->C + in_group, .dB = f->dB + in_group, .dC = f->dC + in_group};
-        fetch_lines(fetch, nb * lines);
-        find_decays_variants[wide][nb - 1](&strip);
-        recompute_variants[f->readout != NULL][nb - 1](&strip);
-        adjoin_variants[f->readout != NULL][nb - 1](&strip);
-    }
+/* The gradients of u, in its place, of delta, in DDT, and of z, in its place, out of what the recurrence left. */
+static void finish_gradients(const Backward *f, float *tile, int steps, int64_t c) {
+    const vf skip = load(f->D + c);
     vf dskip = load(f->dD + c), dbias = load(f->dbias + c);
-    for (int t = 0; t < steps * V; t += V) {
-        vf x = load(u + t), grad = load(dy + t), dinput = load(f->dinput + t);
-        vf ddelta = (load(ddt + t) * LN2 + dinput * x) * load(f->slope + t);
-        dskip += grad * x;
+    for (int t = 0; t < steps; t++, tile += V) {
+        vf u = load(tile + U * AREA), grad = load(tile + DY * AREA), dinput = load(tile + DINPUT * AREA);
+        vf ddelta = (load(tile + DDT * AREA) * LN2 + dinput * u) * load(tile + SLOPE * AREA);
+        dskip += grad * u;
         dbias += ddelta;
-        store(u + t, dinput * load(dt + t) + skip * grad);
-        store(ddt + t, ddelta);
-        store(dz + t, load(dz + t) * load(f->y + t));
+        store(tile + U * AREA, dinput * load(tile) + skip * grad);
+        store(tile + DDT * AREA, ddelta);
+        store(tile + Z * AREA, load(tile + Z * AREA) * load(tile + Y * AREA));
     }
     store(f->dD + c, dskip);
     store(f->dbias + c, dbias);
 }
 
-/* Up to LINE channels over one block of steps. */
-static void backward_block(const Scan *s, const Backward *f, Piece piece, int64_t r, int64_t t0, int steps, int64_t c) {
-    const int32_t *rows = f->rows + t0;
-    const int64_t b = piece.b, at = piece.c + c, dtype = s->seq.dtype;
-    const int width = least(LINE, piece.width - c);
-    load_tile(f->u, rows_of(s->u, r, b, at, dtype), rows, steps, width);
-    load_tile(f->dt, rows_of(s->delta, r, b, at, dtype), rows, steps, width);
-    load_tile(f->dy, rows_of(s->dout, r, b, at, dtype), rows, steps, width);
-    if (s->z.data) load_tile(f->dz, rows_of(s->z, r, b, at, dtype), rows, steps, width);
-    int64_t next_c = c, next_t0 = t0;
-    Fetch next = next_block(&s->seq, f->rows, piece.width, &next_t0, &next_c, -BLOCK);
-    fetch_later(&next, rows_of(s->u, r, b, piece.c + next_c, dtype));
-    fetch_later(&next, rows_of(s->delta, r, b, piece.c + next_c, dtype));
-    fetch_later(&next, rows_of(s->dout, r, b, piece.c + next_c, dtype));
-    fetch_later(&next, rows_of(s->z, r, b, piece.c + next_c, dtype));
-    fetch_later(&next, sum_rows(&f->du, r, next_c));
-    fetch_later(&next, sum_rows(&f->ddelta, r, next_c));
-    if (s->dz.data) fetch_later(&next, sum_rows(&f->dz_sum, r, next_c));
-    for (int m = 0; m * V < width; m++) backward_tile(s, f, &next, piece, r, t0, steps, c + m * V, m);
-    put_tile(sum_rows(&f->du, r, c), f->u, rows, steps, width, adds(r, s->du.r));
-    put_tile(sum_rows(&f->ddelta, r, c), f->ddt, rows, steps, width, adds(r, s->ddelta.r));
-    if (s->dz.data) put_tile(sum_rows(&f->dz_sum, r, c), f->dz, rows, steps, width, adds(r, s->dz.r));
+/* One span of V channels, last step first: `tile` holds delta, with u, d out (in DY) and z in their areas; leaves their
+ * gradients in DDT, U and Z. `kept` is the state before the span. */
+static void backward_span(const Scan *s, const Backward *f, Fetch *fetch, float *tile, const float *start, int at,
+                          int steps, int64_t c) {
+    const int64_t states = s->states, row = padded(states);
+    if (s->z.data) ungate(tile + DY * AREA, tile + Z * AREA, steps);
+    memset(tile + DINPUT * AREA, 0, steps * V * sizeof(float));
+    memset(tile + DDT * AREA, 0, steps * V * sizeof(float));
+    const int wide = prepare_steps(tile, tile + U * AREA, tile + DTU * AREA, tile + Y * AREA, tile + SLOPE * AREA, 1, steps,
+                                   load(f->bias + c), load(f->D + c), s->softplus, f->bound[c / V]);
+    const int lines = lines_each(states);
+    for (int64_t n = 0; n < states; n += NB) {
+        const int nb = least(NB, states - n);
+        const int64_t weight = c * states + n * V, sums = at * squeezed(states) + n / 4 * V;
+        Strip strip = {.steps = steps, .tile = tile, .kept = f->kept, .B = f->B + at * row + n, .C = f->C + at * row + n,
+                       .row = row, .A = f->A + weight, .dA = f->dA + weight, .start = start + n * V,
+                       .dstate = f->dstate + weight, .readout = f->readout + weight, .dreadout = f->dreadout + weight,
+                       .dB = f->dB + sums, .dC = f->dC + sums, .squeezed = squeezed(states)};
+        fetch_lines(fetch, lines);
+        if (!AT_ONCE) find_decays_variants[nb][wide][0](&strip);
+        recompute_variants[nb][wide][f->readout != NULL](&strip);
+        adjoin_variants[nb][0][f->readout != NULL](&strip);
+    }
+    finish_gradients(f, tile, steps, c);
 }
 
-/* Where the piece leaves its part of dB or dC: (R?, B, chunks, L, G, N). */
-static Rows partial_group(const Scan *s, const Plan *plan, float *sums, Groups of, int64_t r, Piece piece) {
-    int64_t row = s->groups * s->states, sample = (of.r ? r : 0) * s->seq.batch + piece.b;
-    float *p = sums + (sample * plan->chunks + piece.chunk) * s->seq.length * row + piece.group * s->states;
+/* Up to LINE channels over one block of rows. */
+static void backward_block(const Scan *s, const Backward *f, Fetch *next, Piece piece, int64_t r, int64_t t0, int height, int64_t c) {
+    const int32_t *rows = f->rows + t0;
+    const int64_t b = piece.b, at = piece.c + c, dtype = s->seq.dtype;
+    const int width = least(LINE, piece.width - c), steps = least(height, s->seq.length - t0);
+    float *areas = f->areas;
+    load_tile(areas + U * AREA, rows_of(s->u, r, b, at, dtype), rows, steps, width);
+    load_tile(areas + DT * AREA, rows_of(s->delta, r, b, at, dtype), rows, steps, width);
+    load_tile(areas + DY * AREA, rows_of(s->dout, r, b, at, dtype), rows, steps, width);
+    if (s->z.data) load_tile(areas + Z * AREA, rows_of(s->z, r, b, at, dtype), rows, steps, width);
+    turn_to(next, &s->seq, f->rows, t0, -height, c + LINE);
+    for (int m = 0; m < width; m += V)
+        for (int t = (steps - 1) / SPAN * SPAN; t >= 0; t -= SPAN) {
+            const float *start = checkpoint(s, r, b, t0 + t, at + m);
+            start = kept_state(start, f->start, s->states, width - m);
+            backward_span(s, f, next, areas + m * BLOCK + t * V, start, t, least(SPAN, steps - t), c + m);
+        }
+    put_tile(sum_rows(&f->du, r, c), areas + U * AREA, rows, steps, width, adds(r, s->du.r));
+    put_tile(sum_rows(&f->ddelta, r, c), areas + DDT * AREA, rows, steps, width, adds(r, s->ddelta.r));
+    if (s->dz.data) put_tile(sum_rows(&f->dz, r, c), areas + Z * AREA, rows, steps, width, adds(r, s->dz.r));
+}
+
+/* Where a unit leaves its part of dB or dC: (R?, B, units, L, G, N). */
+static Rows partial_group(const Scan *s, const Plan *plan, float *sums, Groups of, int64_t r, int64_t b, int64_t group,
+                          int64_t unit) {
+    int64_t row = s->groups * s->states, sample = (of.r ? r : 0) * s->seq.batch + b;
+    float *p = sums + (sample * plan->units + unit) * s->seq.length * row + group * s->states;
     return (Rows){(char *)p, row, 1, FP32};
 }
 
@@ -462,7 +527,8 @@ static void scan_backward(const Scan *s, const Plan *plan, Piece piece, void *sc
     Backward f;
     lay_out_backward(&f, s, plan, piece, scratch);
     const int64_t length = s->seq.length, states = s->states, width = piece.width, b = piece.b, dtype = s->seq.dtype;
-    const size_t channels = padded(width) * sizeof(float), group = tiles_of(states) * BLOCK * V * sizeof(float);
+    const size_t channels = padded(width) * sizeof(float);
+    const int height = height_of(s);
     for (int64_t r = 0; r < s->seq.directions; r++) {
         fill_rows(f.rows, &s->seq, r, b);
         load_states(f.A, weights(s->A, r, piece.c * states), width, states, LOG2E);
@@ -478,26 +544,39 @@ static void scan_backward(const Scan *s, const Plan *plan, Piece piece, void *sc
             load_states(f.readout, weights(s->readout, r, piece.c * states), width, states, 1.0f);
             memset(f.dreadout, 0, channels * states);
         }
-        for (int64_t t0 = (length - 1) / BLOCK * BLOCK; t0 >= 0; t0 -= BLOCK) {
+        for (int64_t t0 = (length - 1) / height * height; t0 >= 0; t0 -= height) {
             const int32_t *rows = f.rows + t0;
-            int steps = least(BLOCK, length - t0);
+            const int steps = least(height, length - t0);
             load_group(f.B, rows_of_group(s->B, r, b, piece.group, 0, dtype), rows, steps, states);
             load_group(f.C, rows_of_group(s->C, r, b, piece.group, 0, dtype), rows, steps, states);
-            memset(f.dB, 0, group);
-            memset(f.dC, 0, group);
-            for (int64_t c = 0; c < width; c += LINE) backward_block(s, &f, piece, r, t0, steps, c);
-            put_group(partial_group(s, plan, plan->dB, s->dB, r, piece), f.dB, rows, steps, states, adds(r, s->dB.r));
-            put_group(partial_group(s, plan, plan->dC, s->dC, r, piece), f.dC, rows, steps, states, adds(r, s->dC.r));
+            Fetch next = look_ahead(&s->seq, f.rows, t0, -height, width, height == BLOCK);
+            fetch_later(&next, rows_of(s->u, r, b, piece.c, dtype));
+            fetch_later(&next, rows_of(s->delta, r, b, piece.c, dtype));
+            fetch_later(&next, rows_of(s->dout, r, b, piece.c, dtype));
+            fetch_later(&next, rows_of(s->z, r, b, piece.c, dtype));
+            fetch_later(&next, sum_rows(&f.du, r, 0));
+            fetch_later(&next, sum_rows(&f.ddelta, r, 0));
+            if (s->dz.data) fetch_later(&next, sum_rows(&f.dz, r, 0));
+            for (int64_t c0 = 0; c0 < width; c0 += plan->unit) {
+                const int64_t unit = piece.unit + c0 / plan->unit, end = least(width, c0 + plan->unit);
+                memset(f.dB, 0, steps * squeezed(states) * sizeof(float));
+                memset(f.dC, 0, steps * squeezed(states) * sizeof(float));
+                for (int64_t c = c0; c < end; c += LINE) backward_block(s, &f, &next, piece, r, t0, height, c);
+                put_group(partial_group(s, plan, plan->dB, s->dB, r, b, piece.group, unit), f.dB, rows, steps, states,
+                          adds(r, s->dB.r));
+                put_group(partial_group(s, plan, plan->dC, s->dC, r, b, piece.group, unit), f.dC, rows, steps, states,
+                          adds(r, s->dC.r));
+            }
         }
         store_weight_gradients(s, plan, &f, piece, r);
     }
     finish_sum(&f.du, length, width);
     finish_sum(&f.ddelta, length, width);
-    finish_sum(&f.dz_sum, length, width);
+    finish_sum(&f.dz, length, width);
 }
 
-/* dB and dC of one block of rows: the pieces' parts in the order of their channels, rounded once. */
-static void sum_pieces(const Scan *s, const Plan *plan, int64_t r, int64_t b, int64_t group, int64_t t0) {
+/* dB and dC of one block of rows: the units' parts in the order of their channels, rounded once. */
+static void sum_units(const Scan *s, const Plan *plan, int64_t r, int64_t b, int64_t group, int64_t t0) {
     const Groups *to[] = {&s->dB, &s->dC};
     float *const parts[] = {plan->dB, plan->dC};
     float tile[BLOCK * LINE], more[BLOCK * LINE];
@@ -509,8 +588,8 @@ static void sum_pieces(const Scan *s, const Plan *plan, int64_t r, int64_t b, in
         for (int64_t n = 0; n < s->states; n += LINE) {
             int width = least(LINE, s->states - n);
             memset(tile, 0, sizeof tile);
-            for (int64_t k = 0; k < plan->chunks; k++) {
-                Rows part = partial_group(s, plan, parts[which], *to[which], r, (Piece){.b = b, .group = group, .chunk = k});
+            for (int64_t unit = 0; unit < plan->units; unit++) {
+                Rows part = partial_group(s, plan, parts[which], *to[which], r, b, group, unit);
                 load_tile(more, from_channel(part, n), rows, steps, width);
                 add_tiles(tile, more, width);
             }

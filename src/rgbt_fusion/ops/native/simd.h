@@ -63,6 +63,19 @@ INLINE vf larger_or_nan(vf a, vf b) {
 #endif
 }
 
+/* Whether every lane is below the limit; NaN is not. */
+INLINE int all_below(vf x, float limit) {
+#if V == 16
+    return _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(limit), _CMP_LT_OQ) == 0xffff;
+#elif V == 8
+    return _mm256_movemask_ps((__m256)(x < limit)) == 0xff;
+#elif defined(__SSE2__)
+    return _mm_movemask_ps((__m128)(x < limit)) == 0xf;
+#else
+    return vminvq_u32((uint32x4_t)(x < limit)) != 0;
+#endif
+}
+
 /* ---- exponentials: x = n + f by adding and taking away 1.5 * 2^23, 2^f by a polynomial that is exact at 0 ---- */
 
 #define ROUND 12582912.0f
@@ -94,10 +107,57 @@ INLINE vf exp2_fast(vf x, int wide) {
 
 INLINE vf canonical_nan(vf x) { return choose(x == x, x, splat(NAN)); }
 
-/* e^x for x up to 88, relative error 1e-7 also far from 0 (ln 2 in two parts), never below e^-87. Every caller also adds or
+/* A register holds 2^(j / V) for every j below V. With x = n + j / V + f so small an f is left that a polynomial of degree 3
+ * or 4 will do. The last bits of t = x + ROUND / V are the whole number V n + j: some of them choose from the register, all of them
+ * move to the exponent, and what j adds there is taken from the table in advance. 4 lanes would be too few. */
+#if V > 4
+#if V == 16
+#define INDEX_BITS 4
+static const uint32_t powers[V] = {
+    0x3f800000, 0x3f7daac3, 0x3f7b95c2, 0x3f79c3d3, 0x3f7837f0, 0x3f76f532, 0x3f75fed7, 0x3f75583f,
+    0x3f7504f3, 0x3f7508a4, 0x3f75672a, 0x3f76248c, 0x3f7744fd, 0x3f78ccdf, 0x3f7ac0c7, 0x3f7d257d,
+};
+INLINE vu choose_from(vu table, vu index) { return (vu)_mm512_permutexvar_epi32((__m512i)index, (__m512i)table); }
+INLINE vf exp2_minus_1(vf f) { return f * ((0.05550595f * f + 0.240234286f) * f + 0.693147182f); } /* error 2e-9 */
+#else
+#define INDEX_BITS 3
+static const uint32_t powers[V] = {
+    0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7, 0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7,
+};
+INLINE vu choose_from(vu table, vu index) { return (vu)_mm256_permutevar8x32_epi32((__m256i)table, (__m256i)index); }
+INLINE vf exp2_minus_1(vf f) { /* error 2e-10 */
+    return f * (((0.00961902551f * f + 0.0555080213f) * f + 0.240226507f) * f + 0.693147182f);
+}
+#endif
+INLINE vu load_powers(void) { return (vu)load((const float *)powers); }
+INLINE vf exp2_split(vu powers, vf t, vf f) {
+    vf scale = (vf)(choose_from(powers, (vu)t) + ((vu)t << (23 - INDEX_BITS)));
+    return scale * exp2_minus_1(f) + scale;
+}
+#else
+INLINE vu load_powers(void) { return (vu){0}; }
+#endif
+
+/* exp2(dt A), exactly 1 at 0. With wide = 0 the caller promises |dt A| < 126, as for exp2_fast. */
+INLINE vf decay(vf dt, vf A, vu powers, int wide) {
+#if V > 4
+    if (!wide) {
+        vf t = dt * A + ROUND / V, f = dt * A - (t - ROUND / V);
+        return exp2_split(powers, t, f);
+    }
+#endif
+    return exp2_fast(dt * A, wide);
+}
+
+/* e^x for x up to 88, relative error 1e-7 also far from 0 (ln 2, or log2 e, in two parts), never below e^-87. Every caller also adds or
  * multiplies x itself, so that a NaN need not come through here. */
 INLINE vf exponential(vf x) {
     x = larger(splat(-87.0f), x);
+#if V > 4
+    vf t = x * 1.44269504f + ROUND / V;
+    vf f = x * 1.92596299e-8f + (x * 1.44269502f - (t - ROUND / V));
+    return exp2_split(load_powers(), t, f);
+#else
     vf t = x * 1.4426950408889634f + ROUND;
     vf n = t - ROUND;
     vf f = (x - n * 0.693145751953125f) - n * 1.4286068203094173e-06f;
@@ -108,9 +168,20 @@ INLINE vf exponential(vf x) {
     p = p * f + 1.0f;
     p = p * f + 1.0f;
     return (vf)((vu)p + ((vu)t << 23));
+#endif
 }
 
-INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + exponential(smaller(splat(88.0f), -x))); }
+/* 1 / x for x from 1 on. */
+INLINE vf inverse(vf x) {
+#if V == 16
+    vf guess = (vf)_mm512_rcp14_ps((__m512)x);
+    return guess + guess * (1.0f - x * guess);
+#else
+    return 1.0f / x;
+#endif
+}
+
+INLINE vf sigmoid(vf x) { return inverse(1.0f + exponential(smaller(splat(88.0f), -x))); }
 
 /* log(1 + e) for e in [0, 1] as e times a polynomial: relative error 3e-8 also at the smallest e. */
 INLINE vf log1p_unit(vf e) {
@@ -122,7 +193,7 @@ INLINE vf log1p_unit(vf e) {
 
 /* With e = exp(-|x|): softplus(x) = log(1 + e^x) and its derivative, the sigmoid. */
 INLINE vf softplus(vf x, vf e) { return larger(splat(0.0f), x) + log1p_unit(e); }
-INLINE vf softplus_slope(vf x, vf e) { return choose(x > 0.0f, splat(1.0f), e) / (1.0f + e); }
+INLINE vf softplus_slope(vf x, vf e) { return choose(x > 0.0f, splat(1.0f), e) * inverse(1.0f + e); }
 
 /* ---- 16-bit floats ---- */
 
@@ -193,6 +264,31 @@ INLINE __m256 fold(vf x) {
 INLINE v4 sum_lanes(vf a, vf b, vf c, vf d) { return sum_lanes_8(fold(a), fold(b), fold(c), fold(d)); }
 #endif
 #endif
+#endif
+
+/* Four vectors as one: V / 4 lanes hold sums of lanes of each, `squeezed_sums` adds these up. A sum over many vectors is
+ * squeezed at each and added up in the end. */
+#if V == 16
+INLINE vf squeeze(vf a, vf b, vf c, vf d) {
+    __m512 ab = _mm512_add_ps(_mm512_mask_blend_ps(0xff00, (__m512)a, (__m512)b), _mm512_shuffle_f32x4((__m512)a, (__m512)b, 0x4e));
+    __m512 cd = _mm512_add_ps(_mm512_mask_blend_ps(0xff00, (__m512)c, (__m512)d), _mm512_shuffle_f32x4((__m512)c, (__m512)d, 0x4e));
+    return (vf)_mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+}
+INLINE v4 squeezed_sums(vf x) { /* lanes aaaa bbbb cccc dddd */
+    __m512 s = (__m512)x;
+    return sum_lanes_4(_mm512_castps512_ps128(s), _mm512_extractf32x4_ps(s, 1), _mm512_extractf32x4_ps(s, 2),
+                       _mm512_extractf32x4_ps(s, 3));
+}
+#elif V == 8
+INLINE vf squeeze(vf a, vf b, vf c, vf d) {
+    __m256 ab = _mm256_add_ps(_mm256_blend_ps((__m256)a, (__m256)b, 0xf0), _mm256_permute2f128_ps((__m256)a, (__m256)b, 0x21));
+    __m256 cd = _mm256_add_ps(_mm256_blend_ps((__m256)c, (__m256)d, 0xf0), _mm256_permute2f128_ps((__m256)c, (__m256)d, 0x21));
+    return (vf)_mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x88), _mm256_shuffle_ps(ab, cd, 0xdd));
+}
+INLINE v4 squeezed_sums(vf x) { return (v4){x[0] + x[1], x[4] + x[5], x[2] + x[3], x[6] + x[7]}; } /* lanes aacc bbdd */
+#else
+INLINE vf squeeze(vf a, vf b, vf c, vf d) { return (vf)sum_lanes(a, b, c, d); }
+INLINE v4 squeezed_sums(vf x) { return (v4)x; }
 #endif
 
 /* Transpose V vectors in place. */

@@ -16,6 +16,9 @@ INLINE Rows rows_of(Tokens x, int64_t r, int64_t b, int64_t c, int64_t dtype) {
     return (Rows){x.data ? x.data + (r * x.r + b * x.b + c * x.d) * size_of(dtype) : NULL, x.l, x.d, dtype};
 }
 
+/* Whether the steps of a channel are neighbours. */
+INLINE int is_channel_major(Tokens x) { return x.l == 1 && x.d != 1; }
+
 INLINE Rows rows_of_group(Groups x, int64_t r, int64_t b, int64_t g, int64_t n, int64_t dtype) {
     return (Rows){x.data + (r * x.r + b * x.b + g * x.g + n * x.n) * size_of(dtype), x.l, x.n, dtype};
 }
@@ -69,9 +72,9 @@ INLINE Rows from_channel(Rows x, int64_t c) {
     return x;
 }
 
-INLINE void load_lanes(float *tile, Rows x, const int32_t *rows, int steps, int width, int dtype) {
+INLINE void load_lanes(float *tile, Rows x, const int32_t *rows, int64_t steps, int width, int dtype) {
     const int64_t size = size_of(dtype);
-    int t = 0;
+    int64_t t = 0;
     if (x.d == 1 && width == V) {
         for (; t < steps; t++) store(tile + t * V, load_as(x.data + rows[t] * x.l * size, dtype));
     } else if (x.l == 1 && width == V) {
@@ -101,9 +104,9 @@ INLINE void store_lanes(Rows x, const float *tile, const int32_t *rows, int step
     for (; t < steps; t++) store_some(x.data + rows[t] * x.l * size, x.d, load(tile + t * V), width, dtype);
 }
 
-INLINE void load_tile_as(float *tile, int height, Rows x, const int32_t *rows, int steps, int width, int dtype) {
+INLINE void load_tile_as(float *tile, int64_t height, Rows x, const int32_t *rows, int64_t steps, int width, int dtype) {
     if (x.d == 1 && width == LINE) {
-        for (int t = 0; t < steps; t++) {
+        for (int64_t t = 0; t < steps; t++) {
             const char *p = x.data + rows[t] * x.l * size_of(dtype);
             UNROLL for (int m = 0; m < LINE / V; m++)
                 store(tile + (m * height + t) * V, load_as(p + m * V * size_of(dtype), dtype));
@@ -126,7 +129,7 @@ INLINE void store_tile_as(Rows x, const float *tile, const int32_t *rows, int st
 }
 
 /* Up to LINE channels. */
-static void load_tall_tile(float *tile, int height, Rows x, const int32_t *rows, int steps, int width) {
+static void load_tall_tile(float *tile, int64_t height, Rows x, const int32_t *rows, int64_t steps, int width) {
     if (x.dtype == FP32) load_tile_as(tile, height, x, rows, steps, width, FP32);
     else if (x.dtype == BF16) load_tile_as(tile, height, x, rows, steps, width, BF16);
     else load_tile_as(tile, height, x, rows, steps, width, FP16);
@@ -156,27 +159,44 @@ static void put_tile(Rows x, float *tile, const int32_t *rows, int steps, int wi
     store_tile(x, tile, rows, steps, width);
 }
 
-/* What the next block will touch. Its lines are fetched a few at a time between stretches of arithmetic: all at once they
- * would queue up before the memory. */
-typedef struct { Rows of[8]; const int32_t *rows; int count, steps, next; } Fetch;
+/* What will be read soon: runs of lines, each `step` bytes after the one before. They are fetched into the second cache a few
+ * at a time between stretches of arithmetic: all at once they would queue up before the memory. */
+typedef struct {
+    Rows of[8];
+    const char *next[8];
+    int64_t step[8];
+    const int32_t *rows;
+    int64_t width, lines; /* channels of the piece; lines of each tensor that are left */
+    int tensors, along_rows, run, left, row, channel; /* lines of a run, of this run, and where the next run begins */
+} Fetch;
 
-INLINE void fetch_later(Fetch *f, Rows x) {
-    if (x.data) f->of[f->count++] = x;
+static void next_run(Fetch *f) {
+    for (int i = 0; i < f->tensors; i++) {
+        const Rows x = f->of[i];
+        f->next[i] = x.data + (f->rows[f->row] * x.l + f->channel * x.d) * size_of(x.dtype);
+    }
+    f->left = f->run;
+    if (f->along_rows) f->row++;
+    else f->channel++;
 }
 
-INLINE void fetch_lines(Fetch *f, int lines) {
-    int of = f->next / BLOCK, from = f->next % BLOCK, to = from + lines < f->steps ? from + lines : f->steps;
-    f->next += lines;
-    if (of >= f->count) return;
-    const Rows x = f->of[of];
-    const int64_t size = size_of(x.dtype);
-    if (x.l == 1) { /* LINE rows of a channel to a line */
-        for (int i = from; i < to; i++)
-            __builtin_prefetch(x.data + (f->rows[i * LINE % BLOCK] + i * LINE / BLOCK * x.d) * size);
-    } else {
-        const int64_t row = x.l * size;
-        for (int i = from; i < to; i++) __builtin_prefetch(x.data + f->rows[i] * row);
+/* The next `lines` lines of each tensor. */
+static void fetch_lines(Fetch *f, int64_t lines) {
+    for (lines = least(lines, f->lines), f->lines -= lines; lines > 0;) {
+        if (f->left == 0) next_run(f);
+        const int count = least(lines, f->left);
+        for (int i = 0; i < f->tensors; i++) {
+            for (int k = 0; k < count; k++) __builtin_prefetch(f->next[i] + k * f->step[i], 0, 2);
+            f->next[i] += count * f->step[i];
+        }
+        f->left -= count, lines -= count;
     }
+}
+
+INLINE void fetch_later(Fetch *f, Rows x) {
+    if (!x.data) return;
+    f->step[f->tensors] = LINE * (f->along_rows ? x.d : x.l) * size_of(x.dtype);
+    f->of[f->tensors++] = x;
 }
 
 /* A tensor that all directions add up in. One of 16 bits is summed in fp32 rows of the piece's own and rounded once. */
@@ -225,21 +245,35 @@ static void finish_sum(const Sum *s, int64_t length, int64_t width) {
     }
 }
 
-/* The block after this one, `step` steps on where the piece has no more channels. */
-static Fetch next_block(const Sequence *seq, const int32_t *rows, int64_t width, int64_t *t0, int64_t *c, int step) {
-    *c += LINE;
-    if (*c >= width) *c = 0, *t0 += step;
-    int within = *t0 >= 0 && *t0 < seq->length;
-    return (Fetch){.rows = within ? rows + *t0 : rows, .steps = within ? least(BLOCK, seq->length - *t0) : 0};
+/* What to fetch while `height` rows from t0 on are computed, `height` lines with each LINE channels. Where a line holds channels
+ * of one row: the next rows (on = height, or -height where time runs backwards) one after the other, for then memory sees
+ * streams. Where it holds rows of one channel, the next channels of these rows: see `turn_to`. */
+static Fetch look_ahead(const Sequence *seq, const int32_t *rows, int64_t t0, int on, int64_t width, int channel_major) {
+    const int64_t t1 = t0 + on, height = on < 0 ? -on : on, per_row = (width + LINE - 1) / LINE;
+    Fetch f = {.along_rows = !channel_major, .width = width};
+    if (channel_major) f.run = height / LINE;
+    else if (t1 >= 0 && t1 < seq->length) f.run = per_row, f.rows = rows + t1, f.lines = per_row * least(height, seq->length - t1);
+    return f;
 }
 
-/* The row that each step visits. */
+/* Channels from c on are next to be computed in the rows from t0 on. */
+static void turn_to(Fetch *f, const Sequence *seq, const int32_t *rows, int64_t t0, int on, int64_t c) {
+    if (f->along_rows) return;
+    const int64_t t1 = c < f->width ? t0 : t0 + on, channels = least(LINE, c < f->width ? f->width - c : f->width);
+    f->lines = t1 >= 0 && t1 < seq->length ? channels * f->run : 0;
+    f->rows = rows + t1, f->row = 0, f->left = 0, f->channel = c < f->width ? c : 0;
+}
+
+/* The row that each step visits. A segment that does not exist becomes one that does: a wrong order gives wrong results, but
+ * never reaches into foreign memory. */
 static void fill_rows(int32_t *rows, const Sequence *seq, int64_t r, int64_t b) {
     if (!seq->order) {
         for (int64_t t = 0; t < seq->length; t++) rows[t] = t;
         return;
     }
     const int64_t *order = seq->order + r * seq->order_r + b * seq->order_b, run = seq->length / seq->segments;
-    for (int64_t s = 0; s < seq->segments; s++)
-        for (int64_t i = 0; i < run; i++) rows[s * run + i] = order[s] * run + i;
+    for (int64_t s = 0; s < seq->segments; s++) {
+        const int64_t segment = order[s] < 0 ? 0 : least(order[s], seq->segments - 1);
+        for (int64_t i = 0; i < run; i++) rows[s * run + i] = segment * run + i;
+    }
 }
