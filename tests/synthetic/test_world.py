@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD, crop_pair
-from rgbt_fusion.synthetic.plan import Wave
-from rgbt_fusion.synthetic.plan import CHALLENGES
+from rgbt_fusion.synthetic.plan import CHALLENGES, Wave
 from rgbt_fusion.synthetic.world import SyntheticSequence
 
 
