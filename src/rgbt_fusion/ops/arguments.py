@@ -193,7 +193,12 @@ def _tokens_are_neighbours(x: Tensor, channels_first: bool) -> bool:
 
 
 def wants_gradient(arguments: Iterable[Any]) -> bool:
-    """Say whether autograd will ask for a gradient of one of ``arguments``."""
+    """Say whether autograd will ask for a gradient of one of ``arguments``.
+
+    Under a transform of torch.func a tensor does not show whether a gradient is wanted of it.
+    """
     if not torch.is_grad_enabled():
         return False
+    if torch._C._are_functorch_transforms_active():
+        return True
     return any(isinstance(x, Tensor) and x.requires_grad for x in arguments)

@@ -10,12 +10,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rgbt_fusion.ops.arguments import callers_layout, check_permutation, empty_tokens, token_major
+from rgbt_fusion.ops.arguments import (
+    callers_layout,
+    check_permutation,
+    empty_tokens,
+    token_major,
+    within_bounds,
+)
 from rgbt_fusion.ops.backends import BACKENDS_INSIDE_OPS, choose
+from rgbt_fusion.ops.batching import Samples
 from rgbt_fusion.ops.inputs import ConvGradients, ConvInputs
+from rgbt_fusion.ops.op_checks import check_conv, check_result
 from rgbt_fusion.ops.registration import once_differentiable, register, without_autocast
 
-__all__ = ["ConvArguments"]
+__all__ = ["ConvArguments", "conv_backward_op", "conv_op"]
 
 
 class ConvArguments(NamedTuple):
@@ -63,8 +71,12 @@ def _forward(*values: Any) -> Tensor:
     *given, check_order, backend = values
     arguments = ConvArguments(*given)
     inputs = arguments.as_inputs()
-    if check_order and inputs.order is not None:
-        check_permutation(inputs.order)
+    check_conv(inputs)
+    if inputs.order is not None:
+        if check_order:
+            check_permutation(inputs.order)
+        else:
+            inputs = inputs._replace(order=within_bounds(inputs.order))
     out = _allocate_out(inputs, arguments.channels_first)
     if out.numel():
         with without_autocast(inputs.x):
@@ -102,6 +114,11 @@ def _backward(grad_out: Tensor, *values: Any) -> tuple[Tensor, Tensor, Tensor]:
     *given, backend = values
     arguments = ConvArguments(*given)
     inputs = arguments.as_inputs()
+    check_conv(inputs)
+    if inputs.order is not None:
+        inputs = inputs._replace(order=within_bounds(inputs.order))
+    grad_out = token_major(grad_out, arguments.channels_first)
+    check_result(grad_out, inputs.x, (inputs.directions, *inputs.x.shape[1:]), name="grad_out")
     gradients = _allocate_gradients(inputs, arguments.channels_first)
     if inputs.x.numel() == 0:
         for gradient in gradients:
@@ -110,7 +127,6 @@ def _backward(grad_out: Tensor, *values: Any) -> tuple[Tensor, Tensor, Tensor]:
     else:
         with without_autocast(inputs.x):
             module = choose("conv", backend, inputs, BACKENDS_INSIDE_OPS).load()
-            grad_out = token_major(grad_out, arguments.channels_first)
             module.conv_backward(inputs, grad_out, gradients)
     return _gradients_in_callers_layout(gradients, arguments.channels_first)
 
@@ -132,9 +148,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _autograd(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
     # hooks on saved tensors allow them to be unpacked once
     arguments = ConvArguments(*ctx.saved_tensors, *ctx.options)
-    d_x, d_weight, d_bias = torch.ops.rgbt_fusion.causal_conv1d_backward(
-        grad_out, *arguments, ctx.backend
-    )
+    d_x, d_weight, d_bias = conv_backward_op(grad_out, *arguments, ctx.backend)
     gradients: dict[str, Any] = dict.fromkeys(_FORWARD_NAMES)
     gradients["x"] = d_x
     gradients["weight"] = d_weight
@@ -144,12 +158,51 @@ def _autograd(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
 
 
 _FORWARD_NAMES = (*ConvArguments._fields, "check_order", "backend")
+_TENSORS = (*ConvGradients._fields, "order")
+"""The arguments that are tensors: those with a gradient, and the order."""
 
-register(_LIBRARY, "causal_conv1d", _forward, _forward_fake, _autograd, _setup_context)
-register(
+
+def _samples(count: int, arguments: ConvArguments, axes: ConvArguments) -> Samples:
+    return Samples(
+        count,
+        {name: getattr(arguments, name) for name in _TENSORS},
+        {name: getattr(axes, name) for name in _TENSORS},
+    )
+
+
+def _batched_forward(info: Any, axes: tuple[Any, ...], *values: Any) -> tuple[Any, Any]:
+    *given, check_order, backend = values
+    arguments = ConvArguments(*given)
+    samples = _samples(info.batch_size, arguments, ConvArguments(*axes[: len(given)]))
+    folded = arguments._replace(**samples.folded(shared=_TENSORS))
+    return samples.unfold(conv_op(*folded, check_order, backend)), 0
+
+
+def _batched_backward(info: Any, axes: tuple[Any, ...], *values: Any) -> tuple[Any, Any]:
+    grad_out, *given, backend = values
+    out_axis, *given_axes, _ = axes
+    arguments = ConvArguments(*given)
+    samples = _samples(info.batch_size, arguments, ConvArguments(*given_axes))
+    # a shared tensor would have one gradient for all samples
+    folded = arguments._replace(**samples.folded(shared={"order"}))
+    found = conv_backward_op(samples.fold(grad_out, out_axis), *folded, backend)
+    return samples.unfold_gradients(dict(zip(ConvGradients._fields, found, strict=True)))
+
+
+conv_backward_op = register(
     _LIBRARY,
     "causal_conv1d_backward",
-    _backward,
-    _backward_fake,
-    once_differentiable("causal_conv1d"),
+    kernel=_backward,
+    fake=_backward_fake,
+    batched=_batched_backward,
+    backward=once_differentiable("causal_conv1d"),
+)
+conv_op = register(
+    _LIBRARY,
+    "causal_conv1d",
+    kernel=_forward,
+    fake=_forward_fake,
+    batched=_batched_forward,
+    backward=_autograd,
+    setup_context=_setup_context,
 )

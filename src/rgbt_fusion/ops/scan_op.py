@@ -10,13 +10,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rgbt_fusion.ops.arguments import callers_layout, check_permutation, empty_tokens, token_major
+from rgbt_fusion.ops.arguments import (
+    callers_layout,
+    check_permutation,
+    empty_tokens,
+    token_major,
+    within_bounds,
+)
 from rgbt_fusion.ops.backends import BACKENDS_INSIDE_OPS, choose
+from rgbt_fusion.ops.batching import Samples
 from rgbt_fusion.ops.inputs import CHECKPOINT_STEPS, ScanGradients, ScanInputs, ScanResults
 from rgbt_fusion.ops.native import backend as native
+from rgbt_fusion.ops.op_checks import check_result, check_scan
 from rgbt_fusion.ops.registration import once_differentiable, register, without_autocast
 
-__all__ = ["ScanArguments"]
+__all__ = ["ScanArguments", "scan_backward_op", "scan_op"]
 
 
 class ScanArguments(NamedTuple):
@@ -71,6 +79,9 @@ def _contiguous(x: Tensor | None) -> Tensor | None:
 _TOKENS = frozenset({"u", "delta", "B", "C", "z"})
 """The arguments that vary over tokens, and so have a layout."""
 
+_TENSORS = (*ScanGradients._fields, "order")
+"""The arguments that are tensors: those with a gradient, and the order."""
+
 _INPUTS = (
     "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? readout, Tensor? D, Tensor? z, "
     "Tensor? delta_bias, Tensor? order, Tensor? initial_state, bool delta_softplus, bool merge, "
@@ -93,17 +104,34 @@ def _checkpoint_steps(inputs: ScanInputs) -> int:
     return CHECKPOINT_STEPS if native.scan_why_not(inputs) else native.checkpoint_steps()
 
 
-def _allocate_results(
-    inputs: ScanInputs, *, channels_first: bool, keep_states: bool
-) -> ScanResults:
+class _Shapes(NamedTuple):
+    """The shapes of :class:`~rgbt_fusion.ops.inputs.ScanResults`."""
+
+    out: tuple[int, ...]
+    last_state: tuple[int, ...]
+    checkpoints: tuple[int, ...]
+
+
+def _result_shapes(inputs: ScanInputs, *, keep_states: bool) -> _Shapes:
     _, batch, length, channels = inputs.u.shape
     directions, states = inputs.directions, inputs.A.shape[2]
     kept = -(-length // _checkpoint_steps(inputs)) if keep_states else 0
     outputs = 1 if inputs.merge else directions
+    return _Shapes(
+        out=(outputs, batch, length, channels),
+        last_state=(directions, batch, channels, states),
+        checkpoints=(directions, batch, kept, states, channels),
+    )
+
+
+def _allocate_results(
+    inputs: ScanInputs, *, channels_first: bool, keep_states: bool
+) -> ScanResults:
+    shapes = _result_shapes(inputs, keep_states=keep_states)
     return ScanResults(
-        out=empty_tokens(inputs.u, (outputs, batch, length, channels), channels_first),
-        last_state=inputs.A.new_empty(directions, batch, channels, states),
-        checkpoints=inputs.A.new_empty(directions, batch, kept, states, channels),
+        out=empty_tokens(inputs.u, shapes.out, channels_first),
+        last_state=inputs.A.new_empty(shapes.last_state),
+        checkpoints=inputs.A.new_empty(shapes.checkpoints),
     )
 
 
@@ -119,8 +147,12 @@ def _forward(*values: Any) -> tuple[Tensor, ...]:
     *given, check_order, keep_states, backend = values
     arguments = ScanArguments(*given)
     inputs = arguments.as_inputs()
-    if check_order and inputs.order is not None:
-        check_permutation(inputs.order)
+    check_scan(inputs)
+    if inputs.order is not None:
+        if check_order:
+            check_permutation(inputs.order)
+        else:
+            inputs = inputs._replace(order=within_bounds(inputs.order))
     channels_first = arguments.channels_first
     results = _allocate_results(inputs, channels_first=channels_first, keep_states=keep_states)
     if results.out.numel() == 0:
@@ -178,18 +210,24 @@ def _backward(
     *given, backend = values
     arguments = ScanArguments(*given)
     inputs = arguments.as_inputs()
+    check_scan(inputs)
+    if inputs.order is not None:
+        inputs = inputs._replace(order=within_bounds(inputs.order))
+    shapes = _result_shapes(inputs, keep_states=True)
+    check_result(checkpoints, inputs.A, shapes.checkpoints, name="checkpoints")
     channels_first = arguments.channels_first
-    gradients = _allocate_gradients(inputs, channels_first)
     if grad_last_state is not None:
+        check_result(grad_last_state, inputs.A, shapes.last_state, name="grad_last_state")
         grad_last_state = grad_last_state.contiguous()
+    if grad_out is None:
+        grad_out = inputs.u.new_zeros(()).expand(shapes.out)
+    else:
+        grad_out = token_major(grad_out, channels_first)
+        check_result(grad_out, inputs.u, shapes.out, name="grad_out")
+    gradients = _allocate_gradients(inputs, channels_first)
     if inputs.u.numel() == 0:
         _write_gradients_of_nothing(gradients, grad_last_state)
     else:
-        if grad_out is None:
-            outputs = 1 if inputs.merge else inputs.directions
-            grad_out = inputs.u.new_zeros(()).expand(outputs, *inputs.u.shape[1:])
-        else:
-            grad_out = token_major(grad_out, channels_first)
         with without_autocast(inputs.u):
             module = choose("scan", backend, inputs, BACKENDS_INSIDE_OPS).load()
             module.scan_backward(inputs, checkpoints, grad_out, grad_last_state, gradients)
@@ -234,9 +272,7 @@ def _autograd(
         )
     checkpoints, *tensors = ctx.saved_tensors
     arguments = ScanArguments(*tensors, *ctx.options)
-    found = torch.ops.rgbt_fusion.selective_scan_backward(
-        grad_out, grad_last_state, checkpoints, *arguments, ctx.backend
-    )
+    found = scan_backward_op(grad_out, grad_last_state, checkpoints, *arguments, ctx.backend)
     gradients: dict[str, Any] = dict.fromkeys(_FORWARD_NAMES)
     for name, gradient in zip(ScanGradients._fields, found, strict=True):
         if getattr(arguments, name) is not None:
@@ -246,11 +282,60 @@ def _autograd(
 
 _FORWARD_NAMES = (*ScanArguments._fields, "check_order", "keep_states", "backend")
 
-register(_LIBRARY, "selective_scan", _forward, _forward_fake, _autograd, _setup_context)
-register(
+
+def _samples(count: int, arguments: ScanArguments, axes: ScanArguments) -> Samples:
+    return Samples(
+        count,
+        {name: getattr(arguments, name) for name in _TENSORS},
+        {name: getattr(axes, name) for name in _TENSORS},
+    )
+
+
+def _batched_forward(info: Any, axes: tuple[Any, ...], *values: Any) -> tuple[Any, Any]:
+    *given, check_order, keep_states, backend = values
+    arguments = ScanArguments(*given)
+    samples = _samples(info.batch_size, arguments, ScanArguments(*axes[: len(given)]))
+    folded = arguments._replace(**samples.folded(shared=_TENSORS), merge=False)
+    out, last_state, checkpoints = scan_op(*folded, check_order, keep_states, backend)
+    results = (
+        samples.unfold(out, add_directions=arguments.merge),
+        samples.unfold(last_state),
+        samples.unfold(checkpoints),
+    )
+    return results, (0, 0, 0)
+
+
+def _batched_backward(info: Any, axes: tuple[Any, ...], *values: Any) -> tuple[Any, Any]:
+    grad_out, grad_last_state, checkpoints, *given, backend = values
+    out_axis, last_axis, checkpoints_axis, *given_axes, _ = axes
+    arguments = ScanArguments(*given)
+    samples = _samples(info.batch_size, arguments, ScanArguments(*given_axes))
+    # a shared tensor would have one gradient for all samples
+    folded = arguments._replace(**samples.folded(shared={"order"}), merge=False)
+    found = scan_backward_op(
+        samples.fold(grad_out, out_axis),
+        samples.fold(grad_last_state, last_axis),
+        samples.fold(checkpoints, checkpoints_axis),
+        *folded,
+        backend,
+    )
+    return samples.unfold_gradients(dict(zip(ScanGradients._fields, found, strict=True)))
+
+
+scan_backward_op = register(
     _LIBRARY,
     "selective_scan_backward",
-    _backward,
-    _backward_fake,
-    once_differentiable("selective_scan"),
+    kernel=_backward,
+    fake=_backward_fake,
+    batched=_batched_backward,
+    backward=once_differentiable("selective_scan"),
+)
+scan_op = register(
+    _LIBRARY,
+    "selective_scan",
+    kernel=_forward,
+    fake=_forward_fake,
+    batched=_batched_forward,
+    backward=_autograd,
+    setup_context=_setup_context,
 )

@@ -15,7 +15,7 @@ from rgbt_fusion.ops.arguments import (
     with_direction_axis,
 )
 from rgbt_fusion.ops.backends import BackendName, choose, load_mamba_ssm
-from rgbt_fusion.ops.scan_op import ScanArguments
+from rgbt_fusion.ops.scan_op import ScanArguments, scan_op
 from rgbt_fusion.shapes import check_floating, check_same_device, check_same_shape, check_shape
 
 __all__ = ["OrderedScan", "ordered_selective_scan", "selective_scan"]
@@ -275,9 +275,7 @@ _RANKS = {
 def _run(arguments: ScanArguments, *, check_order: bool, backend: str) -> tuple[Tensor, Tensor]:
     """Call the op; return ``out`` and ``last_state`` with their direction axis."""
     keep_states = wants_gradient(arguments)
-    out, last_state, _ = torch.ops.rgbt_fusion.selective_scan(
-        *arguments, check_order, keep_states, backend
-    )
+    out, last_state, _ = scan_op(*arguments, check_order, keep_states, backend)
     return out, last_state
 
 
