@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-EXTRAS := tracking,triton,export,train,dev
+EXTRAS := tracking,triton,export,train,docs,dev
 
 .PHONY: bench test test-matrix soak lint format docs clean
 
@@ -33,7 +33,6 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 docs: $(READY)
-	$(PIP) -e ".[docs]"
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 # torch comes first and pinned: what else is installed then finds its requirement met.

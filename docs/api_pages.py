@@ -61,7 +61,8 @@ def attribute_docstrings(module: ModuleType) -> set[str]:
 def directive(module: ModuleType, name: str) -> str:
     """Return the directive that documents one name, under the shortest path it is imported by."""
     value = getattr(module, name)
-    path = f"rgbt_fusion.{name}" if name in rgbt_fusion.__all__ else f"{module.__name__}.{name}"
+    is_top_level = getattr(rgbt_fusion, name, None) is value
+    path = f"rgbt_fusion.{name}" if is_top_level else f"{module.__name__}.{name}"
     if inspect.isclass(value):
         kind = "autoexception" if issubclass(value, Exception) else "autoclass"
         # an alias shows whose alias it is, without the members

@@ -15,6 +15,8 @@ from rgbt_fusion.checks import check_choice
 from rgbt_fusion.ops.inputs import ConvInputs, ScanInputs
 from rgbt_fusion.shapes import BackendUnavailableError
 
+__all__ = ["BACKENDS", "BACKEND_VARIABLE", "Backend", "backend_report", "choose", "load_mamba_ssm"]
+
 BACKEND_VARIABLE = "RGBT_FUSION_BACKEND"
 """The environment variable that takes the place of ``backend="auto"``."""
 
