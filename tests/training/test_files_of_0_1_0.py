@@ -25,9 +25,12 @@ CONFIGS = json.loads((FOLDER / "configs" / "configs.json").read_text())
 # sums of floats depend on how many threads share them
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Where the fixtures were made the numbers are the same to the last bit. Other processors and other
+# With the kernels of 0.1.0 the numbers are the same to the last bit. Other kernels, processors and
 # versions of torch order sums differently.
 CLOSE = 1e-4
+# The norms of the convolutional stem see blank patches, where they multiply differences in the last
+# bit of the gradient by thousands; clipping and AdamW keep that out of the weights.
+CLOSE_NORM = 0.05
 
 
 @pytest.mark.parametrize("name", ["training", "distillation"])
@@ -56,6 +59,8 @@ def test_a_training_goes_on_as_it_would_have(tmp_path, name):
     assert list(made) == list(record["steps"]) == ["5", "6", "7", "8"]
     for step, expected in record["steps"].items():
         found = {key: value for key, value in made[step].items() if key != "samples_per_second"}
+        norms = found.pop("gradient_norm"), expected.pop("gradient_norm")
+        assert norms[0] == pytest.approx(norms[1], rel=CLOSE_NORM), step
         assert found == pytest.approx(expected, rel=CLOSE), step
     content = read_checkpoint(tmp_path / "checkpoint.pt")
     assert content is not None
