@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ops.agreement import ConvCase, ScanCase, make_conv_inputs, make_scan_inputs, upstream
 from ops.modules import MODULES, Convolution, OrderedScans, tensors_for
 from ops.public_arguments import floating, mamba_ssm_arguments
-from rgbt_fusion import causal_conv1d, selective_scan
+from rgbt_fusion import DFM, OFM, causal_conv1d, selective_scan
 
 
 def results_and_gradients(
@@ -136,31 +137,56 @@ def test_convolution_ops_keep_torchs_rules(present: bool, channels_first: bool) 
     )
 
 
-def test_autocast_lowers_what_varies_over_tokens_and_nothing_else() -> None:
+def test_autocast_casts_nothing_that_the_scan_is_given() -> None:
+    """What the caller raised to float32 on purpose stays float32."""
     arguments = mamba_ssm_arguments(B="constant")
-    lowered = {name: arguments[name].bfloat16() for name in ("u", "delta", "C", "z")}
     leaves = floating(arguments)
     with torch.autocast("cpu", torch.bfloat16):
         out, last_state = selective_scan(**(arguments | leaves), return_last_state=True)
-    want, want_state = selective_scan(**(arguments | lowered), return_last_state=True)
-    assert out.dtype == torch.bfloat16 and last_state.dtype == torch.float32
+        out.sum().backward()
+    want, want_state = selective_scan(**arguments, return_last_state=True)
     assert torch.equal(out, want) and torch.equal(last_state, want_state)
-    out.float().sum().backward()
     assert all(x.grad is not None and x.grad.dtype == torch.float32 for x in leaves.values())
 
 
-def test_autocast_lowers_the_input_of_the_convolution() -> None:
+def test_autocast_casts_nothing_that_the_convolution_is_given() -> None:
     x, weight, bias = tensors_for(Convolution)
     with torch.autocast("cpu", torch.bfloat16):
-        y = causal_conv1d(x, weight, bias, "silu")
-    assert y.dtype == torch.bfloat16
-    assert torch.equal(y, causal_conv1d(x.bfloat16(), weight, bias, "silu"))
-    y.float().sum().backward()
-    assert (
-        x.grad is not None
-        and weight.grad is not None
-        and weight.grad.dtype == x.grad.dtype == torch.float32
-    )
+        y = causal_conv1d(x, weight, bias, activation="silu")
+        y.sum().backward()
+    assert torch.equal(y, causal_conv1d(x, weight, bias, activation="silu"))
+    assert x.grad is not None and weight.grad is not None
+    assert weight.grad.dtype == x.grad.dtype == torch.float32
+
+
+def test_low_precision_under_autocast_stays_low() -> None:
+    arguments = mamba_ssm_arguments(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = selective_scan(**arguments)
+    assert isinstance(out, Tensor) and out.dtype == torch.bfloat16
+    assert torch.equal(out, selective_scan(**arguments))
+
+
+@pytest.mark.parametrize("layer", [DFM, OFM], ids=["DFM", "OFM"])
+def test_our_layers_scan_in_low_precision_under_autocast(layer: type[nn.Module]) -> None:
+    """Their projections cast; torch would cast them back to the caller's precision for nothing."""
+    seen: list[torch.dtype] = []
+
+    class Dtypes(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func.namespace == "rgbt_fusion":
+                seen.append(args[0].dtype)
+            return func(*args, **(kwargs or {}))
+
+    torch.manual_seed(0)
+    tokens = torch.randn(2, 24, 16)
+    inputs = (tokens, tokens) if layer is DFM else (torch.stack([tokens, tokens], 1),)
+    module = layer(16) if layer is DFM else layer(16, num_layers=2)
+    with torch.autocast("cpu", torch.bfloat16), Dtypes():
+        module(*inputs)
+    assert seen and set(seen) == {torch.bfloat16}
 
 
 @MODULES

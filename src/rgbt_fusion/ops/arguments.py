@@ -1,4 +1,4 @@
-"""Checks and casts of arguments that the two ops share."""
+"""Checks and views of arguments that the two ops share."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,30 +15,12 @@ __all__ = [
     "check_order_fits",
     "check_permutation",
     "empty_tokens",
-    "lower_to_autocast",
     "order_with_sample_axis",
     "token_major",
     "wants_gradient",
     "with_direction_axis",
     "within_bounds",
 ]
-
-
-def lower_to_autocast(*tensors: Any) -> tuple[Any, ...]:
-    """Cast what varies over tokens to the autocast dtype of its device, if autocast is on."""
-    device = next((x.device.type for x in tensors if isinstance(x, Tensor)), "cpu")
-    # tensors without values have no autocast to ask for
-    if device == "meta" or not torch.is_autocast_enabled(device):
-        return tensors
-    dtype = torch.get_autocast_dtype(device)
-
-    def lowered(x: Any) -> Any:
-        # a constant B or C (D, N) is a parameter and keeps its precision
-        if isinstance(x, Tensor) and x.is_floating_point() and x.dim() > 2:
-            return x.to(dtype)
-        return x
-
-    return tuple(map(lowered, tensors))
 
 
 def check_like(x: Tensor, like: Tensor, *, name: str, like_name: str) -> None:

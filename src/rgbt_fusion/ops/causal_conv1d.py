@@ -8,12 +8,11 @@ from torch import Tensor
 from rgbt_fusion.checks import ShapeError, check_choice
 from rgbt_fusion.ops.arguments import (
     check_order_fits,
-    lower_to_autocast,
     order_with_sample_axis,
     with_direction_axis,
 )
 from rgbt_fusion.ops.backends import BackendName, choose, load_mamba_ssm
-from rgbt_fusion.ops.conv_op import ConvArguments
+from rgbt_fusion.ops.conv_op import ConvArguments, conv_op
 from rgbt_fusion.shapes import check_floating, check_same_device, check_shape
 
 __all__ = ["Activation", "causal_conv1d", "ordered_causal_conv1d"]
@@ -73,7 +72,6 @@ def causal_conv1d(
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, fig.
         3.
     """
-    (x,) = lower_to_autocast(x)
     _check_activation(activation)
     sizes = check_shape(x, "B D L", name="x")
     parameters = _check_parameters(x, weight, bias, axes="", channels=sizes["D"])
@@ -87,7 +85,7 @@ def causal_conv1d(
     )
     if _mamba_ssm_runs(arguments, backend):
         return load_mamba_ssm().causal_conv1d(x, weight, bias, activation)
-    return torch.ops.rgbt_fusion.causal_conv1d(*arguments, False, backend)[0]
+    return conv_op(*arguments, False, backend)[0]
 
 
 def ordered_causal_conv1d(
@@ -154,7 +152,6 @@ def ordered_causal_conv1d(
     Source:
         AINet (Lu et al., AAAI 2025), eq. 9-11: the convolution :math:`W_c` of each scan.
     """
-    (x,) = lower_to_autocast(x)
     _check_activation(activation)
     given, has_directions = with_direction_axis(
         {"x": x, "weight": weight, "bias": bias, "order": order_with_sample_axis(order)},
@@ -177,7 +174,7 @@ def ordered_causal_conv1d(
         channels_first=False,
     )
     check_order = order is not None and not trusted_order
-    out = torch.ops.rgbt_fusion.causal_conv1d(*arguments, check_order, backend)
+    out = conv_op(*arguments, check_order, backend)
     return out if has_directions else out[0]
 
 

@@ -9,7 +9,6 @@ from rgbt_fusion.checks import ShapeError, check_divisible
 from rgbt_fusion.ops.arguments import (
     check_like,
     check_order_fits,
-    lower_to_autocast,
     order_with_sample_axis,
     wants_gradient,
     with_direction_axis,
@@ -107,7 +106,6 @@ def selective_scan(
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, eq. 2
         and algorithm 2.
     """
-    u, delta, B, C, z = lower_to_autocast(u, delta, B, C, z)
     sizes = check_shape(u, "B D L", name="u")
     _check_same_tokens(delta, u, name="delta")
     if z is not None:
@@ -232,7 +230,6 @@ def ordered_selective_scan(
     Source:
         AINet (Lu et al., AAAI 2025), eq. 9-11: three scans over all layers, here in one call.
     """
-    u, delta, B, C, z = lower_to_autocast(u, delta, B, C, z)
     given, has_directions = with_direction_axis(
         {
             "u": u,
