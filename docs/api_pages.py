@@ -11,11 +11,14 @@ from sphinx.pycode import ModuleAnalyzer
 
 import rgbt_fusion
 
+MEMBERS = "   :members:\n   :exclude-members: extra_repr\n"
+
 # in the order of use; a single file of the ground floor is a room too
 ROOMS = (
     "layers",
     "losses",
     "ops",
+    "compat",
     "models",
     "weights",
     "tracking",
@@ -66,7 +69,7 @@ def directive(module: ModuleType, name: str) -> str:
     if inspect.isclass(value):
         kind = "autoexception" if issubclass(value, Exception) else "autoclass"
         # an alias shows whose alias it is, without the members
-        members = "   :members:\n" if value.__name__ == name else ""
+        members = MEMBERS if value.__name__ == name else ""
         return f".. {kind}:: {path}\n{members}"
     if inspect.isroutine(inspect.unwrap(value)):
         return f".. autofunction:: {path}\n"
