@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "frames": {"files", "boxes", "shapes"},
     "ops": {"shapes"},
     "layers": {"ops", "shapes", "typed_module"},
+    "compat": {"ops", "layers"},
     "losses": {"boxes", "shapes", "typed_module"},
     "models": {"layers", "ops", "shapes", "typed_module", "frames.types"},
     "weights": {"models", "files"},

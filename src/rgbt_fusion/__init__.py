@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rgbt_fusion import boxes as boxes
     from rgbt_fusion import checks as checks
     from rgbt_fusion import cli as cli
+    from rgbt_fusion import compat as compat
     from rgbt_fusion import data as data
     from rgbt_fusion import evaluation as evaluation
     from rgbt_fusion import export as export
@@ -141,9 +142,13 @@ if TYPE_CHECKING:
     from rgbt_fusion.ops.backends import backend_report as backend_report
     from rgbt_fusion.ops.causal_conv1d import causal_conv1d as causal_conv1d
     from rgbt_fusion.ops.causal_conv1d import ordered_causal_conv1d as ordered_causal_conv1d
+    from rgbt_fusion.ops.conv_update import causal_conv1d_update as causal_conv1d_update
+    from rgbt_fusion.ops.cross_scan import CrossScan as CrossScan
+    from rgbt_fusion.ops.cross_scan import cross_scan as cross_scan
     from rgbt_fusion.ops.selective_scan import OrderedScan as OrderedScan
     from rgbt_fusion.ops.selective_scan import ordered_selective_scan as ordered_selective_scan
     from rgbt_fusion.ops.selective_scan import selective_scan as selective_scan
+    from rgbt_fusion.ops.state_update import selective_state_update as selective_state_update
     from rgbt_fusion.shapes import BackendUnavailableError as BackendUnavailableError
     from rgbt_fusion.tracking.interface import TrackResult as TrackResult
     from rgbt_fusion.tracking.tracker import Tracker as Tracker
@@ -162,7 +167,10 @@ _MODULES = {
     "files.text_tables": ("DataError",),
     "ops.backends": ("backend_report",),
     "ops.causal_conv1d": ("causal_conv1d", "ordered_causal_conv1d"),
+    "ops.conv_update": ("causal_conv1d_update",),
+    "ops.cross_scan": ("CrossScan", "cross_scan"),
     "ops.selective_scan": ("OrderedScan", "ordered_selective_scan", "selective_scan"),
+    "ops.state_update": ("selective_state_update",),
     "layers.all_layer_self_attention": ("AllLayerSelfAttention",),
     "layers.attention": ("Attention", "AttentionWithScores", "ScoredTokens"),
     "layers.candidate_elimination": (
@@ -241,6 +249,7 @@ _ROOMS = (
     "boxes",
     "checks",
     "cli",
+    "compat",
     "data",
     "evaluation",
     "export",

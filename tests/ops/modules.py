@@ -39,7 +39,7 @@ class Convolution(nn.Module):
     """The ``(B, D, L)`` convolution."""
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor) -> Any:
-        return (causal_conv1d(x, weight, bias, "silu"),)
+        return (causal_conv1d(x, weight, bias, activation="silu"),)
 
 
 class OrderedConvolutions(nn.Module):

@@ -9,7 +9,12 @@ from torch import Tensor
 
 from ops.agreement import CONV_CASES, ConvCase, as_float64, assert_close, make_conv_inputs, run_conv
 from ops.public_arguments import differentiate, floating, in_float64, ordered_arguments
-from rgbt_fusion import BackendUnavailableError, causal_conv1d, ordered_causal_conv1d
+from rgbt_fusion import (
+    BackendUnavailableError,
+    ShapeError,
+    causal_conv1d,
+    ordered_causal_conv1d,
+)
 from rgbt_fusion.ops import reference
 from rgbt_fusion.ops.backends import BACKENDS
 
@@ -122,3 +127,138 @@ def test_gradients_of_the_ordered_convolution_are_those_of_finite_differences() 
         return ordered_causal_conv1d(**(arguments | dict(zip(leaves, values, strict=True))))
 
     assert torch.autograd.gradcheck(run, list(leaves.values()))
+
+
+def states_and_sequences(layout: str, length: int = 9) -> dict[str, Any]:
+    """Tokens with those before them, in one of the two layouts, with gradients in float64."""
+    random = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=random, dtype=torch.float64)
+
+    x, states = normal(2, 6, length), normal(2, 6, 3)
+    if layout == "token-major":
+        x, states = normal(2, length, 6).mT, normal(2, 3, 6).mT
+    return {
+        "x": x.requires_grad_(),
+        "weight": normal(6, 4).requires_grad_(),
+        "bias": normal(6).requires_grad_(),
+        "initial_states": states.requires_grad_(),
+    }
+
+
+@pytest.mark.parametrize("layout", ["channel-major", "token-major"])
+@pytest.mark.parametrize("length", [1, 2, 3, 9])
+def test_states_continue_a_sequence(length: int, layout: str) -> None:
+    arguments = states_and_sequences(layout, length)
+    x, weight, bias, before = arguments.values()
+    out, after = causal_conv1d(**arguments, return_final_states=True, activation="silu")
+    tokens = torch.cat([before, x], dim=2)
+    want = causal_conv1d_semantics(tokens, weight, bias, "silu")[:, :, 3:]
+    torch.testing.assert_close(out, want)
+    assert torch.equal(after, tokens[:, :, -3:])
+
+    def gradients(out: Tensor, after: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(out.sin().sum() + after.cos().sum(), [*arguments.values()])
+
+    for ours, theirs in zip(gradients(out, after), gradients(want, tokens[:, :, -3:]), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_final_states_are_written_where_asked_for() -> None:
+    arguments = states_and_sequences("token-major")
+    del arguments["initial_states"]
+    place = torch.full((2, 6, 3), torch.nan, dtype=torch.float64)
+    with torch.no_grad():
+        _, after = causal_conv1d(**arguments, return_final_states=True, final_states_out=place)
+    assert after is place
+    assert torch.equal(place, arguments["x"][:, :, -3:])
+
+
+def test_a_sequence_shorter_than_the_taps_has_zeros_before_it() -> None:
+    x = torch.ones(1, 1, 1)
+    _, after = causal_conv1d(x, torch.ones(1, 4), return_final_states=True)
+    assert after.tolist() == [[[0.0, 0.0, 1.0]]]
+
+
+@pytest.mark.parametrize("activation", [None, "silu"])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
+def test_packed_sequences_stay_apart_and_padding_is_zero(
+    dtype: torch.dtype, activation: str | None
+) -> None:
+    arguments = states_and_sequences("token-major")
+    del arguments["initial_states"]
+    x, weight, bias = arguments.values()
+    numbers = [[0, 0, 0, 1, 1, 1, 1, -1, -1], [7, 8, 8, 8, 8, 8, 9, 9, 9]]
+    pieces = [[(0, 3), (3, 7)], [(0, 1), (1, 6), (6, 9)]]
+    got = causal_conv1d(x, weight, bias, torch.tensor(numbers, dtype=dtype), activation=activation)
+    rows = []
+    for row, edges in enumerate(pieces):
+        parts = [
+            causal_conv1d_semantics(x[row : row + 1, :, start:end], weight, bias, activation)
+            for start, end in edges
+        ]
+        whole = torch.cat(parts, dim=2)
+        rows.append(F.pad(whole, (0, 9 - whole.shape[2])))
+    want = torch.cat(rows)
+    torch.testing.assert_close(got, want)
+    weights = torch.randn_like(want)
+    leaves = [*arguments.values()]
+    ours = torch.autograd.grad((got * weights).sum(), leaves)
+    theirs = torch.autograd.grad((want * weights).sum(), leaves)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_fourth_argument_of_0_1_0_still_counts() -> None:
+    x, weight = torch.randn(1, 2, 5), torch.randn(2, 4)
+    with pytest.warns(DeprecationWarning, match="pass it by keyword"):
+        old = causal_conv1d(x, weight, None, "silu")
+    assert torch.equal(old, causal_conv1d(x, weight, activation="silu"))
+
+
+@pytest.mark.parametrize(
+    ("replaced", "error", "message"),
+    [
+        ({"seq_idx": torch.zeros(2, 9)}, TypeError, "seq_idx must be int32 or int64"),
+        ({"seq_idx": torch.zeros(2, 8).int()}, ShapeError, r"seq_idx must have shape \(B, L\)"),
+        (
+            {"seq_idx": torch.zeros(2, 9).int(), "initial_states": torch.zeros(2, 6, 3)},
+            ValueError,
+            "seq_idx must come without initial_states and return_final_states",
+        ),
+        (
+            {"seq_idx": torch.zeros(2, 9).int(), "return_final_states": True},
+            ValueError,
+            "seq_idx must come without initial_states and return_final_states",
+        ),
+        (
+            {"seq_idx": torch.zeros(2, 9).int(), "backend": "reference"},
+            ValueError,
+            "backend must be 'auto' where seq_idx is given",
+        ),
+        (
+            {"initial_states": torch.zeros(2, 6, 4)},
+            ShapeError,
+            r"initial_states must have shape \(B, D, 3\)",
+        ),
+        ({"initial_states": torch.zeros(2, 6, 3).half()}, TypeError, "initial_states must have"),
+        (
+            {"final_states_out": torch.zeros(2, 6, 3)},
+            ValueError,
+            "final_states_out must come with return_final_states",
+        ),
+        (
+            {"activation": torch.zeros(2, 9)},
+            TypeError,
+            r"activation must be None, 'silu' or 'swish', got a tensor of shape \(2, 9\)",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_states_and_sequences_are_checked(
+    replaced: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    good = {"x": torch.randn(2, 6, 9), "weight": torch.randn(6, 4)}
+    with pytest.raises(error, match=message):
+        causal_conv1d(**(good | replaced))

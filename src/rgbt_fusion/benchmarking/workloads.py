@@ -189,7 +189,7 @@ def _conv(workload: Workload, draw: Draw) -> Prepared:
 
     def our_convolution() -> Tensor:
         if channels_first:
-            return causal_conv1d(x, weight, bias, "silu", backend=backend)
+            return causal_conv1d(x, weight, bias, activation="silu", backend=backend)
         return ordered_causal_conv1d(x, weight, bias, "silu", order=order, backend=backend)
 
     return Prepared(our_convolution, (x, weight, bias))

@@ -1,8 +1,10 @@
 """The causal depthwise convolution with SiLU, on ``(B, D, L)`` and in the ordered form."""
 
-from typing import Any, Literal, NamedTuple, get_args
+import warnings
+from typing import Any, Literal, NamedTuple, get_args, overload
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rgbt_fusion.checks import ShapeError, check_choice
@@ -13,36 +15,87 @@ from rgbt_fusion.ops.arguments import (
 )
 from rgbt_fusion.ops.backends import BackendName, choose, load_mamba_ssm
 from rgbt_fusion.ops.conv_op import ConvArguments, conv_op
-from rgbt_fusion.shapes import check_floating, check_same_device, check_shape
+from rgbt_fusion.shapes import check_floating, check_same_device, check_same_dtype, check_shape
 
-__all__ = ["Activation", "causal_conv1d", "ordered_causal_conv1d"]
+__all__ = ["Activation", "causal_conv1d", "check_activation", "ordered_causal_conv1d"]
 
 Activation = Literal["silu", "swish"]
 """What the convolution may be followed by; both are names of one function."""
 
 
+@overload
 def causal_conv1d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
+    seq_idx: Tensor | None = None,
+    initial_states: Tensor | None = None,
+    return_final_states: Literal[False] = False,
+    final_states_out: None = None,
     activation: Activation | None = None,
     *,
     backend: BackendName = "auto",
-) -> Tensor:
+) -> Tensor: ...
+@overload
+def causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    seq_idx: Tensor | None = None,
+    initial_states: Tensor | None = None,
+    *,
+    return_final_states: Literal[True],
+    final_states_out: Tensor | None = None,
+    activation: Activation | None = None,
+    backend: BackendName = "auto",
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    seq_idx: Tensor | Activation | None = None,
+    initial_states: Tensor | None = None,
+    return_final_states: bool = False,
+    final_states_out: Tensor | None = None,
+    activation: Activation | None = None,
+    *,
+    backend: BackendName = "auto",
+) -> Tensor | tuple[Tensor, Tensor]: ...
+def causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    seq_idx: Tensor | Activation | None = None,
+    initial_states: Tensor | None = None,
+    return_final_states: bool = False,
+    final_states_out: Tensor | None = None,
+    activation: Activation | None = None,
+    *,
+    backend: BackendName = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:
     r"""Convolve each channel of ``(B, D, L)`` causally with its own taps.
 
-    The op of the package causal-conv1d, on every machine. Runs on the first backend that raises no
-    objection. First derivatives only.
+    Has the arguments of causal-conv1d's ``causal_conv1d_fn``, in its order, on every machine and in
+    every memory layout. Runs on the first backend that raises no objection. First derivatives only.
 
     .. math::
         y_t = f\Big(b + \sum_{w=0}^{W-1} k_w \, x_{t - (W - 1) + w}\Big), \qquad x_{t<0} = 0
 
-    Paper and code: W is 4 in Mamba. Any number of taps works here.
+    Paper and code: W is 4 in Mamba. Any number of taps works here. In 0.1.0 ``activation`` was the
+    fourth argument; a string in that place still is, with a ``DeprecationWarning``.
 
     Args:
         x: the input sequence.
         weight: the taps of each channel; the last one meets the current token.
         bias: added to each channel.
+        seq_idx: the number of the sequence that each token belongs to, where several sequences are
+            packed into a row. Taps meet tokens of their own sequence only. A negative number marks
+            padding, whose result is zero.
+        initial_states: the tokens before the first one; zeros if absent.
+        return_final_states: also return the last W - 1 tokens, which continue the sequence as
+            ``initial_states``.
+        final_states_out: where to write them.
         activation: ``"silu"`` (or its other name ``"swish"``), or None for the identity.
         backend: ``"auto"``, or the name of the backend that must run.
 
@@ -50,13 +103,18 @@ def causal_conv1d(
         - x: ``(B, D, L)``, one of float32, bfloat16, float16, float64
         - weight: ``(D, W)``
         - bias: ``(D,)``
-        - returns ``(B, D, L)`` in the dtype and the memory layout of ``x``
+        - seq_idx: ``(B, L)`` int32 or int64
+        - initial_states, final_states_out: ``(B, D, W - 1)`` in the dtype of ``x``
+        - returns ``(B, D, L)`` in the dtype and the memory layout of ``x``; with
+          ``return_final_states`` also ``(B, D, W - 1)``
 
     Raises:
         ShapeError: an argument has another rank or size than above.
-        TypeError: an argument does not hold real floating-point numbers.
+        TypeError: an argument does not hold real floating-point numbers, or ``seq_idx`` no whole
+            ones; a state has another dtype than ``x``.
         ValueError: an argument is on another device than ``x``; ``activation`` or ``backend`` is
-            unknown.
+            unknown; ``seq_idx`` comes with states, or with a ``backend``; ``final_states_out``
+            comes without ``return_final_states``.
         BackendUnavailableError: ``backend`` cannot run here; the message lists the reasons of every
             backend.
 
@@ -72,9 +130,54 @@ def causal_conv1d(
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, fig.
         3.
     """
-    _check_activation(activation)
+    if isinstance(seq_idx, str):
+        # the order of arguments of 0.1.0
+        warnings.warn(
+            "activation moved behind the arguments of causal-conv1d: pass it by keyword",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        activation = seq_idx
+        seq_idx = None
+    check_activation(activation)
     sizes = check_shape(x, "B D L", name="x")
     parameters = _check_parameters(x, weight, bias, axes="", channels=sizes["D"])
+    kept = weight.shape[1] - 1
+    _check_states(x, initial_states, return_final_states, final_states_out, kept=kept)
+    if seq_idx is not None:
+        if initial_states is not None or return_final_states:
+            raise ValueError("seq_idx must come without initial_states and return_final_states")
+        if backend != "auto":
+            raise ValueError(f"backend must be 'auto' where seq_idx is given, got {backend!r}")
+        _check_seq_idx(seq_idx, x)
+        return _convolve_packed(x, parameters, seq_idx, activation)
+    tokens = x
+    if initial_states is not None and kept > 0:
+        if x.stride(2) == 1:
+            tokens = torch.cat([initial_states, x], dim=2)
+        else:
+            # token-major, as the memory of x
+            tokens = torch.cat([initial_states.mT, x.mT], dim=1).mT
+    out = _convolve(tokens, weight, bias, parameters, activation, backend)
+    out = out[:, :, tokens.shape[2] - x.shape[2] :]
+    if not return_final_states:
+        return out
+    missing = max(0, kept - tokens.shape[2])
+    final_states = F.pad(tokens, (missing, 0))[:, :, missing + tokens.shape[2] - kept :]
+    if final_states_out is None:
+        return out, final_states.clone()
+    return out, final_states_out.copy_(final_states)
+
+
+def _convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    parameters: "_Parameters",
+    activation: Activation | None,
+    backend: BackendName,
+) -> Tensor:
+    """Run the op, or that of causal-conv1d in its place."""
     arguments = ConvArguments(
         x=x[None],
         weight=parameters.weight[None],
@@ -86,6 +189,52 @@ def causal_conv1d(
     if _mamba_ssm_runs(arguments, backend):
         return load_mamba_ssm().causal_conv1d(x, weight, bias, activation)
     return conv_op(*arguments, False, backend)[0]
+
+
+def _check_states(
+    x: Tensor,
+    initial_states: Tensor | None,
+    return_final_states: bool,
+    final_states_out: Tensor | None,
+    *,
+    kept: int,
+) -> None:
+    """Check the tokens before the first one, and where those behind the last one go."""
+    if final_states_out is not None and not return_final_states:
+        raise ValueError("final_states_out must come with return_final_states")
+    states = {"initial_states": initial_states, "final_states_out": final_states_out}
+    for name, state in states.items():
+        if state is not None:
+            check_shape(state, f"B D {kept}", name=name, B=x.shape[0], D=x.shape[1])
+            check_same_dtype(state, x, name=name, like_name="x")
+            check_same_device(state, x, name=name, like_name="x")
+
+
+def _check_seq_idx(seq_idx: Tensor, x: Tensor) -> None:
+    check_shape(seq_idx, "B L", name="seq_idx", B=x.shape[0], L=x.shape[2])
+    if seq_idx.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"seq_idx must be int32 or int64, got {seq_idx.dtype}")
+    check_same_device(seq_idx, x, name="seq_idx", like_name="x")
+
+
+def _convolve_packed(
+    x: Tensor, parameters: "_Parameters", seq_idx: Tensor, activation: Activation | None
+) -> Tensor:
+    """Convolve several sequences per row: a tap counts where both tokens are of one sequence."""
+    taps = parameters.weight.shape[1]
+    length = x.shape[2]
+    # in the layout of x, as the result of the op is
+    precise = x.to(parameters.weight.dtype)
+    out = precise * parameters.weight[:, -1, None]
+    if parameters.bias is not None:
+        out = out + parameters.bias[:, None]
+    for back in range(1, min(taps, length)):
+        same = seq_idx[:, back:] == seq_idx[:, :-back]
+        weighted = precise[:, :, :-back] * parameters.weight[:, taps - 1 - back, None]
+        out = out + F.pad(weighted * same[:, None], (back, 0))
+    if activation is not None:
+        out = F.silu(out)
+    return out.masked_fill((seq_idx < 0)[:, None], 0).to(x.dtype)
 
 
 def ordered_causal_conv1d(
@@ -152,7 +301,7 @@ def ordered_causal_conv1d(
     Source:
         AINet (Lu et al., AAAI 2025), eq. 9-11: the convolution :math:`W_c` of each scan.
     """
-    _check_activation(activation)
+    check_activation(activation)
     given, has_directions = with_direction_axis(
         {"x": x, "weight": weight, "bias": bias, "order": order_with_sample_axis(order)},
         {"x": 3, "weight": 2, "bias": 1, "order": 2},
@@ -178,7 +327,8 @@ def ordered_causal_conv1d(
     return out if has_directions else out[0]
 
 
-def _check_activation(activation: Any) -> None:
+def check_activation(activation: Any) -> None:
+    """Check the name of what follows the convolution; a tensor is not printed whole."""
     if isinstance(activation, Tensor):
         raise TypeError(
             f"activation must be None, 'silu' or 'swish', got a tensor of shape "

@@ -6,6 +6,8 @@ directions) is an objection.
 """
 
 import functools
+import sys
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -20,8 +22,10 @@ def _scan_import_error() -> str:
     try:
         # Since mamba-ssm made the Mamba-1 extension optional, `import mamba_ssm` alone says nothing
         # about it.
-        import selective_scan_cuda  # noqa: F401
-        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # noqa: F401
+        import selective_scan_cuda
+        from mamba_ssm.ops import selective_scan_interface
+
+        _refuse_ours(selective_scan_cuda, selective_scan_interface)
     except Exception as error:  # a broken extension raises anything from ImportError to OSError
         return (
             f"mamba-ssm's selective_scan_cuda does not import ({error}); "
@@ -33,10 +37,21 @@ def _scan_import_error() -> str:
 @functools.cache
 def _conv_import_error() -> str:
     try:
-        from causal_conv1d import causal_conv1d_fn  # noqa: F401  # pyright: ignore
+        import causal_conv1d  # pyright: ignore
+
+        # its Python may be the real one, on the extension that the compat room serves
+        _refuse_ours(causal_conv1d, sys.modules.get("causal_conv1d_cuda"))
     except Exception as error:  # as above
         return f"causal-conv1d does not import ({error}); pip install rgbt-fusion[cuda]"
     return ""
+
+
+def _refuse_ours(*modules: ModuleType | None) -> None:
+    """Raise ``ImportError`` for a module that the compat room serves: it would call us back."""
+    for module in modules:
+        spec = None if module is None else module.__spec__
+        if spec is not None and spec.origin == "rgbt_fusion.compat":
+            raise ImportError(f"{spec.name} is served by rgbt_fusion.compat")
 
 
 def _tracing() -> list[str]:

@@ -1,0 +1,374 @@
+"""The functions of the compiled extensions that public Mamba code calls, on the ops here.
+
+Forks of mamba-ssm change its Python. They all call the same few compiled functions, by position.
+Versions differ in the number of arguments, which tells them apart.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rgbt_fusion.compat.record import refuse
+from rgbt_fusion.ops.causal_conv1d import causal_conv1d
+from rgbt_fusion.ops.conv_op import ConvArguments, conv_backward_op
+from rgbt_fusion.ops.conv_update import causal_conv1d_update
+from rgbt_fusion.ops.scan_op import ScanArguments, scan_backward_op, scan_op
+from rgbt_fusion.ops.selective_scan import selective_scan
+
+__all__ = [
+    "conv_bwd",
+    "conv_fwd",
+    "conv_update",
+    "core_scan_bwd",
+    "core_scan_fwd",
+    "oflex_scan_bwd",
+    "oflex_scan_fwd",
+    "scan_bwd",
+    "scan_fwd",
+]
+
+CHECKPOINTS = "_rgbt_fusion_checkpoints"
+"""The attribute of the intermediate states under which those of our op are found again."""
+
+
+def scan_fwd(*arguments: Any) -> list[Tensor]:
+    """Stand in for ``selective_scan_cuda.fwd(u, delta, A, B, C, D, z, delta_bias, softplus)``.
+
+    A number of rows may follow, as in VMamba's variant. Returns the output before the gate, the
+    intermediate states and, with ``z``, the gated output.
+    """
+    u, delta, A, B, C, D, z, delta_bias, softplus = _expect("fwd", arguments, (9, 10))[:9]
+    _check_real(A)
+    out, states = _scan(u, delta, A, B, C, D, delta_bias, softplus)
+    if z is None:
+        return [out, states]
+    return [out, states, _gated(out, z)]
+
+
+def scan_bwd(*arguments: Any) -> list[Tensor | None]:
+    """Stand in for ``selective_scan_cuda.bwd``: the gradients of :func:`scan_fwd`.
+
+    Takes ``(u, delta, A, B, C, D, z, delta_bias, dout, states, out, dz, softplus, recompute)``, and
+    a number of rows. Returns the gradients of ``u, delta, A, B, C, D, delta_bias``, with ``z`` also
+    its own, and with ``recompute`` the gated output.
+    """
+    values = _expect("bwd", arguments, (14, 15))
+    u, delta, A, B, C, D, z, delta_bias, dout, states, out, dz, softplus, recompute = values[:14]
+    _check_real(A)
+    rest: list[Tensor | None] = []
+    grad_out = dout
+    if z is not None:
+        if out is None:
+            out, states = _scan(u, delta, A, B, C, D, delta_bias, softplus)
+        grad_out, grad_z = _gate_gradients(out, z, dout)
+        rest.append(grad_z if dz is None else dz.copy_(grad_z))
+        if recompute:
+            rest.append(_gated(out, z))
+    found = _scan_gradients(u, delta, A, B, C, D, delta_bias, softplus, grad_out, states)
+    return [*found, *rest]
+
+
+def core_scan_fwd(*arguments: Any) -> list[Tensor]:
+    """Stand in for ``selective_scan_cuda_core.fwd``, which has no gate.
+
+    Takes ``(u, delta, A, B, C, D, delta_bias, softplus, rows)``.
+    """
+    u, delta, A, B, C, D, delta_bias, softplus = _expect("fwd", arguments, (8, 9))[:8]
+    _check_real(A)
+    return list(_scan(u, delta, A, B, C, D, delta_bias, softplus))
+
+
+def core_scan_bwd(*arguments: Any) -> list[Tensor | None]:
+    """Stand in for ``selective_scan_cuda_core.bwd``, and for that of ``_oflex``.
+
+    Takes ``(u, delta, A, B, C, D, delta_bias, dout, states, softplus, rows)``.
+    """
+    values = _expect("bwd", arguments, (10, 11))
+    u, delta, A, B, C, D, delta_bias, dout, states, softplus = values[:10]
+    _check_real(A)
+    return _scan_gradients(u, delta, A, B, C, D, delta_bias, softplus, dout, states)
+
+
+def oflex_scan_fwd(*arguments: Any) -> list[Tensor]:
+    """Stand in for ``selective_scan_cuda_oflex.fwd``: the core's, with a float32 output on request.
+
+    Takes ``(u, delta, A, B, C, D, delta_bias, softplus, rows, as_float32)``.
+    """
+    *given, as_float32 = _expect("fwd", arguments, (10,))
+    out, states = core_scan_fwd(*given)
+    return [out.float() if as_float32 else out, states]
+
+
+oflex_scan_bwd = core_scan_bwd
+
+
+def conv_fwd(*arguments: Any) -> Tensor | None:
+    """Stand in for ``causal_conv1d_cuda.causal_conv1d_fwd`` in its four forms.
+
+    - ``(x, weight, bias, silu)``
+    - ``(x, weight, bias, seq_idx, silu)``
+    - ``(x, weight, bias, seq_idx, initial_states, final_states_out, silu)``
+    - ``(x, weight, bias, seq_idx, initial_states, out, final_states_out, silu)``, which writes
+      ``out`` and returns nothing
+    """
+    values = _expect("causal_conv1d_fwd", arguments, (4, 5, 7, 8))
+    x, weight, bias, *middle, silu = values
+    seq_idx = middle[0] if middle else None
+    initial_states = middle[1] if len(middle) > 1 else None
+    final_states_out = middle[-1] if len(middle) > 1 else None
+    found = causal_conv1d(
+        x,
+        weight,
+        bias,
+        seq_idx,
+        initial_states,
+        final_states_out is not None,
+        final_states_out,
+        "silu" if silu else None,
+    )
+    result = found[0] if isinstance(found, tuple) else found
+    if len(values) < 8:
+        return result
+    middle[2].copy_(result)
+    return None
+
+
+def conv_bwd(*arguments: Any) -> list[Tensor | None] | None:
+    """Stand in for ``causal_conv1d_cuda.causal_conv1d_bwd`` in its four forms.
+
+    - ``(x, weight, bias, dout, dx, silu)``
+    - ``(x, weight, bias, dout, seq_idx, dx, silu)``
+    - ``(x, weight, bias, dout, seq_idx, initial_states, dfinal_states, dx, return_dinitial, silu)``
+    - ``(x, weight, bias, dout, seq_idx, initial_states, dfinal_states, dx, dweight, dbias,
+      dinitial_states, silu)``, which writes the gradients and returns nothing
+    """
+    values = _expect("causal_conv1d_bwd", arguments, (6, 7, 10, 12))
+    form = len(values)
+    x, weight, bias, dout, *middle, silu = values
+    seq_idx = initial_states = final_gradient = None
+    if form > 6:
+        seq_idx, *middle = middle
+    if form > 7:
+        initial_states, final_gradient, *middle = middle
+    into_x = middle[0]
+    found = _conv_gradients(x, weight, bias, dout, seq_idx, initial_states, final_gradient, silu)
+    if form < 12:
+        if into_x is not None:
+            found[0] = into_x.copy_(found[0])
+        return found if form == 10 else found[:3]
+    for place, gradient in zip(middle, found, strict=True):
+        if place is not None:
+            if gradient is None:
+                place.zero_()
+            else:
+                place.copy_(gradient)
+    return None
+
+
+def conv_update(*arguments: Any) -> Tensor | None:
+    """Stand in for ``causal_conv1d_cuda.causal_conv1d_update`` in its forms.
+
+    - ``(x, conv_state, weight, bias, silu)``, then ``cache_seqlens``, then ``conv_state_indices``
+    - ``(x, conv_state, weight, bias, out, silu, cache_seqlens, conv_state_indices)``, which writes
+      ``out`` and returns nothing
+    """
+    values = _expect("causal_conv1d_update", arguments, (5, 6, 7, 8))
+    x, conv_state, weight, bias, *rest = values
+    out = None
+    if len(values) == 8:
+        out, *rest = rest
+    silu, *places = rest
+    found = causal_conv1d_update(x, conv_state, weight, bias, "silu" if silu else None, *places)
+    if out is None:
+        return found
+    out.copy_(found)
+    return None
+
+
+def _expect(name: str, arguments: Sequence[Any], counts: tuple[int, ...]) -> Sequence[Any]:
+    if len(arguments) in counts:
+        return arguments
+    known = " or ".join(map(str, counts))
+    raise TypeError(f"{name} must be given {known} arguments, got {len(arguments)}")
+
+
+def _check_real(A: Tensor) -> None:
+    if A.is_complex():
+        raise refuse("selective_scan_cuda", f"A must be real, got {A.dtype}")
+
+
+def _scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    softplus: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the output and the intermediate states, whose last one is the last state."""
+    if B.dim() < 3 or C.dim() < 3:
+        out, last_state = selective_scan(u, delta, A, B, C, D, None, delta_bias, softplus, True)
+        return out, _as_intermediate(last_state)
+    arguments = _scan_arguments(u, delta, A, B, C, D, delta_bias, softplus)
+    out, last_state, checkpoints = scan_op(*arguments, False, True, "auto")
+    states = _as_intermediate(last_state[0])
+    # a client hands the states back to the backward pass, as the same tensor unless it copies them
+    setattr(states, CHECKPOINTS, checkpoints)
+    return out[0], states
+
+
+def _as_intermediate(last_state: Tensor) -> Tensor:
+    """Return the last state as clients read it: ``states[:, :, -1, 1::2]``."""
+    batch, channels, count = last_state.shape
+    states = last_state.new_zeros(batch, channels, 1, 2 * count)
+    states[:, :, 0, 1::2] = last_state
+    return states
+
+
+def _scan_arguments(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    softplus: bool,
+) -> ScanArguments:
+    """Return the arguments of the op, whose B and C vary over the tokens."""
+
+    def grouped(x: Tensor) -> Tensor:
+        return x[None, :, None] if x.dim() == 3 else x[None]
+
+    return ScanArguments(
+        u=u[None],
+        delta=delta[None],
+        A=A.float()[None],
+        B=grouped(B),
+        C=grouped(C),
+        readout=None,
+        D=None if D is None else D.float()[None],
+        z=None,
+        delta_bias=None if delta_bias is None else delta_bias.float()[None],
+        order=None,
+        initial_state=None,
+        delta_softplus=bool(softplus),
+        merge=False,
+        channels_first=True,
+    )
+
+
+def _scan_gradients(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    softplus: bool,
+    grad_out: Tensor,
+    states: Tensor | None,
+) -> list[Tensor | None]:
+    """Return the gradients of ``u, delta, A, B, C, D, delta_bias``."""
+    grad_out = grad_out.to(u.dtype)
+    if B.dim() < 3 or C.dim() < 3:
+        leaves = _leaves(u, delta, A, B, C, D, delta_bias)
+        own_u, own_delta, own_A, own_B, own_C, own_D, own_bias = leaves
+        with torch.enable_grad():
+            out = selective_scan(
+                own_u, own_delta, own_A, own_B, own_C, own_D, None, own_bias, bool(softplus)
+            )
+        return _gradients_of(out, leaves, grad_out)
+    arguments = _scan_arguments(u, delta, A, B, C, D, delta_bias, softplus)
+    checkpoints = getattr(states, CHECKPOINTS, None)
+    if checkpoints is None:
+        _, _, checkpoints = scan_op(*arguments, False, True, "auto")
+    found = scan_backward_op(grad_out[None], None, checkpoints, *arguments, "auto")
+    d_u, d_delta, d_A, d_B, d_C, _, d_D, _, d_bias, _ = found
+    return [
+        d_u[0],
+        d_delta[0],
+        d_A[0].to(A.dtype),
+        d_B.view(B.shape) if B.dim() == 3 else d_B[0],
+        d_C.view(C.shape) if C.dim() == 3 else d_C[0],
+        None if D is None else d_D[0].to(D.dtype),
+        None if delta_bias is None else d_bias[0].to(delta_bias.dtype),
+    ]
+
+
+def _gated(out: Tensor, z: Tensor) -> Tensor:
+    return (out.float() * F.silu(z.float())).to(out.dtype)
+
+
+def _gate_gradients(out: Tensor, z: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of ``out`` and of ``z`` through the gate."""
+    gate = F.silu(z.float())
+    grad_gate = dout.float() * out.float()
+    grad_z = torch.ops.aten.silu_backward(grad_gate, z.float())
+    return (dout.float() * gate).to(out.dtype), grad_z.to(z.dtype)
+
+
+def _conv_gradients(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    dout: Tensor,
+    seq_idx: Tensor | None,
+    initial_states: Tensor | None,
+    final_gradient: Tensor | None,
+    silu: bool,
+) -> list[Tensor | None]:
+    """Return the gradients of ``x``, ``weight``, ``bias`` and ``initial_states``."""
+    dout = dout.to(x.dtype)
+    if seq_idx is None and initial_states is None and final_gradient is None:
+        arguments = ConvArguments(
+            x=x[None],
+            weight=weight.float()[None],
+            bias=None if bias is None else bias.float()[None],
+            order=None,
+            silu=bool(silu),
+            channels_first=True,
+        )
+        d_x, d_weight, d_bias = conv_backward_op(dout[None], *arguments, "auto")
+        if bias is not None:
+            return [d_x[0], d_weight[0].to(weight.dtype), d_bias[0].to(bias.dtype), None]
+        return [d_x[0], d_weight[0].to(weight.dtype), None, None]
+    leaves = _leaves(x, weight, bias, initial_states)
+    own_x, own_weight, own_bias, own_states = leaves
+    with torch.enable_grad():
+        found = causal_conv1d(
+            own_x,
+            own_weight,
+            own_bias,
+            seq_idx,
+            own_states,
+            final_gradient is not None,
+            None,
+            "silu" if silu else None,
+        )
+        if final_gradient is not None:
+            out, final_states = found
+            # one scalar whose gradient is that of both results
+            joined = (out.float() * dout.float()).sum()
+            joined = joined + (final_states.float() * final_gradient.float()).sum()
+            return _gradients_of(joined, leaves, None)
+    return _gradients_of(found, leaves, dout)
+
+
+def _leaves(*tensors: Tensor | None) -> list[Any]:
+    return [None if x is None else x.detach().requires_grad_() for x in tensors]
+
+
+def _gradients_of(
+    result: Any, leaves: list[Tensor | None], grad_result: Tensor | None
+) -> list[Tensor | None]:
+    """Return the gradient of every leaf, None where there is none."""
+    given = [x for x in leaves if x is not None]
+    found = iter(torch.autograd.grad(result, given, grad_result))
+    return [None if x is None else next(found) for x in leaves]
