@@ -115,7 +115,9 @@ def scan_copies(
         is_reverse = r == 1
         permuted = xz if is_natural else copies.permute(xz, order, tokens, is_reverse)
         x, z = permuted.chunk(2, dim=channels)
-        x = convolve(x, scans.conv_weight[r], scans.conv_bias[r], "silu", backend=backend)
+        x = convolve(
+            x, scans.conv_weight[r], scans.conv_bias[r], activation="silu", backend=backend
+        )
         delta, B, C = project(r, x)
         arguments = (x, delta, scans.A[r], B, C, scans.D[r], z, scans.delta_bias[r], True)
         if channels_first:
