@@ -7,10 +7,10 @@ from rgbt_fusion.frames.drawing import (
     box_corners,
     draw_outline,
     draw_rectangle,
+    draw_text,
     eight_bits,
     map_points,
     resize,
-    write_text,
 )
 from video_material import cv2
 
@@ -76,6 +76,6 @@ def test_every_frame_becomes_a_picture(shape, dtype):
 
 
 def test_text_and_sizes(black):
-    write_text(black, "text", (5, 40), RED)
+    draw_text(black, "text", (5, 40), RED)
     assert black[:, :, 0].any()
     assert resize(black, 20, 10).shape == (10, 20, 3)

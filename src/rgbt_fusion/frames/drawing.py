@@ -17,10 +17,10 @@ __all__ = [
     "box_corners",
     "draw_outline",
     "draw_rectangle",
+    "draw_text",
     "eight_bits",
     "map_points",
     "resize",
-    "write_text",
 ]
 
 Picture: TypeAlias = NDArray[np.uint8]
@@ -79,7 +79,7 @@ def resize(picture: Picture, width: int, height: int) -> Picture:
     return cv2.resize(picture, (width, height), interpolation=interpolation)
 
 
-def write_text(picture: Picture, text: str, place: tuple[int, int], colour: Colour) -> None:
+def draw_text(picture: Picture, text: str, place: tuple[int, int], colour: Colour) -> None:
     """Write a line of text with a black rim, its lower left corner at ``place``."""
     cv2 = load_cv2()
     for ink, thickness in ((BLACK, 3), (colour, 1)):

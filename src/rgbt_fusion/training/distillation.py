@@ -12,7 +12,9 @@ from rgbt_fusion.layers.token_selection import restore_tokens
 from rgbt_fusion.losses.distillation import (
     FeatureDistillationLoss,
     HierarchicalDistillationLoss,
+    LayerSet,
     ResponseDistillationLoss,
+    ResponseForm,
 )
 from rgbt_fusion.models.interface import Encoding, LayerTokens
 from rgbt_fusion.models.network import TrackingNetwork
@@ -44,8 +46,6 @@ __all__ = [
     "match_tokens",
 ]
 
-LayerSet: TypeAlias = Literal["even", "first_half", "last_half", "all"]
-ResponseForm: TypeAlias = Literal["logits", "literal"]
 TeacherPrecision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 _AUTOCAST: dict[TeacherPrecision, torch.dtype | None] = {

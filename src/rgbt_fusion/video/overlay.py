@@ -11,10 +11,10 @@ from rgbt_fusion.frames.drawing import (
     Picture,
     box_corners,
     draw_outline,
+    draw_text,
     eight_bits,
     map_points,
     resize,
-    write_text,
 )
 from rgbt_fusion.frames.reading import load_cv2
 from rgbt_fusion.frames.types import Frame
@@ -110,7 +110,7 @@ def _header(width: int, text: str, marks: Sequence[Mark]) -> Picture:
     for word, ink in words:
         if not word:
             continue
-        write_text(header, word, (left, HEADER - 8), ink)
+        draw_text(header, word, (left, HEADER - 8), ink)
         (word_width, _), _ = cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
         left += word_width + 16
     return header
@@ -139,6 +139,6 @@ def _panel(
     width = max(2, _even(round(source.shape[1] * height / source.shape[0])))
     if frame is None:
         panel = np.full((height, width, 3), 30, dtype=np.uint8)
-        write_text(panel, if_missing, (width // 2 - 26, height // 2), (150, 150, 150))
+        draw_text(panel, if_missing, (width // 2 - 26, height // 2), (150, 150, 150))
         return panel
     return resize(eight_bits(frame, limits), width, height).copy()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
-from rgbt_fusion.frames.drawing import Picture, draw_rectangle, resize, write_text
+from rgbt_fusion.frames.drawing import Picture, draw_rectangle, draw_text, resize
 from rgbt_fusion.frames.reading import load_cv2
 from rgbt_fusion.models.interface import Encoding
 from rgbt_fusion.models.network import TrackingNetwork
@@ -226,7 +226,7 @@ def _strip(tiles: Sequence[tuple[str, Picture]], size: int) -> Picture:
     for number, (name, tile) in enumerate(tiles):
         left = number * size
         strip[CAPTION:, left : left + size] = tile
-        write_text(strip, name, (left + 4, CAPTION - 6), (230, 230, 230))
+        draw_text(strip, name, (left + 4, CAPTION - 6), (230, 230, 230))
     return strip
 
 
@@ -291,7 +291,7 @@ def _bars(weights: Sequence[float], size: int) -> Picture:
         top = round(floor * (1 - share))
         tile[top:floor, left : left + size // 4] = COLOURS[number]
         place = (size * number // 2 + 2, size - 8)
-        write_text(tile, f"{name} {weight:.2f}", place, COLOURS[number])
+        draw_text(tile, f"{name} {weight:.2f}", place, COLOURS[number])
     return tile
 
 
@@ -307,5 +307,5 @@ def _order(order: Sequence[int], size: int) -> Picture:
         tile[top + 1 : bottom, left + 1 : right] = COLOURS[1]
         if len(order) <= MOST_STEPS_WITH_NUMBERS:
             place = ((left + right) // 2 - 5, (top + bottom) // 2 + 5)
-            write_text(tile, str(layer), place, (255, 255, 255))
+            draw_text(tile, str(layer), place, (255, 255, 255))
     return tile
