@@ -13,10 +13,10 @@ from torch import Tensor
 
 from rgbt_fusion.compat.record import refuse
 from rgbt_fusion.ops.causal_conv1d import causal_conv1d
-from rgbt_fusion.ops.conv_op import ConvArguments, conv_backward_op
+from rgbt_fusion.ops.conv_gradients import causal_conv1d_gradients
 from rgbt_fusion.ops.conv_update import causal_conv1d_update
+from rgbt_fusion.ops.inputs import ScanGradients
 from rgbt_fusion.ops.scan_op import ScanArguments, scan_backward_op, scan_op
-from rgbt_fusion.ops.selective_scan import selective_scan
 
 __all__ = [
     "conv_bwd",
@@ -154,7 +154,12 @@ def conv_bwd(*arguments: Any) -> list[Tensor | None] | None:
     if form > 7:
         initial_states, final_gradient, *middle = middle
     into_x = middle[0]
-    found = _conv_gradients(x, weight, bias, dout, seq_idx, initial_states, final_gradient, silu)
+    activation = "silu" if silu else None
+    found: list[Tensor | None] = [
+        *causal_conv1d_gradients(
+            dout, x, weight, bias, seq_idx, initial_states, final_gradient, activation
+        )
+    ]
     if form < 12:
         if into_x is not None:
             found[0] = into_x.copy_(found[0])
@@ -211,23 +216,19 @@ def _scan(
     softplus: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the output and the intermediate states, whose last one is the last state."""
-    if B.dim() < 3 or C.dim() < 3:
-        out, last_state = selective_scan(u, delta, A, B, C, D, None, delta_bias, softplus, True)
-        return out, _as_intermediate(last_state)
     arguments = _scan_arguments(u, delta, A, B, C, D, delta_bias, softplus)
     out, last_state, checkpoints = scan_op(*arguments, False, True, "auto")
-    states = _as_intermediate(last_state[0])
+    last_state = last_state[0]
+    if B.dim() < 3:
+        # the op's state was driven by ones
+        last_state = last_state * B.float()
+    batch, channels, count = last_state.shape
+    # clients read the last state as states[:, :, -1, 1::2]
+    states = last_state.new_zeros(batch, channels, 1, 2 * count)
+    states[:, :, 0, 1::2] = last_state
     # a client hands the states back to the backward pass, as the same tensor unless it copies them
     setattr(states, CHECKPOINTS, checkpoints)
     return out[0], states
-
-
-def _as_intermediate(last_state: Tensor) -> Tensor:
-    """Return the last state as clients read it: ``states[:, :, -1, 1::2]``."""
-    batch, channels, count = last_state.shape
-    states = last_state.new_zeros(batch, channels, 1, 2 * count)
-    states[:, :, 0, 1::2] = last_state
-    return states
 
 
 def _scan_arguments(
@@ -240,18 +241,29 @@ def _scan_arguments(
     delta_bias: Tensor | None,
     softplus: bool,
 ) -> ScanArguments:
-    """Return the arguments of the op, whose B and C vary over the tokens."""
+    """Return the arguments of the op.
 
-    def grouped(x: Tensor) -> Tensor:
-        return x[None, :, None] if x.dim() == 3 else x[None]
-
+    A constant B or C moves behind the state: ``y = sum_n (B C)[d, n] h'[d, n]``, where ones drive
+    ``h'``.
+    """
+    ones = u.new_ones(()).expand(1, u.shape[0], 1, A.shape[1], u.shape[2])
+    readout = None
+    varying = []
+    for x in (B, C):
+        if x.dim() == 2:
+            readout = x.float() if readout is None else readout * x.float()
+            varying.append(ones)
+        else:
+            varying.append(x[None, :, None] if x.dim() == 3 else x[None])
+    groups = max(x.shape[2] for x in varying)
+    in_B, in_C = (x.expand(-1, -1, groups, -1, -1) for x in varying)
     return ScanArguments(
         u=u[None],
         delta=delta[None],
         A=A.float()[None],
-        B=grouped(B),
-        C=grouped(C),
-        readout=None,
+        B=in_B,
+        C=in_C,
+        readout=None if readout is None else readout[None],
         D=None if D is None else D.float()[None],
         z=None,
         delta_bias=None if delta_bias is None else delta_bias.float()[None],
@@ -276,30 +288,40 @@ def _scan_gradients(
     states: Tensor | None,
 ) -> list[Tensor | None]:
     """Return the gradients of ``u, delta, A, B, C, D, delta_bias``."""
-    grad_out = grad_out.to(u.dtype)
-    if B.dim() < 3 or C.dim() < 3:
-        leaves = _leaves(u, delta, A, B, C, D, delta_bias)
-        own_u, own_delta, own_A, own_B, own_C, own_D, own_bias = leaves
-        with torch.enable_grad():
-            out = selective_scan(
-                own_u, own_delta, own_A, own_B, own_C, own_D, None, own_bias, bool(softplus)
-            )
-        return _gradients_of(out, leaves, grad_out)
     arguments = _scan_arguments(u, delta, A, B, C, D, delta_bias, softplus)
     checkpoints = getattr(states, CHECKPOINTS, None)
     if checkpoints is None:
         _, _, checkpoints = scan_op(*arguments, False, True, "auto")
-    found = scan_backward_op(grad_out[None], None, checkpoints, *arguments, "auto")
-    d_u, d_delta, d_A, d_B, d_C, _, d_D, _, d_bias, _ = found
+    grad_out = grad_out.to(u.dtype)[None]
+    found = scan_backward_op(grad_out, None, checkpoints, *arguments, "auto")
+    gradients = ScanGradients(*found)
     return [
-        d_u[0],
-        d_delta[0],
-        d_A[0].to(A.dtype),
-        d_B.view(B.shape) if B.dim() == 3 else d_B[0],
-        d_C.view(C.shape) if C.dim() == 3 else d_C[0],
-        None if D is None else d_D[0].to(D.dtype),
-        None if delta_bias is None else d_bias[0].to(delta_bias.dtype),
+        gradients.u[0],
+        gradients.delta[0],
+        gradients.A[0].to(A.dtype),
+        _coefficient_gradient(B, gradients.B, gradients.readout, other=C),
+        _coefficient_gradient(C, gradients.C, gradients.readout, other=B),
+        None if D is None or gradients.D is None else gradients.D[0].to(D.dtype),
+        None
+        if delta_bias is None or gradients.delta_bias is None
+        else gradients.delta_bias[0].to(delta_bias.dtype),
     ]
+
+
+def _coefficient_gradient(
+    x: Tensor, varying: Tensor, readout: Tensor | None, *, other: Tensor
+) -> Tensor:
+    """Return the gradient of B or C, in the shape in which it was given."""
+    if x.dim() == 3:
+        return varying[0].sum(1)
+    if x.dim() == 4:
+        return varying[0].sum_to_size(x.shape)
+    if readout is None:
+        raise RuntimeError("a constant coefficient has a readout")
+    gradient = readout[0]
+    if other.dim() == 2:
+        gradient = gradient * other.float()
+    return gradient.to(x.dtype)
 
 
 def _gated(out: Tensor, z: Tensor) -> Tensor:
@@ -312,63 +334,3 @@ def _gate_gradients(out: Tensor, z: Tensor, dout: Tensor) -> tuple[Tensor, Tenso
     grad_gate = dout.float() * out.float()
     grad_z = torch.ops.aten.silu_backward(grad_gate, z.float())
     return (dout.float() * gate).to(out.dtype), grad_z.to(z.dtype)
-
-
-def _conv_gradients(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    dout: Tensor,
-    seq_idx: Tensor | None,
-    initial_states: Tensor | None,
-    final_gradient: Tensor | None,
-    silu: bool,
-) -> list[Tensor | None]:
-    """Return the gradients of ``x``, ``weight``, ``bias`` and ``initial_states``."""
-    dout = dout.to(x.dtype)
-    if seq_idx is None and initial_states is None and final_gradient is None:
-        arguments = ConvArguments(
-            x=x[None],
-            weight=weight.float()[None],
-            bias=None if bias is None else bias.float()[None],
-            order=None,
-            silu=bool(silu),
-            channels_first=True,
-        )
-        d_x, d_weight, d_bias = conv_backward_op(dout[None], *arguments, "auto")
-        if bias is not None:
-            return [d_x[0], d_weight[0].to(weight.dtype), d_bias[0].to(bias.dtype), None]
-        return [d_x[0], d_weight[0].to(weight.dtype), None, None]
-    leaves = _leaves(x, weight, bias, initial_states)
-    own_x, own_weight, own_bias, own_states = leaves
-    with torch.enable_grad():
-        found = causal_conv1d(
-            own_x,
-            own_weight,
-            own_bias,
-            seq_idx,
-            own_states,
-            final_gradient is not None,
-            None,
-            "silu" if silu else None,
-        )
-        if final_gradient is not None:
-            out, final_states = found
-            # one scalar whose gradient is that of both results
-            joined = (out.float() * dout.float()).sum()
-            joined = joined + (final_states.float() * final_gradient.float()).sum()
-            return _gradients_of(joined, leaves, None)
-    return _gradients_of(found, leaves, dout)
-
-
-def _leaves(*tensors: Tensor | None) -> list[Any]:
-    return [None if x is None else x.detach().requires_grad_() for x in tensors]
-
-
-def _gradients_of(
-    result: Any, leaves: list[Tensor | None], grad_result: Tensor | None
-) -> list[Tensor | None]:
-    """Return the gradient of every leaf, None where there is none."""
-    given = [x for x in leaves if x is not None]
-    found = iter(torch.autograd.grad(result, given, grad_result))
-    return [None if x is None else next(found) for x in leaves]
