@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ops.public_arguments import mamba_ssm_arguments
 from rgbt_fusion import BackendUnavailableError, backend_report, causal_conv1d, selective_scan
-from rgbt_fusion.ops import backends, reference, vectorised
+from rgbt_fusion.ops import backends, prepared, reference, vectorised
 from rgbt_fusion.ops.backends import BACKEND_VARIABLE, BACKENDS
 
 NAMES = ["mamba-ssm", "triton", "native", "vectorised", "reference"]
@@ -127,7 +127,7 @@ def test_the_report_lists_every_backend_and_names_the_one_that_runs(dtype: torch
 
 
 @pytest.fixture
-def no_native_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_native_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The compiled kernels are missing, and nobody has been told."""
     from rgbt_fusion.ops.native import backend as native
 
@@ -135,6 +135,9 @@ def no_native_backend(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(native, name, lambda inputs: ["the compiled kernels are missing"])
     monkeypatch.setattr(native, "why_missing", lambda: "the compiled kernels are missing")
     backends._warn_once.cache_clear()
+    prepared.forget_every_plan()
+    yield
+    prepared.forget_every_plan()
 
 
 @pytest.mark.usefixtures("no_native_backend")

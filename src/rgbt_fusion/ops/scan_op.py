@@ -24,7 +24,13 @@ from rgbt_fusion.ops.native import backend as native
 from rgbt_fusion.ops.op_checks import check_result, check_scan
 from rgbt_fusion.ops.registration import once_differentiable, register, without_autocast
 
-__all__ = ["ScanArguments", "scan_backward_op", "scan_op"]
+__all__ = [
+    "ScanArguments",
+    "allocate_gradients",
+    "allocate_results",
+    "scan_backward_op",
+    "scan_op",
+]
 
 
 class ScanArguments(NamedTuple):
@@ -124,9 +130,8 @@ def _result_shapes(inputs: ScanInputs, *, keep_states: bool) -> _Shapes:
     )
 
 
-def _allocate_results(
-    inputs: ScanInputs, *, channels_first: bool, keep_states: bool
-) -> ScanResults:
+def allocate_results(inputs: ScanInputs, *, channels_first: bool, keep_states: bool) -> ScanResults:
+    """Return a place for every result, ``out`` laid out as ``u``."""
     shapes = _result_shapes(inputs, keep_states=keep_states)
     return ScanResults(
         out=empty_tokens(inputs.u, shapes.out, channels_first),
@@ -154,7 +159,7 @@ def _forward(*values: Any) -> tuple[Tensor, ...]:
         else:
             inputs = inputs._replace(order=within_bounds(inputs.order))
     channels_first = arguments.channels_first
-    results = _allocate_results(inputs, channels_first=channels_first, keep_states=keep_states)
+    results = allocate_results(inputs, channels_first=channels_first, keep_states=keep_states)
     if results.out.numel() == 0:
         results.last_state.zero_()
         if inputs.initial_state is not None:
@@ -170,13 +175,13 @@ def _forward_fake(*values: Any) -> tuple[Tensor, ...]:
     *given, _, keep_states, _ = values
     arguments = ScanArguments(*given)
     channels_first = arguments.channels_first
-    results = _allocate_results(
+    results = allocate_results(
         arguments.as_inputs(), channels_first=channels_first, keep_states=keep_states
     )
     return _in_callers_layout(results, channels_first)
 
 
-def _allocate_gradients(inputs: ScanInputs, channels_first: bool) -> ScanGradients:
+def allocate_gradients(inputs: ScanInputs, channels_first: bool) -> ScanGradients:
     """Return a place for every gradient, laid out as its input; nothing for an absent input."""
     places = {}
     for name in ScanGradients._fields:
@@ -224,7 +229,7 @@ def _backward(
     else:
         grad_out = token_major(grad_out, channels_first)
         check_result(grad_out, inputs.u, shapes.out, name="grad_out")
-    gradients = _allocate_gradients(inputs, channels_first)
+    gradients = allocate_gradients(inputs, channels_first)
     if inputs.u.numel() == 0:
         _write_gradients_of_nothing(gradients, grad_last_state)
     else:
@@ -250,7 +255,7 @@ def _backward_fake(
     *given, _ = values
     arguments = ScanArguments(*given)
     inputs = arguments.as_inputs()
-    gradients = _allocate_gradients(inputs, arguments.channels_first)
+    gradients = allocate_gradients(inputs, arguments.channels_first)
     return _gradients_in_callers_layout(gradients, inputs, arguments.channels_first)
 
 

@@ -14,6 +14,8 @@ from rgbt_fusion.ops.arguments import (
     with_direction_axis,
 )
 from rgbt_fusion.ops.backends import BackendName, choose, load_mamba_ssm
+from rgbt_fusion.ops.prepared import Remembered
+from rgbt_fusion.ops.prepared_scan import ScanForm, ScanPlan, ScanTensors
 from rgbt_fusion.ops.scan_op import ScanArguments, scan_op
 from rgbt_fusion.shapes import check_floating, check_same_device, check_same_shape, check_shape
 
@@ -106,41 +108,34 @@ def selective_scan(
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, eq. 2
         and algorithm 2.
     """
-    sizes = check_shape(u, "B D L", name="u")
-    _check_same_tokens(delta, u, name="delta")
-    if z is not None:
-        _check_same_tokens(z, u, name="z")
-    parameters = _check_parameters(u, A, D, delta_bias, axes="", channels=sizes["D"])
-    sizes["N"] = A.shape[-1]
-    coefficients = _check_mamba_ssm_coefficients(u, B, C, parameters.A.dtype, sizes)
-    arguments = ScanArguments(
-        u=u[None],
-        delta=delta[None],
-        A=parameters.A[None],
-        B=coefficients.B,
-        C=coefficients.C,
-        readout=_with_leading_axis(coefficients.readout),
-        D=_with_leading_axis(parameters.D),
-        z=_with_leading_axis(z),
-        delta_bias=_with_leading_axis(parameters.delta_bias),
+    tensors = ScanTensors(
+        u=u,
+        delta=delta,
+        A=A,
+        B=B,
+        C=C,
+        readout=None,
+        D=D,
+        z=z,
+        delta_bias=delta_bias,
         order=None,
         initial_state=None,
-        delta_softplus=delta_softplus,
-        merge=False,
-        channels_first=True,
     )
-    if _mamba_ssm_runs(arguments, backend):
+    plan = _MAMBA_SSM_PLANS.plan(tensors, delta_softplus, backend)
+    if plan is not None:
+        out, last_state = plan(tensors, check_order=False)
+        return (out, last_state) if return_last_state else out
+    form = _mamba_ssm_form(tensors, delta_softplus)
+    if _mamba_ssm_runs(form.arguments, backend):
         out, last_state = load_mamba_ssm().selective_scan(
             u, delta, A, B, C, D, z, delta_bias, delta_softplus
         )
-        return (out, last_state) if return_last_state else out
-    out, last_state = _run(arguments, check_order=False, backend=backend)
-    if not return_last_state:
-        return out[0]
-    if coefficients.B_is_constant:
-        # the op's state was driven by ones
-        return out[0], last_state[0] * B.to(parameters.A.dtype)
-    return out[0], last_state[0]
+    else:
+        out, last_state = _run(form, check_order=False, backend=backend)
+        if B.dim() == 2:
+            # a constant B was taken out of the scan, and ones drove the state
+            last_state = last_state * B.to(last_state.dtype)
+    return (out, last_state) if return_last_state else out
 
 
 def ordered_selective_scan(
@@ -230,28 +225,68 @@ def ordered_selective_scan(
     Source:
         AINet (Lu et al., AAAI 2025), eq. 9-11: three scans over all layers, here in one call.
     """
-    given, has_directions = with_direction_axis(
-        {
-            "u": u,
-            "delta": delta,
-            "B": B,
-            "C": C,
-            "z": z,
-            "A": A,
-            "D": D,
-            "delta_bias": delta_bias,
-            "initial_state": initial_state,
-            "order": order_with_sample_axis(order),
-        },
-        _RANKS,
-        required=("u", "delta", "A", "B", "C"),
+    tensors = ScanTensors(
+        u=u,
+        delta=delta,
+        A=A,
+        B=B,
+        C=C,
+        readout=None,
+        D=D,
+        z=z,
+        delta_bias=delta_bias,
+        order=order,
+        initial_state=initial_state,
     )
-    arguments = _check_ordered(given, delta_softplus=delta_softplus, merge=merge)
     check_order = order is not None and not trusted_order
-    out, last_state = _run(arguments, check_order=check_order, backend=backend)
-    if not has_directions:
-        return OrderedScan(out[0], last_state[0])
-    return OrderedScan(out[0] if merge else out, last_state)
+    plan = _ORDERED_PLANS.plan(tensors, delta_softplus, merge, backend)
+    if plan is not None:
+        return OrderedScan(*plan(tensors, check_order=check_order))
+    form = _ordered_form(tensors, delta_softplus, merge)
+    return OrderedScan(*_run(form, check_order=check_order, backend=backend))
+
+
+def _run(form: ScanForm, *, check_order: bool, backend: str) -> tuple[Tensor, Tensor]:
+    """Call the op; return ``out`` and ``last_state`` as the public functions do."""
+    keep_states = wants_gradient(form.arguments)
+    out, last_state, _ = scan_op(*form.arguments, check_order, keep_states, backend)
+    return form.public(out, last_state)
+
+
+def _mamba_ssm_runs(arguments: ScanArguments, backend: str) -> bool:
+    """Say whether mamba-ssm's own op takes the place of ours."""
+    if not arguments.u.is_cuda or torch.compiler.is_compiling():
+        return False
+    return choose("scan", backend, arguments.as_inputs()).name == "mamba-ssm"
+
+
+def _mamba_ssm_form(tensors: ScanTensors, delta_softplus: bool) -> ScanForm:
+    """Check the arguments of :func:`selective_scan`."""
+    u, z = tensors.u, tensors.z
+    sizes = check_shape(u, "B D L", name="u")
+    _check_same_tokens(tensors.delta, u, name="delta")
+    if z is not None:
+        _check_same_tokens(z, u, name="z")
+    parameters = _check_parameters(tensors, axes="", channels=sizes["D"])
+    sizes["N"] = tensors.A.shape[-1]
+    coefficients = _check_mamba_ssm_coefficients(tensors, parameters.A.dtype, sizes)
+    arguments = ScanArguments(
+        u=u[None],
+        delta=tensors.delta[None],
+        A=parameters.A[None],
+        B=coefficients.B,
+        C=coefficients.C,
+        readout=_with_leading_axis(coefficients.readout),
+        D=_with_leading_axis(parameters.D),
+        z=_with_leading_axis(z),
+        delta_bias=_with_leading_axis(parameters.delta_bias),
+        order=None,
+        initial_state=None,
+        delta_softplus=delta_softplus,
+        merge=False,
+        channels_first=True,
+    )
+    return ScanForm(arguments, has_directions=False)
 
 
 _RANKS = {
@@ -269,22 +304,15 @@ _RANKS = {
 """How many axes each argument of the ordered scan has without its direction axis."""
 
 
-def _run(arguments: ScanArguments, *, check_order: bool, backend: str) -> tuple[Tensor, Tensor]:
-    """Call the op; return ``out`` and ``last_state`` with their direction axis."""
-    keep_states = wants_gradient(arguments)
-    out, last_state, _ = scan_op(*arguments, check_order, keep_states, backend)
-    return out, last_state
-
-
-def _mamba_ssm_runs(arguments: ScanArguments, backend: str) -> bool:
-    """Say whether mamba-ssm's own op takes the place of ours."""
-    if not arguments.u.is_cuda or torch.compiler.is_compiling():
-        return False
-    return choose("scan", backend, arguments.as_inputs()).name == "mamba-ssm"
-
-
-def _check_ordered(given: dict[str, Tensor], *, delta_softplus: bool, merge: bool) -> ScanArguments:
-    """Check the arguments of the ordered scan, each with its direction axis."""
+def _ordered_form(tensors: ScanTensors, delta_softplus: bool, merge: bool) -> ScanForm:
+    """Check the arguments of :func:`ordered_selective_scan`."""
+    order = order_with_sample_axis(tensors.order)
+    named = tensors._replace(order=order)._asdict()
+    given, has_directions = with_direction_axis(
+        {name: named[name] for name in _RANKS},
+        _RANKS,
+        required=("u", "delta", "A", "B", "C"),
+    )
     u = given["u"]
     sizes = check_shape(u, "R B L D", name="u")
     del sizes["R"]
@@ -292,9 +320,10 @@ def _check_ordered(given: dict[str, Tensor], *, delta_softplus: bool, merge: boo
         if name in given:
             check_shape(given[name], "R B L D", name=name, **sizes)
             check_like(given[name], u, name=name, like_name="u")
-    parameters = _check_parameters(
-        u, given["A"], given.get("D"), given.get("delta_bias"), axes="R ", channels=sizes["D"]
+    directed = tensors._replace(
+        u=u, A=given["A"], D=given.get("D"), delta_bias=given.get("delta_bias")
     )
+    parameters = _check_parameters(directed, axes="R ", channels=sizes["D"])
     states = parameters.A.shape[-1]
     B = _check_ordered_coefficient(given["B"], u, "B", states, sizes)
     C = _check_ordered_coefficient(given["C"], u, "C", states, sizes)
@@ -308,7 +337,7 @@ def _check_ordered(given: dict[str, Tensor], *, delta_softplus: bool, merge: boo
         initial_state = initial_state.to(parameters.A.dtype)
     order = given.get("order")
     check_order_fits(order, u, like_name="u", batch=sizes["B"], length=sizes["L"])
-    return ScanArguments(
+    arguments = ScanArguments(
         u=u,
         delta=given["delta"],
         A=parameters.A,
@@ -324,6 +353,21 @@ def _check_ordered(given: dict[str, Tensor], *, delta_softplus: bool, merge: boo
         merge=merge,
         channels_first=False,
     )
+    return ScanForm(arguments, has_directions)
+
+
+def _mamba_ssm_plan(tensors: ScanTensors, delta_softplus: bool, backend: str) -> ScanPlan | None:
+    return ScanPlan.of(tensors, _mamba_ssm_form(tensors, delta_softplus), backend)
+
+
+def _ordered_plan(
+    tensors: ScanTensors, delta_softplus: bool, merge: bool, backend: str
+) -> ScanPlan | None:
+    return ScanPlan.of(tensors, _ordered_form(tensors, delta_softplus, merge), backend)
+
+
+_MAMBA_SSM_PLANS = Remembered(_mamba_ssm_plan)
+_ORDERED_PLANS = Remembered(_ordered_plan)
 
 
 def _check_same_tokens(x: Tensor, u: Tensor, *, name: str) -> None:
@@ -340,16 +384,9 @@ class _Parameters(NamedTuple):
     delta_bias: Tensor | None
 
 
-def _check_parameters(
-    u: Tensor,
-    A: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    *,
-    axes: str,
-    channels: int,
-) -> _Parameters:
+def _check_parameters(tensors: ScanTensors, *, axes: str, channels: int) -> _Parameters:
     """Check the dtype of ``u``, and the parameters, whose leading axes are ``axes``."""
+    u, A, D, delta_bias = tensors.u, tensors.A, tensors.D, tensors.delta_bias
     check_floating(u, name="u")
     if not isinstance(A, Tensor):
         raise TypeError(f"A must be a tensor, got {type(A).__name__}")
@@ -386,17 +423,17 @@ class _Coefficients(NamedTuple):
     C: Tensor
     readout: Tensor | None
     """``(D, N)``: what was constant, taken out of B and C."""
-    B_is_constant: bool
 
 
 def _check_mamba_ssm_coefficients(
-    u: Tensor, B: Tensor, C: Tensor, state: torch.dtype, sizes: dict[str, int]
+    tensors: ScanTensors, state: torch.dtype, sizes: dict[str, int]
 ) -> _Coefficients:
     """Check B and C in one of mamba-ssm's forms.
 
     A constant one moves behind the state: ``y = sum_n (B C)[d, n] h'[d, n]``, where ones drive
     ``h'``.
     """
+    u, B, C = tensors.u, tensors.B, tensors.C
     varying_B = _check_mamba_ssm_coefficient(B, u, "B", sizes)
     varying_C = _check_mamba_ssm_coefficient(C, u, "C", sizes)
     readout = None
@@ -412,7 +449,6 @@ def _check_mamba_ssm_coefficients(
         B=in_B.expand(-1, -1, groups, -1, -1),
         C=in_C.expand(-1, -1, groups, -1, -1),
         readout=readout,
-        B_is_constant=varying_B is None,
     )
 
 

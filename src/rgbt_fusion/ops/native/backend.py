@@ -89,6 +89,17 @@ def why_missing() -> str:
     return library if isinstance(library, str) else ""
 
 
+def settings() -> tuple[int, int, int] | None:
+    """Return what decides, beside its arguments, how a call runs; None where there are no kernels.
+
+    The instruction set, the way to threads, and their number.
+    """
+    library = _library()
+    if isinstance(library, str):
+        return None
+    return library.level, library.parallel_for, torch.get_num_threads()
+
+
 def checkpoint_steps() -> int:
     """Return how many steps of the scan lie between two checkpoints.
 
@@ -177,9 +188,14 @@ def _scan(library: _Library, inputs: ScanInputs, directions: int) -> list[int]:
     ]
 
 
-def _call(library: _Library, name: str, fields: Sequence[int]) -> None:
-    packed = struct.pack(f"{len(fields)}q", *fields)
-    if getattr(library.functions, f"rgbt_fusion_{name}")(packed):
+def pack(fields: Sequence[int]) -> bytes:
+    """Lay the fields of a struct out in memory."""
+    return struct.pack(f"{len(fields)}q", *fields)
+
+
+def call(name: str, packed: bytes) -> None:
+    """Call a kernel with its packed struct."""
+    if getattr(_loaded().functions, f"rgbt_fusion_{name}")(packed):
         raise MemoryError(f"no memory is left for the scratch space of {name}")
 
 
@@ -194,13 +210,45 @@ _SCAN_BACKWARD_FIELDS = 4 * 5 + 1 + 2 * 6 + 5 * 2
 _CONV_BACKWARD_FIELDS = 2 * 5 + 2 * 2
 
 
+def scan_forward_fields(inputs: ScanInputs, results: ScanResults) -> list[int]:
+    """Pack what the forward pass of the scan is given."""
+    checkpoints = results.checkpoints.data_ptr() if results.checkpoints.shape[2] else 0
+    fields = _scan(_loaded(), inputs, results.last_state.shape[0])
+    fields += (*_view(results.out, 5), results.last_state.data_ptr(), checkpoints)
+    return fields + [0] * _SCAN_BACKWARD_FIELDS
+
+
 def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
     """Run the recurrence over pieces of the channels, in parallel."""
-    library = _loaded()
-    checkpoints = results.checkpoints.data_ptr() if results.checkpoints.shape[2] else 0
-    fields = _scan(library, inputs, results.last_state.shape[0])
-    fields += (*_view(results.out, 5), results.last_state.data_ptr(), checkpoints)
-    _call(library, "scan_forward", fields + [0] * _SCAN_BACKWARD_FIELDS)
+    call("scan_forward", pack(scan_forward_fields(inputs, results)))
+
+
+def scan_backward_fields(
+    inputs: ScanInputs,
+    checkpoints: Tensor,
+    grad_out: Tensor,
+    grad_last_state: Tensor | None,
+    grads: ScanGradients,
+) -> list[int]:
+    """Pack what the backward pass of the scan is given."""
+    return [
+        *_scan(_loaded(), inputs, checkpoints.shape[0]),
+        *_view(None, 5),
+        0,
+        checkpoints.data_ptr(),
+        *_view(grad_out, 5),
+        *_view(grads.u, 5),
+        *_view(grads.delta, 5),
+        *_view(grads.z, 5),
+        _address(grad_last_state),
+        *_view(grads.B, 6),
+        *_view(grads.C, 6),
+        *_weights(grads.A),
+        *_weights(grads.readout),
+        *_weights(grads.D),
+        *_weights(grads.delta_bias),
+        *_weights(grads.initial_state),
+    ]
 
 
 def scan_backward(
@@ -211,40 +259,46 @@ def scan_backward(
     grads: ScanGradients,
 ) -> None:
     """Run each block of steps again from its checkpoint, then the adjoint recurrence over it."""
-    library = _loaded()
-    fields = _scan(library, inputs, checkpoints.shape[0])
-    fields += (*_view(None, 5), 0, checkpoints.data_ptr())
-    fields += (*_view(grad_out, 5), *_view(grads.u, 5), *_view(grads.delta, 5), *_view(grads.z, 5))
-    fields += (
-        _address(grad_last_state),
-        *_view(grads.B, 6),
-        *_view(grads.C, 6),
-        *_weights(grads.A),
-    )
-    fields += (*_weights(grads.readout), *_weights(grads.D), *_weights(grads.delta_bias))
-    _call(library, "scan_backward", [*fields, *_weights(grads.initial_state)])
+    fields = scan_backward_fields(inputs, checkpoints, grad_out, grad_last_state, grads)
+    call("scan_backward", pack(fields))
 
 
-def _conv(library: _Library, inputs: ConvInputs, directions: int) -> list[int]:
+def _conv(inputs: ConvInputs, directions: int) -> list[int]:
+    """Pack the fields that both passes of the convolution read."""
     x, weight, bias, order, silu = inputs
-    fields = [*_sequence(library, x, order, directions), weight.shape[2], int(silu)]
-    return [*fields, *_view(x, 5), *_weights(weight), *_weights(bias)]
+    return [
+        *_sequence(_loaded(), x, order, directions),
+        weight.shape[2],
+        int(silu),
+        *_view(x, 5),
+        *_weights(weight),
+        *_weights(bias),
+    ]
+
+
+def conv_forward_fields(inputs: ConvInputs, out: Tensor) -> list[int]:
+    """Pack what the forward pass of the convolution is given."""
+    fields = [*_conv(inputs, out.shape[0]), *_view(out, 5)]
+    return fields + [0] * _CONV_BACKWARD_FIELDS
 
 
 def conv_forward(inputs: ConvInputs, out: Tensor) -> None:
     """Correlate each channel with its taps over tiles of steps, in parallel."""
-    library = _loaded()
-    fields = [*_conv(library, inputs, out.shape[0]), *_view(out, 5)]
-    _call(library, "conv_forward", fields + [0] * _CONV_BACKWARD_FIELDS)
+    call("conv_forward", pack(conv_forward_fields(inputs, out)))
+
+
+def conv_backward_fields(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) -> list[int]:
+    """Pack what the backward pass of the convolution is given."""
+    return [
+        *_conv(inputs, grad_out.shape[0]),
+        *_view(None, 5),
+        *_view(grad_out, 5),
+        *_view(grads.x, 5),
+        *_weights(grads.weight),
+        *_weights(grads.bias),
+    ]
 
 
 def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) -> None:
     """Compute the pre-activation again and correlate its gradient with the taps turned round."""
-    library = _loaded()
-    fields = [
-        *_conv(library, inputs, grad_out.shape[0]),
-        *_view(None, 5),
-        *_view(grad_out, 5),
-        *_view(grads.x, 5),
-    ]
-    _call(library, "conv_backward", [*fields, *_weights(grads.weight), *_weights(grads.bias)])
+    call("conv_backward", pack(conv_backward_fields(inputs, grad_out, grads)))
