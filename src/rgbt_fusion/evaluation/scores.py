@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rgbt_fusion.evaluation.comparison import Comparison
+from rgbt_fusion.evaluation.long_term import PrecisionRecall
 from rgbt_fusion.evaluation.metrics import Array
 from rgbt_fusion.evaluation.protocols import ScoringRules
 
-__all__ = ["AttributeScores", "Curve", "CurveName", "Scores"]
+__all__ = ["AttributeScores", "Curve", "CurveName", "Scores", "SequenceTable"]
 
 CurveName: TypeAlias = Literal["precision", "normalised precision", "success", "recall"]
 """The plots of the field."""
@@ -30,6 +34,48 @@ class AttributeScores(NamedTuple):
     """How many sequences have it."""
     metrics: Mapping[str, float]
     """The numbers by name."""
+    names: tuple[str, ...] = ()
+    """The sequences that have it."""
+
+
+class SequenceTable(NamedTuple):
+    """The curves and numbers of the scored sequences, one row per sequence."""
+
+    names: tuple[str, ...]
+    """The sequences."""
+    precision: Array
+    """The precision curves, ``(sequences, thresholds)``."""
+    normalised: Array
+    """The normalised precision curves."""
+    success: Array
+    """The success curves."""
+    columns: Mapping[str, Array]
+    """The numbers by name, ``(sequences,)`` each."""
+    weights: Array
+    """How much each sequence counts in a mean."""
+    long_term: PrecisionRecall | None
+    """Precision and recall by confidence, ``(sequences, thresholds)`` each."""
+    timed_frames: Array
+    """How many frames of each sequence were timed."""
+    seconds: Array
+    """How long the tracker took for each sequence, 0 where that is unknown."""
+
+    def take(self, rows: NDArray[np.int64]) -> "SequenceTable":
+        """Return some rows."""
+        long_term = self.long_term
+        if long_term is not None:
+            long_term = PrecisionRecall(long_term.precision[rows], long_term.recall[rows])
+        return SequenceTable(
+            tuple(self.names[row] for row in rows),
+            self.precision[rows],
+            self.normalised[rows],
+            self.success[rows],
+            {name: column[rows] for name, column in self.columns.items()},
+            self.weights[rows],
+            long_term,
+            self.timed_frames[rows],
+            self.seconds[rows],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,3 +107,5 @@ class Scores:
     """Frames per second, None where the tracker wrote no times."""
     tracks: Mapping[str, Comparison]
     """Overlaps, errors and boxes of each sequence, frame by frame."""
+    table: SequenceTable
+    """Numbers and curves of each sequence, as the means and their intervals are made from them."""

@@ -29,7 +29,7 @@ from rgbt_fusion.evaluation.metrics import (
 )
 from rgbt_fusion.evaluation.protocols import ProtocolName, ScoringRules, get_protocol
 from rgbt_fusion.evaluation.results import ResultFolder, StoredTrack, read_results
-from rgbt_fusion.evaluation.scores import AttributeScores, Curve, CurveName, Scores
+from rgbt_fusion.evaluation.scores import AttributeScores, Curve, CurveName, Scores, SequenceTable
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.types import GroundTruth
 
@@ -234,9 +234,11 @@ def _scores(
     }
     attributes: dict[str, AttributeScores] = {}
     for attribute, members in benchmark.attributes.items():
-        rows = np.array([row_of[name] for name in members if name in row_of], dtype=np.int64)
-        if len(rows):
-            attributes[attribute] = AttributeScores(len(rows), _summary(table, rows, rules))
+        names = tuple(name for name in members if name in row_of)
+        if names:
+            rows = np.array([row_of[name] for name in names], dtype=np.int64)
+            numbers = _summary(table, rows, rules)
+            attributes[attribute] = AttributeScores(len(names), numbers, names)
     cut = [
         name
         for name in tracks
@@ -253,23 +255,10 @@ def _scores(
         left_out=left_out,
         cut=tuple(cut),
         frames=sum(len(track.overlap) for track in tracks.values()),
-        fps=_frames_per_second(results, tracks),
+        fps=_frames_per_second(table),
         tracks=tracks,
+        table=table,
     )
-
-
-class _ScoreTable(NamedTuple):
-    """Curves and numbers of the scored sequences, one row per sequence."""
-
-    precision: Array
-    """``(sequences, thresholds)``."""
-    normalised: Array
-    success: Array
-    columns: dict[str, Array]
-    """The numbers by name."""
-    weights: Array
-    """How much each sequence counts in a mean."""
-    long_term: PrecisionRecall | None
 
 
 def _tabulate(
@@ -277,7 +266,7 @@ def _tabulate(
     tracks: Mapping[str, Comparison],
     rules: ScoringRules,
     sizes: Mapping[str, tuple[int, int]],
-) -> _ScoreTable:
+) -> SequenceTable:
     """Compute the curves and numbers of every sequence."""
     pixels = rules.precision.thresholds()
     fractions = rules.normalised.thresholds()
@@ -308,8 +297,23 @@ def _tabulate(
     weights = np.ones(len(tracks))
     if rules.average == "frames":
         weights = np.array([len(track.overlap) for track in tracks.values()], dtype=np.float64)
-    return _ScoreTable(
-        np.stack(precision), np.stack(normalised), np.stack(success), columns, weights, long_term
+    timed_frames = np.zeros(len(tracks))
+    seconds = np.zeros(len(tracks))
+    for row, name in enumerate(tracks):
+        result = results.results[name]
+        if result.seconds:
+            timed_frames[row] = len(result.boxes)
+            seconds[row] = result.seconds
+    return SequenceTable(
+        names=tuple(tracks),
+        precision=np.stack(precision),
+        normalised=np.stack(normalised),
+        success=np.stack(success),
+        columns=columns,
+        weights=weights,
+        long_term=long_term,
+        timed_frames=timed_frames,
+        seconds=seconds,
     )
 
 
@@ -370,7 +374,9 @@ def _at_best_f(long_term: PrecisionRecall) -> dict[str, Array]:
     }
 
 
-def _summary(table: _ScoreTable, rows: NDArray[np.int64], rules: ScoringRules) -> dict[str, float]:
+def _summary(
+    table: SequenceTable, rows: NDArray[np.int64], rules: ScoringRules
+) -> dict[str, float]:
     """Return the numbers over some sequences, the benchmark's own first, without NaN."""
     numbers: dict[str, float] = {}
     for name, column in table.columns.items():
@@ -392,7 +398,7 @@ def _summary(table: _ScoreTable, rows: NDArray[np.int64], rules: ScoringRules) -
     return {name: value for name, value in (own | numbers).items() if not np.isnan(value)}
 
 
-def _curves(table: _ScoreTable, rules: ScoringRules) -> dict[CurveName, Curve]:
+def _curves(table: SequenceTable, rules: ScoringRules) -> dict[CurveName, Curve]:
     """Return the curves over all sequences."""
 
     def mean(curves: Array) -> Array:
@@ -409,13 +415,7 @@ def _curves(table: _ScoreTable, rules: ScoringRules) -> dict[CurveName, Curve]:
     return curves
 
 
-def _frames_per_second(results: ResultFolder, tracks: Mapping[str, Comparison]) -> float | None:
+def _frames_per_second(table: SequenceTable) -> float | None:
     """Return the speed over the sequences whose times were written."""
-    frames = 0
-    seconds = 0.0
-    for name in tracks:
-        result = results.results[name]
-        if result.seconds:
-            frames += len(result.boxes)
-            seconds += result.seconds
-    return frames / seconds if seconds > 0 else None
+    seconds = float(sum(table.seconds))
+    return float(table.timed_frames.sum()) / seconds if seconds > 0 else None
