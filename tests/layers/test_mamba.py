@@ -1,4 +1,6 @@
 import math
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -126,3 +128,59 @@ def test_an_unknown_backend_is_refused_before_any_call():
     for build in (MambaBlock, DFM, OFM):
         with pytest.raises(ValueError, match=f"backend must be one of {names}, got 'cuda'"):
             build(8, backend="cuda")
+
+
+@dataclass
+class Inference:
+    """What mamba-ssm hands from layer to layer while it generates."""
+
+    seqlen_offset: int = 0
+    key_value_memory_dict: dict[int, Any] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize("prompt", [1, 2, 4, 9])
+def test_generates_token_by_token_what_it_mixes_as_a_whole(prompt):
+    torch.manual_seed(0)
+    block, x = MambaBlock(16, layer_idx=3), torch.randn(2, 12, 16)
+    inference = Inference()
+    found = [block(x[:, :prompt], inference)]
+    for t in range(prompt, 12):
+        inference.seqlen_offset = t
+        found.append(block(x[:, t : t + 1], inference_params=inference))
+    torch.testing.assert_close(torch.cat(found, dim=1), block(x))
+    assert list(inference.key_value_memory_dict) == [3]
+
+
+def test_a_step_takes_the_token_into_the_states_of_the_caller():
+    torch.manual_seed(0)
+    block, x = MambaBlock(16, d_state=4, expand=1.5), torch.randn(3, 5, 16)
+    states = block.allocate_inference_cache(3, 100)
+    assert [tuple(state.shape) for state in states] == [(3, 24, 4), (3, 24, 4)]
+    for t in range(5):
+        out, *returned = block.step(x[:, t : t + 1], *states)
+        torch.testing.assert_close(out[:, 0], block(x)[:, t])
+    assert all(one is other for one, other in zip(states, returned, strict=True))
+    assert all(state.any() for state in states)
+    assert block.allocate_inference_cache(1, 1, torch.bfloat16)[1].dtype == torch.bfloat16
+
+
+def test_generating_needs_a_number_and_one_token():
+    block = MambaBlock(8)
+    with pytest.raises(ValueError, match="layer_idx must be given where inference_params is"):
+        block(torch.randn(1, 2, 8), Inference())
+    states = block.allocate_inference_cache(1, 2)
+    with pytest.raises(ShapeError, match=r"hidden_states must have shape \(B, 1, C\)"):
+        block.step(torch.randn(1, 2, 8), *states)
+
+
+def test_has_the_attributes_and_the_marks_of_mamba_ssm():
+    block = MambaBlock(8, expand=2, use_fast_path=False, layer_idx=1)
+    assert (block.expand, block.d_inner, block.dt_rank) == (2, 16, 1)
+    assert (block.activation, block.use_fast_path, block.layer_idx) == ("silu", False, 1)
+    assert isinstance(block.act, torch.nn.SiLU)
+    marks = {name: vars(parameter) for name, parameter in block.named_parameters()}
+    assert {name: marked for name, marked in marks.items() if marked} == {
+        "A_log": {"_no_weight_decay": True},
+        "D": {"_no_weight_decay": True},
+        "dt_proj.bias": {"_no_reinit": True},
+    }

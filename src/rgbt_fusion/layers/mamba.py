@@ -1,7 +1,7 @@
 """The Mamba block, on the ops of this library, with the parameters of ``mamba_ssm.Mamba``."""
 
 import math
-from typing import Literal, TypedDict, get_args
+from typing import Any, Literal, Protocol, TypedDict, get_args
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,21 @@ from torch import Tensor, nn
 from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int
 from rgbt_fusion.ops.backends import NAMES, BackendName
 from rgbt_fusion.ops.causal_conv1d import ordered_causal_conv1d
+from rgbt_fusion.ops.conv_update import causal_conv1d_update
 from rgbt_fusion.ops.selective_scan import ordered_selective_scan
+from rgbt_fusion.ops.state_update import selective_state_update
 from rgbt_fusion.shapes import check_shape
 from rgbt_fusion.typed_module import TypedModule
 
-__all__ = ["MambaBlock", "StepStart", "decay_rates", "initialise_scan_", "inner_width", "step_rank"]
+__all__ = [
+    "InferenceParams",
+    "MambaBlock",
+    "StepStart",
+    "decay_rates",
+    "initialise_scan_",
+    "inner_width",
+    "step_rank",
+]
 
 StepStart = Literal["random", "constant"]
 """How the projection to the step sizes starts."""
@@ -37,6 +47,15 @@ class _Place(TypedDict):
     dtype: torch.dtype | None
 
 
+class InferenceParams(Protocol):
+    """What mamba-ssm hands from layer to layer while it generates."""
+
+    seqlen_offset: int
+    """How many tokens were seen; 0 is the prompt, which comes as a whole."""
+    key_value_memory_dict: dict[int, Any]
+    """The states of each layer, by its ``layer_idx``."""
+
+
 class MambaBlock(TypedModule):
     r"""Mix a token sequence with a selective state space: a ``mamba_ssm.Mamba`` for any machine.
 
@@ -49,8 +68,13 @@ class MambaBlock(TypedModule):
         [\delta, B, C] &= x W_x, \quad \Delta = \mathrm{softplus}(\delta W_\Delta + b_\Delta) \\
         \text{out} &= \big(\mathrm{SSM}_{A,D}(x; \Delta, B, C) \odot \mathrm{silu}(z)\big) W_{out}
 
-    Paper and code: constructor arguments, parameter names, shapes and initial values are those of
-    ``mamba_ssm.Mamba``, so a ``state_dict`` loads either way. The initial step sizes are drawn
+    For generation, :meth:`step` takes one token and the states that
+    :meth:`allocate_inference_cache` makes; ``inference_params`` keeps them by layer.
+
+    Paper and code: constructor arguments, attributes, parameter names, shapes and initial values
+    are those of ``mamba_ssm.Mamba``, so a ``state_dict`` loads either way. So are the marks on the
+    parameters that initialisers and optimisers read: ``A_log`` and ``D`` are ``_no_weight_decay``,
+    ``dt_proj.bias`` is ``_no_reinit``. The initial step sizes are drawn
     log-uniformly from ``[dt_min, dt_max]`` and stored in ``dt_proj.bias`` through the inverse
     softplus. A parent module that initialises every ``nn.Linear`` anew destroys them: call
     :meth:`reset_scan_parameters` afterwards, or leave these layers out, as every module of this
@@ -70,19 +94,20 @@ class MambaBlock(TypedModule):
         conv_bias: give the convolution a bias.
         bias: give the two projections a bias.
         use_fast_path: accepted for compatibility; there is one path.
-        layer_idx: accepted for compatibility, kept as an attribute.
+        layer_idx: under which number ``inference_params`` keeps the states of this layer.
         device: where to create the parameters.
         dtype: in which dtype to create them.
         backend: which implementation of the ops must run; ``"auto"`` takes the best that can.
 
     Shape:
-        - hidden_states: ``(B, L, C)`` with C = ``d_model``, floating point
+        - hidden_states: ``(B, L, C)`` with C = ``d_model``, floating point; L = 1 while generating
         - returns ``(B, L, C)``
 
     Raises:
         ShapeError: ``hidden_states`` does not have the shape above.
         TypeError: ``hidden_states`` is not a tensor, or an argument has the wrong type.
-        ValueError: an argument is out of range, or ``dt_init`` or ``backend`` is unknown.
+        ValueError: an argument is out of range, or ``dt_init`` or ``backend`` is unknown;
+            ``inference_params`` is given to a layer without a ``layer_idx``.
 
     Example:
         >>> import torch
@@ -127,6 +152,8 @@ class MambaBlock(TypedModule):
         self.d_inner = inner_width(d_model, expand)
         self.dt_rank = step_rank(d_model, dt_rank)
         self.layer_idx = layer_idx
+        self.use_fast_path = use_fast_path
+        self.activation = "silu"
         check_choice(dt_init, get_args(StepStart), name="dt_init")
         check_choice(backend, NAMES, name="backend")
         self.backend: BackendName = backend
@@ -143,6 +170,7 @@ class MambaBlock(TypedModule):
         self.conv1d = nn.Conv1d(
             inner, inner, d_conv, groups=inner, padding=d_conv - 1, bias=conv_bias, **place
         )
+        self.act = nn.SiLU()
         self.x_proj = nn.Linear(inner, self.dt_rank + 2 * d_state, bias=False, **place)
         self.dt_proj = nn.Linear(self.dt_rank, inner, bias=True, **place)
         # The state space is kept in float32 whatever the dtype of the projections, as in mamba-ssm.
@@ -150,20 +178,44 @@ class MambaBlock(TypedModule):
         self.D = nn.Parameter(torch.empty(inner, device=device, dtype=torch.float32))
         self.out_proj = nn.Linear(inner, d_model, bias=bias, **place)
         self.reset_scan_parameters()
+        _mark(self.A_log, "_no_weight_decay")
+        _mark(self.D, "_no_weight_decay")
+        _mark(self.dt_proj.bias, "_no_reinit")
 
     def reset_scan_parameters(self) -> None:
         """Give ``dt_proj``, ``A_log`` and ``D`` Mamba's own initial values."""
         initialise_scan_(self.dt_proj.weight, self.dt_proj.bias, self.A_log, self.D, **self._start)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """Mix the tokens ``(B, L, C)``, each with those before it; the shape stays."""
+    def forward(
+        self, hidden_states: Tensor, inference_params: InferenceParams | None = None
+    ) -> Tensor:
+        """Mix the tokens ``(B, L, C)``, each with those before it; the shape stays.
+
+        With ``inference_params`` the states are kept there: the first call takes the prompt, each
+        later one a token.
+        """
         check_shape(hidden_states, "B L C", C=self.d_model, name="hidden_states")
+        if inference_params is None:
+            return self._mix(hidden_states, None)
+        states = self._get_states_from_cache(inference_params, hidden_states.shape[0])
+        if inference_params.seqlen_offset > 0:
+            out, _, _ = self.step(hidden_states, *states)
+            return out
+        return self._mix(hidden_states, states)
+
+    def _mix(self, hidden_states: Tensor, states: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Mix all tokens and, where there are states, leave in them what continues the sequence."""
         x, z = self.in_proj(hidden_states).chunk(2, dim=-1)
+        if states is not None:
+            conv_state, _ = states
+            missing = max(0, self.d_conv - x.shape[1])
+            last = F.pad(x.mT, (missing, 0))
+            conv_state.copy_(last[:, :, last.shape[2] - self.d_conv :])
         x = ordered_causal_conv1d(
             x, self.conv1d.weight[:, 0], self.conv1d.bias, "silu", backend=self.backend
         )
         delta, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        y, _ = ordered_selective_scan(
+        y, last_state = ordered_selective_scan(
             x,
             F.linear(delta, self.dt_proj.weight),
             decay_rates(self.A_log),
@@ -175,7 +227,77 @@ class MambaBlock(TypedModule):
             delta_softplus=True,
             backend=self.backend,
         )
+        if states is not None:
+            _, ssm_state = states
+            ssm_state.copy_(last_state)
         return self.out_proj(y)
+
+    def step(
+        self, hidden_states: Tensor, conv_state: Tensor, ssm_state: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mix one token ``(B, 1, C)`` with those in the states, which take it in.
+
+        Args:
+            hidden_states: the next token.
+            conv_state: the last inputs of the convolution, ``(B, D, d_conv)``; overwritten.
+            ssm_state: the state of the scan, ``(B, D, d_state)``; overwritten.
+
+        Returns:
+            The mixed token ``(B, 1, C)`` and both states.
+        """
+        check_shape(hidden_states, "B 1 C", C=self.d_model, name="hidden_states")
+        x, z = self.in_proj(hidden_states[:, 0]).chunk(2, dim=-1)
+        x = causal_conv1d_update(x, conv_state, self.conv1d.weight[:, 0], self.conv1d.bias, "silu")
+        delta, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        y = selective_state_update(
+            ssm_state,
+            x,
+            F.linear(delta, self.dt_proj.weight),
+            decay_rates(self.A_log),
+            B,
+            C,
+            self.D,
+            z,
+            self.dt_proj.bias,
+            dt_softplus=True,
+            backend=self.backend,
+        )
+        return self.out_proj(y)[:, None], conv_state, ssm_state
+
+    def allocate_inference_cache(
+        self, batch_size: int, max_seqlen: int, dtype: torch.dtype | None = None, **_: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Return empty states for :meth:`step`, whose size does not depend on ``max_seqlen``.
+
+        Args:
+            batch_size: B.
+            max_seqlen: accepted for compatibility.
+            dtype: of both states; that of the parameters if absent.
+
+        Returns:
+            ``conv_state (B, D, d_conv)`` and ``ssm_state (B, D, d_state)``, zeros.
+        """
+        conv_state = self.conv1d.weight.new_zeros(
+            batch_size, self.d_inner, self.d_conv, dtype=dtype
+        )
+        ssm_state = self.dt_proj.weight.new_zeros(
+            batch_size, self.d_inner, self.d_state, dtype=dtype
+        )
+        return conv_state, ssm_state
+
+    def _get_states_from_cache(
+        self, inference_params: InferenceParams, batch_size: int, initialize_states: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return the states of this layer, made at its first call; the name is mamba-ssm's."""
+        if self.layer_idx is None:
+            raise ValueError("layer_idx must be given where inference_params is, got None")
+        kept = inference_params.key_value_memory_dict
+        if self.layer_idx not in kept:
+            kept[self.layer_idx] = self.allocate_inference_cache(batch_size, 0)
+        elif initialize_states:
+            for state in kept[self.layer_idx]:
+                state.zero_()
+        return kept[self.layer_idx]
 
     def extra_repr(self) -> str:
         """Show the options."""
@@ -191,6 +313,11 @@ class MambaBlock(TypedModule):
             "backend": self.backend,
         }
         return ", ".join(f"{name}={value!r}" for name, value in options.items())
+
+
+def _mark(parameter: nn.Parameter, mark: str) -> None:
+    """Set a mark that initialisers and optimisers of Mamba code look for."""
+    setattr(parameter, mark, True)
 
 
 def inner_width(dim: int, expand: float) -> int:
