@@ -15,6 +15,8 @@ from rgbt_fusion.ops.arguments import (
 )
 from rgbt_fusion.ops.backends import BackendName, choose, load_mamba_ssm
 from rgbt_fusion.ops.conv_op import ConvArguments, conv_op
+from rgbt_fusion.ops.prepared import Remembered
+from rgbt_fusion.ops.prepared_conv import ConvForm, ConvPlan, ConvTensors
 from rgbt_fusion.shapes import check_floating, check_same_device, check_same_dtype, check_shape
 
 __all__ = ["Activation", "causal_conv1d", "check_activation", "ordered_causal_conv1d"]
@@ -139,6 +141,9 @@ def causal_conv1d(
         )
         activation = seq_idx
         seq_idx = None
+    only_tokens = seq_idx is None and initial_states is None and final_states_out is None
+    if only_tokens and not return_final_states:
+        return _convolve(x, weight, bias, activation, backend)
     check_activation(activation)
     sizes = check_shape(x, "B D L", name="x")
     parameters = _check_parameters(x, weight, bias, axes="", channels=sizes["D"])
@@ -158,7 +163,7 @@ def causal_conv1d(
         else:
             # token-major, as the memory of x
             tokens = torch.cat([initial_states.mT, x.mT], dim=1).mT
-    out = _convolve(tokens, weight, bias, parameters, activation, backend)
+    out = _convolve(tokens, weight, bias, activation, backend)
     out = out[:, :, tokens.shape[2] - x.shape[2] :]
     if not return_final_states:
         return out
@@ -173,22 +178,45 @@ def _convolve(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    parameters: "_Parameters",
     activation: Activation | None,
     backend: BackendName,
 ) -> Tensor:
     """Run the op, or that of causal-conv1d in its place."""
+    tensors = ConvTensors(x, weight, bias, order=None)
+    plan = _CAUSAL_PLANS.plan(tensors, activation, backend)
+    if plan is not None:
+        return plan(tensors, check_order=False)
+    form = _causal_form(tensors, activation)
+    if _mamba_ssm_runs(form.arguments, backend):
+        return load_mamba_ssm().causal_conv1d(x, weight, bias, activation)
+    return form.public(conv_op(*form.arguments, False, backend))
+
+
+def _causal_form(tensors: ConvTensors, activation: Activation | None) -> ConvForm:
+    """Check the arguments of a convolution of ``(B, D, L)``."""
+    check_activation(activation)
+    sizes = check_shape(tensors.x, "B D L", name="x")
+    parameters = _check_parameters(
+        tensors.x, tensors.weight, tensors.bias, axes="", channels=sizes["D"]
+    )
     arguments = ConvArguments(
-        x=x[None],
+        x=tensors.x[None],
         weight=parameters.weight[None],
         bias=None if parameters.bias is None else parameters.bias[None],
         order=None,
         silu=activation is not None,
         channels_first=True,
     )
-    if _mamba_ssm_runs(arguments, backend):
-        return load_mamba_ssm().causal_conv1d(x, weight, bias, activation)
-    return conv_op(*arguments, False, backend)[0]
+    return ConvForm(arguments, has_directions=False)
+
+
+def _causal_plan(
+    tensors: ConvTensors, activation: Activation | None, backend: str
+) -> ConvPlan | None:
+    return ConvPlan.of(tensors, _causal_form(tensors, activation), backend)
+
+
+_CAUSAL_PLANS = Remembered(_causal_plan)
 
 
 def _check_states(
@@ -301,9 +329,20 @@ def ordered_causal_conv1d(
     Source:
         AINet (Lu et al., AAAI 2025), eq. 9-11: the convolution :math:`W_c` of each scan.
     """
+    tensors = ConvTensors(x, weight, bias, order)
+    check_order = order is not None and not trusted_order
+    plan = _ORDERED_PLANS.plan(tensors, activation, backend)
+    if plan is not None:
+        return plan(tensors, check_order=check_order)
+    form = _ordered_form(tensors, activation)
+    return form.public(conv_op(*form.arguments, check_order, backend))
+
+
+def _ordered_form(tensors: ConvTensors, activation: Activation | None) -> ConvForm:
+    """Check the arguments of :func:`ordered_causal_conv1d`."""
     check_activation(activation)
     given, has_directions = with_direction_axis(
-        {"x": x, "weight": weight, "bias": bias, "order": order_with_sample_axis(order)},
+        tensors._replace(order=order_with_sample_axis(tensors.order))._asdict(),
         {"x": 3, "weight": 2, "bias": 1, "order": 2},
         required=("x", "weight"),
     )
@@ -322,9 +361,16 @@ def ordered_causal_conv1d(
         silu=activation is not None,
         channels_first=False,
     )
-    check_order = order is not None and not trusted_order
-    out = conv_op(*arguments, check_order, backend)
-    return out if has_directions else out[0]
+    return ConvForm(arguments, has_directions)
+
+
+def _ordered_plan(
+    tensors: ConvTensors, activation: Activation | None, backend: str
+) -> ConvPlan | None:
+    return ConvPlan.of(tensors, _ordered_form(tensors, activation), backend)
+
+
+_ORDERED_PLANS = Remembered(_ordered_plan)
 
 
 def check_activation(activation: Any) -> None:

@@ -23,7 +23,13 @@ from rgbt_fusion.ops.inputs import ConvGradients, ConvInputs
 from rgbt_fusion.ops.op_checks import check_conv, check_result
 from rgbt_fusion.ops.registration import once_differentiable, register, without_autocast
 
-__all__ = ["ConvArguments", "conv_backward_op", "conv_op"]
+__all__ = [
+    "ConvArguments",
+    "allocate_gradients",
+    "allocate_out",
+    "conv_backward_op",
+    "conv_op",
+]
 
 
 class ConvArguments(NamedTuple):
@@ -62,7 +68,8 @@ _LIBRARY.define(
 )
 
 
-def _allocate_out(inputs: ConvInputs, channels_first: bool) -> Tensor:
+def allocate_out(inputs: ConvInputs, channels_first: bool) -> Tensor:
+    """Return a place for the result, laid out as ``x``."""
     shape = (inputs.directions, *inputs.x.shape[1:])
     return empty_tokens(inputs.x, shape, channels_first)
 
@@ -77,7 +84,7 @@ def _forward(*values: Any) -> Tensor:
             check_permutation(inputs.order)
         else:
             inputs = inputs._replace(order=within_bounds(inputs.order))
-    out = _allocate_out(inputs, arguments.channels_first)
+    out = allocate_out(inputs, arguments.channels_first)
     if out.numel():
         with without_autocast(inputs.x):
             chosen = choose("conv", backend, inputs, BACKENDS_INSIDE_OPS)
@@ -88,11 +95,11 @@ def _forward(*values: Any) -> Tensor:
 def _forward_fake(*values: Any) -> Tensor:
     *given, _, _ = values
     arguments = ConvArguments(*given)
-    out = _allocate_out(arguments.as_inputs(), arguments.channels_first)
+    out = allocate_out(arguments.as_inputs(), arguments.channels_first)
     return callers_layout(out, arguments.channels_first)
 
 
-def _allocate_gradients(inputs: ConvInputs, channels_first: bool) -> ConvGradients:
+def allocate_gradients(inputs: ConvInputs, channels_first: bool) -> ConvGradients:
     """Return a place for every gradient, laid out as its input; nothing for an absent bias."""
     return ConvGradients(
         x=empty_tokens(inputs.x, inputs.x.shape, channels_first),
@@ -119,7 +126,7 @@ def _backward(grad_out: Tensor, *values: Any) -> tuple[Tensor, Tensor, Tensor]:
         inputs = inputs._replace(order=within_bounds(inputs.order))
     grad_out = token_major(grad_out, arguments.channels_first)
     check_result(grad_out, inputs.x, (inputs.directions, *inputs.x.shape[1:]), name="grad_out")
-    gradients = _allocate_gradients(inputs, arguments.channels_first)
+    gradients = allocate_gradients(inputs, arguments.channels_first)
     if inputs.x.numel() == 0:
         for gradient in gradients:
             if gradient is not None:
@@ -134,7 +141,7 @@ def _backward(grad_out: Tensor, *values: Any) -> tuple[Tensor, Tensor, Tensor]:
 def _backward_fake(grad_out: Tensor, *values: Any) -> tuple[Tensor, Tensor, Tensor]:
     *given, _ = values
     arguments = ConvArguments(*given)
-    gradients = _allocate_gradients(arguments.as_inputs(), arguments.channels_first)
+    gradients = allocate_gradients(arguments.as_inputs(), arguments.channels_first)
     return _gradients_in_callers_layout(gradients, arguments.channels_first)
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "is_traced",
     "native_is_chosen",
     "recorded",
+    "shaped",
     "signature",
 ]
 
@@ -127,6 +128,11 @@ def is_plain_view(prepared: Tensor | None, given: Tensor | None) -> bool:
 def native_is_chosen(op: str, backend: str, inputs: ScanInputs | ConvInputs) -> bool:
     """Say whether the native kernels run a call; raise if nothing can."""
     return choose(op, backend, inputs, BACKENDS_INSIDE_OPS).name == "native"
+
+
+def shaped(x: Tensor | None, shape: Sequence[int] | None) -> Tensor | None:
+    """Return ``x`` with a shape, None for None."""
+    return None if x is None or shape is None else x.reshape(shape)
 
 
 def recorded(name: str) -> AbstractContextManager[Any]:

@@ -18,6 +18,7 @@ from rgbt_fusion.ops.prepared import (
     is_traced,
     native_is_chosen,
     recorded,
+    shaped,
     signature,
 )
 from rgbt_fusion.ops.scan_op import (
@@ -90,10 +91,10 @@ class ScanPlan:
         self._backend = backend
         self._signature = signature(tensors)
         self._op_arguments = form.arguments._replace(**dict.fromkeys(_SLOT))
-        self._op_shapes: list[Any] = []
+        self._op_shapes: dict[str, Any] = {}
         for name in _SLOT:
             x = getattr(form.arguments, name)
-            self._op_shapes.append(None if x is None else x.shape)
+            self._op_shapes[name] = None if x is None else x.shape
         self._inputs = inputs._replace(
             **{name: blank(getattr(inputs, name), slot) for name, slot in _SLOT.items()}
         )
@@ -137,7 +138,7 @@ class ScanPlan:
         """Return ``out`` and ``last_state`` as the public functions do."""
         if tensors.order is not None:
             if check_order:
-                check_permutation(tensors.order.view(self._op_shapes[_SLOT["order"]]))
+                check_permutation(tensors.order.view(self._op_shapes["order"]))
             else:
                 tensors = tensors._replace(order=within_bounds(tensors.order))
         with recorded("selective_scan"):
@@ -229,11 +230,13 @@ class ScanPlan:
         grad_last_state: Tensor | None,
     ) -> list[Tensor | None]:
         """Return the gradients by the long way, which has every message."""
-        shaped = [_shaped(x, shape) for x, shape in zip(tensors, self._op_shapes, strict=True)]
-        arguments = self._op_arguments._replace(**dict(zip(_SLOT, shaped, strict=True)))
+        of_op = {}
+        for name, x in zip(_SLOT, tensors, strict=True):
+            of_op[name] = shaped(x, self._op_shapes[name])
+        arguments = self._op_arguments._replace(**of_op)
         found = scan_backward_op(
-            _shaped(grad_out, self._op_out_shape),
-            _shaped(grad_last_state, self._op_last_state_shape),
+            shaped(grad_out, self._op_out_shape),
+            shaped(grad_last_state, self._op_last_state_shape),
             checkpoints,
             *arguments,
             self._backend,
@@ -244,10 +247,6 @@ class ScanPlan:
             gradient = None if x is None else by_name.get(name)
             gradients.append(None if gradient is None else gradient.reshape(x.shape))
         return gradients
-
-
-def _shaped(x: Tensor | None, shape: Sequence[int] | None) -> Tensor | None:
-    return None if x is None or shape is None else x.reshape(shape)
 
 
 class _PreparedScan(torch.autograd.Function):
