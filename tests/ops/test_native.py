@@ -25,7 +25,7 @@ from ops.agreement import (
     run_conv,
     run_scan,
 )
-from rgbt_fusion.ops.inputs import ScanGradients, ScanInputs, ScanResults
+from rgbt_fusion.ops.inputs import CPU_CHECKPOINT_STEPS, ScanGradients, ScanInputs, ScanResults
 from rgbt_fusion.ops.native import backend as native
 
 HALVES = (torch.bfloat16, torch.float16)
@@ -198,7 +198,7 @@ def samples_of(inputs: ScanInputs, part: slice) -> ScanInputs:
 def scan_with_gradients(inputs: ScanInputs, grad_out: Tensor) -> dict[str, Tensor]:
     _, batch, length, channels = inputs.u.shape
     states = inputs.A.shape[2]
-    spans = -(-length // native.checkpoint_steps())
+    spans = -(-length // CPU_CHECKPOINT_STEPS)
     results = ScanResults(
         out=torch.empty_like(inputs.u),
         last_state=torch.empty(1, batch, channels, states),

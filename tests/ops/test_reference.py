@@ -23,7 +23,7 @@ from ops.agreement import (
 )
 from rgbt_fusion.ops import reference
 from rgbt_fusion.ops.inputs import (
-    CHECKPOINT_STEPS,
+    CPU_CHECKPOINT_STEPS,
     ConvInputs,
     ScanGradients,
     ScanInputs,
@@ -143,7 +143,7 @@ def test_convolution_and_its_gradients_are_those_of_conv1d(case: ConvCase) -> No
     assert_close(run_conv(reference, inputs), by_autograd(inputs, convolved))
 
 
-def test_checkpoints_are_the_states_before_every_64th_step() -> None:
+def test_checkpoints_are_the_states_before_every_16th_step_on_a_cpu() -> None:
     case = ScanCase(
         "", length=150, directions=2, order=(2, 2, 5), options=frozenset({"initial_state"})
     )
@@ -151,8 +151,8 @@ def test_checkpoints_are_the_states_before_every_64th_step() -> None:
     checkpoints = run_scan(reference, inputs)["checkpoints"]
     assert inputs.initial_state is not None and inputs.order is not None
     torch.testing.assert_close(checkpoints[:, :, 0].mT, inputs.initial_state)
-    for s in (1, 2):
-        rows = rows_of(inputs.order, 1, 0, 150)[: s * CHECKPOINT_STEPS]
+    for s in range(1, 10):
+        rows = rows_of(inputs.order, 1, 0, 150)[: s * CPU_CHECKPOINT_STEPS]
         tokens = {name: getattr(inputs, name)[1:, :1, rows] for name in ("u", "delta", "B", "C")}
         start = inputs._replace(
             A=inputs.A[1:], order=None, initial_state=inputs.initial_state[1:, :1], **tokens
@@ -175,7 +175,9 @@ class ReferenceScan(torch.autograd.Function):
         results = ScanResults(
             torch.empty_like(inputs.u),
             inputs.A.new_empty(directions, batch, channels, states),
-            inputs.A.new_empty(directions, batch, -(-length // CHECKPOINT_STEPS), states, channels),
+            inputs.A.new_empty(
+                directions, batch, -(-length // CPU_CHECKPOINT_STEPS), states, channels
+            ),
         )
         reference.scan_forward(inputs, results)
         ctx.checkpoints = results.checkpoints

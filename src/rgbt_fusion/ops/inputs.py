@@ -10,14 +10,22 @@ arbitrary strides: a ``(B, D, L)`` caller's memory is reached through its stride
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 CHECKPOINT_STEPS = 64
-"""The scan keeps its state every so many steps; the backward pass starts again from there.
+"""The scan keeps its state every so many steps; the backward pass starts again from there."""
 
-The native kernels have a number of their own, see
-:func:`~rgbt_fusion.ops.native.backend.checkpoint_steps`.
-"""
+CPU_CHECKPOINT_STEPS = 16
+"""The same on a CPU, whose nearest cache holds few steps."""
+
+
+def checkpoint_steps(device: torch.device) -> int:
+    """Return how many steps of the scan lie between two checkpoints.
+
+    It depends on the device alone, so that a traced program and every backend agree.
+    """
+    return CPU_CHECKPOINT_STEPS if device.type == "cpu" else CHECKPOINT_STEPS
 
 
 class ScanInputs(NamedTuple):
@@ -68,9 +76,9 @@ class ScanResults(NamedTuple):
     last_state: Tensor
     """``(R, B, D, N)`` contiguous, after the last step in scan order."""
     checkpoints: Tensor
-    """``(R, B, S, N, D)`` contiguous with ``S = ceil(L / steps)``: the state *before* step
-    ``s * steps`` in scan order. ``steps`` is :data:`CHECKPOINT_STEPS`; the native kernels have a
-    number and an arrangement of their own. ``S = 0`` when no gradient is wanted: then nothing is
+    """``(R, B, S, N, D)`` contiguous with ``S = ceil(L / steps)`` and ``steps`` of
+    :func:`checkpoint_steps`: the state *before* step ``s * steps`` in scan order. The native
+    kernels have an arrangement of their own. ``S = 0`` when no gradient is wanted: then nothing is
     written."""
 
 

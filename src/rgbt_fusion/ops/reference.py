@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rgbt_fusion.ops.inputs import (
-    CHECKPOINT_STEPS,
     ConvGradients,
     ConvInputs,
     ScanGradients,
     ScanInputs,
     ScanResults,
+    checkpoint_steps,
 )
 
 
@@ -86,13 +86,14 @@ class _Sequence:
 def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
     """Run the recurrence step by step."""
     out = results.out.new_zeros(results.out.shape, dtype=inputs.A.dtype)
+    steps = checkpoint_steps(inputs.u.device)
     for r in range(inputs.directions):
         for b in range(inputs.u.shape[1]):
             s = _Sequence(inputs, r, b)
             y, h = torch.empty_like(s.u), s.start
             for t, before, h in s.states():
-                if results.checkpoints.shape[2] and t % CHECKPOINT_STEPS == 0:
-                    results.checkpoints[r, b, t // CHECKPOINT_STEPS] = before.T
+                if results.checkpoints.shape[2] and t % steps == 0:
+                    results.checkpoints[r, b, t // steps] = before.T
                 y[t] = (s.weights(t) * h).sum(-1)
             y = y if s.D is None else y + s.D * s.u
             out[r % len(out), b].index_add_(0, s.rows, y if s.z is None else y * F.silu(s.z))

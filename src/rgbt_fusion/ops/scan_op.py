@@ -19,8 +19,7 @@ from rgbt_fusion.ops.arguments import (
 )
 from rgbt_fusion.ops.backends import BACKENDS_INSIDE_OPS, choose
 from rgbt_fusion.ops.batching import Samples
-from rgbt_fusion.ops.inputs import CHECKPOINT_STEPS, ScanGradients, ScanInputs, ScanResults
-from rgbt_fusion.ops.native import backend as native
+from rgbt_fusion.ops.inputs import ScanGradients, ScanInputs, ScanResults, checkpoint_steps
 from rgbt_fusion.ops.op_checks import check_result, check_scan
 from rgbt_fusion.ops.registration import once_differentiable, register, without_autocast
 
@@ -105,11 +104,6 @@ _LIBRARY.define(
 )
 
 
-def _checkpoint_steps(inputs: ScanInputs) -> int:
-    """Return how many steps lie between two checkpoints on the backend that is the default."""
-    return CHECKPOINT_STEPS if native.scan_why_not(inputs) else native.checkpoint_steps()
-
-
 class _Shapes(NamedTuple):
     """The shapes of :class:`~rgbt_fusion.ops.inputs.ScanResults`."""
 
@@ -121,7 +115,7 @@ class _Shapes(NamedTuple):
 def _result_shapes(inputs: ScanInputs, *, keep_states: bool) -> _Shapes:
     _, batch, length, channels = inputs.u.shape
     directions, states = inputs.directions, inputs.A.shape[2]
-    kept = -(-length // _checkpoint_steps(inputs)) if keep_states else 0
+    kept = -(-length // checkpoint_steps(inputs.u.device)) if keep_states else 0
     outputs = 1 if inputs.merge else directions
     return _Shapes(
         out=(outputs, batch, length, channels),

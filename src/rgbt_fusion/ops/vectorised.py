@@ -22,6 +22,7 @@ from rgbt_fusion.ops.inputs import (
     ScanGradients,
     ScanInputs,
     ScanResults,
+    checkpoint_steps,
 )
 
 _CACHED_ELEMENTS = 2**19
@@ -223,19 +224,27 @@ def _over_channels(weights: Tensor, states: Tensor) -> Tensor:
     return torch.matmul(weights.unsqueeze(-2), states.transpose(-1, -2)).squeeze(-2)
 
 
+def _keep(states: Tensor, first_step: int, checkpoints: Tensor) -> None:
+    """Keep the states before some of the steps; ``states[i]`` stands before ``first_step + i``."""
+    every = checkpoint_steps(checkpoints.device)
+    kept = states[-first_step % every :: every]
+    at = -(-first_step // every)
+    checkpoints[:, :, at : at + len(kept)] = kept.movedim(0, 2).transpose(3, 4).flatten(4)
+
+
 def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
     """Run the recurrence, block by block and chunk by chunk."""
     scan = _Scan(inputs)
     out = _Result(scan.tokens, results.out)
     start = inputs.initial_state
     h = inputs.A.new_zeros(scan.state_shape) if start is None else scan.from_rows(start)
-    for s, rows in enumerate(scan.blocks()):
-        if results.checkpoints.shape[2]:
-            results.checkpoints[:, :, s] = h.transpose(2, 3).flatten(3)
+    for rows in scan.blocks():
         block = scan.block(rows)
         y = block.drive.new_empty(block.drive.shape)
         for steps in scan.chunks(rows):
             _, states = scan.run(block, steps, h)
+            if results.checkpoints.shape[2]:
+                _keep(states[:-1], rows.start + steps.start, results.checkpoints)
             y[steps] = _over_states(block.C[steps], scan.weighted(states[1:]))
             h = states[-1]
         y += scan.skip(block.u)
@@ -257,10 +266,11 @@ def scan_backward(
     adjoint = _Adjoint(inputs, grads)
     g = None if grad_last_state is None else adjoint.from_rows(grad_last_state)
     g = inputs.A.new_zeros(adjoint.state_shape) if g is None else g
-    blocks = adjoint.blocks()
-    for s in range(len(blocks) - 1, -1, -1):
-        start = checkpoints[:, :, s].unflatten(-1, (adjoint.state_shape[2], -1)).transpose(2, 3)
-        g = adjoint.run_block(blocks[s], start, grad_out, g)
+    every = checkpoint_steps(checkpoints.device)
+    for rows in reversed(adjoint.blocks()):
+        kept = checkpoints[:, :, rows.start // every]
+        start = kept.unflatten(-1, (adjoint.state_shape[2], -1)).transpose(2, 3)
+        g = adjoint.run_block(rows, start, grad_out, g)
     adjoint.finish(g)
 
 

@@ -1,4 +1,4 @@
-"""The native CPU backend: hands pointers and strides to C kernels that know neither Python nor torch.
+"""The native CPU backend: hands pointers and strides to kernels that know no Python and no torch.
 
 The kernels are in ``cpu.c`` and the headers beside it.
 """
@@ -68,8 +68,6 @@ def _library() -> _Library | str:
         return f"the compiled CPU kernels cannot be loaded: {error}"
     functions.rgbt_fusion_level.restype = ctypes.c_char_p
     functions.rgbt_fusion_level.argtypes = [ctypes.c_int64]
-    functions.rgbt_fusion_span.restype = ctypes.c_int64
-    functions.rgbt_fusion_span.argtypes = [ctypes.c_int64]
     for name in ("scan_forward", "scan_backward", "conv_forward", "conv_backward"):
         getattr(functions, f"rgbt_fusion_{name}").argtypes = [ctypes.c_char_p]
     names = [functions.rgbt_fusion_level(i) for i in range(3)]
@@ -98,16 +96,6 @@ def settings() -> tuple[int, int, int] | None:
     if isinstance(library, str):
         return None
     return library.level, library.parallel_for, torch.get_num_threads()
-
-
-def checkpoint_steps() -> int:
-    """Return how many steps of the scan lie between two checkpoints.
-
-    What a checkpoint holds is the state before its first step, in an arrangement of the kernels'
-    own, in the ``(N, D)`` floats that every backend has for it.
-    """
-    library = _loaded()
-    return library.functions.rgbt_fusion_span(library.level)
 
 
 def _why_not(x: Tensor) -> list[str]:

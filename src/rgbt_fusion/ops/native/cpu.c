@@ -50,9 +50,6 @@ static const Kernels *kernels_of(int64_t level) { return (void)level, &kernels_b
 /* The name of a level that this processor runs, or NULL. */
 EXPORT const char *rgbt_fusion_level(int64_t level) { return supported(level) ? kernels_of(level)->name : NULL; }
 
-/* The steps of the scan between two checkpoints. */
-EXPORT int64_t rgbt_fusion_span(int64_t level) { return kernels_of(level)->span; }
-
 /* ---- subnormal numbers become zero while a kernel runs: a state that decays would else slow down a hundredfold ---- */
 
 #if defined(__x86_64__)
@@ -72,6 +69,49 @@ static uint64_t flush_subnormals(void) {
 static void restore(uint64_t before) { __asm__ volatile("msr fpcr, %0" ::"r"(before)); }
 #endif
 
+/* ---- memory that a thread keeps for its next call: the first touch of fresh pages can cost more than what they are for ---- */
+
+#define MOST_KEPT ((size_t)1 << 25) /* bytes */
+
+enum { SCRATCH, SUMS, PURPOSES };
+typedef struct { void *data; size_t bytes; } Memory;
+
+static pthread_key_t memory_key;
+static pthread_once_t memory_once = PTHREAD_ONCE_INIT;
+
+static void free_memory(void *kept) {
+    for (int i = 0; i < PURPOSES; i++) free(((Memory *)kept)[i].data);
+    free(kept);
+}
+
+static void make_memory_key(void) { pthread_key_create(&memory_key, free_memory); }
+
+/* At least so many bytes for one purpose, on a cache line of their own; NULL where memory ran out. */
+static void *memory_for(int purpose, size_t bytes) {
+    pthread_once(&memory_once, make_memory_key);
+    Memory *kept = pthread_getspecific(memory_key);
+    if (!kept) {
+        kept = calloc(PURPOSES, sizeof *kept);
+        if (!kept) return NULL;
+        if (pthread_setspecific(memory_key, kept)) return free(kept), NULL;
+    }
+    Memory *memory = &kept[purpose];
+    if (!memory->data || memory->bytes < bytes) {
+        free(memory->data);
+        memory->bytes = (bytes + 63) / 64 * 64 + 64;
+        memory->data = aligned_alloc(64, memory->bytes);
+    }
+    return memory->data;
+}
+
+/* After use: what is too large to be kept is given back. */
+static void used_memory(int purpose) {
+    Memory *memory = (Memory *)pthread_getspecific(memory_key) + purpose;
+    if (memory->bytes <= MOST_KEPT) return;
+    free(memory->data);
+    *memory = (Memory){NULL, 0};
+}
+
 /* ---- threads: whoever is free takes the next item, so what an item computes never depends on who takes it ---- */
 
 typedef struct Job Job;
@@ -88,16 +128,15 @@ struct Job {
 };
 
 static void work(Job *job) {
-    void *memory = malloc(job->scratch_bytes + 64);
-    if (!memory) {
+    void *scratch = memory_for(SCRATCH, job->scratch_bytes);
+    if (!scratch) {
         atomic_store(&job->out_of_memory, 1);
         return;
     }
-    void *scratch = (void *)(((uintptr_t)memory + 63) / 64 * 64);
     typeof(flush_subnormals()) mode = flush_subnormals();
     for (int64_t i; (i = atomic_fetch_add(&job->next, 1)) < job->items;) job->item(job, i, scratch);
     restore(mode);
-    free(memory);
+    used_memory(SCRATCH);
 }
 
 static void work_range(int64_t begin, int64_t end, void *job) {
@@ -233,7 +272,7 @@ EXPORT int rgbt_fusion_scan_forward(const Scan *s) {
     int64_t threads = threads_for(&s->seq, s->states + 4);
     Plan plan = cut(&s->seq, s->groups, 16, s->u, threads);
     expect_tokens(&s->seq, s->out);
-    expect_writes(s->checkpoints, (s->seq.length + kernels->span - 1) / kernels->span * s->seq.directions * s->seq.batch * s->seq.channels *
+    expect_writes(s->checkpoints, (s->seq.length + CHECKPOINT - 1) / CHECKPOINT * s->seq.directions * s->seq.batch * s->seq.channels *
                                       s->states * (int64_t)sizeof(float));
     Job job = {.item = item_scan_forward, .kernels = kernels, .scan = s, .plan = &plan,
                .items = s->seq.batch * plan.groups * plan.chunks, .scratch_bytes = kernels->scan_forward_bytes(s, &plan)};
@@ -248,7 +287,7 @@ EXPORT int rgbt_fusion_scan_backward(const Scan *s) {
     int64_t rows = seq->batch * plan.units * seq->length * plan.groups * s->states;
     int64_t dB = rows * (s->dB.r ? seq->directions : 1), dC = rows * (s->dC.r ? seq->directions : 1);
     int64_t spare_floats = seq->batch == 1 ? 0 : 2 * (s->states + 1) * seq->directions * seq->batch * seq->channels;
-    float *memory = malloc((dB + dC + spare_floats) * sizeof(float)), *spare = memory + dB + dC;
+    float *memory = memory_for(SUMS, (dB + dC + spare_floats) * sizeof(float)), *spare = memory + dB + dC;
     if (!memory) return 1;
     plan.dB = memory, plan.dC = memory + dB;
     plan.dA = partial(seq, s->dA, s->states, &spare), plan.dreadout = partial(seq, s->dreadout, s->states, &spare);
@@ -263,7 +302,7 @@ EXPORT int rgbt_fusion_scan_backward(const Scan *s) {
     sum_over_batch(seq, s->dreadout, plan.dreadout, s->states);
     sum_over_batch(seq, s->dD, plan.dD, 1);
     sum_over_batch(seq, s->dbias, plan.dbias, 1);
-    free(memory);
+    used_memory(SUMS);
     return failed;
 }
 
@@ -283,7 +322,7 @@ EXPORT int rgbt_fusion_conv_backward(const Conv *s) {
     int64_t threads = threads_for(seq, 8);
     Plan plan = cut(seq, 1, 16, s->x, threads);
     int64_t spare_floats = seq->batch == 1 ? 0 : (s->taps + 1) * seq->directions * seq->batch * seq->channels;
-    float *memory = malloc(spare_floats * sizeof(float) + 1), *spare = memory;
+    float *memory = memory_for(SUMS, spare_floats * sizeof(float)), *spare = memory;
     if (!memory) return 1;
     plan.dweight = partial(seq, s->dweight, s->taps, &spare), plan.dbias = partial(seq, s->dbias, 1, &spare);
     expect_tokens(seq, s->dx);
@@ -292,6 +331,6 @@ EXPORT int rgbt_fusion_conv_backward(const Conv *s) {
     int failed = spread(&job, seq, threads);
     sum_over_batch(seq, s->dweight, plan.dweight, s->taps);
     sum_over_batch(seq, s->dbias, plan.dbias, 1);
-    free(memory);
+    used_memory(SUMS);
     return failed;
 }

@@ -7,6 +7,8 @@
 #include <stdint.h>
 
 #define BLOCK 64 /* rows of a tile, at most */
+#define CHECKPOINT 16 /* steps of the scan between two checkpoints, CPU_CHECKPOINT_STEPS in inputs.py */
+
 enum dtype { FP32, BF16, FP16 };
 
 typedef struct { char *data; int64_t r, b, l, d; } Tokens;    /* (R?, B, L, D) */
@@ -60,7 +62,7 @@ typedef struct {
 /* One instruction set. */
 typedef struct {
     const char *name;
-    int64_t lanes, span; /* floats of a vector; steps of the scan between two checkpoints */
+    int64_t lanes;
     size_t (*scan_forward_bytes)(const Scan *, const Plan *);
     size_t (*scan_backward_bytes)(const Scan *, const Plan *);
     size_t (*conv_forward_bytes)(const Conv *, const Plan *);

@@ -10,7 +10,6 @@ extern const Kernels NAME(LEVEL);
 const Kernels NAME(LEVEL) = {
     .name = TEXT(LEVEL),
     .lanes = V,
-    .span = SPAN,
     .scan_forward_bytes = scan_forward_bytes,
     .scan_backward_bytes = scan_backward_bytes,
     .conv_forward_bytes = conv_forward_bytes,

@@ -9,7 +9,10 @@
  * at a time, for its lines hold LINE of them. */
 #include "tiles.h"
 
-#define SPAN (V == 4 ? BLOCK : 16) /* steps between two checkpoints; 4 lanes gain more from long loops than from the cache */
+/* Steps computed at a time: with fewer lanes a step takes less of the nearest cache. */
+#ifndef SPAN
+#define SPAN (V == 16 ? 16 : V == 8 ? 32 : 64)
+#endif
 #define LOG2E 1.4426950408889634f
 #define LN2 0.6931471805599453f
 
@@ -86,11 +89,11 @@ static void put_group(Rows x, const float *parts, const int32_t *rows, int steps
     }
 }
 
-/* Where the states of V channels from c on are kept before step t: (R, B, S, D N) with a row for every SPAN steps, and inside
- * [n][channel] for these channels. */
+/* Where the states of V channels from c on are kept before step t: (R, B, S, D N) with a row for every CHECKPOINT steps, and
+ * inside [n][channel] for these channels. */
 INLINE float *checkpoint(const Scan *s, int64_t r, int64_t b, int64_t t, int64_t c) {
-    int64_t spans = (s->seq.length + SPAN - 1) / SPAN;
-    return s->checkpoints + (((r * s->seq.batch + b) * spans + t / SPAN) * s->seq.channels + c) * s->states;
+    const int64_t count = (s->seq.length + CHECKPOINT - 1) / CHECKPOINT;
+    return s->checkpoints + (((r * s->seq.batch + b) * count + t / CHECKPOINT) * s->seq.channels + c) * s->states;
 }
 
 static void keep_state(float *to, const float *state, int64_t states, int64_t width) {
@@ -285,9 +288,10 @@ static void forward_block(const Scan *s, const Forward *f, Fetch *next, Piece pi
     turn_to(next, &s->seq, f->rows, t0, height, c + LINE);
     for (int m = 0; m < width; m += V)
         for (int t = 0; t < steps; t += SPAN) {
-            if (s->checkpoints)
-                keep_state(checkpoint(s, r, b, t0 + t, at + m), f->state + (c + m) * s->states, s->states, width - m);
-            forward_span(s, f, next, f->areas + m * BLOCK + t * V, t, least(SPAN, steps - t), c + m);
+            const int count = least(SPAN, steps - t);
+            for (int k = 0; s->checkpoints && k < count; k += CHECKPOINT) /* a longer span fills the room of several */
+                keep_state(checkpoint(s, r, b, t0 + t + k, at + m), f->state + (c + m) * s->states, s->states, width - m);
+            forward_span(s, f, next, f->areas + m * BLOCK + t * V, t, count, c + m);
         }
     put_tile(sum_rows(&f->out, r, c), f->areas + Y * AREA, rows, steps, width, adds(r, s->out.r));
 }

@@ -159,8 +159,8 @@ static void put_tile(Rows x, float *tile, const int32_t *rows, int steps, int wi
     store_tile(x, tile, rows, steps, width);
 }
 
-/* What will be read soon: runs of lines, each `step` bytes after the one before. They are fetched into the second cache a few
- * at a time between stretches of arithmetic: all at once they would queue up before the memory. */
+/* What will be read soon: runs of lines, each `step` bytes after the one before. They are fetched a few at a time between
+ * stretches of arithmetic: all at once they would queue up before the memory. */
 typedef struct {
     Rows of[8];
     const char *next[8];
@@ -169,6 +169,12 @@ typedef struct {
     int64_t width, lines; /* channels of the piece; lines of each tensor that are left */
     int tensors, along_rows, run, left, row, channel; /* lines of a run, of this run, and where the next run begins */
 } Fetch;
+
+/* Few lanes take so long for LINE channels that their lines can be fetched into the nearest cache, just before they are
+ * needed. Else whole rows, one after the other, are fetched into the second cache: memory sees streams. */
+#ifndef JUST_BEFORE
+#define JUST_BEFORE (V == 4)
+#endif
 
 static void next_run(Fetch *f) {
     for (int i = 0; i < f->tensors; i++) {
@@ -186,7 +192,7 @@ static void fetch_lines(Fetch *f, int64_t lines) {
         if (f->left == 0) next_run(f);
         const int count = least(lines, f->left);
         for (int i = 0; i < f->tensors; i++) {
-            for (int k = 0; k < count; k++) __builtin_prefetch(f->next[i] + k * f->step[i], 0, 2);
+            for (int k = 0; k < count; k++) __builtin_prefetch(f->next[i] + k * f->step[i], 0, JUST_BEFORE ? 3 : 2);
             f->next[i] += count * f->step[i];
         }
         f->left -= count, lines -= count;
@@ -246,22 +252,25 @@ static void finish_sum(const Sum *s, int64_t length, int64_t width) {
 }
 
 /* What to fetch while `height` rows from t0 on are computed, `height` lines with each LINE channels. Where a line holds channels
- * of one row: the next rows (on = height, or -height where time runs backwards) one after the other, for then memory sees
- * streams. Where it holds rows of one channel, the next channels of these rows: see `turn_to`. */
+ * of one row: the next rows (on = height, or -height where time runs backwards). Where it holds rows of one channel, or just
+ * before they are needed: the next LINE channels of these rows, see `turn_to`. */
 static Fetch look_ahead(const Sequence *seq, const int32_t *rows, int64_t t0, int on, int64_t width, int channel_major) {
     const int64_t t1 = t0 + on, height = on < 0 ? -on : on, per_row = (width + LINE - 1) / LINE;
     Fetch f = {.along_rows = !channel_major, .width = width};
     if (channel_major) f.run = height / LINE;
+    else if (JUST_BEFORE) f.run = 1;
     else if (t1 >= 0 && t1 < seq->length) f.run = per_row, f.rows = rows + t1, f.lines = per_row * least(height, seq->length - t1);
     return f;
 }
 
 /* Channels from c on are next to be computed in the rows from t0 on. */
 static void turn_to(Fetch *f, const Sequence *seq, const int32_t *rows, int64_t t0, int on, int64_t c) {
-    if (f->along_rows) return;
-    const int64_t t1 = c < f->width ? t0 : t0 + on, channels = least(LINE, c < f->width ? f->width - c : f->width);
-    f->lines = t1 >= 0 && t1 < seq->length ? channels * f->run : 0;
+    if (f->along_rows && !JUST_BEFORE) return;
+    const int64_t t1 = c < f->width ? t0 : t0 + on, height = on < 0 ? -on : on;
     f->rows = rows + t1, f->row = 0, f->left = 0, f->channel = c < f->width ? c : 0;
+    if (t1 < 0 || t1 >= seq->length) f->lines = 0;
+    else if (f->along_rows) f->lines = least(height, seq->length - t1);
+    else f->lines = least(LINE, f->width - f->channel) * f->run;
 }
 
 /* The row that each step visits. A segment that does not exist becomes one that does: a wrong order gives wrong results, but
