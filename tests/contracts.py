@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils.checkpoint import checkpoint
 
 from rgbt_fusion.benchmarking.cases import ByKeyword, Case
 
@@ -151,6 +152,36 @@ def takes_strided_inputs(case: Case) -> None:
     assert_same(
         gradients(layer, strided, outputs), gradients(layer, inputs, expected), rtol=1e-3, atol=1e-4
     )
+
+
+def survives_checkpointing(case: Case, *, use_reentrant: bool) -> None:
+    """Gradients under activation checkpointing are those without it."""
+
+    def gradients_through(call: Callable[..., Any]) -> list[Tensor | None]:
+        layer, inputs = build(case)
+        leaves, spec = tree_flatten(inputs)
+
+        def run(*leaves: Any) -> Any:
+            return layer(*spec.unflatten(list(leaves)))
+
+        objective(call(run, *leaves)).backward()
+        wanted = [x for x in [*tensors(inputs), *layer.parameters()] if x.requires_grad]
+        return [x.grad for x in wanted]
+
+    def checkpointed(run: Callable[..., Any], *leaves: Any) -> Any:
+        def tensors_of(*leaves: Any) -> tuple[Tensor, ...]:
+            return tuple(tensors(run(*leaves)))
+
+        return checkpoint(tensors_of, *leaves, use_reentrant=use_reentrant)
+
+    def plain(run: Callable[..., Any], *leaves: Any) -> Any:
+        return run(*leaves)
+
+    found, expected = gradients_through(checkpointed), gradients_through(plain)
+    for x, y in zip(found, expected, strict=True):
+        assert (x is None) == (y is None)
+        if x is not None and y is not None:
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
 
 
 def compiles_in_one_graph(case: Case, backend: str = "aot_eager") -> None:

@@ -39,6 +39,12 @@ def test_takes_strided_inputs(case):
 
 
 @every_case
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_survives_checkpointing(case, use_reentrant):
+    contracts.survives_checkpointing(case, use_reentrant=use_reentrant)
+
+
+@every_case
 def test_compiles_in_one_graph(case):
     contracts.compiles_in_one_graph(case)
 
