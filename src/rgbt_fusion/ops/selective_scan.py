@@ -19,7 +19,7 @@ from rgbt_fusion.ops.prepared_scan import ScanForm, ScanPlan, ScanTensors
 from rgbt_fusion.ops.scan_op import ScanArguments, scan_op
 from rgbt_fusion.shapes import check_floating, check_same_device, check_same_shape, check_shape
 
-__all__ = ["OrderedScan", "ordered_selective_scan", "selective_scan"]
+__all__ = ["OrderedScan", "mamba_ssm_form", "ordered_selective_scan", "selective_scan"]
 
 
 class OrderedScan(NamedTuple):
@@ -125,7 +125,7 @@ def selective_scan(
     if plan is not None:
         out, last_state = plan(tensors, check_order=False)
         return (out, last_state) if return_last_state else out
-    form = _mamba_ssm_form(tensors, delta_softplus)
+    form = mamba_ssm_form(tensors, delta_softplus)
     if _mamba_ssm_runs(form.arguments, backend):
         out, last_state = load_mamba_ssm().selective_scan(
             u, delta, A, B, C, D, z, delta_bias, delta_softplus
@@ -260,7 +260,7 @@ def _mamba_ssm_runs(arguments: ScanArguments, backend: str) -> bool:
     return choose("scan", backend, arguments.as_inputs()).name == "mamba-ssm"
 
 
-def _mamba_ssm_form(tensors: ScanTensors, delta_softplus: bool) -> ScanForm:
+def mamba_ssm_form(tensors: ScanTensors, delta_softplus: bool) -> ScanForm:
     """Check the arguments of :func:`selective_scan`."""
     u, z = tensors.u, tensors.z
     sizes = check_shape(u, "B D L", name="u")
@@ -357,7 +357,7 @@ def _ordered_form(tensors: ScanTensors, delta_softplus: bool, merge: bool) -> Sc
 
 
 def _mamba_ssm_plan(tensors: ScanTensors, delta_softplus: bool, backend: str) -> ScanPlan | None:
-    return ScanPlan.of(tensors, _mamba_ssm_form(tensors, delta_softplus), backend)
+    return ScanPlan.of(tensors, mamba_ssm_form(tensors, delta_softplus), backend)
 
 
 def _ordered_plan(
