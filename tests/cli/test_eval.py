@@ -3,6 +3,7 @@ that are killed."""
 
 import contextlib
 import csv
+import json
 import os
 import random
 import re
@@ -56,12 +57,43 @@ def test_two_trackers_in_a_table(lasher, capsys):
     )
     out = capsys.readouterr().out
     assert "LasHeR, 3 sequences" in out
-    assert re.findall(
-        r"^ +(steady|drifting) +[01]\.\d{3} +[01]\.\d{3} +[01]\.\d{3} *$", out, re.M
-    ) == [
+    figure = r" +[01]\.\d{2,} \[[01]\.\d{2,}, [01]\.\d{2,}\]"
+    assert re.findall(rf"^ +(steady|drifting)(?:{figure}){{3}} *$", out, re.M) == [
         "steady",
         "drifting",
     ]
+    assert "95 % intervals over 3 sequences (5000 bootstrap resamples, seed 0)" in out
+    assert re.search(r"steady - drifting +\+0\.\d+ \[[-+]0\.\d+, \+0\.\d+\] ", out)
+    assert "hold together for 1 comparison (max-t)" in out
+    arguments = [lasher / "drifting", lasher / "steady", "--benchmark", "lasher"]
+    assert run(*arguments, "--root", lasher / "data", "--digits", "3", "--metrics", "SR") == 0
+    assert re.search(r"steady +[01]\.\d{3} \[", capsys.readouterr().out)
+
+
+def test_every_number_in_one_file(lasher, capsys):
+    arguments = [lasher / "drifting", lasher / "steady", "--benchmark", "lasher"]
+    file = lasher / "made" / "scores.json"
+    assert run(*arguments, "--root", lasher / "data", "--json", file) == 0
+    assert "wrote" in capsys.readouterr().err
+    found = json.loads(file.read_text())
+    success = found["trackers"]["drifting"]["metrics"]["SR"]
+    assert success["low"] < success["value"] < success["high"]
+    assert found["trackers"]["drifting"]["attributes"]["NO"]["sequences"] == 3
+    (pair,) = found["differences"]["SR"]
+    assert (pair["first"], pair["second"]) == ("steady", "drifting")
+    assert pair["difference"] == pytest.approx(
+        found["trackers"]["steady"]["metrics"]["SR"]["value"] - success["value"]
+    )
+
+
+def test_tables_in_one_csv_say_whose_they_are(lasher, capsys):
+    arguments = [lasher / "drifting", lasher / "steady", "--benchmark", "lasher"]
+    options = ["--root", lasher / "data", "--format", "csv", "--per-sequence"]
+    assert run(*arguments, *options) == 0
+    texts = capsys.readouterr().out.strip().split("\n\n")
+    tables = [list(csv.reader(text.splitlines())) for text in texts]
+    assert [table[0][-1] for table in tables[-2:]] == ["tracker", "tracker"]
+    assert [table[1][-1] for table in tables[-2:]] == ["drifting", "steady"]
 
 
 def test_every_number_and_table_as_csv(lasher, capsys):
@@ -91,7 +123,8 @@ def test_every_number_and_table_as_csv(lasher, capsys):
         "miss_count",
         "track_success",
     ]
-    assert tables[0][0] == ["tracker", *names]
+    assert tables[0][0][: 1 + len(names)] == ["tracker", *names]
+    assert tables[0][0][1 + len(names) :][:4] == ["PR low", "PR high", "NPR low", "NPR high"]
     assert float(tables[0][1][1 + names.index("APE")]) == pytest.approx(3 * 9.5)
     assert [table[0][0] for table in tables[1:-1]] == names
     assert [row[:2] for row in tables[1][1:]] == [
@@ -251,6 +284,10 @@ def test_a_part_of_a_run_does_not_score(tmp_path, capsys, monkeypatch):
         (
             ["x", "--benchmark", "lasher", "--box-format", "yx"],
             "--box-format must be one of .* got 'yx'",
+        ),
+        (
+            ["x", "--benchmark", "lasher", "--digits", "16"],
+            "--digits must be a number from 0 to 1",
         ),
         (["x", "--benchmark", "lasher", "--worst", "0"], "--worst must be at least 1, got 0"),
         (

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from interval_material import drawn_benchmarks, scores_of
+from benchmarks.interval_coverage import drawn_benchmarks, scores_of
 from rgbt_fusion.checks import ShapeError
 from rgbt_fusion.evaluation.intervals import (
     Resampling,

@@ -32,6 +32,9 @@ def test_curves_are_drawn_and_ranked_in_the_legend(curve):
     drawn = {str(line.get_label()).split(" [")[0]: line for line in axes.get_lines()}
     for one in trackers:
         assert np.array_equal(drawn[one.tracker].get_ydata(), one.curves[curve].values)
+    # each curve has a band around it
+    assert len(axes.collections) == 2
+    assert len(plot_curves(trackers, curve, bands=False).axes[0].collections) == 0
     # a tracker keeps its colour, whatever its rank
     assert drawn["far"].get_color() == "C0"
 

@@ -49,7 +49,16 @@ def test_one_file_with_everything(dataset, tmp_path):
     assert "5.png cannot be decoded" in page
     # nothing is fetched from anywhere
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
-    assert page.count("<table>") == 5
+    # own numbers, further ones, differences, attributes, and the sequences of two trackers
+    assert page.count("<table>") == 6
+    assert page.count("overlap (IoU)</text>") == 2
+    assert page.count("frame (shaded: target absent)</text>") == 2
+    assert re.search(
+        r"second modality below\. Overlap: shifted 1 0\.\d\d, shifted 900 0\.00<", page
+    )
+    assert 'td class="best"' in page
+    assert "95 % intervals over 2 sequences" in page
+    assert "shifted 1 - shifted 900" in page
     assert "<th>miss_count</th>" in page
 
 

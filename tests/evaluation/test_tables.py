@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 
+from rgbt_fusion.evaluation.intervals import paired_differences, score_intervals
 from rgbt_fusion.evaluation.scores import Scores
 from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
-from rgbt_fusion.evaluation.tables import attribute_table, score_table, sequence_table
-from rgbt_fusion.files.table import to_cells
+from rgbt_fusion.evaluation.tables import (
+    attribute_table,
+    interval_note,
+    paired_note,
+    paired_table,
+    score_table,
+    sequence_table,
+)
+from rgbt_fusion.files.table import Figure, best_cells, to_cells
 from rgbt_fusion.frames.types import GroundTruth
 
 BOXES = np.tile([100.0, 100, 20, 20], (10, 1))
@@ -71,3 +79,50 @@ def test_sequences_are_ranked_worst_first_and_reasons_last():
 def test_no_scores():
     with pytest.raises(ValueError, match="scores must hold at least one tracker, got none"):
         score_table([])
+
+
+def test_numbers_carry_their_interval_and_the_best_one_is_marked():
+    scores = [scored("far", 9), scored("near", 1)]
+    intervals = score_intervals(scores)
+    table = score_table(scores, metrics=["PR", "SR", "APE", "miss_count"], intervals=intervals)
+    near = table.rows[0]
+    assert near[2] == Figure(scores[1].metrics["SR"], *intervals[1].metrics["SR"], best=True)
+    # of an error less is better, and equal numbers are equally good
+    assert best_cells(table) == [
+        [False] * 5,
+        [False, True, True, True, False],
+        [False, True, False, False, False],
+    ]
+    assert isinstance(near[4], int)
+    attributes = attribute_table(scores, intervals=intervals)
+    assert [isinstance(cell, Figure) and cell.low is not None for cell in attributes.rows[0]] == [
+        False
+    ] * 4
+    assert attributes.rows[1][3] == near[2]
+    assert not any(map(any, best_cells(score_table(scores[:1], intervals=intervals[:1]))))
+    with pytest.raises(ValueError, match="intervals must be those of the 2 scores, got 1"):
+        score_table(scores, intervals=intervals[:1])
+
+
+def test_pairs_of_trackers():
+    pairs = paired_differences([scored("far", 9), scored("near", 1)])
+    table = paired_table(pairs)
+    assert table.header == ("trackers", "difference in SR", "decided", "decidable from")
+    assert table.rows[0][0] == "near - far"
+    assert to_cells(table)[1][1].startswith("+0.2")
+    assert table.rows[0][2] == "no"
+    assert "0 of 1 differences are decided, on 2 sequences" in paired_note(pairs)
+    with pytest.raises(ValueError, match="differences must hold at least one pair"):
+        paired_table([])
+
+
+def test_the_note_says_over_how_many_sequences():
+    scores = [scored("far", 9), scored("half", 0, incomplete="skip")]
+    assert "95 % intervals over 1 to 2 sequences" in interval_note(scores)
+    assert "95 % intervals over 2 sequences" in interval_note(scores[:1])
+
+
+def test_tables_of_several_trackers_can_say_whose_they_are():
+    table = sequence_table(scored("half", 0, incomplete="skip"), named=True)
+    assert table.header[-2:] == ("left out", "tracker")
+    assert [row[-1] for row in table.rows] == ["half", "half"]

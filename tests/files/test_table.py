@@ -6,6 +6,7 @@ import io
 import pytest
 
 from rgbt_fusion.files.table import (
+    Figure,
     Table,
     fill_marked,
     to_cells,
@@ -51,6 +52,37 @@ def test_a_cell_stays_on_its_line() -> None:
     assert to_markdown(table).splitlines()[2:] == ["| two lines |"]
     assert "two lines \\\\" in to_latex(table)
     assert to_csv(table) == "tracker\ntwo lines\n"
+
+
+FIGURES = Table(
+    ("tracker", "SR", "APE"),
+    (
+        ("mine", Figure(0.52431, 0.4902, 0.5611, best=True), Figure(8.04, 1.0, 15.0)),
+        ("theirs", Figure(0.5), None),
+        ("difference", Figure(0.02431, -0.001, 0.05, signed=True), 1.0),
+    ),
+)
+
+
+def test_a_number_has_the_digits_that_its_interval_justifies() -> None:
+    assert to_cells(FIGURES)[1:] == [
+        ["mine", "0.524 [0.490, 0.561]", "8.0 [1.0, 15.0]"],
+        ["theirs", "0.500", ""],
+        ["difference", "+0.024 [-0.001, +0.050]", "1.000"],
+    ]
+    assert to_cells(FIGURES, digits=1)[1] == ["mine", "0.5 [0.5, 0.6]", "8.0 [1.0, 15.0]"]
+
+
+def test_the_best_is_bold() -> None:
+    assert "| **0.524 [0.490, 0.561]** |" in to_markdown(FIGURES)
+    assert r"\textbf{0.524 [0.490, 0.561]}" in to_latex(FIGURES)
+
+
+def test_the_ends_of_intervals_stand_behind_all_columns() -> None:
+    header, mine, theirs, _ = csv.reader(io.StringIO(to_csv(FIGURES)))
+    assert header == ["tracker", "SR", "APE", "SR low", "SR high", "APE low", "APE high"]
+    assert mine == ["mine", "0.52431", "8.04", "0.4902", "0.5611", "1.0", "15.0"]
+    assert theirs == ["theirs", "0.5", "", "", "", "", ""]
 
 
 @pytest.mark.parametrize(

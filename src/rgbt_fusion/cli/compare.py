@@ -170,15 +170,27 @@ def _score(
 
 
 def _print(scored: list["Scores"]) -> None:
-    from rgbt_fusion.evaluation.tables import attribute_table, score_table
+    from rgbt_fusion.evaluation.intervals import paired_differences, score_intervals
+    from rgbt_fusion.evaluation.tables import (
+        attribute_table,
+        interval_note,
+        paired_note,
+        paired_table,
+        score_table,
+    )
     from rgbt_fusion.files.table import to_markdown
 
     first, *others = scored
     sequences = f"{len(first.sequences)} sequences, {first.frames} frames"
     typer.echo(f"{sequences} of {first.protocol.title}\n")
-    typer.echo(to_markdown(score_table(scored)) + "\n")
-    typer.echo(to_markdown(attribute_table(scored)))
-    typer.echo()
+    intervals = score_intervals(scored)
+    typer.echo(to_markdown(score_table(scored, intervals=intervals)) + "\n")
+    typer.echo(to_markdown(attribute_table(scored, intervals=intervals)) + "\n")
+    typer.echo(interval_note(scored) + "\n")
+    if others and len(first.sequences) > 1:
+        differences = paired_differences(scored, pairs="first")
+        typer.echo(to_markdown(paired_table(differences)) + "\n")
+        typer.echo(paired_note(differences) + "\n")
     for other in others:
         lead = first.metrics["MSR"] - other.metrics["MSR"]
         typer.echo(f"{first.tracker} above {other.tracker}: {lead:+.3f}")
@@ -187,8 +199,14 @@ def _print(scored: list["Scores"]) -> None:
 def _write(scored: list["Scores"], path: Path) -> None:
     import json
 
+    from rgbt_fusion.evaluation.intervals import paired_differences, score_intervals
+    from rgbt_fusion.evaluation.summary import summary
     from rgbt_fusion.files.whole import write_text
 
+    differences = {}
+    if len(scored) > 1 and len(scored[0].sequences) > 1:
+        differences = {"MSR": paired_differences(scored, "MSR", pairs="first")}
+    everything = summary(scored, score_intervals(scored), differences)
     content = {
         one.tracker: {
             "success": one.metrics["MSR"],
@@ -196,6 +214,12 @@ def _write(scored: list["Scores"], path: Path) -> None:
             "frames_per_second": one.fps,
             "groups": {name: group.metrics["MSR"] for name, group in one.attributes.items()},
             "sequences": {name: numbers["MSR"] for name, numbers in one.sequences.items()},
+            "intervals": everything["trackers"][one.tracker]["metrics"],
+            "above": [
+                pair
+                for pair in everything["differences"].get("MSR", ())
+                if one.tracker in (pair["first"], pair["second"])
+            ],
         }
         for one in scored
     }

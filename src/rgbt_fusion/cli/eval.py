@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from rgbt_fusion.data.layouts import BoxFormat
+    from rgbt_fusion.evaluation.intervals import PairedDifference, ScoreIntervals
     from rgbt_fusion.evaluation.protocols import ProtocolName
     from rgbt_fusion.evaluation.run import RunEvent, RunReport
     from rgbt_fusion.evaluation.scores import Scores
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "markdown", "latex", "csv")
 PLOT_FORMATS = ("png", "pdf", "svg")
+MOST_DIGITS = 15
+MOST_PAIRS = 10
+"""More pairs of trackers than this are not shown on a terminal."""
 
 _RUN = "To run a tracker"
 _SCORE = "To score"
@@ -139,6 +143,21 @@ def evaluate(
             rich_help_panel=_SHOW,
         ),
     ] = "table",
+    digits: Annotated[
+        int | None,
+        typer.Option(
+            help="Decimals of numbers; by default as many as their intervals justify.",
+            rich_help_panel=_SHOW,
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write all numbers with their intervals to this JSON file.",
+            rich_help_panel=_SHOW,
+        ),
+    ] = None,
     plots: Annotated[
         Path | None,
         typer.Option(help="Folder for precision and success plots.", rich_help_panel=_SHOW),
@@ -162,14 +181,15 @@ def evaluate(
 ) -> None:
     """Run a tracker over a dataset, or score result folders of any tracker.
 
-    Scores are those of the benchmark's own toolkit. Run the same command again to resume a run
+    Scores are those of the benchmark's own toolkit, each with its 95 % interval over sequences.
+    Several trackers are compared in pairs, too. Run the same command again to resume a run
     that was stopped; `torchrun` shares the sequences of a run between machines. The status is 1
     where a sequence failed.
     """
     if not results and model is None:
         raise ValueError("RESULTS to score or --model to run must be given, got neither")
     rules = _rules(benchmark, root, sequences, protocol, prefix, box_format, incomplete)
-    _check_output(form, plot_format, worst)
+    _check_output(form, plot_format, worst, digits)
     if model is not None and root is None:
         raise ValueError("--root must be given to run a tracker: the dataset's folder")
     folders = list(results or ())
@@ -186,9 +206,16 @@ def evaluate(
             f"--checkpoint and --out must come with --model, got {checkpoint or out} without"
         )
     truth, scores = _score(rules, folders)
-    _show(scores, metrics, attributes, per_sequence, form)
+    from rgbt_fusion.evaluation.intervals import score_intervals
+
+    intervals = score_intervals(scores)
+    wanted = _metrics(scores, metrics)
+    differences = _pairs(scores, wanted)
+    _show(scores, intervals, differences, wanted, attributes, per_sequence, form, digits)
+    if json:
+        _write_json(scores, intervals, differences, json)
     if plots:
-        _plot(scores, plots, plot_format)
+        _plot(scores, intervals, plots, plot_format)
     if report:
         _report(scores, truth, rules, report, worst)
     if failed:
@@ -233,13 +260,15 @@ def _rules(
     return _Rules(benchmark, root, sequences, rules, prefix, columns, handling)
 
 
-def _check_output(form: str, plot_format: str, worst: int) -> None:
+def _check_output(form: str, plot_format: str, worst: int, digits: int | None) -> None:
     from rgbt_fusion.checks import check_choice
 
     check_choice(form, FORMATS, name="--format")
     check_choice(plot_format, PLOT_FORMATS, name="--plot-format")
     if worst < 1:
         raise ValueError(f"--worst must be at least 1, got {worst}")
+    if digits is not None and not 0 <= digits <= MOST_DIGITS:
+        raise ValueError(f"--digits must be a number from 0 to {MOST_DIGITS}, got {digits}")
 
 
 def _run(
@@ -369,19 +398,90 @@ def _say_left_out(scores: "Scores") -> None:
 
 
 def _show(
-    scores: "list[Scores]", metrics: str | None, attributes: bool, per_sequence: bool, form: str
+    scores: "list[Scores]",
+    intervals: "tuple[ScoreIntervals, ...]",
+    differences: "dict[str, tuple[PairedDifference, ...]]",
+    wanted: tuple[str, ...] | None,
+    attributes: bool,
+    per_sequence: bool,
+    form: str,
+    digits: int | None,
 ) -> None:
-    from rgbt_fusion.evaluation.tables import attribute_table, score_table, sequence_table
+    from rgbt_fusion.evaluation.tables import (
+        attribute_table,
+        interval_note,
+        paired_note,
+        paired_table,
+        score_table,
+        sequence_table,
+    )
 
-    wanted = _metrics(scores, metrics)
     title = f"{scores[0].protocol.title}, {len(scores[0].sequences)} sequences"
-    _print(title, score_table(scores, metrics=wanted), form)
+    _print(title, score_table(scores, metrics=wanted, intervals=intervals), form, digits)
+    _note(interval_note(scores), form)
+    for name, pairs in differences.items():
+        shown = pairs
+        if form != "csv" and len(pairs) > MOST_PAIRS:
+            # neighbours in rank come first
+            shown = pairs[: len(scores) - 1]
+        _print(f"{name}, pairs of trackers", paired_table(shown), form, digits)
+        _note(paired_note(pairs), form)
+        if len(shown) < len(pairs):
+            _note(
+                f"Shown are neighbours in rank; --json and --format csv hold all {len(pairs)}.",
+                form,
+            )
     if attributes:
         for name in wanted or (scores[0].protocol.metrics[-1],):
-            _print(f"{name} by attribute", attribute_table(scores, metric=name), form)
+            table = attribute_table(scores, metric=name, intervals=intervals)
+            _print(f"{name} by attribute", table, form, digits)
     if per_sequence:
         for one in scores:
-            _print(one.tracker, sequence_table(one, metrics=wanted), form)
+            table = sequence_table(one, metrics=wanted, named=form == "csv" and len(scores) > 1)
+            _print(one.tracker, table, form, digits)
+
+
+def _pairs(
+    scores: "list[Scores]", wanted: tuple[str, ...] | None
+) -> "dict[str, tuple[PairedDifference, ...]]":
+    """Return the differences between all trackers, by number."""
+    from rgbt_fusion.evaluation.intervals import paired_differences
+
+    if len(scores) < 2:
+        return {}
+    shared = set.intersection(*(set(one.table.names) for one in scores))
+    if len(shared) < 2:
+        typer.echo("trackers share fewer than two sequences and are not compared", err=True)
+        return {}
+    found: dict[str, tuple[PairedDifference, ...]] = {}
+    for name in wanted or scores[0].protocol.metrics[-1:]:
+        try:
+            found[name] = paired_differences(scores, name)
+        except ValueError as error:
+            typer.echo(f"{name} is not compared: {error}", err=True)
+    return found
+
+
+def _note(text: str, form: str) -> None:
+    """Say what a table shows, where there is place for words."""
+    if form in ("table", "markdown"):
+        typer.echo(text + "\n")
+
+
+def _write_json(
+    scores: "list[Scores]",
+    intervals: "tuple[ScoreIntervals, ...]",
+    differences: "dict[str, tuple[PairedDifference, ...]]",
+    path: Path,
+) -> None:
+    import json
+
+    from rgbt_fusion.evaluation.summary import summary
+    from rgbt_fusion.files.whole import write_text
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(summary(scores, intervals, differences), indent=1) + "\n")
+    typer.echo(f"wrote {path}", err=True)
 
 
 def _metrics(scores: "list[Scores]", metrics: str | None) -> tuple[str, ...] | None:
@@ -399,30 +499,32 @@ def _metrics(scores: "list[Scores]", metrics: str | None) -> tuple[str, ...] | N
     return wanted
 
 
-def _print(title: str, table: "Table", form: str) -> None:
+def _print(title: str, table: "Table", form: str, digits: int | None) -> None:
     if form == "table":
-        _draw(title, table)
+        _draw(title, table, digits)
     else:
-        typer.echo(_written(table, form).rstrip("\n") + "\n")
+        typer.echo(_written(table, form, digits).rstrip("\n") + "\n")
 
 
-def _written(table: "Table", form: str) -> str:
+def _written(table: "Table", form: str, digits: int | None) -> str:
     from rgbt_fusion.files.table import to_csv, to_latex, to_markdown
 
-    writers = {"markdown": to_markdown, "latex": to_latex, "csv": to_csv}
-    return writers[form](table)
+    if form == "csv":
+        return to_csv(table)
+    write = to_markdown if form == "markdown" else to_latex
+    return write(table, digits=digits)
 
 
-def _draw(title: str, table: "Table") -> None:
+def _draw(title: str, table: "Table", digits: int | None) -> None:
     """Draw a table on the terminal."""
     from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table as Drawn
 
-    from rgbt_fusion.files.table import to_cells
+    from rgbt_fusion.files.table import best_cells, to_cells
 
-    header, *rows = to_cells(table)
+    header, *rows = to_cells(table, digits=digits)
     drawn = Drawn(
         title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
     )
@@ -430,21 +532,27 @@ def _draw(title: str, table: "Table") -> None:
     drawn.add_column(escape(first), justify="left", no_wrap=True)
     for name in others:
         drawn.add_column(escape(name), justify="right")
-    for row in rows:
-        drawn.add_row(*map(escape, row))
+    for row, bold in zip(rows, best_cells(table)[1:], strict=True):
+        texts = [
+            f"[bold]{escape(text)}[/bold]" if best else escape(text)
+            for text, best in zip(row, bold, strict=True)
+        ]
+        drawn.add_row(*texts)
     # a line too long is better than numbers cut short
     needed = Console(width=10_000).measure(drawn).maximum
     Console(highlight=False, width=max(needed, Console().width)).print(drawn)
 
 
-def _plot(scores: "list[Scores]", folder: Path, form: str) -> None:
+def _plot(
+    scores: "list[Scores]", intervals: "tuple[ScoreIntervals, ...]", folder: Path, form: str
+) -> None:
     from rgbt_fusion.evaluation.plots import plot_attributes, plot_curves
 
     figures: dict[str, Figure] = {}
     for name in scores[0].curves:
-        figures[name] = plot_curves(scores, name)
+        figures[name] = plot_curves(scores, name, intervals=intervals)
     if len(scores[0].attributes) >= 3:
-        figures["attributes"] = plot_attributes(scores)
+        figures["attributes"] = plot_attributes(scores, intervals=intervals)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name.replace(' ', '_')}.{form}")

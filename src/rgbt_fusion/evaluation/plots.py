@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rgbt_fusion.checks import check_choice
+from rgbt_fusion.evaluation.intervals import ScoreIntervals, curve_bands, score_intervals
 from rgbt_fusion.evaluation.scores import CurveName, Scores
+from rgbt_fusion.files.table import decimals_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,15 +29,26 @@ _METRICS = {"precision": "PR", "normalised precision": "NPR", "success": "SR"}
 _STYLES = ("-", "--", "-.", ":")
 
 
-def plot_curves(scores: Sequence[Scores], curve: CurveName = "success") -> "Figure":
+def plot_curves(
+    scores: Sequence[Scores],
+    curve: CurveName = "success",
+    *,
+    bands: bool = True,
+    intervals: Sequence[ScoreIntervals] | None = None,
+) -> "Figure":
     """Draw one curve per tracker, each with the number that the benchmark reads off it.
 
-    The legend lists the best tracker first. A tracker has the same colour in all plots.
+    The legend lists the best tracker first, each number with its interval. A tracker has the same
+    colour in all plots.
 
     Args:
         scores: the trackers' scores on one benchmark.
         curve: ``"precision"``, ``"normalised precision"``, ``"success"`` or ``"recall"``
             (DepthTrack).
+        bands: whether to draw around each curve where it may be: its 95 % interval over sequences
+            at each threshold.
+        intervals: what :func:`~rgbt_fusion.evaluation.intervals.score_intervals` returned for
+            ``scores``. None computes them.
 
     Raises:
         ValueError: ``curve`` is unknown, or no tracker in ``scores`` has it.
@@ -46,13 +59,19 @@ def plot_curves(scores: Sequence[Scores], curve: CurveName = "success") -> "Figu
     if not shown:
         raise ValueError(f"scores must hold a {curve} curve, got none")
     metric = _metric_of(curve, shown[0])
+    known = score_intervals(scores) if intervals is None else intervals
+    of_shown = [own for one, own in zip(scores, known, strict=True) if curve in one.curves]
     figure, axes = new_figure(width=6.0)
+    drawn_bands = curve_bands(shown, curve) if bands else ()
     best_first = sorted(enumerate(shown), key=lambda pair: -pair[1].metrics[metric])
     for number, one in best_first:
         colour, line = _style(number)
-        label = f"{one.tracker} [{one.metrics[metric]:.3f}]"
+        label = f"{one.tracker} [{_number(one, of_shown[number], metric)}]"
         thresholds, values = one.curves[curve]
         axes.plot(thresholds, values, line, color=colour, label=label)
+        if drawn_bands:
+            low, high = drawn_bands[number]
+            axes.fill_between(thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
     x_label, y_label = CURVES[curve]
     last = shown[0].curves[curve].thresholds.max()
     title = _title(curve, shown[0])
@@ -63,12 +82,19 @@ def plot_curves(scores: Sequence[Scores], curve: CurveName = "success") -> "Figu
     return figure
 
 
-def plot_attributes(scores: Sequence[Scores], metric: str | None = None) -> "Figure":
+def plot_attributes(
+    scores: Sequence[Scores],
+    metric: str | None = None,
+    *,
+    intervals: Sequence[ScoreIntervals] | None = None,
+) -> "Figure":
     """Draw a radar with one spoke per attribute and one outline per tracker.
 
     Args:
         scores: the trackers' scores on one benchmark.
         metric: the number to draw. None takes the last of the benchmark's own.
+        intervals: what :func:`~rgbt_fusion.evaluation.intervals.score_intervals` returned for
+            ``scores``: each outline gets its band. None draws no bands.
 
     Raises:
         ValueError: ``scores`` hold fewer than three attributes.
@@ -88,7 +114,19 @@ def plot_attributes(scores: Sequence[Scores], metric: str | None = None) -> "Fig
         highest = max(highest, *values)
         colour, line = _style(number)
         axes.plot(closed_angles, [*values, values[0]], line, color=colour, label=one.tracker)
-        axes.fill(angles, values, alpha=0.08, color=colour)
+        if intervals is None:
+            axes.fill(angles, values, alpha=0.08, color=colour)
+            continue
+        own = intervals[number].attributes
+        ends = [
+            own.get(name, {}).get(metric, (value, value))
+            for name, value in zip(counts, values, strict=True)
+        ]
+        ends.append(ends[0])
+        low = [end[0] for end in ends]
+        high = [end[1] for end in ends]
+        highest = max(highest, *high)
+        axes.fill_between(closed_angles, low, high, color=colour, alpha=0.12, linewidth=0)
     axes.set_xticks(angles, [f"{name} ({count})" for name, count in counts.items()])
     axes.tick_params(axis="x", pad=12)
     next_tenth = np.ceil(highest * 10) / 10
@@ -111,6 +149,16 @@ def _attribute_value(scores: Scores, attribute: str, metric: str) -> float:
     if attribute not in scores.attributes:
         return 0.0
     return scores.attributes[attribute].metrics[metric]
+
+
+def _number(scores: Scores, intervals: ScoreIntervals, metric: str) -> str:
+    """Return a number and its interval, in the digits that the interval justifies."""
+    value = scores.metrics[metric]
+    if metric not in intervals.metrics:
+        return f"{value:.3f}"
+    low, high = intervals.metrics[metric]
+    digits = decimals_of(low, high)
+    return f"{value:.{digits}f}, {low:.{digits}f} to {high:.{digits}f}"
 
 
 def _style(number: int) -> tuple[str, str]:

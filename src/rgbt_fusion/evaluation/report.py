@@ -12,14 +12,22 @@ from numpy.typing import NDArray
 
 from rgbt_fusion.checks import check_positive_int
 from rgbt_fusion.data.sequences import ImageSequence
+from rgbt_fusion.evaluation.intervals import (
+    ScoreIntervals,
+    paired_differences,
+    score_intervals,
+)
 from rgbt_fusion.evaluation.plots import plot_attributes, plot_curves
 from rgbt_fusion.evaluation.scores import Scores
 from rgbt_fusion.evaluation.tables import (
     attribute_table,
+    interval_note,
+    paired_note,
+    paired_table,
     score_table,
     sequence_table,
 )
-from rgbt_fusion.files.table import Table, to_cells
+from rgbt_fusion.files.table import Table, best_cells, to_cells
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.files.whole import write_text
 from rgbt_fusion.frames.drawing import (
@@ -57,6 +65,12 @@ _WIDTH = 360
 """Width of a picture in pixels."""
 _TIMELINE_POINTS = 400
 """How many points of a line are drawn: more than that no screen shows."""
+_LEFT = 84
+"""Room for the words left of the overlap's lines."""
+_BELOW = 52
+"""Room for the words below them."""
+_HEIGHT = 130
+"""Height of the overlap's axis."""
 
 _STYLE = """
 body {
@@ -71,7 +85,10 @@ th, td { padding: .2em .7em; text-align: right; border-bottom: 1px solid #eee }
 th:first-child, td:first-child { text-align: left }
 .plots img { width: 49%; min-width: 320px }
 .strip { display: flex; gap: 4px; align-items: flex-start; overflow-x: auto }
-.strip img { width: 24.5% }
+.strip figure { width: 24.5%; margin: 0 }
+.strip img { width: 100% }
+.strip figcaption { color: #666; font-size: .85em; line-height: 1.3 }
+.best { font-weight: bold }
 .scroll { max-height: 30em; overflow: auto }
 .note { color: #666; font-size: .9em }
 .key { padding: 0 .4em; margin-right: .6em; color: #fff }
@@ -121,19 +138,27 @@ def write_report(
         4
     """
     check_positive_int(worst, name="worst")
-    own_numbers = score_table(scores)
+    intervals = score_intervals(scores)
+    own_numbers = score_table(scores, intervals=intervals)
     title = f"{scores[0].protocol.title}: {', '.join(one.tracker for one in scores)}"
     parts = [
         f"<h1>{escape(title)}</h1>",
         "<h2>Scores</h2>",
         _table(own_numbers),
-        _table(score_table(scores, metrics=_further_metrics(scores))),
+        _table(score_table(scores, metrics=_further_metrics(scores), intervals=intervals)),
+        _note(interval_note(scores)),
         _notes(scores),
+        *_differences(scores),
         "<h2>Plots</h2>",
-        f'<div class="plots">{_plots(scores)}</div>',
+        f'<div class="plots">{_plots(scores, intervals)}</div>',
+        _note("Bands: 95 % intervals over sequences, at each threshold."),
     ]
     if scores[0].attributes:
-        parts += ["<h2>Attributes</h2>", _table(attribute_table(scores))]
+        parts += [
+            "<h2>Attributes</h2>",
+            _table(attribute_table(scores, intervals=intervals)),
+            _note("An interval over few sequences is wide; over one there is none."),
+        ]
     parts += ["<h2>Worst sequences</h2>", _legend(scores)]
     for name in worst_sequences(scores[0], worst):
         parts.append(_sequence(name, scores, truth or {}, images or {}))
@@ -167,13 +192,35 @@ def worst_sequences(scores: Scores, count: int) -> list[str]:
 
 def _table(table: Table) -> str:
     header, *rows = to_cells(table)
-    lines = [_row(header, "th")]
-    lines += [_row(row, "td") for row in rows]
+    _, *bold = best_cells(table)
+    lines = [_row(header, [False] * len(header), "th")]
+    lines += [_row(row, best, "td") for row, best in zip(rows, bold, strict=True)]
     return f"<table>{''.join(lines)}</table>"
 
 
-def _row(cells: Sequence[str], tag: str) -> str:
-    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
+def _row(cells: Sequence[str], bold: Sequence[bool], tag: str) -> str:
+    texts = []
+    for cell, best in zip(cells, bold, strict=True):
+        opening = f'{tag} class="best"' if best else tag
+        texts.append(f"<{opening}>{escape(cell)}</{tag}>")
+    return f"<tr>{''.join(texts)}</tr>"
+
+
+def _note(text: str) -> str:
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def _differences(scores: Sequence[Scores]) -> list[str]:
+    """Say what is decided between the trackers; nothing where they cannot be compared."""
+    if len(scores) < 2:
+        return []
+    parts = ["<h2>Differences</h2>"]
+    try:
+        pairs = paired_differences(scores)
+    except ValueError as error:
+        return [*parts, _note(str(error))]
+    table = f'<div class="scroll">{_table(paired_table(pairs))}</div>'
+    return [*parts, table, _note(paired_note(pairs))]
 
 
 def _further_metrics(scores: Sequence[Scores]) -> list[str]:
@@ -195,16 +242,16 @@ def _notes(scores: Sequence[Scores]) -> str:
             text += f"; left out: {', '.join(reasons)}"
         if one.cut:
             text += f"; longer than the annotation and cut: {len(one.cut)}"
-        notes.append(f'<p class="note">{escape(text)}</p>')
+        notes.append(_note(text))
     return "".join(notes)
 
 
-def _plots(scores: Sequence[Scores]) -> str:
+def _plots(scores: Sequence[Scores], intervals: Sequence[ScoreIntervals]) -> str:
     figures: dict[str, Figure] = {}
     for name in scores[0].curves:
-        figures[name] = plot_curves(scores, name)
+        figures[name] = plot_curves(scores, name, intervals=intervals)
     if len(scores[0].attributes) >= 3:
-        figures["attributes"] = plot_attributes(scores)
+        figures["attributes"] = plot_attributes(scores, intervals=intervals)
     images = []
     for name, figure in figures.items():
         drawing = io.BytesIO()
@@ -250,19 +297,15 @@ def _sequence(
         for one in scores
         if name in one.sequences
     ]
-    head = (
-        f"<h3>{escape(name)}</h3><p class=note>{metric}: {escape(', '.join(numbers))}</p>"
-        f"{_timeline(name, scores)}"
-    )
+    head = f"<h3>{escape(name)}</h3><p class=note>{metric}: {escape(', '.join(numbers))}</p>"
+    rows = _telling_rows(scores[0].tracks[name].overlap)
     if name not in truth:
-        return head
+        return f"{head}{_timeline(name, scores, ())}"
+    head += _timeline(name, scores, rows)
     try:
-        pictures = [
-            _picture(name, row, scores, truth[name], images.get(name))
-            for row in _telling_rows(scores[0].tracks[name].overlap)
-        ]
+        pictures = [_picture(name, row, scores, truth[name], images.get(name)) for row in rows]
     except DataError as error:
-        return f'{head}<p class="note">{escape(str(error))}</p>'
+        return f"{head}{_note(str(error))}"
     return f'{head}<div class="strip">{"".join(pictures)}</div>'
 
 
@@ -281,28 +324,73 @@ def _telling_rows(overlaps: NDArray[np.floating]) -> list[int]:
     return sorted(rows)
 
 
-def _timeline(name: str, scores: Sequence[Scores]) -> str:
-    """Draw the overlap over time, one line per tracker."""
+def _timeline(name: str, scores: Sequence[Scores], shown: Sequence[int]) -> str:
+    """Draw the overlap over time, one line per tracker, with its axes in words.
+
+    Frames without target are shaded. The frames of the pictures are marked.
+    """
     width = 4 * _WIDTH
-    height = 70
-    lines = []
+    track = scores[0].tracks[name]
+    first, last = int(track.frames[0]), int(track.frames[-1])
+
+    def across(frames: NDArray[np.integer]) -> NDArray[np.floating]:
+        return _LEFT + (frames - first) / max(last - first, 1) * (width - _LEFT - 10)
+
+    parts = [
+        f'<rect x="{_LEFT}" y="0" width="{width - _LEFT - 10}" height="{_HEIGHT}" fill="#8881"/>'
+    ]
+    for begin, end in _runs(~track.present):
+        left, right = across(track.frames[[begin, end]])
+        parts.append(
+            f'<rect x="{left:.0f}" y="0" width="{max(right - left, 2):.0f}" height="{_HEIGHT}" '
+            'fill="#8884"><title>target absent</title></rect>'
+        )
+    for level in (0.0, 0.5, 1.0):
+        y = _HEIGHT * (1 - level)
+        parts.append(
+            f'<line x1="{_LEFT}" x2="{width - 10}" y1="{y:.0f}" y2="{y:.0f}" stroke="#8886"/>'
+            f'<text x="{_LEFT - 8}" y="{y + 6:.0f}" text-anchor="end">{level:g}</text>'
+        )
+    for frame in np.unique(np.linspace(first, last, 5).astype(int)):
+        x = across(np.array([frame]))[0]
+        parts.append(
+            f'<text x="{x:.0f}" y="{_HEIGHT + 22}" text-anchor="middle">{frame + 1}</text>'
+        )
+    for row in shown:
+        x = across(track.frames[[row]])[0]
+        parts.append(
+            f'<line x1="{x:.0f}" x2="{x:.0f}" y1="0" y2="{_HEIGHT}" stroke="#888" '
+            'stroke-dasharray="4 4"><title>picture below</title></line>'
+        )
     for number, one in enumerate(scores):
         if name not in one.tracks:
             continue
-        overlaps = one.tracks[name].overlap
-        last = len(overlaps) - 1
-        rows = np.unique(np.linspace(0, last, _TIMELINE_POINTS).astype(int))
-        x = rows / max(last, 1) * width
-        y = height * (1 - np.clip(overlaps[rows], 0, 1))
-        points = " ".join(f"{a:.0f},{b:.0f}" for a, b in zip(x, y, strict=True))
-        lines.append(
+        own = one.tracks[name]
+        rows = np.unique(np.linspace(0, len(own.overlap) - 1, _TIMELINE_POINTS).astype(int))
+        y = _HEIGHT * (1 - np.clip(own.overlap[rows], 0, 1))
+        points = " ".join(
+            f"{a:.0f},{b:.0f}" for a, b in zip(across(own.frames[rows]), y, strict=True)
+        )
+        parts.append(
             f'<polyline fill="none" stroke="{_hex(number)}" stroke-width="2" points="{points}"/>'
         )
     return (
-        f'<svg viewBox="0 -2 {width} {height + 4}" width="100%" height="{height}" '
-        'preserveAspectRatio="none" role="img" aria-label="overlap over time">'
-        f'<rect width="{width}" height="{height}" fill="#8881"/>{"".join(lines)}</svg>'
+        f'<svg viewBox="0 -10 {width} {_HEIGHT + _BELOW + 10}" width="100%" role="img" '
+        'aria-label="overlap of each tracker over the frames" font-size="18" fill="currentColor">'
+        f"{''.join(parts)}"
+        f'<text transform="translate(22 {_HEIGHT / 2:.0f}) rotate(-90)" text-anchor="middle">'
+        "overlap (IoU)</text>"
+        f'<text x="{(width + _LEFT) // 2}" y="{_HEIGHT + 46}" text-anchor="middle">'
+        "frame (shaded: target absent)</text></svg>"
     )
+
+
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the first and the last position of each unbroken run of True."""
+    edges = np.diff(np.concatenate(([0], flags.astype(np.int8), [0])))
+    starts = np.flatnonzero(edges == 1)
+    ends = np.flatnonzero(edges == -1) - 1
+    return [(int(start), int(end)) for start, end in zip(starts, ends, strict=True)]
 
 
 def _picture(
@@ -318,7 +406,23 @@ def _picture(
     font = cv2.FONT_HERSHEY_SIMPLEX
     cv2.putText(stacked, f"{position + 1}", (6, 18), font, 0.5, (255, 255, 0), 1, cv2.LINE_AA)
     _, data = cv2.imencode(".jpg", stacked[:, :, ::-1], (cv2.IMWRITE_JPEG_QUALITY, 80))
-    return _image(data.tobytes(), "jpeg", f"{name}, frame {position + 1}")
+    image = _image(data.tobytes(), "jpeg", f"{name}, frame {position + 1}")
+    two = "; colour above, second modality below" if len(planes) == 2 else ""
+    caption = f"frame {position + 1}{two}. Overlap: {_overlaps_at(name, position, scores)}"
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _overlaps_at(name: str, position: int, scores: Sequence[Scores]) -> str:
+    """Say how well each tracker fits in one frame."""
+    texts = []
+    for one in scores:
+        if name not in one.tracks:
+            continue
+        track = one.tracks[name]
+        for row in np.flatnonzero(track.frames == position):
+            overlap = f"{track.overlap[row]:.2f}" if track.present[row] else "target absent"
+            texts.append(f"{one.tracker} {overlap}")
+    return ", ".join(texts)
 
 
 def _boxes_at(

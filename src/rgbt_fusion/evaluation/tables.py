@@ -1,25 +1,47 @@
-"""Tables of scores: by tracker, by attribute and by sequence."""
+"""Tables of scores: by tracker, by pair of trackers, by attribute and by sequence."""
 
 from collections.abc import Mapping, Sequence
 
+from rgbt_fusion.evaluation.intervals import (
+    LOWER_IS_BETTER,
+    PairedDifference,
+    Resampling,
+    ScoreIntervals,
+    smallest_decidable,
+)
 from rgbt_fusion.evaluation.scores import Scores
-from rgbt_fusion.files.table import Cell, Table
+from rgbt_fusion.files.table import Cell, Figure, Table, decimals_of
 
-__all__ = ["attribute_table", "score_table", "sequence_table"]
+__all__ = [
+    "attribute_table",
+    "interval_note",
+    "paired_note",
+    "paired_table",
+    "score_table",
+    "sequence_table",
+]
 
 _COUNTS = ("miss_count",)
 
 
-def score_table(scores: Sequence[Scores], *, metrics: Sequence[str] | None = None) -> Table:
+def score_table(
+    scores: Sequence[Scores],
+    *,
+    metrics: Sequence[str] | None = None,
+    intervals: Sequence[ScoreIntervals] | None = None,
+) -> Table:
     """Return one row per tracker, the best in the benchmark's last number first.
 
     Args:
         scores: the trackers' scores on one benchmark.
         metrics: the numbers to show. None takes the benchmark's own, and the speed where the speed
             of any tracker is known.
+        intervals: what :func:`~rgbt_fusion.evaluation.intervals.score_intervals` returned for
+            ``scores``. Each number then carries its interval, and the best of several trackers is
+            marked. None shows the numbers alone.
 
     Raises:
-        ValueError: ``scores`` is empty.
+        ValueError: ``scores`` is empty, or ``intervals`` differ from them in number.
 
     Example:
         >>> import numpy as np
@@ -44,18 +66,31 @@ def score_table(scores: Sequence[Scores], *, metrics: Sequence[str] | None = Non
         header.append("fps")
     if with_left_out:
         header.append("left out")
-    rows: list[tuple[Cell, ...]] = []
-    for one in sorted(scores, key=lambda one: -one.metrics.get(own[-1], 0.0)):
-        row: list[Cell] = [one.tracker, *_cells(one.metrics, shown)]
-        if with_speed:
-            row.append(round(one.fps, 1) if one.fps else None)
-        if with_left_out:
-            row.append(len(one.left_out))
-        rows.append(tuple(row))
+    by_tracker = _known_intervals(scores, intervals)
+    columns: dict[str, list[Cell]] = {}
+    for name in shown:
+        found = [None if own is None else own.metrics.get(name) for own in by_tracker]
+        numbers = [one.metrics.get(name) for one in scores]
+        columns[name] = _compared(name, numbers, found, marked=intervals is not None)
+    if with_speed:
+        found = [None if own is None else own.fps for own in by_tracker]
+        if intervals is None:
+            columns["fps"] = [round(one.fps, 1) if one.fps else None for one in scores]
+        else:
+            columns["fps"] = _compared("fps", [one.fps for one in scores], found, marked=True)
+    if with_left_out:
+        columns["left out"] = [len(one.left_out) for one in scores]
+    best_first = sorted(range(len(scores)), key=lambda k: -scores[k].metrics.get(own[-1], 0.0))
+    rows = [(scores[k].tracker, *(column[k] for column in columns.values())) for k in best_first]
     return Table(tuple(header), tuple(rows))
 
 
-def attribute_table(scores: Sequence[Scores], *, metric: str | None = None) -> Table:
+def attribute_table(
+    scores: Sequence[Scores],
+    *,
+    metric: str | None = None,
+    intervals: Sequence[ScoreIntervals] | None = None,
+) -> Table:
     """Return one row per attribute and one column per tracker.
 
     The second column is the number of sequences with the attribute. The last row is all sequences.
@@ -63,33 +98,101 @@ def attribute_table(scores: Sequence[Scores], *, metric: str | None = None) -> T
     Args:
         scores: the trackers' scores on one benchmark.
         metric: the number to show. None takes the last of the benchmark's own.
+        intervals: as in :func:`score_table`.
 
     Raises:
-        ValueError: ``scores`` is empty.
+        ValueError: ``scores`` is empty, or ``intervals`` differ from them in number.
     """
     own = _own_metrics(scores)
     name = own[-1] if metric is None else metric
     attributes: dict[str, None] = {}
     for one in scores:
         attributes |= dict.fromkeys(one.attributes)
+    by_tracker = _known_intervals(scores, intervals)
+    marked = intervals is not None
     rows: list[tuple[Cell, ...]] = []
     for attribute in attributes:
         count = 0
-        cells: list[Cell] = []
-        for one in scores:
-            found = one.attributes.get(attribute)
-            if found is None:
-                cells.append(None)
-            else:
-                count = max(count, found.sequences)
-                cells.append(_cell(found.metrics, name))
-        rows.append((attribute, count, *cells))
+        numbers: list[float | None] = []
+        found: list[tuple[float, float] | None] = []
+        for one, known in zip(scores, by_tracker, strict=True):
+            having = one.attributes.get(attribute)
+            numbers.append(None if having is None else having.metrics.get(name))
+            found.append(None if known is None else known.attributes.get(attribute, {}).get(name))
+            count = max(count, 0 if having is None else having.sequences)
+        rows.append((attribute, count, *_compared(name, numbers, found, marked=marked)))
     most = max(len(one.sequences) for one in scores)
-    rows.append(("all", most, *(_cell(one.metrics, name) for one in scores)))
+    numbers = [one.metrics.get(name) for one in scores]
+    found = [None if known is None else known.metrics.get(name) for known in by_tracker]
+    rows.append(("all", most, *_compared(name, numbers, found, marked=marked)))
     return Table((name, "sequences", *(one.tracker for one in scores)), tuple(rows))
 
 
-def sequence_table(scores: Scores, *, metrics: Sequence[str] | None = None) -> Table:
+def paired_table(differences: Sequence[PairedDifference]) -> Table:
+    """Return one row per pair of trackers: who is better, by how much, and whether that is decided.
+
+    Args:
+        differences: what :func:`~rgbt_fusion.evaluation.intervals.paired_differences` returned.
+
+    Raises:
+        ValueError: ``differences`` is empty.
+    """
+    if not differences:
+        raise ValueError("differences must hold at least one pair, got none")
+    rows: list[tuple[Cell, ...]] = []
+    for pair in differences:
+        low, high = pair.interval
+        decided = f"yes: {pair.better}" if pair.decided else "no"
+        smallest = f"{pair.decidable:.{decimals_of(low, high)}f}"
+        rows.append(
+            (
+                f"{pair.first} - {pair.second}",
+                Figure(pair.difference, low, high, signed=True),
+                decided,
+                smallest,
+            )
+        )
+    metric = differences[0].metric
+    return Table(("trackers", f"difference in {metric}", "decided", "decidable from"), tuple(rows))
+
+
+def interval_note(scores: Sequence[Scores], resampling: Resampling | None = None) -> str:
+    """Return the sentence that says what the intervals of tables are.
+
+    Raises:
+        ValueError: ``scores`` is empty.
+    """
+    _own_metrics(scores)
+    how = resampling or Resampling()
+    counts = sorted({len(one.sequences) for one in scores})
+    sequences = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    return (
+        f"In brackets: {100 * how.level:g} % intervals over {sequences} sequences "
+        f"({how.resamples} bootstrap resamples, seed {how.seed})."
+    )
+
+
+def paired_note(differences: Sequence[PairedDifference]) -> str:
+    """Return the sentences that say what a paired table decides.
+
+    Raises:
+        ValueError: ``differences`` is empty.
+    """
+    smallest = smallest_decidable(differences)
+    first = differences[0]
+    decimals = decimals_of(-smallest, smallest)
+    decided = sum(pair.decided for pair in differences)
+    word = "comparisons" if first.comparisons > 1 else "comparison"
+    return (
+        f"{decided} of {len(differences)} differences are decided, on {first.sequences} sequences; "
+        f"the intervals hold together for {first.comparisons} {word} (max-t). Half of the pairs "
+        f"need a difference in {first.metric} above {smallest:.{decimals}f} to be decided."
+    )
+
+
+def sequence_table(
+    scores: Scores, *, metrics: Sequence[str] | None = None, named: bool = False
+) -> Table:
     """Return one row per sequence, the worst first.
 
     Sequences that were left out come last, with their reason.
@@ -97,6 +200,7 @@ def sequence_table(scores: Scores, *, metrics: Sequence[str] | None = None) -> T
     Args:
         scores: the scores of one tracker.
         metrics: the numbers to show. None takes the benchmark's own.
+        named: whether a last column names the tracker, for tables that are kept in one file.
     """
     own = scores.protocol.metrics
     shown = own if metrics is None else tuple(metrics)
@@ -104,12 +208,16 @@ def sequence_table(scores: Scores, *, metrics: Sequence[str] | None = None) -> T
     rows: list[tuple[Cell, ...]] = [
         (name, *_cells(numbers, shown)) for name, numbers in worst_first
     ]
-    if not scores.left_out:
-        return Table(("sequence", *shown), tuple(rows))
-    rows = [(*row, "") for row in rows]
-    empty = (None,) * len(shown)
-    rows += [(name, *empty, reason) for name, reason in scores.left_out.items()]
-    return Table(("sequence", *shown, "left out"), tuple(rows))
+    header = ["sequence", *shown]
+    if scores.left_out:
+        header.append("left out")
+        rows = [(*row, "") for row in rows]
+        empty = (None,) * len(shown)
+        rows += [(name, *empty, reason) for name, reason in scores.left_out.items()]
+    if named:
+        header.append("tracker")
+        rows = [(*row, scores.tracker) for row in rows]
+    return Table(tuple(header), tuple(rows))
 
 
 def _own_metrics(scores: Sequence[Scores]) -> tuple[str, ...]:
@@ -128,3 +236,40 @@ def _cell(numbers: Mapping[str, float], name: str) -> Cell:
     if value is not None and name in _COUNTS:
         return round(value)
     return value
+
+
+def _known_intervals(
+    scores: Sequence[Scores], intervals: Sequence[ScoreIntervals] | None
+) -> list[ScoreIntervals | None]:
+    """Return the intervals of each tracker, None where they are not asked for."""
+    if intervals is None:
+        return [None] * len(scores)
+    if len(intervals) != len(scores):
+        raise ValueError(
+            f"intervals must be those of the {len(scores)} scores, got {len(intervals)}"
+        )
+    return list(intervals)
+
+
+def _compared(
+    name: str,
+    numbers: Sequence[float | None],
+    intervals: Sequence[tuple[float, float] | None],
+    *,
+    marked: bool,
+) -> list[Cell]:
+    """Return numbers of several trackers as cells with their intervals, the best one marked."""
+    known = [number for number in numbers if number is not None]
+    if not marked or name in _COUNTS:
+        return [_cell({name: value} if value is not None else {}, name) for value in numbers]
+    best = None
+    if len(numbers) > 1 and known:
+        best = min(known) if name in LOWER_IS_BETTER else max(known)
+    cells: list[Cell] = []
+    for number, interval in zip(numbers, intervals, strict=True):
+        if number is None:
+            cells.append(None)
+            continue
+        low, high = (None, None) if interval is None else interval
+        cells.append(Figure(number, low, high, best=number == best))
+    return cells

@@ -1,0 +1,108 @@
+"""All numbers of several trackers as plain values, for JSON."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rgbt_fusion.evaluation.intervals import (
+    Interval,
+    PairedDifference,
+    Resampling,
+    ScoreIntervals,
+)
+from rgbt_fusion.evaluation.scores import Scores
+
+__all__ = ["summary"]
+
+
+def summary(
+    scores: Sequence[Scores],
+    intervals: Sequence[ScoreIntervals],
+    differences: Mapping[str, Sequence[PairedDifference]],
+    *,
+    resampling: Resampling | None = None,
+) -> dict[str, Any]:
+    """Return all numbers with their intervals, by tracker, and the differences between trackers.
+
+    Args:
+        scores: the trackers' scores on one benchmark.
+        intervals: what :func:`~rgbt_fusion.evaluation.intervals.score_intervals` returned for them.
+        differences: by number, what
+            :func:`~rgbt_fusion.evaluation.intervals.paired_differences` returned for them.
+        resampling: how the intervals were drawn.
+
+    Raises:
+        ValueError: ``scores`` is empty, or ``intervals`` differ from them in number.
+    """
+    if not scores:
+        raise ValueError("scores must hold at least one tracker, got none")
+    if len(intervals) != len(scores):
+        raise ValueError(
+            f"intervals must be those of the {len(scores)} scores, got {len(intervals)}"
+        )
+    how = resampling or Resampling()
+    return {
+        "benchmark": scores[0].benchmark,
+        "title": scores[0].protocol.title,
+        "own_metrics": list(scores[0].protocol.metrics),
+        "intervals": {"level": how.level, "resamples": how.resamples, "seed": how.seed},
+        "trackers": {
+            one.tracker: _tracker(one, known) for one, known in zip(scores, intervals, strict=True)
+        },
+        "differences": {
+            metric: [_difference(pair) for pair in pairs] for metric, pairs in differences.items()
+        },
+    }
+
+
+def _tracker(scores: Scores, known: ScoreIntervals) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    for name, found in scores.attributes.items():
+        numbers = _figures(found.metrics, known.attributes.get(name, {}))
+        attributes[name] = {"sequences": found.sequences, "metrics": numbers}
+    speed = None
+    if scores.fps is not None:
+        speed = _figures({"fps": scores.fps}, {} if known.fps is None else {"fps": known.fps})[
+            "fps"
+        ]
+    return {
+        "sequences_scored": len(scores.sequences),
+        "frames": scores.frames,
+        "metrics": _figures(scores.metrics, known.metrics),
+        "fps": speed,
+        "attributes": attributes,
+        "sequences": {name: _finite(numbers) for name, numbers in scores.sequences.items()},
+        "left_out": dict(scores.left_out),
+        "cut": list(scores.cut),
+    }
+
+
+def _figures(
+    numbers: Mapping[str, float], intervals: Mapping[str, Interval]
+) -> dict[str, dict[str, float | None]]:
+    figures: dict[str, dict[str, float | None]] = {}
+    for name, value in _finite(numbers).items():
+        low, high = intervals.get(name, (None, None))
+        figures[name] = {"value": value, "low": low, "high": high}
+    return figures
+
+
+def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """Return numbers with None for those that JSON cannot hold: NaN and infinity."""
+    return {
+        name: float(value) if abs(value) < float("inf") else None for name, value in numbers.items()
+    }
+
+
+def _difference(pair: PairedDifference) -> dict[str, Any]:
+    return {
+        "first": pair.first,
+        "second": pair.second,
+        "difference": pair.difference,
+        "interval": list(pair.interval),
+        "interval_alone": list(pair.alone),
+        "comparisons": pair.comparisons,
+        "sequences": pair.sequences,
+        "decided": pair.decided,
+        "better": pair.better,
+        "decidable_from": pair.decidable,
+    }
