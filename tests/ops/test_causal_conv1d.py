@@ -101,6 +101,18 @@ def test_the_input_may_lie_anywhere_in_memory(backend: str) -> None:
         )
 
 
+@pytest.mark.parametrize("backend", AVAILABLE)
+@pytest.mark.parametrize("layout", ["channels", "tokens"])
+def test_result_and_gradient_lie_in_memory_as_the_input(layout: str, backend: str) -> None:
+    arguments = arguments_of()
+    x = arguments["x"] if layout == "channels" else arguments["x"].mT.contiguous().mT
+    x.requires_grad_()
+    for _ in range(2):
+        out = causal_conv1d(**(arguments | {"x": x}), backend=backend)
+        (gradient,) = torch.autograd.grad(out.sum(), x)
+        assert out.stride() == gradient.stride() == x.stride()
+
+
 @pytest.mark.parametrize(("batch", "length"), [(0, 5), (2, 0)])
 def test_an_empty_input_gives_an_empty_output_and_zero_gradients(batch: int, length: int) -> None:
     found = differentiate(causal_conv1d, arguments_of(batch=batch, length=length))

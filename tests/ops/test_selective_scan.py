@@ -153,6 +153,21 @@ def test_arguments_may_lie_anywhere_in_memory(backend: str) -> None:
         )
 
 
+@pytest.mark.parametrize("backend", AVAILABLE)
+@pytest.mark.parametrize("layout", ["channels", "tokens"])
+def test_results_and_gradients_lie_in_memory_as_their_inputs(layout: str, backend: str) -> None:
+    arguments = mamba_ssm_arguments()
+    tokens = {name: arguments[name] for name in ("u", "delta", "z", "B", "C")}
+    if layout == "tokens":
+        tokens = {name: x.mT.contiguous().mT for name, x in tokens.items()}
+    leaves = {name: x.requires_grad_() for name, x in tokens.items()}
+    for _ in range(2):
+        out = selective_scan(**(arguments | leaves), backend=backend)
+        assert isinstance(out, Tensor) and out.stride() == leaves["u"].stride()
+        gradients = torch.autograd.grad(out.sum(), list(leaves.values()))
+        assert [x.stride() for x in gradients] == [x.stride() for x in leaves.values()]
+
+
 @pytest.mark.parametrize("sizes", [(0, 6, 4, 5), (2, 6, 4, 0)], ids=["no sample", "no token"])
 def test_an_empty_input_gives_an_empty_output_and_zero_gradients(sizes: tuple[int, ...]) -> None:
     arguments = mamba_ssm_arguments(sizes=sizes)
