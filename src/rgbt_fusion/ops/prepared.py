@@ -19,6 +19,7 @@ from torch.autograd import forward_ad
 from rgbt_fusion.ops.backends import BACKEND_VARIABLE, BACKENDS_INSIDE_OPS, choose
 from rgbt_fusion.ops.inputs import ConvInputs, ScanInputs
 from rgbt_fusion.ops.native import backend as native
+from rgbt_fusion.ops.native.memory import empty_strided
 
 __all__ = [
     "Place",
@@ -158,7 +159,7 @@ class Place(NamedTuple):
 
 def empty_at(like: Tensor, place: Place) -> Tensor:
     """Return an empty tensor of the dtype of ``like``."""
-    return like.new_empty_strided(place.shape, place.stride)
+    return empty_strided(like, place.shape, place.stride)
 
 
 class _Blank:

@@ -1,5 +1,5 @@
 /* The native kernels' way in: chooses the instruction set, cuts the work into pieces, spreads them over threads, and adds
- * up what the pieces leave behind in an order that depends on nothing but the shapes and the number of threads. */
+ * up what the pieces leave behind in an order that depends on nothing but the shapes. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -13,9 +13,11 @@
 #define EXPORT __attribute__((visibility("default")))
 #define SMALL (1 << 18) /* elements of state below which a second thread costs more than it gives */
 #define MOST_THREADS 256
-#ifndef MOST_CHANNELS
-#define MOST_CHANNELS 256
-#endif
+/* Most channels of a piece. Rows of memory are best read whole, as long as what the piece keeps of each channel fits into the
+ * second cache; where each channel is a stream of its own, only so many streams run well side by side. */
+#define MOST_FORWARD 2048
+#define MOST_BACKWARD 512
+#define MOST_CONV 256
 #define MOST_STREAMS 32
 
 /* ---- instruction sets, narrowest first ---- */
@@ -173,10 +175,11 @@ static int64_t threads_for(const Sequence *seq, int64_t work_a_channel) {
 static int64_t rounded_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 /* Channels are cut into units, which depend on nothing but their number, and these are dealt out in pieces. Sums over channels
- * are made unit by unit, so that how many threads there are and what else is in the batch changes no bit. Wide pieces where a
- * row's channels are neighbours, narrow ones where each channel is a stream of its own; and at least two pieces a thread. */
-static Plan cut(const Sequence *seq, int64_t groups, int64_t unit, Tokens x, int64_t threads) {
-    int64_t each = seq->channels / groups, units = (each + unit - 1) / unit, most = x.d == 1 ? MOST_CHANNELS : MOST_STREAMS;
+ * are made unit by unit, so that how many threads there are and what else is in the batch changes no bit. At least two pieces
+ * per thread. */
+static Plan cut(const Sequence *seq, int64_t groups, int64_t unit, Tokens x, int64_t most, int64_t threads) {
+    int64_t each = seq->channels / groups, units = (each + unit - 1) / unit;
+    if (x.d != 1) most = MOST_STREAMS;
     if (seq->directions > 1 && seq->dtype != FP32 && most > 64) most = 64;
     int64_t chunks = (each + most - 1) / most;
     if (threads > 1) {
@@ -270,7 +273,7 @@ static void expect_tokens(const Sequence *seq, Tokens x) {
 EXPORT int rgbt_fusion_scan_forward(const Scan *s) {
     const Kernels *kernels = kernels_of(s->seq.level);
     int64_t threads = threads_for(&s->seq, s->states + 4);
-    Plan plan = cut(&s->seq, s->groups, 16, s->u, threads);
+    Plan plan = cut(&s->seq, s->groups, 16, s->u, MOST_FORWARD, threads);
     expect_tokens(&s->seq, s->out);
     expect_writes(s->checkpoints, (s->seq.length + CHECKPOINT - 1) / CHECKPOINT * s->seq.directions * s->seq.batch * s->seq.channels *
                                       s->states * (int64_t)sizeof(float));
@@ -283,7 +286,7 @@ EXPORT int rgbt_fusion_scan_backward(const Scan *s) {
     const Kernels *kernels = kernels_of(s->seq.level);
     const Sequence *seq = &s->seq;
     int64_t threads = threads_for(seq, 3 * (s->states + 4));
-    Plan plan = cut(seq, s->groups, unit_for_sums(seq, s->groups), s->u, threads);
+    Plan plan = cut(seq, s->groups, unit_for_sums(seq, s->groups), s->u, MOST_BACKWARD, threads);
     int64_t rows = seq->batch * plan.units * seq->length * plan.groups * s->states;
     int64_t dB = rows * (s->dB.r ? seq->directions : 1), dC = rows * (s->dC.r ? seq->directions : 1);
     int64_t spare_floats = seq->batch == 1 ? 0 : 2 * (s->states + 1) * seq->directions * seq->batch * seq->channels;
@@ -309,7 +312,7 @@ EXPORT int rgbt_fusion_scan_backward(const Scan *s) {
 EXPORT int rgbt_fusion_conv_forward(const Conv *s) {
     const Kernels *kernels = kernels_of(s->seq.level);
     int64_t threads = threads_for(&s->seq, 4);
-    Plan plan = cut(&s->seq, 1, 16, s->x, threads);
+    Plan plan = cut(&s->seq, 1, 16, s->x, MOST_CONV, threads);
     expect_tokens(&s->seq, s->out);
     Job job = {.item = item_conv_forward, .kernels = kernels, .conv = s, .plan = &plan, .items = s->seq.batch * plan.chunks,
                .scratch_bytes = kernels->conv_forward_bytes(s, &plan)};
@@ -320,7 +323,7 @@ EXPORT int rgbt_fusion_conv_backward(const Conv *s) {
     const Kernels *kernels = kernels_of(s->seq.level);
     const Sequence *seq = &s->seq;
     int64_t threads = threads_for(seq, 8);
-    Plan plan = cut(seq, 1, 16, s->x, threads);
+    Plan plan = cut(seq, 1, 16, s->x, MOST_CONV, threads);
     int64_t spare_floats = seq->batch == 1 ? 0 : (s->taps + 1) * seq->directions * seq->batch * seq->channels;
     float *memory = memory_for(SUMS, spare_floats * sizeof(float)), *spare = memory;
     if (!memory) return 1;
