@@ -23,16 +23,17 @@ BACKEND_VARIABLE = "RGBT_FUSION_BACKEND"
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute an op: its name, the devices it is for (none named: all), and how to
-    import it."""
+    """One way to compute an op: its name, its devices (none named: all), and how to import it."""
 
     name: str
     devices: tuple[str, ...]
     load: Callable[[], ModuleType]
 
     def why_not(self, op: str, inputs: ScanInputs | ConvInputs) -> list[str]:
-        """Return the reasons why this backend cannot run ``op`` ("scan" or "conv") on ``inputs``;
-        none if it can."""
+        """Return the reasons why this backend cannot run ``op`` on ``inputs``; none if it can.
+
+        ``op`` is ``"scan"`` or ``"conv"``.
+        """
         device = inputs[0].device.type
         if self.devices and device not in self.devices:
             return [f"runs on {' and '.join(self.devices)}, the inputs are on {device}"]
@@ -86,8 +87,11 @@ BACKENDS = (
 """Every backend, preferred first."""
 
 BACKENDS_INSIDE_OPS = tuple(backend for backend in BACKENDS if backend.name != "mamba-ssm")
-"""The backends that compute inside the registered ops. mamba-ssm has ops of its own with their own
-autograd: the public functions call them in place of ours."""
+"""The backends that compute inside the registered ops.
+
+mamba-ssm has ops of its own with their own autograd: the public functions call them in place of
+ours.
+"""
 
 NAMES = ("auto", *(backend.name for backend in BACKENDS))
 
@@ -133,16 +137,15 @@ def _warn_once(message: str) -> None:
 def backend_report(
     device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> dict[str, dict[str, Any]]:
-    """Say for each op which backend would run on ``device`` with ``dtype`` and why the others would
-    not.
+    """Say for each op which backend would run on a device, and why the others would not.
 
     Args:
         device: where the inputs would be.
         dtype: their dtype.
 
     Returns:
-        For each op, ``"chosen"`` and ``"why_not"``: a dict from every backend's name, preferred
-        first, to its reasons (an empty list means that it can run).
+        For each op, ``"chosen"`` and ``"why_not"``: a dict from the name of every backend,
+        preferred first, to its reasons. An empty list means that it can run.
 
     Example:
         >>> from rgbt_fusion import backend_report

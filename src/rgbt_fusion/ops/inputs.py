@@ -1,5 +1,4 @@
-"""What every backend is handed: one canonical, token-major view of the arguments, and where to
-write the results.
+"""What every backend is given: its arguments in one form, and where to write its results.
 
 The public functions check and reshape; a backend only computes. Notation: ``R`` directions, ``B``
 batch, ``L`` tokens, ``D`` channels, ``G`` groups, ``N`` state, ``K`` segments, ``W`` taps. A
@@ -12,6 +11,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+__all__ = [
+    "CHECKPOINT_STEPS",
+    "CPU_CHECKPOINT_STEPS",
+    "ConvGradients",
+    "ConvInputs",
+    "ScanGradients",
+    "ScanInputs",
+    "ScanResults",
+    "checkpoint_steps",
+]
 
 CHECKPOINT_STEPS = 64
 """The scan keeps its state every so many steps; the backward pass starts again from there."""
@@ -32,20 +42,20 @@ class ScanInputs(NamedTuple):
     """Arguments of one (possibly many-directional) selective scan."""
 
     u: Tensor
-    """``(R?, B, L, D)`` fp32, bf16, fp16 or fp64; ``delta``, ``B``, ``C`` and ``z`` have its
-dtype."""
+    """``(R?, B, L, D)`` fp32, bf16, fp16 or fp64, as ``delta``, ``B``, ``C`` and ``z``"""
     delta: Tensor
     """``(R?, B, L, D)``"""
     A: Tensor
-    """``(R?, D, N)`` contiguous; fp32, or fp64 with fp64 inputs, as all parameters and states
-below."""
+    """``(R?, D, N)`` contiguous; fp32, or fp64 with fp64 inputs, as all parameters and states"""
     B: Tensor
     """``(R?, B, L, G, N)``"""
     C: Tensor
     """``(R?, B, L, G, N)``"""
     readout: Tensor | None
-    """``(R?, D, N)`` contiguous: ``y_t = sum_n readout[d, n] C_t[n] h_t[d, n]``. Constant B and C
-end up here."""
+    """``(R?, D, N)`` contiguous: ``y_t = sum_n readout[d, n] C_t[n] h_t[d, n]``.
+
+    Constant B and C end up here.
+    """
     D: Tensor | None
     """``(R?, D)`` contiguous"""
     z: Tensor | None
@@ -54,13 +64,14 @@ end up here."""
     """``(R?, D)`` contiguous"""
     order: Tensor | None
     """``(R?, B?, K)`` int64 contiguous, each row a permutation of ``0..K-1``; ``K`` divides ``L``.
-    Step ``s * (L / K) + i`` of the scan reads and writes row ``order[r, b, s] * (L / K) + i``."""
+
+    Step ``s * (L / K) + i`` of the scan reads and writes row ``order[r, b, s] * (L / K) + i``.
+    """
     initial_state: Tensor | None
     """``(R?, B, D, N)`` contiguous"""
     delta_softplus: bool
     merge: bool
-    """Sum the outputs of the directions: ``out`` is ``(1, B, L, D)`` instead of ``(R, B, L,
-D)``."""
+    """Sum the directions: ``out`` is ``(1, B, L, D)`` instead of ``(R, B, L, D)``."""
 
     @property
     def directions(self) -> int:
@@ -83,9 +94,11 @@ class ScanResults(NamedTuple):
 
 
 class ScanGradients(NamedTuple):
-    """Where the backward pass writes: the shape of each input (leading 1 = summed over directions),
-    same strides as a contiguous tensor in the caller's layout; ``None`` where the input is
-    ``None``."""
+    """Where the backward pass writes; ``None`` where the input is ``None``.
+
+    Each has the shape of its input (leading 1 = summed over directions), and memory laid out as
+    that of its input.
+    """
 
     u: Tensor
     delta: Tensor
@@ -105,8 +118,7 @@ class ConvInputs(NamedTuple):
     x: Tensor
     """``(R?, B, L, D)``"""
     weight: Tensor
-    """``(R?, D, W)`` contiguous, W taps, the last one on the current token; dtype as the scan's
-parameters."""
+    """``(R?, D, W)`` contiguous: W taps, the last one on the current token; dtype as the scan's."""
     bias: Tensor | None
     """``(R?, D)`` contiguous"""
     order: Tensor | None

@@ -1,5 +1,4 @@
-"""The recurrence as a plain loop, forward and backward: the oracle of every other backend, in few
-lines."""
+"""The recurrence as a plain loop, forward and backward: the oracle of every other backend."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +15,16 @@ from rgbt_fusion.ops.inputs import (
     ScanResults,
     checkpoint_steps,
 )
+
+__all__ = [
+    "conv_backward",
+    "conv_forward",
+    "conv_why_not",
+    "rows_in_scan_order",
+    "scan_backward",
+    "scan_forward",
+    "scan_why_not",
+]
 
 
 def scan_why_not(inputs: ScanInputs) -> list[str]:
@@ -54,10 +63,12 @@ class _Sequence:
         def token(x: Tensor) -> Tensor:
             return x[r % x.shape[0], b][self.rows].to(state)
 
-        self.u, delta = token(inputs.u), token(inputs.delta)
+        self.u = token(inputs.u)
+        delta = token(inputs.delta)
         self.B = token(inputs.B).repeat_interleave(per_group, 1)  # (L, D, N)
         self.C = token(inputs.C).repeat_interleave(per_group, 1)
-        self.A, self.D = inputs.A[r % inputs.A.shape[0]], _pick(inputs.D, r)
+        self.A = inputs.A[r % inputs.A.shape[0]]
+        self.D = _pick(inputs.D, r)
         self.readout = _pick(inputs.readout, r)
         if inputs.delta_bias is not None:
             delta = delta + inputs.delta_bias[r % inputs.delta_bias.shape[0]]
@@ -90,7 +101,8 @@ def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
     for r in range(inputs.directions):
         for b in range(inputs.u.shape[1]):
             s = _Sequence(inputs, r, b)
-            y, h = torch.empty_like(s.u), s.start
+            y = torch.empty_like(s.u)
+            h = s.start
             for t, before, h in s.states():
                 if results.checkpoints.shape[2] and t % steps == 0:
                     results.checkpoints[r, b, t // steps] = before.T
@@ -108,8 +120,7 @@ def scan_backward(
     grad_last_state: Tensor | None,
     grads: ScanGradients,
 ) -> None:
-    """Run the adjoint recurrence g_{t-1} = exp(dt_t A) (g_t + readout C_t dy_t) from the last step
-    to the first."""
+    """Run the adjoint from the last step: g_{t-1} = exp(dt_t A) (g_t + readout C_t dy_t)."""
     total: list[Any] = [
         None if g is None else torch.zeros_like(g, dtype=inputs.A.dtype) for g in grads
     ]
@@ -141,11 +152,13 @@ def _sequence_backward(
         gate = torch.sigmoid(s.z)
         total.z[r % len(total.z), b].index_add_(0, s.rows, dy * y * gate * (1 + s.z * (1 - gate)))
         dy = dy * s.z * gate
-    groups, per_group = inputs.B.shape[3], inputs.u.shape[3] // inputs.B.shape[3]
+    groups = inputs.B.shape[3]
+    per_group = inputs.u.shape[3] // groups
     g = torch.zeros_like(s.A) if grad_last is None else grad_last
     for t in range(len(history) - 1, -1, -1):
         before, h = history[t]
-        row, decay = s.rows[t], torch.exp(s.dt[t, :, None] * s.A)
+        row = s.rows[t]
+        decay = torch.exp(s.dt[t, :, None] * s.A)
         read = h * dy[t, :, None]
         g = g + s.weights(t) * dy[t, :, None]
         d_decay = g * before * decay
@@ -171,9 +184,12 @@ def _sequence_backward(
 
 
 def _taps(inputs: ConvInputs, r: int, b: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the rows in scan order, the padded sequence ``(W - 1 + L, D)`` and the pre-activation
-    ``(L, D)``."""
-    weight, bias = inputs.weight[r % len(inputs.weight)], _pick(inputs.bias, r)
+    """Return the rows in scan order, the padded sequence, and the pre-activation.
+
+    ``(L,)``, ``(W - 1 + L, D)`` and ``(L, D)``.
+    """
+    weight = inputs.weight[r % len(inputs.weight)]
+    bias = _pick(inputs.bias, r)
     rows = rows_in_scan_order(inputs.order, r, b, inputs.x.shape[2], inputs.x.device)
     x = F.pad(inputs.x[r % len(inputs.x), b][rows].to(weight.dtype), (0, 0, weight.shape[1] - 1, 0))
     y = torch.stack([x[w : w + len(rows)] * weight[:, w] for w in range(weight.shape[1])]).sum(0)
@@ -199,7 +215,8 @@ def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) ->
             if inputs.silu:
                 gate = torch.sigmoid(y)
                 dy = dy * gate * (1 + y * (1 - gate))
-            weight, d_padded = inputs.weight[r % len(inputs.weight)], torch.zeros_like(x)
+            weight = inputs.weight[r % len(inputs.weight)]
+            d_padded = torch.zeros_like(x)
             for w in range(weight.shape[1]):
                 d_padded[w : w + len(rows)] += dy * weight[:, w]
                 if d_weight is not None:

@@ -1,11 +1,10 @@
-"""The scan and the convolution in plain PyTorch, on any device: everything but time is one tensor
-operation.
+"""The ops in plain PyTorch, on any device: everything but time is one tensor operation.
 
 Time goes in blocks of :data:`CHECKPOINT_STEPS` tokens, read (and, under an order, gathered) once,
 and inside a block in chunks whose states stay in cache. A chunk computes all its decays and inputs
-in bulk, then takes one fused multiply-add a step. States are ``(R, B, G, N, P)`` with ``P = D / G``
-channels a group innermost, so that every sum over states or channels is a batched matrix product.
-Nothing is ever divided by a decay, so any step size is safe.
+in bulk, then takes one fused multiply-add per step. States are ``(R, B, G, N, P)`` with
+``P = D / G`` channels per group innermost, so that every sum over states or channels is a batched
+matrix product. Nothing is ever divided by a decay, so any step size is safe.
 """
 
 import math
@@ -24,6 +23,15 @@ from rgbt_fusion.ops.inputs import (
     ScanResults,
     checkpoint_steps,
 )
+
+__all__ = [
+    "conv_backward",
+    "conv_forward",
+    "conv_why_not",
+    "scan_backward",
+    "scan_forward",
+    "scan_why_not",
+]
 
 _CACHED_ELEMENTS = 2**19
 """Elements of one chunk on a CPU: a few such buffers stay in the last-level cache."""
@@ -52,13 +60,17 @@ def _ranges(length: int, steps: int) -> list[slice]:
 
 
 class _Tokens:
-    """Reads and writes tokens in scan order, time first: ``(R?, B, L, ...)`` in memory, ``(T, R?,
-    B, ...)`` here."""
+    """Reads and writes tokens in scan order, time first.
+
+    ``(R?, B, L, ...)`` in memory, ``(T, R?, B, ...)`` here.
+    """
 
     def __init__(
         self, order: Tensor | None, directions: int, like: Tensor, dtype: torch.dtype
     ) -> None:
-        self.directions, self.dtype, self.rows = directions, dtype, None
+        self.directions = directions
+        self.dtype = dtype
+        self.rows = None
         self.samples = torch.arange(like.shape[1], device=like.device)
         if order is not None:
             inside = torch.arange(like.shape[2] // order.shape[2], device=like.device)
@@ -89,11 +101,11 @@ class _Tokens:
 
 
 class _Result:
-    """Writes the chunks of one result, summed over the directions where the result has one row for
-    all of them."""
+    """Writes the chunks of one result, which is a sum over the directions if they share it."""
 
     def __init__(self, tokens: _Tokens, target: Tensor) -> None:
-        self.tokens, self.target = tokens, target
+        self.tokens = tokens
+        self.target = target
         self.shared = len(target) < tokens.directions
         self.meet_later = self.shared and tokens.rows is not None and tokens.rows.shape[1] > 1
         self.total = target
@@ -126,13 +138,13 @@ def _write_parameter(target: Tensor | None, total: Tensor) -> None:
 
 
 class _Scan:
-    """The parameters of one call in the layout of the states, and the buffers that every chunk
-    reuses."""
+    """The parameters of one call in the layout of the states, and the buffers of its chunks."""
 
     def __init__(self, inputs: ScanInputs) -> None:
         _, batch, self.length, channels = inputs.u.shape
         groups, states = inputs.B.shape[3:]
-        self.inputs, self.directions = inputs, inputs.directions
+        self.inputs = inputs
+        self.directions = inputs.directions
         self.state_shape = (self.directions, batch, groups, states, channels // groups)
         self.tokens = _Tokens(inputs.order, self.directions, inputs.u, inputs.A.dtype)
         self.A = self.from_rows(inputs.A.unsqueeze(1))
@@ -141,14 +153,14 @@ class _Scan:
         )
         elements = math.prod(self.state_shape)
         self.steps = min(CHECKPOINT_STEPS, self.length, _chunk_steps(elements, inputs.A.device))
-        self.decay, self.states = self.buffer(self.steps), self.buffer(self.steps + 1)
+        self.decay = self.buffer(self.steps)
+        self.states = self.buffer(self.steps + 1)
 
     def buffer(self, steps: int) -> Tensor:
         return self.inputs.A.new_empty(steps, *self.state_shape)
 
     def from_rows(self, x: Tensor) -> Tensor:
-        """``(R?, B?, D, N)``, as parameters and states are handed over, to ``(R?, B?, G, N,
-        P)``."""
+        """Turn ``(R?, B?, D, N)``, as parameters and states come, to ``(R?, B?, G, N, P)``."""
         return x.unflatten(2, (self.state_shape[2], -1)).transpose(-1, -2).contiguous()
 
     def to_rows(self, x: Tensor) -> Tensor:
@@ -167,8 +179,10 @@ class _Scan:
         return _ranges(block.stop - block.start, self.steps)
 
     def block(self, steps: slice) -> "_Block":
-        x, read = self.inputs, self.tokens.read
-        u, delta = self.channels(read(x.u, steps)), self.channels(read(x.delta, steps))
+        x = self.inputs
+        read = self.tokens.read
+        u = self.channels(read(x.u, steps))
+        delta = self.channels(read(x.delta, steps))
         if x.delta_bias is not None:
             delta = delta + self.channels(x.delta_bias).unsqueeze(1)
         dt = F.softplus(delta) if x.delta_softplus else delta
@@ -178,7 +192,8 @@ class _Scan:
     def run(self, block: "_Block", steps: slice, start: Tensor) -> tuple[Tensor, Tensor]:
         """Return the decays of a chunk and its states, the first of which is ``start``."""
         count = steps.stop - steps.start
-        decay, states = self.decay[:count], self.states[: count + 1]
+        decay = self.decay[:count]
+        states = self.states[: count + 1]
         states[0] = (
             start  # first, because it may be the last state of the chunk before, in the same buffer
         )
@@ -261,8 +276,7 @@ def scan_backward(
     grad_last_state: Tensor | None,
     grads: ScanGradients,
 ) -> None:
-    """Run the adjoint recurrence from the last block to the first, each block's states from its
-    checkpoint."""
+    """Run the adjoint from the last block to the first, the states of each from its checkpoint."""
     adjoint = _Adjoint(inputs, grads)
     g = None if grad_last_state is None else adjoint.from_rows(grad_last_state)
     g = inputs.A.new_zeros(adjoint.state_shape) if g is None else g
@@ -291,13 +305,16 @@ class _Adjoint(_Scan):
 
     def __init__(self, inputs: ScanInputs, grads: ScanGradients) -> None:
         super().__init__(inputs)
-        self.grads, self.adjoints = grads, self.buffer(self.steps)
+        self.grads = grads
+        self.adjoints = self.buffer(self.steps)
         directions, _, groups, states, per_group = self.state_shape
         self.d_A = self.A.new_zeros(directions, groups, states, per_group)
         self.d_readout = torch.zeros_like(self.d_A)
         self.d_D, self.d_bias = self.d_A.new_zeros(2, directions, groups, per_group)
-        self.d_u, self.d_delta = _Result(self.tokens, grads.u), _Result(self.tokens, grads.delta)
-        self.d_B, self.d_C = _Result(self.tokens, grads.B), _Result(self.tokens, grads.C)
+        self.d_u = _Result(self.tokens, grads.u)
+        self.d_delta = _Result(self.tokens, grads.delta)
+        self.d_B = _Result(self.tokens, grads.B)
+        self.d_C = _Result(self.tokens, grads.C)
         self.d_z = None if grads.z is None else _Result(self.tokens, grads.z)
 
     def run_block(self, rows: slice, start: Tensor, grad_out: Tensor, g: Tensor) -> Tensor:
@@ -306,7 +323,8 @@ class _Adjoint(_Scan):
         d_out = self.channels(self.tokens.read(grad_out, rows)).expand(block.drive.shape)
         z = None if self.inputs.z is None else self.channels(self.tokens.read(self.inputs.z, rows))
         dy = d_out if z is None else d_out * F.silu(z)
-        chunks, starts = self.chunks(rows), [start]
+        chunks = self.chunks(rows)
+        starts = [start]
         for steps in chunks[:-1]:
             starts.append(self.run(block, steps, starts[-1])[1][-1].clone())
         shapes = [
@@ -317,7 +335,8 @@ class _Adjoint(_Scan):
         for steps, h in zip(reversed(chunks), reversed(starts), strict=True):
             g = self.run_chunk(block, steps, h, dy, g, found)
         if self.d_z is not None and z is not None:
-            gate, y = torch.sigmoid(z), found.y + self.skip(block.u)
+            gate = torch.sigmoid(z)
+            y = found.y + self.skip(block.u)
             self.d_z.write(rows, (d_out * y * gate * (1 + z * (1 - gate))).flatten(3))
         self.write_block(rows, block, dy, found)
         return g
@@ -331,10 +350,14 @@ class _Adjoint(_Scan):
         g_after: Tensor,
         found: _BlockGradients,
     ) -> Tensor:
-        """Fill a chunk of ``found``; ``g_after`` and the result are gradients of the states after
-        and before it."""
+        """Fill a chunk of ``found``.
+
+        ``g_after`` and the result are gradients of the states after and before it.
+        """
         decay, states = self.run(block, steps, start)
-        dy, C, g = dy[steps], block.C[steps], self.adjoints[: len(decay)]
+        dy = dy[steps]
+        C = block.C[steps]
+        g = self.adjoints[: len(decay)]
         torch.mul(dy.unsqueeze(-2), C.unsqueeze(-1), out=g)
         if self.readout is not None:
             self.d_readout += (g * states[1:]).sum((0, 2))
@@ -388,7 +411,9 @@ class _Convolution:
 
     def __init__(self, inputs: ConvInputs) -> None:
         _, self.batch, self.length, self.channels = inputs.x.shape
-        self.inputs, self.directions, self.width = inputs, inputs.directions, inputs.weight.shape[2]
+        self.inputs = inputs
+        self.directions = inputs.directions
+        self.width = inputs.weight.shape[2]
         self.tokens = _Tokens(inputs.order, self.directions, inputs.x, inputs.weight.dtype)
         self.taps = inputs.weight.movedim(2, 0).unsqueeze(2).contiguous()  # (W, R?, 1, D)
         self.bias = None if inputs.bias is None else inputs.bias.unsqueeze(1)
@@ -426,7 +451,8 @@ def conv_forward(inputs: ConvInputs, out: Tensor) -> None:
 def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) -> None:
     """Correlate the gradient with the taps, from the last chunk to the first."""
     conv = _Convolution(inputs)
-    width, d_x = conv.width, _Result(conv.tokens, grads.x)
+    width = conv.width
+    d_x = _Result(conv.tokens, grads.x)
     d_taps = conv.taps.new_zeros(width, conv.directions, conv.channels)
     d_bias = torch.zeros_like(d_taps[0])
     later = d_taps.new_zeros(width - 1, conv.directions, conv.batch, conv.channels)

@@ -38,8 +38,10 @@ BACKWARD_WARPS = 8
 """Programs per multiprocessor; the backward kernel fills the register file with eight."""
 
 FEW_WARPS = 4
-"""With fewer programs per multiprocessor it idles: chunks of the sequence pay for their extra
-pass."""
+"""With fewer programs per multiprocessor it idles.
+
+Then chunks of the sequence pay for their extra pass.
+"""
 
 HIDING_WARPS = 8
 """With fewer programs per multiprocessor it waits for memory, unless every program loads ahead."""
@@ -49,13 +51,11 @@ WIDE_STATES = 16
 
 CONV_TILE = 128
 CONV_STEPS = 8
-"""Channels of a program of the convolution, four a lane, and steps that it holds in registers at a
-time."""
+"""Channels of a program of the convolution, four per lane, and steps in its registers."""
 
 _OPTIONS = {"num_warps": 1, "num_stages": 1, "enable_fp_fusion": True}
 _ALL_REGISTERS = {} if torch.version.hip else {"maxnreg": 255}
-"""Left to itself, NVIDIA's assembler stops at 168 registers a lane now and then, and spills the
-rest."""
+"""NVIDIA's assembler stops at 168 registers per lane now and then, and spills the rest."""
 
 
 def scan_why_not(inputs: ScanInputs) -> list[str]:
@@ -226,8 +226,7 @@ class _Plan(NamedTuple):
 
     @classmethod
     def make(cls, inputs: ScanInputs, warps: int, *, may_widen: bool) -> "_Plan":
-        """Cut ``inputs`` so that every multiprocessor has ``warps`` programs, if there is enough to
-        do."""
+        """Cut ``inputs`` so that every multiprocessor has ``warps`` programs, if it can be."""
         _, batch, length, channels = inputs.u.shape
         groups, states = inputs.B.shape[3:]
         padded = max(4, _power_of_two(states))
@@ -319,8 +318,7 @@ def _writes(inputs: ScanInputs) -> dict[str, Any]:
 
 
 def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
-    """Scan in one launch, or in three over chunks of the sequence when there are few channels to
-    share out."""
+    """Scan in one launch, or in three over chunks of the sequence where channels are few."""
     scan = _kernels().scan
     plan = _Plan.make(inputs, FORWARD_WARPS, may_widen=True)
     out = _per_direction(results.out, plan.directions)
@@ -375,8 +373,7 @@ def scan_backward(
     grad_last_state: Tensor | None,
     grads: ScanGradients,
 ) -> None:
-    """Run the adjoint in one launch, or in three over chunks, and add up the partial sums of the
-    programs."""
+    """Run the adjoint in one launch, or in three over chunks, and add up the partial sums."""
     scan = _kernels().scan
     plan = _Plan.make(inputs, BACKWARD_WARPS, may_widen=False)
     grid = plan.grid(plan.chunks)
@@ -422,10 +419,13 @@ class _Parts(NamedTuple):
     """``(R, B, G, tiles, L, NP)``"""
     C: Tensor
     kept: Tensor
-    """``(programs, states kept in a block, TILE, NP)``. At the end the first three hold what a
-    program adds up for its channels: dA, the gradient of its first state, dreadout."""
+    """``(programs, states kept in a block, TILE, NP)``.
+
+    At the end the first three hold what a program adds up for its channels: dA, the gradient of its
+    first state, dreadout.
+    """
     gated: Tensor
-    """``(programs, steps of a block, TILE)``. At the end the first two hold dbias and dskip."""
+    """``(programs, steps of a block, TILE)``; at the end the first two hold dbias and dskip."""
 
     @classmethod
     def allocate(cls, plan: _Plan, inputs: ScanInputs, grads: ScanGradients) -> "_Parts":
@@ -487,8 +487,7 @@ def _add(parts: Tensor, axes: tuple[int, ...], shared: bool) -> Tensor:
 
 
 def _per_direction(result: Tensor, directions: int) -> Tensor:
-    """Return where the directions write: ``result``, or one copy per direction if it is their
-    sum."""
+    """Return where the directions write: ``result``, or a copy each if it is their sum."""
     if result.shape[0] == directions:
         return result
     return result.new_empty((directions, *result.shape[1:]))
@@ -513,8 +512,7 @@ class _ConvPlan(NamedTuple):
 
     @classmethod
     def make(cls, inputs: ConvInputs) -> "_ConvPlan":
-        """Cut ``inputs`` into stretches long enough to be worth their halo, but so short that every
-        warp finds work."""
+        """Cut ``inputs`` into stretches that are worth their halo and give every warp work."""
         _, batch, length, channels = inputs.x.shape
         tiles = -(-channels // CONV_TILE)
         wanted = FORWARD_WARPS * _multiprocessors(inputs.x.device)

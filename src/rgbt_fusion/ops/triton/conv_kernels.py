@@ -14,8 +14,10 @@ from rgbt_fusion.ops.triton.scan_kernels import base, place, row_of, sigmoid
 
 @triton.jit
 def _window(order, t, segment, L, COUNT: tl.constexpr, SPAN: tl.constexpr):
-    """Rows of COUNT steps from ``t``, both multiples of four; steps outside the sequence get the
-    row of one inside."""
+    """Rows of COUNT steps from ``t``, both multiples of four.
+
+    Steps outside the sequence get the row of one inside.
+    """
     rows = ()
     for quad in tl.static_range(0, COUNT, 4):
         if SPAN == 1:
@@ -158,8 +160,10 @@ def conv_backward_kernel(
     SILU: tl.constexpr,
     SPAN: tl.constexpr,
 ):
-    """Gradients of one stretch. The W - 1 steps after it are convolved again, but do not count for
-    dweight."""
+    """Gradients of one stretch.
+
+    The W - 1 steps after it are convolved again, but do not count for dweight.
+    """
     tile, chunk, b, r = place(tiles, chunks, batch)
     d = tile * TILE + tl.arange(0, TILE)
     live = d < D

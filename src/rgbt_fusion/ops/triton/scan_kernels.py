@@ -35,8 +35,10 @@ def sigmoid(x):
 
 @triton.jit
 def _log1p_unit(e):
-    """log(1 + e) on [0, 1], relative error 2e-7: the minimax polynomial of log(1 + e) / e with
-    value 1 at 0."""
+    """log(1 + e) on [0, 1], relative error 2e-7.
+
+    The minimax polynomial of log(1 + e) / e with value 1 at 0.
+    """
     p = 0.005364738870412111
     p = p * e - 0.030065450817346573
     p = p * e + 0.07920397818088531
@@ -50,16 +52,20 @@ def _log1p_unit(e):
 
 @triton.jit
 def _step_size(delta, bias, t, L, SOFTPLUS: tl.constexpr, EVEN: tl.constexpr):
-    """dt = softplus(delta + bias), accurate for very negative arguments too, or delta + bias; 0
-    past the end."""
+    """dt = softplus(delta + bias), or delta + bias; 0 past the end.
+
+    Accurate for very negative arguments too.
+    """
     dt, _ = _step_size_and_slope(delta, bias, t, L, SOFTPLUS, EVEN)
     return dt
 
 
 @triton.jit
 def _step_size_and_slope(delta, bias, t, L, SOFTPLUS: tl.constexpr, EVEN: tl.constexpr):
-    """dt and its derivative by delta, from one exponential. A step with dt = 0 leaves the state as
-    it is."""
+    """dt and its derivative by delta, from one exponential.
+
+    A step with dt = 0 leaves the state as it is.
+    """
     dt = delta.to(tl.float32)
     if bias is not None:
         dt += bias
@@ -87,8 +93,10 @@ def place(tiles, chunks, batch):
 
 @triton.jit
 def _channels(tile, per_group, TILE: tl.constexpr):
-    """Group, channels and which of them exist. A tile lies in one group; lanes past its end repeat
-    the last channel."""
+    """Group, channels and which of them exist.
+
+    A tile lies in one group; lanes past its end repeat the last channel.
+    """
     tiles = tl.cdiv(per_group, TILE)
     group = tile // tiles
     i = (tile % tiles) * TILE + tl.arange(0, TILE)
@@ -97,8 +105,7 @@ def _channels(tile, per_group, TILE: tl.constexpr):
 
 @triton.jit
 def base(x, r, b, x_r, x_b):
-    """Pointers to row 0 of the channels ``d`` (or of a scalar) in direction ``r`` of sample
-    ``b``."""
+    """Pointers to row 0 of the channels ``d``, or of a scalar, in one direction of one sample."""
     return x + r.to(tl.int64) * x_r + b.to(tl.int64) * x_b
 
 
@@ -115,8 +122,7 @@ def row_of(order, t, segment):
 
 @triton.jit
 def _quad_rows(order, block_row, t, quad, segment, L, SPAN: tl.constexpr, EVEN: tl.constexpr):
-    """Rows of the four steps from ``t``. SPAN consecutive steps are known to lie in consecutive
-    rows."""
+    """Rows of the four steps from ``t``; SPAN consecutive steps lie in consecutive rows."""
     rows = ()
     if SPAN == 1:
         for k in tl.static_range(4):
@@ -205,15 +211,13 @@ def _put(x, d, row, value, keep, ROW: tl.constexpr):
 
 @triton.jit
 def _over_states(x, NP: tl.constexpr, TILE: tl.constexpr):
-    """The part of a sum of ``(NP, TILE)`` over states that lies inside a lane: ``(NP / 4,
-    TILE)``."""
+    """The part of a sum over states that lies inside a lane: ``(NP / 4, TILE)``."""
     return tl.sum(tl.reshape(x, (NP // 4, 4, TILE)), 1)
 
 
 @triton.jit
 def _over_channels(x, NP: tl.constexpr, TILE: tl.constexpr):
-    """The part of a sum of ``(NP, TILE)`` over channels that lies inside a lane: ``(NP, TILE /
-    4)``."""
+    """The part of a sum over channels that lies inside a lane: ``(NP, TILE / 4)``."""
     return tl.sum(tl.reshape(x, (NP, 4, TILE // 4)), 1)
 
 
@@ -310,8 +314,10 @@ def forward_summary_kernel(
     EVEN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """What one chunk adds to the state that passes through it, and the sum of its step sizes: the
-    decay is exp(A sum dt)."""
+    """What one chunk adds to the state that passes through it, and the sum of its step sizes.
+
+    Its decay is exp(A sum dt).
+    """
     tile, chunk, b, r = place(tiles, chunks, batch)
     group, d, live = _channels(tile, per_group, TILE)
     A = _load_tile(A + r * A_r, d, N, NP) * LOG2E
@@ -522,8 +528,10 @@ def scan_forward_kernel(
     BLOCK: tl.constexpr,
     AHEAD: tl.constexpr,
 ):
-    """Scan one chunk of the sequence, or all of it. AHEAD loads a quad before the one in front of
-    it is computed."""
+    """Scan one chunk of the sequence, or all of it.
+
+    AHEAD loads a quad before the one in front of it is computed.
+    """
     tile, chunk, b, r = place(tiles, chunks, batch)
     group, d, live = _channels(tile, per_group, TILE)
     sequence = (r * batch + b).to(tl.int64)
@@ -661,8 +669,7 @@ def chunk_scan_kernel(
     TILE: tl.constexpr,
     REVERSE: tl.constexpr,
 ):
-    """Scan over the chunks: turn what every chunk adds to a state into the state that it starts
-    from, in place."""
+    """Turn what every chunk adds to a state into the state that it starts from, in place."""
     tile, _, b, r = place(tiles, 1, batch)
     _, d, live = _channels(tile, per_group, TILE)
     sequence = (r * batch + b).to(tl.int64)
@@ -731,8 +738,7 @@ def adjoint_summary_kernel(
     EVEN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """What one chunk adds to the adjoint state that passes through it backwards, and the sum of its
-    step sizes."""
+    """What one chunk adds to the adjoint that passes back through it, and the sum of its steps."""
     tile, chunk, b, r = place(tiles, chunks, batch)
     group, d, live = _channels(tile, per_group, TILE)
     A = _load_tile(A + r * A_r, d, N, NP) * LOG2E
@@ -794,8 +800,10 @@ def _within_tile_and_sequence(dy, live, t, L, WHOLE: tl.constexpr, EVEN: tl.cons
 
 @triton.jit
 def _checkpoint(checkpoints, kept, d, at, D, N: tl.constexpr, NP: tl.constexpr):
-    """The state at the start of a block, in the layout of A and not in that of the checkpoints: it
-    goes through memory once."""
+    """The state at the start of a block, in the layout of A.
+
+    It goes through memory once to lose that of the checkpoints.
+    """
     n = tl.arange(0, NP)[:, None]
     tl.debug_barrier()
     tl.store(kept, tl.load(checkpoints + (at * N + n) * D + d[None, :], mask=n < N, other=0.0))
@@ -833,8 +841,10 @@ def _two_states(
     EVEN: tl.constexpr,
     WHOLE: tl.constexpr,
 ):
-    """Take steps P and P + 1 of a quad, and do all that needs only the states: dC, dreadout, dskip,
-    the gate."""
+    """Take steps P and P + 1 of a quad, and do all that needs only the states.
+
+    That is dC, dreadout, dskip and the gate.
+    """
     reads = ()
     dreads = ()
     for k in tl.static_range(P, P + 2):
@@ -917,7 +927,8 @@ def _two_adjoints(
     """Run the adjoint back over steps P + 1 and P of a quad and store their dB.
 
     Returns the adjoint before them, the sum for dA, and for each of the two steps the parts, inside
-    a lane, of the gradients of its input and of its decay."""
+    a lane, of the gradients of its input and of its decay.
+    """
     dinputs = ()
     ddecays = ()
     dBs = ()
@@ -1057,12 +1068,13 @@ def scan_backward_kernel(
     BLOCK: tl.constexpr,
     WHOLE: tl.constexpr,
 ):
-    """Run the adjoint recurrence through one chunk, last block first: g_{t-1} = exp(dt_t A) (g_t +
-    C_t dy_t).
+    """Run the adjoint through one chunk, last block first.
+
+    g_{t-1} = exp(dt_t A) (g_t + C_t dy_t).
 
     In every block the states are run forward from the checkpoint and kept every four steps; then,
     last quad first, four states are run again from there and the adjoint is run back over them. dB
-    and dC leave as one partial sum a tile. What a program adds up for its channels takes the place
+    and dC leave as one partial sum per tile. What a program adds up for its channels takes the place
     of its first kept states (dA, the gradient of the state that the chunk starts from, dreadout)
     and of its first gated gradients (dbias, dskip).
     """
