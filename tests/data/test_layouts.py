@@ -10,7 +10,9 @@ def test_rows_are_well_formed(layout):
     assert layout.rgb
     assert layout.truth
     assert layout.kind in ("thermal", "depth", "event")
-    assert layout.box_format in ("xywh", "xyxy")
+    # a plain folder may hold boxes or four corners
+    formats = ("auto",) if layout is LAYOUTS["folder"] else ("xywh", "xyxy")
+    assert layout.box_format in formats
     assert layout.annotated_every >= 1
     assert bool(layout.attributes) == bool(layout.attribute_folder)
     assert len(set(layout.attributes)) == len(layout.attributes)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rgbt_fusion.data.annotations import read_ground_truth
+from rgbt_fusion.data.checking import guess_layout
 from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.data.sequences import open_dataset, open_sequence, read_sizes
 from rgbt_fusion.files.text_tables import DataError
@@ -134,6 +135,82 @@ def test_plain_folders_with_and_without_boxes(tmp_path):
     images(tmp_path / "odd" / "depth", ["1.png", "2.png"])
     with pytest.raises(DataError, match="as many images of both modalities, got 1 and 2"):
         open_sequence(tmp_path / "odd")
+
+
+@pytest.mark.parametrize(
+    ("rgb", "tir"),
+    [
+        *(("rgb", "lwir"), ("RGB", "Thermal"), ("rgb", "nir"), ("rgb", "th"), ("vi", "ir")),
+        *(("vis_img", "ir_img"), ("V", "T"), ("Visible", "Infrared"), ("RGB", "thermal_8_bit")),
+    ],
+)
+def test_the_second_modality_is_found_under_its_usual_names_in_any_case(tmp_path, rgb, tir):
+    images(tmp_path / "mine" / rgb, ["1.png"])
+    images(tmp_path / "mine" / tir, ["1.png"])
+    frame = open_sequence(tmp_path / "mine", guess_layout(tmp_path / "mine"))[0]
+    assert frame.rgb is not None
+    assert frame.tir is not None
+
+
+def test_images_of_an_unknown_modality_are_not_left_out_silently(tmp_path):
+    images(tmp_path / "mine" / "rgb", ["1.png"])
+    images(tmp_path / "mine" / "waerme", ["1.png"])
+    with pytest.raises(DataError, match="holds images in waerme beside rgb, and no name says"):
+        open_sequence(tmp_path / "mine")
+    images(tmp_path / "mine" / "tir", ["1.png"])
+    assert open_sequence(tmp_path / "mine").notices == (
+        "images in waerme are not read: plain folder has none there",
+    )
+    images(tmp_path / "other" / "00", ["1.png"])
+    images(tmp_path / "other" / "01", ["1.png"])
+    with pytest.raises(DataError, match="holds images in 00, 01, and no name says"):
+        guess_layout(tmp_path / "other")
+
+
+def test_a_layout_of_colour_alone_does_not_hide_thermal_images(tmp_path):
+    folder = build(tmp_path, "otb100")
+    assert guess_layout(folder) == "otb100"
+    images(folder / "ir", [f"{k}.png" for k in range(12)])
+    assert guess_layout(folder) == "folder"
+    assert open_sequence(folder)[0].tir is not None
+    assert "images in ir are not read" in open_sequence(folder, "otb100").notices[0]
+
+
+def test_a_sequence_of_thermal_images_alone(tmp_path):
+    folder = tmp_path / "mine"
+    images(folder / "tir", ["1.png", "2.png"], deep=True)
+    boxes(folder / "tir.txt", 2)
+    assert guess_layout(tmp_path) == "folder"
+    sequence = open_dataset(tmp_path, "folder").sequences[0]
+    assert (len(sequence), sequence.size) == (2, (32, 24))
+    assert sequence[1].rgb is None
+    assert sequence[1].tir is not None
+    assert sequence[1].tir.dtype == np.uint16
+    assert sequence.truth is not None
+    assert read_sizes(tmp_path, "folder", ["mine"]) == {"mine": (32, 24)}
+
+
+def test_one_modality_of_two_is_opened_with_its_own_boxes(tmp_path):
+    folder = build(tmp_path, "rgbt234")
+    np.savetxt(folder / "infrared.txt", np.tile([7.0, 4, 5, 6], (12, 1)), delimiter=",")
+    thermal = open_sequence(folder, "rgbt234", modality="tir")
+    assert thermal[0].rgb is None
+    assert thermal.truth is not None
+    assert thermal.truth.rgb[0].tolist() == [7, 4, 5, 6]
+    assert open_sequence(folder, "rgbt234", modality="rgb")[0].tir is None
+    unnamed = build(tmp_path, "otb100", name="lsotb")
+    assert open_sequence(unnamed, "otb100", modality="tir")[0].tir is not None
+    with pytest.raises(ValueError, match="modality must be one of 'both', 'rgb', 'tir'"):
+        open_sequence(folder, "rgbt234", modality="thermal")  # pyright: ignore[reportArgumentType]
+
+
+def test_four_corners_beside_a_plain_folder(tmp_path):
+    images(tmp_path / "mine" / "color", ["1.png"])
+    images(tmp_path / "mine" / "ir", ["1.png"])
+    (tmp_path / "mine" / "groundtruth.txt").write_text("1,2,11,2,11,22,1,22\n")
+    truth = open_sequence(tmp_path / "mine").truth
+    assert truth is not None
+    assert truth.rgb.tolist() == [[1, 2, 10, 20]]
 
 
 def test_a_plain_folder_of_depth_is_painted(tmp_path):

@@ -1,5 +1,6 @@
 """Reading images of all kinds, and what is said of damaged ones."""
 
+import struct
 import sys
 
 import numpy as np
@@ -105,6 +106,25 @@ def test_a_cut_off_image_is_named(tmp_path, ending, read):
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match=f"image{ending} is cut off: {len(data) // 2} bytes"):
         read(path)
+
+
+def with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """Return a JPEG file with an EXIF header that says how it is to be turned."""
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    tiff = b"II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    exif = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_reader_turns_an_image_alike(tmp_path, orientation):
+    path = tmp_path / "image.jpg"
+    _, jpeg = cv2.imencode(".jpg", COLOUR)
+    path.write_bytes(with_orientation(jpeg.tobytes(), orientation))
+    colour = read_rgb(path)
+    assert colour.shape[:2] == ((60, 40) if orientation > 4 else (40, 60))
+    assert (read_thermal(path) == colour).all()
+    assert image_size(path) == (colour.shape[1], colour.shape[0])
 
 
 @pytest.mark.parametrize(

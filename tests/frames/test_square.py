@@ -8,7 +8,7 @@ import pytest
 from rgbt_fusion.checks import ShapeError
 from rgbt_fusion.data.clips import SyntheticClips
 from rgbt_fusion.frames.crop import crop_pair
-from rgbt_fusion.frames.square import check_box, search_square
+from rgbt_fusion.frames.square import check_box, check_first_box, search_square
 
 BOXES = [
     (30.0, 40.0, 20.0, 10.0),
@@ -47,3 +47,25 @@ def test_a_box_that_is_none_is_named():
     for box in ((0, 0, 0, 4), (0, 0, 4, -1), (np.nan, 0, 4, 4), (0, np.inf, 4, 4)):
         with pytest.raises(ValueError, match="finite with width and height above 0"):
             search_square(box, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((700, 500, 30, 30), "must lie in the frame of 320 x 240 pixels"),
+        ((-500, -500, 30, 30), "must lie in the frame"),
+        ((1e308, 86, 38, 40), "must lie in the frame"),
+        ((0.4, 0.3, 0.1, 0.2), "must be in pixels, got .* which look like fractions"),
+        ((159, 86, 1e-3, 1e-3), "at least 1 pixel wide and high"),
+        ((0, 0, 1e5, 1e5), "more than twice as large"),
+        ((159, 86, -38, 40), "finite with width and height above 0"),
+    ],
+)
+def test_a_first_box_that_no_target_can_have_is_refused(box, message):
+    with pytest.raises(ValueError, match=message):
+        check_first_box(box, (240, 320))
+
+
+def test_a_first_box_may_reach_beyond_the_frame():
+    for box in ((0, 0, 320, 240), (-10, 200, 60, 80), (319, 239, 1, 1)):
+        assert check_first_box(box, (240, 320)) == box

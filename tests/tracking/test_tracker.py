@@ -12,6 +12,7 @@ from rgbt_fusion import ShapeError, Tracker
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.presets import list_models
+from rgbt_fusion.tracking.ncc import NCCTracker
 from rgbt_fusion.tracking.tracker import hann_window
 from rgbt_fusion.weights.pretrained import create_model
 from tracking_material import BOX, BrightSpot, scene
@@ -339,3 +340,11 @@ def test_what_is_no_model_is_refused_with_the_way_to_one():
     )
     with pytest.raises(TypeError, match="got Linear without template_size, search_size"):
         Tracker(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("make", [lambda: Tracker(BrightSpot()), NCCTracker])
+def test_every_tracker_refuses_a_first_box_outside_the_frame(make):
+    rgb, tir = scene(1)[0]
+    for box in ((500, 2, 9, 9), (0.4, 0.3, 0.1, 0.2), [BOX, (1e308, 2, 9, 9)]):
+        with pytest.raises(ValueError, match="box_xywh_px must"):
+            make().init(rgb, tir, box)

@@ -91,6 +91,114 @@ def test_a_sequence_of_a_dataset(tmp_path):
     assert open_source(tmp_path / "car", layout="lasher").length == 5
 
 
+def test_a_single_video_is_not_cut_in_half_unasked(tmp_path):
+    path = write_video(tmp_path / "a.avi", split()[0])
+    with pytest.raises(ValueError, match=r"arrangement must be given for one source, as .*a\.avi"):
+        open_source(path)
+    with pytest.raises(ValueError, match="arrangement must be given"):
+        open_source(write_images(tmp_path / "a", split()[0]))
+
+
+def test_a_folder_of_images_of_one_modality(tmp_path):
+    folder = write_images(tmp_path / "a", split(dtype=np.uint16)[1])
+    rgb, tir = next(iter(open_source(folder, arrangement="tir-only")))
+    assert rgb is None
+    assert tir is not None
+    assert tir.dtype == np.uint16
+    rgb, tir = next(iter(open_source(folder, arrangement="rgb-only")))
+    assert tir is None
+
+
+def test_an_option_that_does_not_apply_is_refused(tmp_path):
+    rgb, tir = split()
+    colour = write_images(tmp_path / "a", rgb)
+    thermal = write_images(tmp_path / "b", tir)
+    video = write_video(tmp_path / "a.avi", rgb)
+    sequence = tmp_path / "car"
+    write_images(sequence / "rgb", rgb)
+    write_images(sequence / "lwir", tir)
+    cases = [
+        ((colour, thermal), {"arrangement": "tir-only"}, "arrangement must come with one source"),
+        ((colour, thermal), {"layout": "lasher"}, "layout must come with the folder"),
+        ((video,), {"layout": "lasher"}, "layout must come with the folder"),
+        ((video,), {"delay": 1.0}, "delay must come with two videos"),
+        ((colour, video), {"delay": 1.0}, "delay must come with two videos, which have time"),
+        ((sequence,), {"arrangement": "rgb-left"}, "must be 'rgb-only' or 'tir-only' for"),
+    ]
+    for places, options, message in cases:
+        with pytest.raises(ValueError, match=message):
+            open_source(*places, **options)
+    assert next(iter(open_source(sequence, arrangement="tir-only"))).rgb is None
+    assert next(iter(open_source(sequence, arrangement="rgb-only"))).tir is None
+    both = next(iter(open_source(sequence)))
+    assert both.rgb is not None
+    assert both.tir is not None
+
+
+def test_what_is_missing_from_a_sequence_is_said(tmp_path):
+    write_images(tmp_path / "car" / "rgb", split()[0])
+    assert open_source(tmp_path / "car").notices == [
+        f"{tmp_path / 'car'} holds colour images alone"
+    ]
+    assert open_source(tmp_path / "car", arrangement="rgb-only").notices == []
+
+
+def write_deep_video(path, images):
+    """Write thermal images of 16 bits losslessly."""
+    cv = cv2()
+    height, width = images[0].shape
+    settings = [cv.VIDEOWRITER_PROP_DEPTH, cv.CV_16U, cv.VIDEOWRITER_PROP_IS_COLOR, 0]
+    code = cv.VideoWriter.fourcc(*"FFV1")
+    writer = cv.VideoWriter(str(path), cv.CAP_FFMPEG, code, 20.0, (width, height), settings)
+    assert writer.isOpened()
+    for image in images:
+        writer.write(image)
+    writer.release()
+    return path
+
+
+def test_a_thermal_video_of_16_bits_keeps_them(tmp_path):
+    rgb, tir = split(dtype=np.uint16)
+    thermal = write_deep_video(tmp_path / "b.mkv", tir)
+    for source in (
+        open_source(write_images(tmp_path / "a", rgb), thermal),
+        open_source(thermal, arrangement="tir-only"),
+    ):
+        for frame, expected in zip(source, tir, strict=True):
+            assert frame.tir is not None
+            assert frame.tir.dtype == np.uint16
+            assert np.array_equal(frame.tir, expected)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "bits"),
+    [(b"Y1\x00\x0a", 10), (b"\x10\x001Y", 16), (b"Y3\x0b\x0a", 10), (b"I420", 8), (b"Y800", 8)],
+)
+def test_a_thermal_video_whose_bits_would_be_lost_is_refused(tmp_path, monkeypatch, pixels, bits):
+    path = write_video(tmp_path / "a.avi", split()[1])
+    real = cv2().VideoCapture
+
+    class Deep:
+        def __init__(self, place) -> None:
+            self.inner = real(place)
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def get(self, what) -> float:
+            if what == cv2().CAP_PROP_CODEC_PIXEL_FORMAT:
+                return float(int.from_bytes(pixels, "little"))
+            return self.inner.get(what)
+
+    monkeypatch.setattr(cv2(), "VideoCapture", Deep)
+    if bits == 8:
+        assert open_source(path, arrangement="tir-only").length == 5
+        return
+    with pytest.raises(DataError, match=f"{bits} bits.*ffmpeg -i .*a.avi -c:v ffv1 -pix_fmt gray"):
+        open_source(path, arrangement="tir-only")
+    assert open_source(path, arrangement="rgb-only").length == 5
+
+
 class Camera:
     """A camera that shows the scene as long as it is asked."""
 
@@ -179,8 +287,103 @@ def test_a_video_that_ends_early_is_told(tmp_path, monkeypatch):
             return self.left >= 0 and self.inner.grab()
 
     monkeypatch.setattr(cv2(), "VideoCapture", CutOff)
-    with pytest.raises(DataError, match=r"a\.avi is cut off: it ends after 3 of 8 frames"):
-        list(open_source(path, arrangement="rgb-only"))
+    source = open_source(path, arrangement="rgb-only")
+    assert len(list(source)) == 3
+    assert source.notices == [f"{path} ends after 3 of 8 frames: it may be cut off"]
+
+
+def numbered(count, fps, path):
+    """Write a video whose frames have the grey level of their time in hundredths of a second."""
+    levels = [round(number * 100 / fps) for number in range(count)]
+    return write_video(path, [np.full((32, 48, 3), level, np.uint8) for level in levels], fps=fps)
+
+
+def levels_of(source):
+    return [(int(frame.rgb.mean()), int(frame.tir.mean())) for frame in source]
+
+
+def test_videos_of_different_rates_are_paired_by_time(tmp_path):
+    slow = numbered(10, 10.0, tmp_path / "slow.avi")
+    fast = numbered(30, 30.0, tmp_path / "fast.avi")
+    for places in ((slow, fast), (fast, slow)):
+        source = open_source(*places)
+        pairs = levels_of(source)
+        # nearest in time, and the last ones may lie up to one frame apart
+        assert all(abs(rgb - tir) <= 6 for rgb, tir in pairs[:-2])
+        assert len(pairs) == (10 if places[0] is slow else 30)
+        assert "paired by time stamps" in source.notices[0]
+
+
+def test_a_delay_shifts_the_thermal_video(tmp_path):
+    early = numbered(20, 20.0, tmp_path / "early.avi")
+    late = numbered(20, 20.0, tmp_path / "late.avi")
+    behind = levels_of(open_source(early, late, delay=0.25))
+    assert all(abs(tir - rgb - 25) <= 2 for rgb, tir in behind[:14])
+    ahead = open_source(early, late, delay=-0.25)
+    assert all(abs(tir - rgb + 25) <= 2 for rgb, tir in levels_of(ahead))
+    assert "the first 5 frames" in ahead.notices[0]
+
+
+def test_a_number_of_frames_that_is_only_estimated_is_not_believed(tmp_path, monkeypatch):
+    rgb, tir = split(6)
+    colour = write_video(tmp_path / "a.mkv", rgb)
+    thermal = write_video(tmp_path / "b.mkv", tir)
+    real = cv2().VideoCapture
+
+    class Estimated:
+        def __init__(self, place) -> None:
+            self.inner = real(place)
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def get(self, what) -> float:
+            # a pause in the middle, times the mean rate
+            return 180.0 if what == cv2().CAP_PROP_FRAME_COUNT else self.inner.get(what)
+
+    monkeypatch.setattr(cv2(), "VideoCapture", Estimated)
+    source = open_source(colour, thermal)
+    assert (source.length, len(list(source)), source.notices) == (None, 6, [])
+
+
+def test_a_video_that_ends_before_the_other_keeps_the_pairs(tmp_path):
+    rgb, tir = split(6)
+    source = open_source(
+        write_video(tmp_path / "a.mkv", rgb), write_video(tmp_path / "b.mkv", tir[:4])
+    )
+    assert len(list(source)) == 4
+    assert "b.mkv ends after 4 frames and" in source.notices[0]
+
+
+def test_a_camera_that_stops_leaves_the_other_one(monkeypatch):
+    class Stopping(Camera):
+        def grab(self) -> bool:
+            self.asked += 1
+            return (self.place == 0 and self.asked <= 6) or self.asked <= 3
+
+    monkeypatch.setattr(cv2(), "VideoCapture", Stopping)
+    monkeypatch.setattr("rgbt_fusion.video.sources.REOPEN_AFTER_S", 3600.0)
+    monkeypatch.setattr("rgbt_fusion.video.sources._CameraReader._open_again", lambda self: None)
+    source = open_source("0", "rtsp://thermal")
+    assert [frame.tir is None for frame in source] == [False] * 3 + [True] * 3
+    assert source.live
+    assert source.notices[0] == "rtsp://thermal gives no frame after 3: goes on with camera 0 alone"
+
+
+def test_a_camera_may_come_back(monkeypatch):
+    class Hiccup(Camera):
+        def grab(self) -> bool:
+            self.asked += 1
+            first_thermal = self.place != 0 and len(Camera.opened) <= 4
+            return self.asked <= (2 if first_thermal else 400)
+
+    Camera.opened.clear()
+    monkeypatch.setattr(cv2(), "VideoCapture", Hiccup)
+    source = open_source("0", "rtsp://thermal", frames=400)
+    seen = [frame.tir is None for frame in source]
+    assert True in seen
+    assert seen[-1] is False
+    assert "rtsp://thermal is back at frame" in source.notices[1]
 
 
 def test_a_damaged_image_is_named(tmp_path):

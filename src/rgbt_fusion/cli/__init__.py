@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from rgbt_fusion import __version__
 from rgbt_fusion.cli import (
@@ -26,7 +27,7 @@ from rgbt_fusion.cli import (
 )
 from rgbt_fusion.cli.eval import evaluate
 
-__all__ = ["COMMANDS", "app", "main", "new_app", "run_app"]
+__all__ = ["COMMANDS", "OnceCommand", "app", "main", "new_app", "run_app"]
 
 Command = Callable[..., None] | typer.Typer
 """A command, or a group of commands."""
@@ -51,6 +52,19 @@ INTERRUPTED = 130
 
 TRACEBACK_VARIABLE = "RGBT_FUSION_TRACEBACK"
 """The environment variable that shows where an error comes from."""
+
+
+class OnceCommand(TyperCommand):
+    """A command that refuses an option given twice, where the last one would win silently."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        parser = self.make_parser(ctx)
+        _, _, given = parser.parse_args(args=list(args))
+        for parameter in set(given):
+            is_repeatable = getattr(parameter, "multiple", False)
+            if given.count(parameter) > 1 and not is_repeatable:
+                ctx.fail(f"{parameter.opts[0]} must be given once, got it more often")
+        return super().parse_args(ctx, args)
 
 
 def _show_version(wanted: bool) -> None:
@@ -89,7 +103,7 @@ def new_app(name: str, commands: Mapping[str, Command], root: Callable[..., None
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=command_name)
         else:
-            app.command(command_name)(command)
+            app.command(command_name, cls=OnceCommand)(command)
     return app
 
 

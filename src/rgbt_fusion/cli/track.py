@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
@@ -36,6 +36,14 @@ _DRAWING = "Drawing"
 
 USUAL_FPS = 25.0
 
+_OPTION_OF_ARGUMENT = {
+    "arrangement": "--arrangement",
+    "layout": "--layout",
+    "frames": "--frames",
+    "delay": "--delay",
+    "box_xywh_px": "--init",
+}
+
 
 class _Outputs(NamedTuple):
     """What is written where, and what is drawn."""
@@ -51,8 +59,8 @@ def track(
     rgb: Annotated[
         str,
         typer.Argument(
-            help="Colour video, folder or camera (0, rtsp://...). Without TIR: one video of both "
-            "modalities, or the folder of a sequence."
+            help="Colour video, folder or camera (0, rtsp://...). Without TIR: the folder of a "
+            "sequence, or one video, folder or camera of both modalities with --arrangement."
         ),
     ],
     tir: Annotated[str | None, typer.Argument(help="Thermal video, folder or camera.")] = None,
@@ -86,13 +94,31 @@ def track(
     ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     arrangement: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Place of the colour half in one video of both: rgb-left, rgb-right, rgb-top, "
-            "rgb-bottom, ...",
+            help="What one source shows: both modalities, with colour at rgb-left, rgb-right, "
+            "rgb-top or rgb-bottom, or one of them, rgb-only or tir-only.",
             rich_help_panel=_CAMERAS,
         ),
-    ] = "rgb-left",
+    ] = None,
+    delay: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Time by which the thermal video is behind the colour one; both are then paired "
+            "by their time stamps.",
+            rich_help_panel=_CAMERAS,
+        ),
+    ] = 0.0,
+    fit: Annotated[
+        bool,
+        typer.Option(
+            "--fit",
+            help="Scale the thermal images to the colour ones: the same view in another "
+            "resolution.",
+            rich_help_panel=_CAMERAS,
+        ),
+    ] = False,
     offset: Annotated[
         str | None,
         typer.Option(
@@ -148,24 +174,29 @@ def track(
 
     Without --init the annotation of a sequence is taken. Where there is none, a page in the
     browser of this machine asks for a box. Ctrl-C ends the tracking of a camera and keeps what was
-    found; of a video it keeps nothing.
+    found; of a video it keeps nothing. A camera or a video that stops by itself ends the tracking,
+    and what was found is kept.
     """
     # FFmpeg's own lines would stand around ours
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     _check_outputs(out, txt, debug, fps, model, force)
-    settings = _tracker_settings(offset, homography, missing, model)
+    _check_uses(out, compare, fps, init, port)
+    settings = _tracker_settings(offset, homography, fit, missing, model)
     boxes = [_numbers(text, 4, "--init") for text in init or ()]
     tracker = _make_tracker(model, checkpoint, device, settings)
 
     from rgbt_fusion.video.sources import open_source
 
-    source = open_source(
-        rgb,
-        tir,
-        arrangement=cast("Arrangement", arrangement),  # what is none is refused there
-        layout=layout,
-        frames=frames,
-    )
+    with _option_names():
+        source = open_source(
+            rgb,
+            tir,
+            # what is none is refused there
+            arrangement=cast("Arrangement | None", arrangement),
+            layout=layout,
+            frames=frames,
+            delay=delay,
+        )
     outputs = _Outputs(out, txt, debug, fps, _read_compared(compare or [], source))
     with ExitStack() as stack:
         pairs = iter(source)
@@ -174,11 +205,85 @@ def track(
         first = next(pairs, None)
         if first is None:
             raise ValueError(f"{rgb} must hold at least one frame, got none")
+        if fit:
+            _fit(tracker, first)
         targets = boxes or _find_box(source, first, port)
         start = targets[0] if len(targets) == 1 else targets
-        # an unusable frame or box is refused here, before any file is there
-        result = tracker.init(*first, start)
+        with _option_names():
+            # an unusable frame or box is refused here, before any file is there
+            result = tracker.init(*first, start)
+        _say_boxes_beyond(targets, first)
         _run(tracker, source, chain([first], pairs), result, outputs, tracker_name(model))
+
+
+@contextmanager
+def _option_names() -> "Iterator[None]":
+    """Have an error name the option of the command instead of an argument."""
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+        name, _, rest = message.partition(" ")
+        if name in _OPTION_OF_ARGUMENT:
+            message = f"{_OPTION_OF_ARGUMENT[name]} {rest}"
+        message = message.replace("give tir_from_rgb", "give --offset, --homography or --fit")
+        message = message.replace("; frames = ", "; --frames ")
+        raise type(error)(message) from None
+
+
+def _check_uses(
+    out: Path | None,
+    compare: list[Path] | None,
+    fps: float | None,
+    init: list[str] | None,
+    port: int,
+) -> None:
+    """Refuse an option that would do nothing."""
+    if out is None and compare:
+        raise ValueError("--compare must come with --out, the video to draw in, got it without")
+    if out is None and fps is not None:
+        raise ValueError("--fps must come with --out, the video to write, got it without")
+    if init and port:
+        raise ValueError(f"--port must not come with --init, which needs no page, got {port}")
+
+
+def _fit(tracker: "FrameTracker", first: "FramePair") -> None:
+    """Have a tracker scale thermal images of the same view to the size of the colour images."""
+    from rgbt_fusion.tracking.tracker import Tracker
+
+    if first.rgb is None or first.tir is None:
+        raise ValueError("--fit must come with both modalities, got one")
+    rows, columns = first.rgb.shape[:2]
+    scale_x = first.tir.shape[1] / columns
+    scale_y = first.tir.shape[0] / rows
+    # the edges of both pictures lie on each other, not the centres of their first pixels
+    matrix = [
+        [scale_x, 0.0, scale_x / 2 - 0.5],
+        [0.0, scale_y, scale_y / 2 - 0.5],
+        [0.0, 0.0, 1.0],
+    ]
+    if isinstance(tracker, Tracker):
+        tracker.tir_from_rgb = matrix
+
+
+def _say_boxes_beyond(boxes: Sequence[Sequence[float]], first: "FramePair") -> None:
+    """Say where a first box reaches beyond the frame, as two corners given for a box do."""
+    frame = first.tir if first.rgb is None else first.rgb
+    if frame is None:
+        return
+    rows, columns = frame.shape[:2]
+    for x, y, width, height in boxes:
+        is_beyond = x + width > columns or y + height > rows
+        if is_beyond and width > x and height > y:
+            _say_notice(
+                f"the first box {x:g},{y:g},{width:g},{height:g} reaches beyond the frame of "
+                f"{columns} x {rows}: if these are two corners, give "
+                f"{x:g},{y:g},{width - x:g},{height - y:g}"
+            )
+
+
+def _say_notice(text: str) -> None:
+    typer.echo(f"notice: {text}", err=True)
 
 
 def _check_outputs(
@@ -208,7 +313,7 @@ def _check_outputs(
 
 
 def _tracker_settings(
-    offset: str | None, homography: Path | None, missing: str, model: str
+    offset: str | None, homography: Path | None, fit: bool, missing: str, model: str
 ) -> dict[str, Any]:
     from rgbt_fusion.checks import check_choice
     from rgbt_fusion.files.text_tables import DataError, read_numbers
@@ -218,6 +323,8 @@ def _tracker_settings(
     settings: dict[str, Any] = {} if missing == "zeros" else {"missing": missing}
     if offset is not None and homography is not None:
         raise ValueError(f"--offset must not come with --homography, got {offset} and {homography}")
+    if fit and (offset is not None or homography is not None):
+        raise ValueError("--fit must not come with --offset or --homography, got both")
     if offset is not None:
         settings["tir_from_rgb"] = _numbers(offset, 2, "--offset")
     if homography is not None:
@@ -227,9 +334,9 @@ def _tracker_settings(
                 f"{homography} must hold three rows of three numbers, got {len(matrix)}"
             )
         settings["tir_from_rgb"] = matrix
-    if settings and model == TEMPLATE_MATCHING:
+    if (settings or fit) and model == TEMPLATE_MATCHING:
         raise ValueError(
-            "--missing, --offset and --homography must come with a network, "
+            "--missing, --offset, --homography and --fit must come with a network, "
             f"not with {TEMPLATE_MATCHING}"
         )
     return settings
@@ -313,6 +420,7 @@ def _run(
     )
     results: list[TrackResult] = []
     seconds = 0.0
+    told = _say_notices(source, 0)
     with ExitStack() as stack:
         video = None
         if outputs.video:
@@ -325,13 +433,22 @@ def _run(
                 seconds += time.perf_counter() - start
                 if video is not None:
                     video.write(draw(tracker, (rgb, tir), results[-1]))
+                told = _say_notices(source, told)
         except KeyboardInterrupt:
             # a camera has no other end
-            if source.length is not None or not results:
+            if not (source.live or source.length is None) or not results:
                 raise
+    _say_notices(source, told)
     if outputs.text:
         _write_text(outputs.text, results)
     _say_result(results, seconds, outputs)
+
+
+def _say_notices(source: "Source", told: int) -> int:
+    """Say what a source has noticed since; return how many notices are told."""
+    for notice in source.notices[told:]:
+        _say_notice(notice)
+    return len(source.notices)
 
 
 def _say_result(results: "list[TrackResult]", seconds: float, outputs: _Outputs) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rgbt_fusion.checks import check_choice
 from rgbt_fusion.data.first_frames import first_frames
+from rgbt_fusion.data.folders import first_folder, is_left_over
 from rgbt_fusion.data.layouts import BoxFormat, Layout, get_layout
 from rgbt_fusion.files.text_tables import (
     DataError,
@@ -216,11 +217,11 @@ def read_truth(
         raise DataError(
             f"{place.folder} must hold its boxes in {' or '.join(row.truth)}, but does not"
         )
-    rgb = read_boxes(place.truth, box_format=row.box_format)
+    rgb = _read_annotation(place.truth, row)
     tir = None
     count = len(rgb)
     if place.truth_tir is not None:
-        tir = read_boxes(place.truth_tir, box_format=row.box_format)
+        tir = _read_annotation(place.truth_tir, row)
         # toolkits compare what both annotate
         count = min(count, len(tir))
     present = _read_present(place, row, count)
@@ -330,7 +331,7 @@ def _sequences_below(folder: Path, row: Layout, depth: int) -> Iterator[tuple[st
         yield from here
         return
     for child in folder.iterdir():
-        if child.is_dir() and not child.name.startswith("."):
+        if child.is_dir() and not is_left_over(child):
             yield from _sequences_below(child, row, depth - 1)
 
 
@@ -345,7 +346,8 @@ def _sequences_here(folder: Path, row: Layout) -> list[tuple[str, Located]]:
                 for number, path in enumerate(targets, 1)
             ]
         truth = next(iter(targets), None)
-    has_images = any((folder / name).is_dir() for name in row.rgb if name != ".")
+    named = [name for name in (*row.rgb, *row.tir) if name != "."]
+    has_images = first_folder(folder, named) is not None
     if truth is None and not has_images:
         return []
     return [(folder.name, Located(folder, truth, _first_file(folder, row.truth_tir)))]
@@ -359,6 +361,12 @@ def _numbered_targets(folder: Path, row: Layout) -> list[Path]:
 
 def _first_file(folder: Path, names: Iterable[str]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _read_annotation(path: Path, row: Layout) -> NDArray[np.float64]:
+    """Read boxes in the layout's columns, or four corners where there are eight."""
+    table = read_numbers(path, columns=(4, 8))
+    return to_xywh(table, box_format="corners" if table.shape[1] == 8 else row.box_format)
 
 
 def _read_present(place: Located, row: Layout, count: int) -> NDArray[np.bool_] | None:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.checks import check_positive_int
-from rgbt_fusion.data.layouts import LAYOUTS, Layout, get_layout
+from rgbt_fusion.data.folders import first_folder, is_left_over, unread_folders
+from rgbt_fusion.data.layouts import LAYOUTS, Layout, get_layout, unnamed_images
 from rgbt_fusion.data.sequences import ImageSequence, open_dataset
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.reading import image_size, is_image, read_rgb, read_thermal
@@ -176,6 +177,9 @@ def guess_layout(root: str | Path) -> str:
     fitting: Counter[str] = Counter()
     for names in islice(_layouts_below(folder, DEEPEST), LOOKED_AT):
         fitting.update(names)
+    unnamed = unread_folders(folder, ())
+    if not fitting and unnamed:
+        raise DataError(unnamed_images(folder, unnamed))
     if not fitting:
         raise DataError(
             f"{root} holds no complete sequence of any layout; name its layout: "
@@ -193,14 +197,18 @@ def _layouts_below(folder: Path, depth: int) -> Iterator[list[str]]:
         yield names
     elif depth:
         for child in sorted(folder.iterdir()):
-            if child.is_dir() and not child.name.startswith("."):
+            if child.is_dir() and not is_left_over(child):
                 yield from _layouts_below(child, depth - 1)
 
 
 def _is_complete(folder: Path, row: Layout) -> bool:
     """Return whether a folder holds one of each set of alternatives of a layout."""
-    if row is LAYOUTS["folder"]:
-        return _has_a_folder(folder, row.rgb)
+    plain = LAYOUTS["folder"]
+    if row is plain:
+        return first_folder(folder, (*row.rgb, *row.tir)) is not None
+    if not row.tir and first_folder(folder, plain.tir) is not None:
+        # a layout of colour alone would leave the second modality out
+        return False
     truth = row.truth
     if row.several_targets:
         truth = (*truth, f"{Path(row.truth[0]).stem}.1.txt")
@@ -209,8 +217,8 @@ def _is_complete(folder: Path, row: Layout) -> bool:
     return (
         _has_a_file(folder, truth)
         and (not row.truth_tir or _has_a_file(folder, row.truth_tir))
-        and _has_a_folder(folder, row.rgb)
-        and (not row.tir or _has_a_folder(folder, row.tir))
+        and first_folder(folder, row.rgb) is not None
+        and (not row.tir or first_folder(folder, row.tir) is not None)
     )
 
 
@@ -218,14 +226,10 @@ def _has_a_file(folder: Path, names: Iterable[str]) -> bool:
     return any((folder / name).is_file() for name in names)
 
 
-def _has_a_folder(folder: Path, names: Iterable[str]) -> bool:
-    return any((folder / name).is_dir() for name in names)
-
-
 def _check_images(
     sequence: ImageSequence, decode: bool, threads: int, problems: list[Problem]
 ) -> Size | None:
-    """Check each image of both modalities; return the size of the colour images."""
+    """Check each image of both modalities; return the size of those that boxes are drawn in."""
     rgb = _check_sizes(sequence.name, sequence.rgb, read_rgb if decode else None, threads, problems)
     tir = _check_sizes(
         sequence.name, sequence.tir, read_thermal if decode else None, threads, problems
@@ -235,7 +239,7 @@ def _check_images(
             f"colour images are {rgb[0]}x{rgb[1]}, those of the second modality {tir[0]}x{tir[1]}"
         )
         problems.append(Problem(sequence.name, "notice", message))
-    return rgb
+    return rgb or tir
 
 
 def _check_sizes(

@@ -160,8 +160,20 @@ class DatasetClips:
         modality: Modality = "both",
     ) -> Clip:
         """Draw a clip; see :class:`ClipSource`."""
-        sequence = self.sequences[int(generator.integers(len(self.sequences)))]
+        sequences = self._showing[modality]
+        if not sequences:
+            raise DataError(f"data must hold images of {modality} to train on them, but holds none")
+        sequence = sequences[int(generator.integers(len(sequences)))]
         return _draw_clip(sequence, generator, length, max_gap, modality)
+
+    @cached_property
+    def _showing(self) -> "dict[Modality, list[_StoredSequence]]":
+        """The sequences by modality; one of a single modality is also drawn for both."""
+        return {
+            "both": self.sequences,
+            "rgb": [one for one in self.sequences if one.sequence.rgb],
+            "tir": [one for one in self.sequences if one.sequence.tir],
+        }
 
 
 def _draw_clip(

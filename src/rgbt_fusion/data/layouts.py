@@ -1,16 +1,18 @@
 """Where each dataset keeps its images, boxes and labels: one row per dataset.
 
 To read another dataset, add a row. Folders and files are alternatives in order of preference,
-because copies of the same dataset differ. Nothing has to be renamed.
+because copies of the same dataset differ. The case of a folder's name does not matter. Nothing has
+to be renamed.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from rgbt_fusion.checks import check_choice
 
-__all__ = ["LAYOUTS", "BoxFormat", "Layout", "SecondModality", "get_layout"]
+__all__ = ["LAYOUTS", "BoxFormat", "Layout", "SecondModality", "get_layout", "unnamed_images"]
 
 BoxFormat: TypeAlias = Literal["auto", "xywh", "xyxy", "corners"]
 """Meaning of the columns of a box, see :func:`~rgbt_fusion.data.annotations.to_xywh`."""
@@ -125,9 +127,20 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "folder": Layout(
         title="plain folder",
-        rgb=("rgb", "visible", "color", "v", "vis_imgs", "img"),
-        tir=("tir", "thermal", "infrared", "ir", "i", "depth", "event_imgs"),
-        truth=("groundtruth.txt", "init.txt", "boxes.txt", "rgb.txt", "visible.txt"),
+        rgb=(
+            *("rgb", "visible", "color", "colour", "v", "vi", "vis", "vis_img", "vis_imgs"),
+            *("rgb_img", "rgb_imgs", "optical", "img"),
+        ),
+        tir=(
+            *("tir", "thermal", "infrared", "ir", "i", "t", "th", "lwir", "mwir", "swir", "nir"),
+            *("ir_img", "ir_imgs", "tir_img", "tir_imgs", "thermal_8_bit", "thermal_16_bit"),
+            *("depth", "event_imgs"),
+        ),
+        truth=(
+            *("groundtruth.txt", "init.txt", "boxes.txt", "rgb.txt", "visible.txt"),
+            *("groundtruth_rect.txt", "tir.txt", "ir.txt", "infrared.txt"),
+        ),
+        box_format="auto",
     ),
 }
 """How each dataset lays its files out, by the name that ``open_dataset`` takes."""
@@ -146,3 +159,20 @@ def get_layout(layout: str) -> Layout:
     """
     check_choice(layout, LAYOUTS, name="layout")
     return LAYOUTS[layout]
+
+
+def unnamed_images(folder: Path, names: list[str], *, beside: Path | None = None) -> str:
+    """Say that folders hold images whose modality no name tells, and which names would.
+
+    Args:
+        folder: the folder of a sequence.
+        names: its folders that hold such images.
+        beside: the folder whose modality is known.
+    """
+    known = f" beside {beside.name}" if beside is not None else ""
+    row = LAYOUTS["folder"]
+    return (
+        f"{folder} holds images in {', '.join(names)}{known}, and no name says which modality they "
+        f"are: name the folder of colour images rgb ({', '.join(row.rgb[1:])}) and the other one "
+        f"tir ({', '.join(row.tir[1:])}), or give both folders, colour first"
+    )

@@ -4,16 +4,42 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
+from rgbt_fusion.checks import check_choice
 from rgbt_fusion.data.annotations import Located, find_sequences, read_truth
 from rgbt_fusion.data.first_frames import first_frames
-from rgbt_fusion.data.layouts import LAYOUTS, Layout, SecondModality, get_layout
+from rgbt_fusion.data.folders import first_folder, holds_images, unread_folders
+from rgbt_fusion.data.layouts import (
+    LAYOUTS,
+    Layout,
+    SecondModality,
+    get_layout,
+    unnamed_images,
+)
 from rgbt_fusion.files.text_tables import DataError, natural_key
 from rgbt_fusion.frames.reading import image_size, is_image, read_depth, read_rgb, read_thermal
 from rgbt_fusion.frames.types import FramePair, GroundTruth
 
-__all__ = ["Dataset", "ImageSequence", "list_images", "open_dataset", "open_sequence", "read_sizes"]
+__all__ = [
+    "SEQUENCE_MODALITIES",
+    "Dataset",
+    "ImageSequence",
+    "SequenceModality",
+    "list_images",
+    "open_dataset",
+    "open_sequence",
+    "read_sizes",
+]
+
+SequenceModality: TypeAlias = Literal["both", "rgb", "tir"]
+"""Which images of a sequence are opened."""
+
+SEQUENCE_MODALITIES: tuple[SequenceModality, ...] = get_args(SequenceModality)
+"""What may be opened of a sequence."""
+
+NO_MODALITY = (".", "img")
+"""Folders that hold images of either modality, such as LSOTB-TIR's ``img``."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +48,9 @@ class ImageSequence:
 
     name: str
     rgb: tuple[Path, ...]
+    """Colour images; empty for a sequence of the second modality alone."""
     tir: tuple[Path, ...]
+    """Images of the second modality; empty for a sequence of colour alone."""
     kind: SecondModality | Literal["none"]
     """What the second modality is."""
     truth: GroundTruth | None
@@ -30,7 +58,7 @@ class ImageSequence:
     """What is odd about it but does not make it unusable."""
 
     def __len__(self) -> int:
-        return len(self.rgb)
+        return len(self.rgb or self.tir)
 
     def __getitem__(self, index: int) -> FramePair:
         """Read one frame.
@@ -39,7 +67,7 @@ class ImageSequence:
             DataError: an image is damaged.
             IndexError: ``index`` is beyond the end.
         """
-        rgb = read_rgb(self.rgb[index])
+        rgb = read_rgb(self.rgb[index]) if self.rgb else None
         if not self.tir:
             return FramePair(rgb, None)
         read = read_depth if self.kind == "depth" else read_thermal
@@ -50,8 +78,8 @@ class ImageSequence:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """Width and height of the first colour image."""
-        return image_size(self.rgb[0])
+        """Width and height of the first colour image, or of the only modality."""
+        return image_size((self.rgb or self.tir)[0])
 
 
 class Dataset(NamedTuple):
@@ -104,7 +132,9 @@ def open_dataset(
     return Dataset(tuple(sequences), refused)
 
 
-def open_sequence(folder: str | Path, layout: str = "folder") -> ImageSequence:
+def open_sequence(
+    folder: str | Path, layout: str = "folder", *, modality: SequenceModality = "both"
+) -> ImageSequence:
     """Open one sequence.
 
     Images are sorted naturally and paired by position, whatever their names. If there are
@@ -113,29 +143,33 @@ def open_sequence(folder: str | Path, layout: str = "folder") -> ImageSequence:
 
     Args:
         folder: the sequence's folder.
-        layout: a key of ``LAYOUTS``; ``"folder"`` takes a folder with images of both modalities
-            under any usual name, with or without boxes.
+        layout: a key of ``LAYOUTS``; ``"folder"`` takes a folder with images of one or both
+            modalities under any usual name, with or without boxes.
+        modality: ``"rgb"`` or ``"tir"`` opens that one alone; the boxes are then those of its
+            images.
 
     Raises:
-        DataError: images or boxes are missing, or there are fewer images than annotations.
-        ValueError: ``layout`` is unknown.
+        DataError: images or boxes are missing, there are fewer images than annotations, or a plain
+            folder has images of one modality beside others whose name says no modality.
+        ValueError: ``layout`` or ``modality`` is unknown.
     """
     row = get_layout(layout)
+    check_choice(modality, SEQUENCE_MODALITIES, name="modality")
     base = Path(folder)
     if not base.is_dir():
         raise DataError(f"folder must be that of a sequence, got {folder}")
     place = find_sequences(base, layout).get(base.name, Located(base, None))
     starts = first_frames(base.parent) if row.annotated_every > 1 else {}
-    return _open(base.name, place, row, starts)
+    return _open(base.name, place, row, starts, modality)
 
 
 def list_images(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
-    """Return the images of the first folder of these names, naturally sorted.
+    """Return the images of the first folder of these names, in any case, naturally sorted.
 
     Raises:
         DataError: there is no such folder, or it holds no image.
     """
-    base = _first_folder(folder, names)
+    base = first_folder(folder, names)
     if base is None:
         raise DataError(f"{folder} must hold a folder {' or '.join(names)}, but does not")
     images = [path for path in base.iterdir() if is_image(path)]
@@ -149,7 +183,7 @@ def read_sizes(root: str | Path, layout: str, names: Iterable[str]) -> dict[str,
     row = get_layout(layout)
     sizes: dict[str, tuple[int, int]] = {}
     for name, place in find_sequences(root, layout, names=names).items():
-        base = _first_folder(place.folder, row.rgb) if place.folder else None
+        base = first_folder(place.folder, (*row.rgb, *row.tir)) if place.folder else None
         if base is None:
             continue
         any_image = next((path for path in base.iterdir() if is_image(path)), None)
@@ -158,31 +192,39 @@ def read_sizes(root: str | Path, layout: str, names: Iterable[str]) -> dict[str,
     return sizes
 
 
-def _first_folder(base: Path, names: tuple[str, ...]) -> Path | None:
-    return next((base / name for name in names if (base / name).is_dir()), None)
+class _Images(NamedTuple):
+    """The images of a sequence, and what is odd about its folder."""
+
+    rgb: tuple[Path, ...]
+    tir: tuple[Path, ...]
+    notices: list[str]
 
 
-def _open(name: str, place: Located, row: Layout, starts: dict[str, int]) -> ImageSequence:
+def _open(
+    name: str,
+    place: Located,
+    row: Layout,
+    starts: dict[str, int],
+    modality: SequenceModality = "both",
+) -> ImageSequence:
     """Open a sequence; ``starts`` has the number of its first annotated image, if known."""
     folder = place.folder
     if folder is None:
         raise DataError(f"{place.truth} has no images beside it")
-    rgb = list_images(folder, row.rgb)
-    tir = _second_images(folder, row)
+    rgb, tir, notices = _find_images(folder, row, modality)
     kind = _kind(tir, row)
     if place.truth is None and row is LAYOUTS["folder"]:
-        if tir and len(tir) != len(rgb):
+        if rgb and tir and len(tir) != len(rgb):
             raise DataError(
                 f"{folder} must hold as many images of both modalities, "
                 f"got {len(rgb)} and {len(tir)}"
             )
-        return ImageSequence(name, rgb, tir, kind, None)
+        return ImageSequence(name, rgb, tir, kind, None, tuple(notices))
 
-    numbers = [_number(path) for path in rgb] if row.annotated_every > 1 else None
+    numbers = [_number(path) for path in rgb or tir] if row.annotated_every > 1 else None
     truth = read_truth(place, row, first=starts.get(name), numbers=numbers)
-    rgb = rgb[truth.skipped :]
-    tir = tir[truth.skipped :]
-    notices = []
+    if modality == "tir":
+        truth = truth._replace(rgb=truth.tir)
     if row.annotated_every > 1 and not starts:
         notices.append(
             f"init_frame.npy is not there: the first image of {name} is taken for the first "
@@ -190,46 +232,81 @@ def _open(name: str, place: Located, row: Layout, starts: dict[str, int]) -> Ima
         )
     if truth.skipped:
         notices.append(f"{truth.skipped} images before the first annotated one are left out")
-    notices += _check_length(rgb, folder / row.rgb[0], row, truth)
-    if tir:
-        notices += _check_length(tir, folder / row.tir[0], row, truth)
+    for images in (rgb, tir):
+        if images:
+            notices += _check_length(images, row, truth)
+    rgb = rgb[truth.skipped :]
+    tir = tir[truth.skipped :]
 
     if row.annotated_every == 1:
         length = len(truth.frames)
     else:
-        length = min(len(rgb), len(tir)) if tir else len(rgb)
+        length = min(len(images) for images in (rgb, tir) if images)
     return ImageSequence(name, rgb[:length], tir[:length], kind, truth, tuple(notices))
 
 
-def _second_images(folder: Path, row: Layout) -> tuple[Path, ...]:
-    """Return the images of the second modality, which a plain folder may lack."""
-    if not row.tir:
-        return ()
-    may_lack = row is LAYOUTS["folder"]
-    if may_lack and _first_folder(folder, row.tir) is None:
-        return ()
-    return list_images(folder, row.tir)
+def _find_images(folder: Path, row: Layout, modality: SequenceModality) -> _Images:
+    """Find the images of a sequence; a plain folder may lack one modality."""
+    found_rgb = first_folder(folder, row.rgb)
+    found_tir = first_folder(folder, row.tir)
+    may_lack = row is LAYOUTS["folder"] and modality == "both"
+    if may_lack and (found_rgb is None or found_tir is None):
+        _refuse_unread(folder, found_rgb, found_tir)
+
+    rgb: tuple[Path, ...] = ()
+    tir: tuple[Path, ...] = ()
+    if modality != "tir" and not (may_lack and found_rgb is None):
+        rgb = list_images(folder, row.rgb)
+    if modality == "tir":
+        tir = _only_thermal(folder, row)
+    elif modality == "both" and row.tir and not (may_lack and found_tir is None):
+        tir = list_images(folder, row.tir)
+
+    notices = []
+    if modality == "both" and row.rgb != (".",):
+        names = unread_folders(folder, (found_rgb, found_tir))
+        if names:
+            notices.append(f"images in {', '.join(names)} are not read: {row.title} has none there")
+    return _Images(rgb, tir, notices)
+
+
+def _refuse_unread(folder: Path, rgb: Path | None, tir: Path | None) -> None:
+    """Refuse a plain folder whose missing modality may be in a folder of another name."""
+    names = unread_folders(folder, (rgb, tir))
+    if rgb is None and holds_images(folder):
+        names.append("the folder itself")
+    if names:
+        raise DataError(unnamed_images(folder, names, beside=rgb or tir))
+
+
+def _only_thermal(folder: Path, row: Layout) -> tuple[Path, ...]:
+    """Return the thermal images; a folder whose name says no modality may hold them."""
+    if first_folder(folder, row.tir) is not None:
+        return list_images(folder, row.tir)
+    unnamed = tuple(name for name in row.rgb if name in NO_MODALITY)
+    if unnamed and first_folder(folder, unnamed) is not None:
+        return list_images(folder, unnamed)
+    return list_images(folder, row.tir or LAYOUTS["folder"].tir)
 
 
 def _kind(tir: tuple[Path, ...], row: Layout) -> SecondModality | Literal["none"]:
     if not tir:
         return "none"
-    if tir[0].parent.name == "depth":
+    if tir[0].parent.name.lower() == "depth":
         return "depth"
     return row.kind
 
 
-def _check_length(
-    images: tuple[Path, ...], folder: Path, row: Layout, truth: GroundTruth
-) -> list[str]:
+def _check_length(images: tuple[Path, ...], row: Layout, truth: GroundTruth) -> list[str]:
     """Check that each annotation has an image; return a notice if there are more images."""
+    folder = images[0].parent
+    usable = max(len(images) - truth.skipped, 0)
     needed = int(truth.frames[-1]) + 1
-    if len(images) < needed:
+    if usable < needed:
         raise DataError(
-            f"{folder} must hold an image for each of {len(truth.frames)} annotations, "
-            f"got {len(images)}"
+            f"{folder} must hold an image for each of {len(truth.frames)} annotations, got {usable}"
         )
-    left_out = len(images) - needed
+    left_out = usable - needed
     if left_out and row.annotated_every == 1:
         return [f"{left_out} images of {folder.name} beyond the last annotated one are left out"]
     return []

@@ -32,6 +32,13 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 JPEG_START = b"\xff\xd8"
 JPEG_END = b"\xff\xd9"
 BMP_START = b"BM"
+PNG_EXIF = b"eXIf"
+JPEG_EXIF = b"Exif\0\0"
+
+ORIENTATION_TAG = 0x0112
+
+LYING_DOWN = (5, 6, 7, 8)
+"""Orientations in which width and height of the stored image are exchanged."""
 
 
 def load_cv2() -> ModuleType:
@@ -90,7 +97,8 @@ def read_thermal(path: str | Path) -> Frame:
         ModuleNotFoundError: OpenCV is not installed.
     """
     cv2 = load_cv2()
-    image = _decode(path, cv2.IMREAD_UNCHANGED)
+    # unlike IMREAD_UNCHANGED, these flags turn an image as its EXIF orientation says, as for colour
+    image = _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     if image.dtype not in (np.uint8, np.uint16):
         raise DataError(f"{path} must hold 8 or 16 bits a channel, got {image.dtype}")
     if image.ndim == 2:
@@ -152,9 +160,10 @@ def depth_to_colours(depth: Frame) -> NDArray[np.uint8]:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Return an image's width and height.
+    """Return an image's width and height, as :func:`read_rgb` returns it.
 
-    They are read from the header of a PNG, JPEG or BMP file; others are decoded.
+    They are read from the header of a PNG, JPEG or BMP file; others are decoded. The EXIF
+    orientation of a JPEG file counts.
 
     Raises:
         DataError: ``path`` is missing, empty or not an image.
@@ -163,12 +172,13 @@ def image_size(path: str | Path) -> tuple[int, int]:
     size = _size_in_header(_read_bytes(path, HEADER_BYTES))
     if size is not None:
         return size
-    height, width = _decode(path, load_cv2().IMREAD_UNCHANGED).shape[:2]
+    cv2 = load_cv2()
+    height, width = _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR).shape[:2]
     return width, height
 
 
 def _size_in_header(head: bytes) -> tuple[int, int] | None:
-    if head.startswith(PNG_START) and len(head) >= 24:
+    if head.startswith(PNG_START) and len(head) >= 24 and PNG_EXIF not in head:
         width, height = struct.unpack_from(">II", head, 16)
         return width, height
     if head.startswith(BMP_START) and len(head) >= 26:
@@ -182,15 +192,35 @@ def _size_in_header(head: bytes) -> tuple[int, int] | None:
 
 def _size_in_jpeg(head: bytes) -> tuple[int, int] | None:
     at = len(JPEG_START)
+    orientation = 1
     while at + 9 < len(head) and head[at] == 0xFF:
         marker = head[at + 1]
         # the frame headers are C0 to CF, but for the tables C4, C8 and CC
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", head, at + 5)
-            return width, height
+            return (height, width) if orientation in LYING_DOWN else (width, height)
         (length,) = struct.unpack_from(">H", head, at + 2)
+        segment = head[at + 4 : at + 2 + length]
+        if marker == 0xE1 and segment.startswith(JPEG_EXIF):
+            orientation = _orientation(segment[len(JPEG_EXIF) :])
         at += 2 + length
     return None
+
+
+def _orientation(exif: bytes) -> int:
+    """Return the orientation in a TIFF header, 1 (upright) where it has none."""
+    order = "<" if exif.startswith(b"II") else ">"
+    try:
+        (first,) = struct.unpack_from(f"{order}I", exif, 4)
+        (entries,) = struct.unpack_from(f"{order}H", exif, first)
+        for entry in range(entries):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, first + 2 + 12 * entry)
+            if tag == ORIENTATION_TAG:
+                return value
+    except struct.error:
+        # a table that is cut off says nothing
+        return 1
+    return 1
 
 
 def _read_bytes(path: str | Path, count: int = -1) -> bytes:

@@ -12,7 +12,13 @@ from rgbt_fusion.frames.types import Box
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SearchSquare", "check_box", "search_square"]
+__all__ = ["SearchSquare", "check_box", "check_first_box", "search_square"]
+
+SMALLEST_FIRST_SIDE_PX = 1
+"""A target of less than a pixel cannot be seen; such boxes are fractions of the frame."""
+
+LARGEST_FIRST_SIDE = 2
+"""How many times as wide and as high as the frame a first box may be."""
 
 
 class SearchSquare(NamedTuple):
@@ -70,5 +76,49 @@ def check_box(box_xywh_px: "ArrayLike | Tensor") -> Box:
     if not np.isfinite(box).all() or width <= 0 or height <= 0:
         raise ValueError(
             f"box_xywh_px must be finite with width and height above 0, got {(x, y, width, height)}"
+        )
+    return x, y, width, height
+
+
+def check_first_box(box_xywh_px: "ArrayLike | Tensor", frame_size: tuple[int, int]) -> Box:
+    """Return a box to start on as four numbers; every entrance of a tracker calls this.
+
+    Args:
+        box_xywh_px: left, top, width, height.
+        frame_size: height and width of the frame that the box is in.
+
+    Raises:
+        ShapeError: ``box_xywh_px`` is not four numbers.
+        ValueError: ``box_xywh_px`` is not finite, is smaller than a pixel, is more than twice as
+            large as the frame, or lies outside it.
+
+    Example:
+        >>> from rgbt_fusion.frames.square import check_first_box
+        >>> check_first_box((0.4, 0.3, 0.1, 0.2), (240, 320))
+        Traceback (most recent call last):
+            ...
+        ValueError: box_xywh_px must be in pixels, got (0.4, 0.3, 0.1, 0.2), which look like \
+fractions of the frame of 320 x 240 pixels
+    """
+    x, y, width, height = check_box(box_xywh_px)
+    rows, columns = frame_size
+    frame = f"the frame of {columns} x {rows} pixels"
+    if min(width, height) < SMALLEST_FIRST_SIDE_PX:
+        if max(x, y, width, height) <= 1 and min(x, y) >= 0:
+            rule = (
+                f"be in pixels, got {(x, y, width, height)}, which look like fractions of {frame}"
+            )
+        else:
+            rule = (
+                f"be at least {SMALLEST_FIRST_SIDE_PX} pixel wide and high, "
+                f"got {(x, y, width, height)}"
+            )
+        raise ValueError(f"box_xywh_px must {rule}")
+    if x >= columns or x + width <= 0 or y >= rows or y + height <= 0:
+        raise ValueError(f"box_xywh_px must lie in {frame}, got {(x, y, width, height)}")
+    if width > LARGEST_FIRST_SIDE * columns or height > LARGEST_FIRST_SIDE * rows:
+        raise ValueError(
+            f"box_xywh_px must not be more than twice as large as {frame}, "
+            f"got {(x, y, width, height)}"
         )
     return x, y, width, height

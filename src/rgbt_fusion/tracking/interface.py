@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rgbt_fusion.checks import ShapeError
-from rgbt_fusion.frames.square import check_box
+from rgbt_fusion.frames.square import check_box, check_first_box
 from rgbt_fusion.frames.types import Frame, FramePairLike
 
 __all__ = ["FrameTracker", "TrackResult", "TrackedState", "check_boxes", "first_box", "follow"]
@@ -121,12 +121,19 @@ def first_box(source: object) -> NDArray[np.float64]:
     return np.asarray(truth.rgb[0], dtype=np.float64)
 
 
-def check_boxes(box_xywh_px: ArrayLike) -> tuple[NDArray[np.float64], bool]:
+def check_boxes(
+    box_xywh_px: ArrayLike, frame_size: tuple[int, int] | None = None
+) -> tuple[NDArray[np.float64], bool]:
     """Check the boxes to start on; return them as ``(N, 4)``, and whether a batch was given.
+
+    Args:
+        box_xywh_px: the boxes, ``(4,)`` or ``(N, 4)``.
+        frame_size: height and width of the frame that they are in; None if it is not known.
 
     Raises:
         ShapeError: ``box_xywh_px`` is neither ``(4,)`` nor ``(N, 4)``.
-        ValueError: ``box_xywh_px`` has a box that is not finite or has no size.
+        ValueError: ``box_xywh_px`` has a box that is not finite, has no size or does not fit the
+            frame; see :func:`~rgbt_fusion.frames.square.check_first_box`.
     """
     boxes = np.array(box_xywh_px, dtype=np.float64)
     if boxes.shape[-1:] != (4,) or boxes.ndim not in (1, 2) or not boxes.size:
@@ -134,5 +141,8 @@ def check_boxes(box_xywh_px: ArrayLike) -> tuple[NDArray[np.float64], bool]:
     batched = boxes.ndim == 2
     boxes = np.atleast_2d(boxes)
     for box in boxes:
-        check_box(box)
+        if frame_size is None:
+            check_box(box)
+        else:
+            check_first_box(box, frame_size)
     return boxes, batched

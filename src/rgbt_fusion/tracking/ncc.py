@@ -117,8 +117,8 @@ class NCCTracker:
         self, rgb: NDArray[np.uint8] | None, tir: Frame | None, box_xywh_px: ArrayLike
     ) -> TrackResult:
         """Start on a frame; return the given boxes as the result of frame 0."""
-        boxes, batched = check_boxes(box_xywh_px)
         height, width = check_frames(rgb, tir)
+        boxes, batched = check_boxes(box_xywh_px, (height, width))
         planes = Planes(_luminance(rgb), _luminance(tir))
         templates = []
         corners = []

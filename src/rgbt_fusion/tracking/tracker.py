@@ -13,8 +13,18 @@ from torch import Tensor, nn
 from rgbt_fusion.checks import check_choice, check_finite_number
 from rgbt_fusion.frames.crop import CropPair, crop_pair
 from rgbt_fusion.frames.thermal import thermal_range
-from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike, ImagePair
-from rgbt_fusion.models.interface import ModelOutput, ModelState, TemplateTokens, TrackerModel
+from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike, ImagePair, check_frames
+from rgbt_fusion.models.interface import (
+    ModelOutput,
+    ModelState,
+    Template,
+    TrackerModel,
+    ask,
+    check_model,
+    decode,
+    embed_template,
+    parameter_like,
+)
 from rgbt_fusion.tracking.interface import TrackResult, check_boxes, follow
 
 __all__ = [
@@ -37,8 +47,6 @@ Missing: TypeAlias = Literal["zeros", "other", "last"]
 MISSING: tuple[Missing, ...] = get_args(Missing)
 """What may stand in for a missing modality."""
 
-MODEL_ATTRIBUTES = ("template_size", "search_size", "search_factor", "embed_template", "decode")
-
 
 @dataclass(frozen=True)
 class TrackerState:
@@ -48,7 +56,7 @@ class TrackerState:
     """``(N, 4)``: the last boxes."""
     batched: bool
     """Whether the caller asked for a batch."""
-    template: TemplateTokens
+    template: Template
     memory: ModelState | None
     """What the model remembers."""
     frame: int
@@ -66,7 +74,7 @@ class Look(NamedTuple):
     :mod:`rgbt_fusion.video.panels` draws it.
     """
 
-    template: TemplateTokens
+    template: Template
     search: ImagePair
     memory: ModelState | None
     """The model's memory before the frame."""
@@ -93,7 +101,8 @@ class Tracker:
     in ``state``, never in the model.
 
     Args:
-        model: a tracking model; it is put into evaluation mode.
+        model: a tracking network, of this package or your own (see
+            :class:`~rgbt_fusion.models.interface.TrackerModel`); it is put into evaluation mode.
         window_weight: :math:`\omega`, from 0 (no window) to 1 (OSTrack's).
         search_factor: side of the search crop over the square root of the target's area; None takes
             the model's.
@@ -113,11 +122,13 @@ class Tracker:
         - ``init`` and ``update`` return :class:`TrackResult`
 
     Raises:
-        TypeError: ``model`` is not a tracking model, or a frame is not an array of such numbers.
+        TypeError: ``model`` lacks what a tracking network must offer or does not return a
+            ``ModelOutput``, or a frame is not an array of such numbers.
         ShapeError: a frame or ``box_xywh_px`` has another shape, or the frames differ in size and
             ``tir_from_rgb`` is None.
         ValueError: ``window_weight``, ``search_factor``, ``lost_threshold`` or ``missing`` is out
-            of range, ``box_xywh_px`` has no size, or the first frame lacks both modalities.
+            of range, ``box_xywh_px`` has no size or lies outside the first frame, or the first
+            frame lacks both modalities.
         RuntimeError: ``update`` comes before ``init``.
 
     Example:
@@ -149,7 +160,7 @@ class Tracker:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        _check_model(model)
+        check_model(model)
         self.model = model
         self.window_weight = check_finite_number(
             window_weight, name="window_weight", low=0.0, high=1.0
@@ -167,10 +178,10 @@ class Tracker:
         self.dtype = torch.float32 if dtype is None else dtype
         if isinstance(model, nn.Module):
             model.to(device=device, dtype=dtype).eval()
-            parameter = next(model.parameters(), None)
-            if parameter is not None:
-                self.device = parameter.device
-                self.dtype = parameter.dtype
+            if any(parameter.is_floating_point() for parameter in model.parameters()):
+                like = parameter_like(model)
+                self.device = like.device
+                self.dtype = like.dtype
 
         self._state: TrackerState | None = None
         self.last_look: Look | None = None
@@ -196,12 +207,12 @@ class Tracker:
         self, rgb: NDArray[np.uint8] | None, tir: Frame | None, box_xywh_px: ArrayLike
     ) -> TrackResult:
         """Start on a frame; return the given boxes as the result of frame 0."""
-        boxes, batched = check_boxes(box_xywh_px)
         shown = FramePair(rgb, tir)
+        boxes, batched = check_boxes(box_xywh_px, self._frame_of_boxes(shown))
         tir_range = _range(tir, known=None)
         crops = self._crop(shown, boxes, TEMPLATE_FACTOR, self.model.template_size, tir_range)
         with torch.inference_mode():
-            template = self.model.embed_template(self._batch(crops, shown))
+            template = embed_template(self.model, self._batch(crops, shown))
         self._state = TrackerState(
             boxes=boxes,
             batched=batched,
@@ -229,9 +240,9 @@ class Tracker:
         )
         search = self._batch(crops, shown)
         with torch.inference_mode():
-            output = self.model(state.template, search, state.memory)
+            output = ask(self.model, state.template, search, state.memory)
             window = self._window(output.score_map)
-            box_cxcywh_unit = self.model.decode(output, window)
+            box_cxcywh_unit = decode(self.model, output, window)
             score = _score_at_the_box(output.score_map, window)
         self.last_look = Look(state.template, search, state.memory, output, window, box_cxcywh_unit)
 
@@ -265,6 +276,12 @@ class Tracker:
             ValueError: ``box_xywh_px`` is None and ``source`` has no annotation.
         """
         return follow(self, source, box_xywh_px)
+
+    def _frame_of_boxes(self, shown: FramePair) -> tuple[int, int] | None:
+        """Return height and width of the frame that boxes are in; None if it is not shown."""
+        size = check_frames(*shown, aligned=self.tir_from_rgb is None)
+        is_of_the_colour_camera = shown.rgb is not None or self.tir_from_rgb is None
+        return size if is_of_the_colour_camera else None
 
     def _stand_in(self, seen: FramePair, last: FramePairLike) -> FramePair:
         """Return the frame with the last image of a missing modality, if the policy says so."""
@@ -398,16 +415,3 @@ def _range(tir: Frame | None, *, known: tuple[float, float] | None) -> tuple[flo
     if known is None and isinstance(tir, np.ndarray) and tir.dtype == np.uint16:
         return thermal_range(tir)
     return known
-
-
-def _check_model(model: object) -> None:
-    if isinstance(model, str):
-        raise TypeError(
-            f"model must be a tracking model, such as create_model({model!r}), got {model!r}"
-        )
-    lacking = [name for name in MODEL_ATTRIBUTES if not hasattr(model, name)]
-    if lacking:
-        raise TypeError(
-            f"model must be a tracking model, got {type(model).__name__} without "
-            f"{', '.join(lacking)}; create_model gives one by its name"
-        )

@@ -15,7 +15,7 @@ import numpy as np
 from rgbt_fusion.checks import ShapeError
 from rgbt_fusion.frames.drawing import eight_bits
 from rgbt_fusion.frames.reading import load_cv2
-from rgbt_fusion.frames.square import check_box
+from rgbt_fusion.frames.square import check_box, check_first_box
 from rgbt_fusion.frames.types import Box, Frame, check_frames
 
 __all__ = ["pick_box"]
@@ -174,8 +174,7 @@ def _read_box(data: bytes, size: tuple[int, int]) -> Box:
             f"but is {width:g} x {height:g}."
         )
     frame_width, frame_height = size
-    beside = x >= frame_width or x + width <= 0
-    above_or_below = y >= frame_height or y + height <= 0
-    if beside or above_or_below:
-        raise ValueError(f"The box must lie in the frame of {frame_width} x {frame_height} pixels.")
-    return x, y, width, height
+    try:
+        return check_first_box((x, y, width, height), (frame_height, frame_width))
+    except ValueError as error:
+        raise ValueError(str(error).replace("box_xywh_px", "The box")) from None
