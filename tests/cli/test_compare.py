@@ -40,7 +40,16 @@ def test_beside_template_matching_and_single_modalities(weights, tmp_path, capsy
     names = ["template matching", "trained on RGB alone", *halves]
     for name in names:
         assert re.search(rf"^mine above {re.escape(name)}: [+-]0\.\d{{3}}$", told, re.M)
+    started = (
+        "mine, TIR shown, template matching, TIR shown: started on the box of the thermal image"
+    )
+    assert started in told
+    assert "boxes differ in 1 of 6 sequences, by up to" in told
+    assert "hold together for 6 comparisons (max-t)" in told
     found = json.loads(numbers.read_text())
+    low, high = (found["mine"]["intervals"]["MSR"][end] for end in ("low", "high"))
+    assert low <= found["mine"]["success"] <= high
+    assert len(found["mine"]["above"]) == 6
     assert list(found) == ["mine", *names]
     assert found["mine"]["groups"].keys() == {
         "none",

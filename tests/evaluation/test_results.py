@@ -124,3 +124,13 @@ def test_nan_and_a_byte_order_mark_are_read(tmp_path):
     (tmp_path / "car.txt").write_bytes(b"\xef\xbb\xbf1,2,3,4\r\nNaN,NaN,NaN,NaN\r\n")
     boxes = read_results(tmp_path, ["car"]).results["car"].boxes
     assert np.isnan(boxes[1]).all()
+
+
+def test_a_file_of_matlab_is_refused_with_what_it_is(tmp_path):
+    for name in ("car", "man"):
+        (tmp_path / f"ACT_{name}.mat").write_bytes(b"MATLAB 5.0 MAT-file\0")
+    found = read_results(tmp_path, ["car", "man", "dog"])
+    assert found.missing == ("dog",)
+    assert set(found.unreadable) == {"car", "man"}
+    assert "ACT_car.mat is a file of MATLAB" in found.unreadable["car"]
+    assert "writematrix(boxes, 'ACT_car.txt')" in found.unreadable["car"]

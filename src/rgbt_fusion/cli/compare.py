@@ -98,6 +98,7 @@ def compare(
     groups, title = _sequences(data, layout, sequences, frames)
     scored = [_score(entry, groups, title, out, workers, device) for entry in entries]
     _print(scored)
+    _say_starts(entries, groups)
     if json is not None:
         _write(scored, json)
 
@@ -194,6 +195,23 @@ def _print(scored: list["Scores"]) -> None:
     for other in others:
         lead = first.metrics["MSR"] - other.metrics["MSR"]
         typer.echo(f"{first.tracker} above {other.tracker}: {lead:+.3f}")
+
+
+def _say_starts(entries: list[Entry], groups: Mapping[str, Sequence[Any]]) -> None:
+    """Say where trackers of the thermal images alone start on another box than the others."""
+    alone = [entry.name for entry in entries if entry.modality == "tir"]
+    apart = [
+        abs(sequence.truth.tir[0] - sequence.truth.rgb[0]).max()
+        for group in groups.values()
+        for sequence in group
+    ]
+    differing = [distance for distance in apart if distance > 0]
+    if alone and differing:
+        typer.echo(
+            f"\n{', '.join(alone)}: started on the box of the thermal image, the others on that of "
+            f"the colour image. The boxes differ in {len(differing)} of {len(apart)} sequences, by "
+            f"up to {max(differing):.0f} pixels."
+        )
 
 
 def _write(scored: list["Scores"], path: Path) -> None:

@@ -283,13 +283,20 @@ def _run(
     from functools import partial
 
     from rgbt_fusion.data.sequences import open_dataset
+    from rgbt_fusion.data.splits import sequences_to_score
     from rgbt_fusion.evaluation.run import run_tracker
 
     check_tracker(model, checkpoint, device)
     rank, count = _shard()
     if workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
-    dataset = open_dataset(rules.root or "", rules.benchmark, names=rules.sequences)
+    root = rules.root or ""
+    chosen = rules.sequences
+    if chosen is None:
+        chosen = sequences_to_score(root, rules.benchmark)
+        if chosen is not None:
+            typer.echo(f"{root} holds training sequences, too: {len(chosen)} of test", err=True)
+    dataset = open_dataset(root, rules.benchmark, names=chosen)
     lengths = {sequence.name: len(sequence) for sequence in dataset.sequences}
     with Bar(sum(lengths.values()) // count, hidden=rank > 0) as bar:
         report = run_tracker(

@@ -68,7 +68,8 @@ def read_results(
 
     The file of a sequence is ``<prefix><sequence>.txt``, or ``<sequence>/<sequence>_001.txt`` as
     the GOT-10k and VOT toolkits name it. ``<sequence>_time.txt`` and ``<sequence>_confidence.txt``
-    are read where they lie beside it.
+    are read where they lie beside it. A ``.mat`` file in place of a text file counts as unreadable,
+    and its reason says how to turn it into text.
 
     Args:
         folder: the result folder.
@@ -96,20 +97,34 @@ def read_results(
         raise DataError(f"results must be a folder of text files, got {folder}")
     names = tuple(sequences)
     if prefix is None:
-        prefix = _common_prefix({path.stem for path in base.glob("*.txt")}, names)
+        stems = {path.stem for path in base.glob("*.txt")}
+        prefix = _common_prefix(stems or {path.stem for path in base.glob("*.mat")}, names)
     results: dict[str, StoredTrack] = {}
     missing: list[str] = []
     unreadable: dict[str, str] = {}
     for name in names:
         path = _file_of(base, prefix, name)
         if path is None:
-            missing.append(name)
+            matlab = base / f"{prefix}{name}.mat"
+            if matlab.is_file():
+                unreadable[name] = _of_matlab(matlab)
+            else:
+                missing.append(name)
             continue
         try:
             results[name] = _read_track(path, name, box_format)
         except DataError as error:
             unreadable[name] = str(error)
     return ResultFolder(tracker or base.resolve().name, results, tuple(missing), unreadable)
+
+
+def _of_matlab(path: Path) -> str:
+    """Say what a MATLAB file is and how its boxes become a text file."""
+    return (
+        f"{path} is a file of MATLAB: toolkits keep boxes or finished errors there, under names of "
+        "their own. Boxes can be scored as text: in MATLAB load it and "
+        f"writematrix(boxes, '{path.stem}.txt'); in Python scipy.io.loadmat and numpy.savetxt"
+    )
 
 
 def _common_prefix(stems: set[str], names: tuple[str, ...]) -> str:

