@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from rgbt_fusion.export.agreement import ExportReport, published_when_complete
 from rgbt_fusion.export.onnx_file import check_onnx, need_onnx
 from rgbt_fusion.export.program import evaluated_step, quiet
-from rgbt_fusion.models.network import TrackingNetwork
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -19,7 +20,7 @@ COMPARED_STEPS = 8
 
 
 def export_int8(
-    model: TrackingNetwork, source: str | Path, path: str | Path, *, batch: int = 1
+    model: nn.Module, source: str | Path, path: str | Path, *, batch: int = 1
 ) -> ExportReport:
     """Write an exported ONNX step with its linear layers in int8, and measure the difference.
 

@@ -1,13 +1,14 @@
-"""Write a tracker's step as an ONNX file, for ONNX Runtime and other programs."""
+"""Write a tracker's step, or any module, as ONNX, for ONNX Runtime and other programs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from rgbt_fusion.export.agreement import (
     ExportError,
@@ -15,10 +16,26 @@ from rgbt_fusion.export.agreement import (
     agreement,
     published_when_complete,
 )
+from rgbt_fusion.export.any_module import (
+    ModuleReport,
+    compare_module,
+    evaluated,
+    flat_inputs,
+    input_names,
+    output_tensors,
+)
 from rgbt_fusion.export.plain_ops import PLAIN_OPS
-from rgbt_fusion.export.program import CHECKED_STEPS, evaluated_step, quiet, traced
+from rgbt_fusion.export.program import (
+    CHECKED_STEPS,
+    arguments_of_export,
+    evaluated_step,
+    quiet,
+    traced,
+)
 from rgbt_fusion.export.step import TrackerStep, recorded_steps
-from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
+from rgbt_fusion.models.interface import configuration_of, unwrapped
+from rgbt_fusion.tracking.tracker import TEMPLATE_FACTOR
 from rgbt_fusion.weights.formats import CONFIGURATION_KEY
 
 if TYPE_CHECKING:
@@ -27,11 +44,13 @@ if TYPE_CHECKING:
 __all__ = [
     "INITIAL_STATE_KEY",
     "OPSET",
+    "TRACKING_KEY",
     "check_onnx",
     "export_onnx",
     "need_onnx",
     "open_session",
     "run_session",
+    "write_program",
 ]
 
 OPSET = 18
@@ -40,35 +59,79 @@ OPSET = 18
 INITIAL_STATE_KEY = "rgbt_fusion.initial_state"
 """The key of the metadata that hold, as JSON, the state inputs before the first frame."""
 
+TRACKING_KEY = "rgbt_fusion.tracking"
+"""The key of the metadata that hold, as JSON, what a program has to know to track."""
 
-def export_onnx(model: TrackingNetwork, path: str | Path, *, batch: int = 1) -> ExportReport:
-    """Write one step of a model as ONNX of fixed shapes, checked against the model.
 
-    Inputs and outputs have the names of :class:`~rgbt_fusion.export.step.TrackerStep`. The metadata
-    hold the model's configuration and, for a model with a memory, the state to start from. Each
-    scan becomes one Scan node, which is correct and much slower than in this library.
+@overload
+def export_onnx(model: nn.Module, path: str | Path, *, batch: int = 1) -> ExportReport: ...
+
+
+@overload
+def export_onnx(model: nn.Module, inputs: Sequence[Any], path: str | Path) -> ModuleReport: ...
+
+
+def export_onnx(
+    model: nn.Module,
+    inputs: Sequence[Any] | str | Path | None = None,
+    path: str | Path | None = None,
+    *,
+    batch: int = 1,
+) -> ExportReport | ModuleReport:
+    """Write a module as ONNX of fixed shapes, checked against the module in ONNX Runtime.
+
+    ``export_onnx(model, path)`` writes one step of a tracking network. Inputs and outputs have the
+    names of :class:`~rgbt_fusion.export.step.TrackerStep`. The metadata hold what a program needs
+    to track with the file: the model's configuration, the sizes and factors of the crops, mean and
+    standard deviation of the images and, for a model with a memory, the state to start from.
+    ``export_onnx(module, inputs, path)`` writes any other module, with the layers of this library
+    inside or not. Inputs have the names of the arguments of ``forward``, outputs those of the
+    result. Each scan becomes one Scan node, which is correct and much slower than in this library.
 
     Args:
         model: the model, with its weights, in float32.
+        inputs: the arguments of a module that is not a tracking network, in order.
         path: the file to write. An old one is replaced when the new one is complete and agrees with
             the model.
-        batch: how many targets a step looks for.
+        batch: how many targets a step of a tracking network looks for.
 
     Returns:
-        What was written, and its differences from PyTorch.
+        What was written, and its differences from PyTorch; ``print`` shows it.
 
     Raises:
         ModuleNotFoundError: the extra ``export`` is not installed.
         ExportError: ``model`` is not in float32, this torch cannot write it, or the file cannot be
             written or does not agree with the model.
+        TypeError: ``path`` is missing, or there are no ``inputs`` and ``model`` is not a tracking
+            network.
     """
-    path = Path(path)
+    inputs, path = arguments_of_export(model, inputs, path)
     need_onnx()
+    if inputs is not None:
+        return _export_module(model, inputs, path)
     with evaluated_step(model, batch) as step, published_when_complete(path) as beside:
         with quiet():
             _write(step, beside)
         report = check_onnx(step, beside, CHECKED_STEPS)
         report.refuse_beyond_tolerance()
+    return replace(report, path=path)
+
+
+def _export_module(module: nn.Module, inputs: tuple[Any, ...], path: Path) -> ModuleReport:
+    tensors = flat_inputs(inputs)
+    with evaluated(unwrapped(module)) as own, published_when_complete(path) as beside:
+        names = input_names(own, inputs)
+        with torch.no_grad(), quiet():
+            expected = own(*inputs)
+            # ONNX has one space for the names of inputs and outputs
+            outputs = [f"out_{one}" if one in names else one for one in output_tensors(expected)]
+            write_program(torch.export.export(own, inputs), beside, names, outputs, {})
+        session = open_session(beside)
+
+        def run(values: list[Tensor]) -> list[Tensor]:
+            return list(run_session(session, dict(zip(names, values, strict=True))).values())
+
+        report = compare_module(beside, expected, run, tensors, names)
     return replace(report, path=path)
 
 
@@ -123,25 +186,54 @@ def run_session(session: "InferenceSession", inputs: Mapping[str, Tensor]) -> di
 
 def _write(step: TrackerStep, path: Path) -> None:
     """Write a step as ONNX, with the model's configuration and initial state."""
-    with torch.no_grad():
-        program = traced(step).run_decompositions(PLAIN_OPS)
-        written = torch.onnx.export(
-            program,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=step.input_names,
-            output_names=step.output_names,
-            verbose=False,
-        )
-    if written is None:
-        raise ExportError("torch.onnx.export returned nothing to write")
     state = {
         name: tensor.tolist()
         for name, tensor in zip(step.state_names, step.initial_state, strict=True)
     }
     texts = {
-        CONFIGURATION_KEY: json.dumps(step.model.configuration),
+        CONFIGURATION_KEY: json.dumps(configuration_of(step.model)),
         INITIAL_STATE_KEY: json.dumps(state),
+        TRACKING_KEY: json.dumps(_tracking_values(step)),
     }
+    write_program(traced(step), path, step.input_names, step.output_names, texts)
+
+
+def _tracking_values(step: TrackerStep) -> dict[str, Any]:
+    """Return what a program has to know to track with the file."""
+    return {
+        "template_size": step.model.template_size,
+        "template_factor": TEMPLATE_FACTOR,
+        "search_size": step.model.search_size,
+        "search_factor": step.model.search_factor,
+        "grid": step.grid,
+        "batch": step.batch,
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+    }
+
+
+def write_program(
+    program: ExportedProgram,
+    path: Path,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    texts: Mapping[str, str],
+) -> None:
+    """Write a program of torch.export as ONNX, with names for its tensors and texts beside them.
+
+    Raises:
+        ExportError: torch cannot write it.
+    """
+    with torch.no_grad():
+        written = torch.onnx.export(
+            program.run_decompositions(PLAIN_OPS),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            verbose=False,
+        )
+    if written is None:
+        raise ExportError("torch.onnx.export returned nothing to write")
     written.model.metadata_props.update(texts)
     written.save(str(path))

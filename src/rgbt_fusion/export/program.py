@@ -1,14 +1,15 @@
-"""Write a tracker's step as a program of torch.export, which needs no Python code of the model."""
+"""Write a tracker's step, or any module, as a program of torch.export: no Python of the model."""
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from rgbt_fusion.export.agreement import (
@@ -17,28 +18,60 @@ from rgbt_fusion.export.agreement import (
     agreement,
     published_when_complete,
 )
+from rgbt_fusion.export.any_module import (
+    ModuleReport,
+    compare_module,
+    evaluated,
+    flat_inputs,
+    input_names,
+    output_tensors,
+)
 from rgbt_fusion.export.step import TrackerStep, recorded_steps
-from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.models.interface import check_model, parameter_like, unwrapped
 
-__all__ = ["CHECKED_STEPS", "evaluated_step", "export_program", "quiet", "traced"]
+__all__ = [
+    "CHECKED_STEPS",
+    "arguments_of_export",
+    "evaluated_step",
+    "export_program",
+    "quiet",
+    "traced",
+]
 
 CHECKED_STEPS = 3
 """Number of synthetic frames on which a file is compared with PyTorch before it is kept."""
 
 
-def export_program(model: TrackingNetwork, path: str | Path, *, batch: int = 1) -> ExportReport:
-    """Write one step of a model as a ``torch.export`` program of fixed shapes, checked on frames.
+@overload
+def export_program(model: nn.Module, path: str | Path, *, batch: int = 1) -> ExportReport: ...
 
-    Inputs, outputs and state are those of :class:`~rgbt_fusion.export.step.TrackerStep`. The
-    program calls the ops of this library, so it runs at their speed. It also needs them: import
-    :mod:`rgbt_fusion.ops.selective_scan` and :mod:`rgbt_fusion.ops.causal_conv1d` before
-    ``torch.export.load``.
+
+@overload
+def export_program(model: nn.Module, inputs: Sequence[Any], path: str | Path) -> ModuleReport: ...
+
+
+def export_program(
+    model: nn.Module,
+    inputs: Sequence[Any] | str | Path | None = None,
+    path: str | Path | None = None,
+    *,
+    batch: int = 1,
+) -> ExportReport | ModuleReport:
+    """Write a module as a ``torch.export`` program of fixed shapes, checked against the module.
+
+    ``export_program(model, path)`` writes one step of a tracking network, which is compared on
+    synthetic frames. Its inputs, outputs and state are those of
+    :class:`~rgbt_fusion.export.step.TrackerStep`. ``export_program(module, inputs, path)`` writes
+    any other module, which is compared on ``inputs``. The program calls the ops of this library, so
+    it runs at their speed. It also needs them: import :mod:`rgbt_fusion.ops.selective_scan` and
+    :mod:`rgbt_fusion.ops.causal_conv1d` before ``torch.export.load``.
 
     Args:
         model: the model, with its weights, in float32.
+        inputs: the arguments of a module that is not a tracking network, in order.
         path: the file to write, usually ``.pt2``. An old one is replaced when the new one is
             complete and agrees with the model.
-        batch: how many targets a step looks for.
+        batch: how many targets a step of a tracking network looks for.
 
     Returns:
         What was written, and its differences from PyTorch.
@@ -46,17 +79,23 @@ def export_program(model: TrackingNetwork, path: str | Path, *, batch: int = 1) 
     Raises:
         ExportError: ``model`` is not in float32, or the file cannot be written or does not agree
             with the model.
+        TypeError: ``path`` is missing, or there are no ``inputs`` and ``model`` is not a tracking
+            network.
 
     Example:
-        >>> import tempfile
-        >>> from rgbt_fusion import create_model, export_program
+        >>> import tempfile, torch
+        >>> from rgbt_fusion import DFM, create_model, export_program
         >>> model = create_model("ostrack_tiny_128", depth=1)
+        >>> tokens = torch.randn(1, 20, 32)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     report = export_program(model, f"{folder}/step.pt2")
-        >>> report.errors["score_map"] < 1e-6
-        True
+        ...     step = export_program(model, f"{folder}/step.pt2")
+        ...     layer = export_program(DFM(32), (tokens, tokens), f"{folder}/dfm.pt2")
+        >>> step.errors["score_map"] < 1e-6, list(layer.errors)
+        (True, ['rgb', 'tir', 'fused'])
     """
-    path = Path(path)
+    inputs, path = arguments_of_export(model, inputs, path)
+    if inputs is not None:
+        return _export_module(model, inputs, path)
     with evaluated_step(model, batch) as step, published_when_complete(path) as beside:
         with quiet():
             torch.export.save(traced(step), beside)
@@ -67,8 +106,48 @@ def export_program(model: TrackingNetwork, path: str | Path, *, batch: int = 1) 
                 return program(*inputs)
 
         frames = recorded_steps(step, CHECKED_STEPS)
-        report = agreement(beside, run, frames, search_size=model.search_size)
+        report = agreement(beside, run, frames, search_size=step.model.search_size)
         report.refuse_beyond_tolerance()
+    return replace(report, path=path)
+
+
+def arguments_of_export(
+    model: nn.Module, inputs: Sequence[Any] | str | Path | None, path: str | Path | None
+) -> tuple[tuple[Any, ...] | None, Path]:
+    """Return the inputs, None for the step of a tracking network, and the path.
+
+    Raises:
+        TypeError: ``path`` is missing, or there are no ``inputs`` and ``model`` is not a tracking
+            network.
+    """
+    if isinstance(inputs, str | Path):
+        if path is not None:
+            raise TypeError(f"inputs must be the arguments of the module, got {inputs!r}")
+        inputs, path = None, inputs
+    if path is None:
+        raise TypeError("path must be the file to write, got none")
+    if inputs is not None:
+        return tuple(inputs), Path(path)
+    try:
+        check_model(model)
+    except TypeError as error:
+        raise TypeError(f"{error}; give inputs to export any other module") from None
+    return None, Path(path)
+
+
+def _export_module(module: nn.Module, inputs: tuple[Any, ...], path: Path) -> ModuleReport:
+    tensors = flat_inputs(inputs)
+    with evaluated(unwrapped(module)) as own, published_when_complete(path) as beside:
+        with torch.no_grad(), quiet():
+            expected = own(*inputs)
+            torch.export.save(torch.export.export(own, inputs), beside)
+            program = torch.export.load(beside).module()
+
+        def run(_: list[Tensor]) -> list[Tensor]:
+            with torch.no_grad():
+                return list(output_tensors(program(*inputs)).values())
+
+        report = compare_module(beside, expected, run, tensors, input_names(own, inputs))
     return replace(report, path=path)
 
 
@@ -80,13 +159,15 @@ def traced(step: TrackerStep) -> ExportedProgram:
 
 
 @contextmanager
-def evaluated_step(model: TrackingNetwork, batch: int) -> Iterator[TrackerStep]:
+def evaluated_step(model: nn.Module, batch: int) -> Iterator[TrackerStep]:
     """Give the step of a model, which is in evaluation mode inside the block.
 
     Raises:
         ExportError: ``model`` is not in float32.
     """
-    dtype = model.backbone.pos_embed_x.dtype
+    # what torch.compile made of a network cannot be traced once more
+    model = unwrapped(model)
+    dtype = parameter_like(model).dtype
     if dtype != torch.float32:
         raise ExportError(f"model must be in float32 to be exported, got {dtype}")
     was_training = model.training

@@ -9,11 +9,18 @@ from torch import Tensor, nn
 from rgbt_fusion.checks import check_positive_int
 from rgbt_fusion.frames.crop import crop_pair
 from rgbt_fusion.frames.types import ImagePair
-from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.models.interface import ask, check_model, decode, parameter_like
 from rgbt_fusion.synthetic.world import SyntheticSequence
 from rgbt_fusion.tracking.tracker import TEMPLATE_FACTOR, hann_window
 
-__all__ = ["IMAGE_INPUTS", "MAP_OUTPUTS", "RecordedStep", "TrackerStep", "recorded_steps"]
+__all__ = [
+    "IMAGE_INPUTS",
+    "MAP_OUTPUTS",
+    "RecordedStep",
+    "TrackerStep",
+    "named_tensors",
+    "recorded_steps",
+]
 
 IMAGE_INPUTS = ("template_rgb", "template_tir", "search_rgb", "search_tir", "window")
 """The inputs of every exported step, in order; the model's state follows, if it has one."""
@@ -29,7 +36,8 @@ class TrackerStep(nn.Module):
     starts with the tensors of ``initial_state``.
 
     Args:
-        model: the tracking model. Switch it to evaluation mode first.
+        model: the tracking network, of this package or your own. Switch it to evaluation mode
+            first.
         batch: how many targets a step looks for.
 
     Shape:
@@ -42,6 +50,7 @@ class TrackerStep(nn.Module):
 
     Raises:
         ShapeError: a tensor has another size.
+        TypeError: ``model`` lacks what a tracking network must offer.
 
     Example:
         >>> import torch
@@ -55,28 +64,33 @@ class TrackerStep(nn.Module):
         torch.Size([1, 4])
     """
 
-    def __init__(self, model: TrackingNetwork, *, batch: int = 1) -> None:
+    def __init__(self, model: nn.Module, *, batch: int = 1) -> None:
         super().__init__()
-        self.model = model
+        check_model(model)
+        self.model: Any = model
         self.batch = check_positive_int(batch, name="batch")
-        self._structure = self._first_state()
-        named = list(_named_tensors(self._structure))
+        self.grid, self._structure = self._grid_and_first_state()
+        named = list(named_tensors(self._structure))
         self.state_names = [name for name, _ in named]
         self.initial_state = [tensor for _, tensor in named]
 
-    def _first_state(self) -> Any:
-        """Return the state before the first frame: the state after a frame, with all rows reset."""
-        like = self.model.backbone.pos_embed_x
+    def _grid_and_first_state(self) -> tuple[int, Any]:
+        """Return the cells of the score map along a side, and the state before the first frame.
+
+        That is the state after a frame, with all rows reset.
+        """
+        like = parameter_like(self.model)
         template_size = self.model.template_size
         search_size = self.model.search_size
         template = like.new_zeros(self.batch, 3, template_size, template_size)
         search = like.new_zeros(self.batch, 3, search_size, search_size)
         with torch.no_grad():
-            state = self.model(ImagePair(template, template), ImagePair(search, search)).state
-        if state is None:
-            return None
+            out = ask(self.model, ImagePair(template, template), ImagePair(search, search))
+        grid = out.score_map.shape[-1]
+        if out.state is None:
+            return grid, None
         every_row = torch.ones(self.batch, dtype=torch.bool, device=like.device)
-        return state.reset(every_row)
+        return grid, out.state.reset(every_row)
 
     @property
     def input_names(self) -> list[str]:
@@ -102,8 +116,8 @@ class TrackerStep(nn.Module):
         template = ImagePair(template_rgb, template_tir)
         search = ImagePair(search_rgb, search_tir)
         out = self.model(template, search, before)
-        box = self.model.decode(out, window)
-        after = [tensor for _, tensor in _named_tensors(out.state)]
+        box = decode(self.model, out, window)
+        after = [tensor for _, tensor in named_tensors(out.state)]
         found = (out.score_map, out.size_map, out.offset_map, box, *after)
         return dict(zip(self.output_names, found, strict=True))
 
@@ -126,13 +140,13 @@ def recorded_steps(step: TrackerStep, count: int, *, seed: int = 0) -> Iterator[
         seed: number of the first target's sequence; the other targets have the following ones.
     """
     model = step.model
-    like = model.backbone.pos_embed_x
+    like = parameter_like(model)
     sequences = [
         SyntheticSequence(seed + row, frames=count + 1, challenge="none")
         for row in range(step.batch)
     ]
     template = _crops(sequences, 0, 0, factor=TEMPLATE_FACTOR, size=model.template_size)
-    window = hann_window(model.settings.search_grid).to(like)
+    window = hann_window(step.grid).to(like)
     state = step.initial_state
     for number in range(1, count + 1):
         search = _crops(
@@ -158,14 +172,14 @@ def _crops(
     return torch.cat([crop.rgb for crop in crops]), torch.cat([crop.tir for crop in crops])
 
 
-def _named_tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+def named_tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of nested named tuples, in order, with the path to each."""
     if isinstance(state, Tensor):
         yield name, state
     elif isinstance(state, tuple):
         fields = getattr(state, "_fields", range(len(state)))
         for field, value in zip(fields, state, strict=True):
-            yield from _named_tensors(value, f"{name}_{field}" if name else str(field))
+            yield from named_tensors(value, f"{name}_{field}" if name else str(field))
 
 
 def _with_tensors(state: Any, tensors: Iterator[Tensor]) -> Any:

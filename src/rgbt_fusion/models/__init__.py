@@ -10,10 +10,13 @@ from rgbt_fusion.models.interface import ModelOutput as ModelOutput
 from rgbt_fusion.models.interface import ModelState as ModelState
 from rgbt_fusion.models.interface import TemplateTokens as TemplateTokens
 from rgbt_fusion.models.interface import TrackerModel as TrackerModel
+from rgbt_fusion.models.interface import check_model as check_model
 from rgbt_fusion.models.mutual_prompt import MutualPromptTeacher as MutualPromptTeacher
 from rgbt_fusion.models.mutual_prompt import OneStreamStudent as OneStreamStudent
+from rgbt_fusion.models.named import build_named as build_named
 from rgbt_fusion.models.network import TrackingNetwork as TrackingNetwork
 from rgbt_fusion.models.ostrack import OSTrack as OSTrack
+from rgbt_fusion.models.ostrack_family import OSTrackFamily as OSTrackFamily
 from rgbt_fusion.models.presets import MODELS as MODELS
 from rgbt_fusion.models.presets import TINY_128 as TINY_128
 from rgbt_fusion.models.presets import VITB_256 as VITB_256

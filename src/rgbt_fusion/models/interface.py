@@ -1,14 +1,16 @@
 """What goes into a tracking model and what comes out.
 
-This is all that tracking, training and evaluation know of one.
+This is all that tracking, training, evaluation and export know of one. What a network does not
+offer has its default in the functions below.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.models.head import clamped_sigmoid, decode_box
 from rgbt_fusion.shapes import check_same_device, check_same_dtype, check_same_shape, check_shape
 
 __all__ = [
@@ -19,9 +21,20 @@ __all__ = [
     "Template",
     "TemplateTokens",
     "TrackerModel",
+    "ask",
     "check_image",
     "check_images",
+    "check_model",
+    "check_output",
+    "configuration_of",
+    "decode",
+    "embed_template",
+    "parameter_like",
+    "unwrapped",
 ]
+
+REQUIRED = ("template_size", "search_size", "search_factor")
+"""The numbers that every network must have."""
 
 
 class ModelState(Protocol):
@@ -101,9 +114,72 @@ class ModelOutput(NamedTuple):
     state: ModelState | None
     """To be handed to the call of the next frame."""
 
+    @classmethod
+    def from_maps(
+        cls,
+        score_logits: Tensor,
+        size_map: Tensor,
+        offset_map: Tensor,
+        state: ModelState | None = None,
+    ) -> "ModelOutput":
+        """Return the output of three maps, with the box at the maximum of the score.
+
+        Maps in half precision become float32, because a box needs more digits.
+
+        Args:
+            score_logits: ``(B, 1, S, S)``, the score before its sigmoid.
+            size_map: ``(B, 2, S, S)``, width and height as fractions of the crop.
+            offset_map: ``(B, 2, S, S)``, from the corner of the cell to the centre of the box.
+            state: what the network remembers for the next frame.
+
+        Raises:
+            ShapeError: a map does not have the shape above.
+        """
+        batch, _, grid, _ = score_logits.shape
+        check_shape(score_logits, "B 1 S S", B=batch, S=grid, name="score_logits")
+        check_shape(size_map, "B 2 S S", B=batch, S=grid, name="size_map")
+        check_shape(offset_map, "B 2 S S", B=batch, S=grid, name="offset_map")
+        dtype = torch.promote_types(score_logits.dtype, torch.float32)
+        score_logits = score_logits.to(dtype)
+        size_map = size_map.to(dtype)
+        offset_map = offset_map.to(dtype)
+        score_map = clamped_sigmoid(score_logits)
+        return cls(
+            score_map=score_map,
+            score_logits=score_logits,
+            size_map=size_map,
+            offset_map=offset_map,
+            box_cxcywh_unit=decode_box(score_map, size_map, offset_map),
+            state=state,
+        )
+
 
 class TrackerModel(Protocol):
-    """What every tracking model offers."""
+    """What a tracking network must offer: three numbers and one call.
+
+    Any ``nn.Module`` that has them tracks, trains, is evaluated, saved, loaded and exported. Three
+    methods are optional, and each has a default:
+
+    * ``embed_template(template)`` turns the template into tokens once per sequence. By default the
+      network is given the images of the template at every frame.
+    * ``decode(output, window)`` reads the box under a window. By default it is read from the maps
+      at the maximum of ``score_map * window``.
+    * ``configuration``, plain values under ``model``, ``settings`` and ``options``, stands in every
+      file of the network. By default it is the name of the class and the three numbers.
+
+    A network without a memory returns a ``state`` of None.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from rgbt_fusion import ImagePair, ModelOutput, Tracker
+        >>> class AlwaysInTheMiddle(nn.Module):
+        ...     template_size, search_size, search_factor = 64, 128, 4.0
+        ...     def forward(self, template, search, state=None):
+        ...         maps = search.rgb.new_zeros(len(search.rgb), 5, 8, 8)
+        ...         return ModelOutput.from_maps(maps[:, :1], maps[:, 1:3], maps[:, 3:])
+        >>> tracker = Tracker(AlwaysInTheMiddle())
+    """
 
     @property
     def template_size(self) -> int:
@@ -120,29 +196,108 @@ class TrackerModel(Protocol):
         """Side of the search crop over the square root of the area of the target."""
         ...
 
-    def __call__(
-        self, template: Template, search: ImagePair, state: ModelState | None = None
-    ) -> ModelOutput:
-        """Look for the target of the template in the search crop; no state starts a sequence."""
+    def __call__(self, template: Any, search: ImagePair, state: Any = None) -> ModelOutput:
+        """Look for the target of the template in the search crop; no state starts a sequence.
+
+        ``template`` is an ``ImagePair``, or what the network's own ``embed_template`` returned.
+        """
         ...
 
-    def embed_template(self, template: ImagePair) -> TemplateTokens:
-        """Turn the template into tokens once; the model then takes them frame after frame."""
-        ...
 
-    def encode(
-        self,
-        template: Template,
-        search: ImagePair,
-        state: ModelState | None = None,
-        layers: Sequence[int] = (),
-    ) -> Encoding:
-        """Return what the head reads, and the tokens after the blocks ``layers``, from 0."""
-        ...
+def check_model(model: object, *, name: str = "model") -> None:
+    """Check that a network offers what :class:`TrackerModel` says.
 
-    def decode(self, output: ModelOutput, window: Tensor | None = None) -> Tensor:
-        """Return the box ``(B, 4)`` at the maximum of ``score_map * window``, window ``(S, S)``."""
-        ...
+    Raises:
+        TypeError: ``model`` is a text, or lacks a number or the call; the message names what it
+            lacks.
+        ValueError: a number of ``model`` is not above 0.
+    """
+    if isinstance(model, str):
+        raise TypeError(
+            f"{name} must be a tracking model, such as create_model({model!r}), got {model!r}"
+        )
+    lacking = [number for number in REQUIRED if not hasattr(model, number)]
+    if not callable(model):
+        lacking.append("forward(template, search, state)")
+    if lacking:
+        raise TypeError(
+            f"{name} must be a tracking model, got {type(model).__name__} without "
+            f"{', '.join(lacking)}; see TrackerModel, or wrap a network of the OSTrack family in "
+            "OSTrackFamily"
+        )
+    for number in REQUIRED:
+        value = getattr(model, number)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise ValueError(f"{name}.{number} must be a number above 0, got {value!r}")
+
+
+def embed_template(model: TrackerModel, template: ImagePair) -> Any:
+    """Return what a network is given as template in every frame: its tokens, or the images."""
+    own = getattr(model, "embed_template", None)
+    return template if own is None else own(template)
+
+
+def ask(model: TrackerModel, template: Any, search: ImagePair, state: Any = None) -> ModelOutput:
+    """Call a network, and check what it returns.
+
+    Raises:
+        TypeError: the network does not return a :class:`ModelOutput`.
+    """
+    return check_output(model, model(template, search, state))
+
+
+def check_output(model: object, output: object) -> ModelOutput:
+    """Return the answer of a network if it is a :class:`ModelOutput`.
+
+    Raises:
+        TypeError: ``output`` is something else.
+    """
+    if isinstance(output, ModelOutput):
+        return output
+    raise TypeError(
+        f"{type(model).__name__} must return a ModelOutput, got {type(output).__name__}; "
+        "ModelOutput.from_maps makes one of three maps, and OSTrackFamily takes a dictionary"
+    )
+
+
+def decode(model: TrackerModel, output: ModelOutput, window: Tensor) -> Tensor:
+    """Return the box ``(B, 4)`` at the maximum of ``score_map * window``, window ``(S, S)``."""
+    own = getattr(model, "decode", None)
+    if own is not None:
+        return own(output, window)
+    check_shape(window, "S S", S=output.score_map.shape[-1], name="window")
+    return decode_box(output.score_map * window, output.size_map, output.offset_map)
+
+
+def configuration_of(model: nn.Module) -> dict[str, Any]:
+    """Return what a file says about a model: class, settings and options, as plain values.
+
+    A network without a ``configuration`` of its own is described by the name of its class and the
+    numbers that every tracking network has.
+    """
+    own = getattr(model, "configuration", None)
+    if isinstance(own, dict):
+        return own
+    settings = {name: getattr(model, name) for name in REQUIRED if hasattr(model, name)}
+    return {"model": type(model).__name__, "settings": settings, "options": {}}
+
+
+def parameter_like(model: object) -> Tensor:
+    """Return a floating-point tensor with the device and dtype that a network's images must have.
+
+    It is the first parameter; a network without any takes float32 on the CPU.
+    """
+    if isinstance(model, nn.Module):
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                return parameter
+    return torch.zeros(1)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the network itself where ``torch.compile`` has wrapped it."""
+    own = getattr(model, "_orig_mod", model)
+    return own if isinstance(own, nn.Module) else model
 
 
 def check_image(image: Tensor, size: int, *, name: str, like: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from rgbt_fusion.checks import ShapeError
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.encoder import Encoder, EncoderSettings
-from rgbt_fusion.models.head import CenterHead, clamped_sigmoid, decode_box
+from rgbt_fusion.models.head import CenterHead, decode_box
 from rgbt_fusion.models.interface import (
     Encoding,
     ModelOutput,
@@ -144,15 +144,7 @@ class TrackingNetwork(TypedModule):
     def answer(self, encoding: Encoding) -> ModelOutput:
         """Return what the head makes of an encoding."""
         maps = self.box_head(encoding.features)
-        score_map = clamped_sigmoid(maps.score_logits)
-        return ModelOutput(
-            score_map=score_map,
-            score_logits=maps.score_logits,
-            size_map=maps.size,
-            offset_map=maps.offset,
-            box_cxcywh_unit=decode_box(score_map, maps.size, maps.offset),
-            state=encoding.state,
-        )
+        return ModelOutput.from_maps(maps.score_logits, maps.size, maps.offset, encoding.state)
 
     def decode(self, output: ModelOutput, window: Tensor | None = None) -> Tensor:
         """Return the box ``(B, 4)`` at the maximum of ``score_map * window``, window ``(S, S)``."""

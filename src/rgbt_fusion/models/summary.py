@@ -8,6 +8,12 @@ import torch
 from torch import nn
 
 from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.models.interface import (
+    TrackerModel,
+    check_model,
+    configuration_of,
+    parameter_like,
+)
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.ops.arithmetic import count_macs, count_parameters
 
@@ -33,8 +39,9 @@ class ModelSummary:
         parameters: numbers that the model learns.
         macs: multiply-accumulates of one step at batch 1, template included: matrix products,
             convolutions, attention and scans.
-        template_tokens: tokens of the template, per stream.
-        search_tokens: tokens of the search crop, per stream, before the first block and after each.
+        template_tokens: tokens of the template, per stream; None for a network of your own.
+        search_tokens: tokens of the search crop, per stream, before the first block and after each;
+            empty for a network of your own.
         weight_bytes: size of all weights and buffers.
         configuration: what builds the model again.
     """
@@ -43,17 +50,20 @@ class ModelSummary:
     components: tuple[Component, ...]
     parameters: int
     macs: int
-    template_tokens: int
+    template_tokens: int | None
     search_tokens: tuple[int, ...]
     weight_bytes: int
     configuration: dict[str, Any]
 
 
-def summarise(model: TrackingNetwork) -> ModelSummary:
+def summarise(model: nn.Module) -> ModelSummary:
     """Count the parts, parameters, tokens and multiply-accumulates of a model.
 
     Args:
-        model: any tracking network; it may lie on the meta device.
+        model: any tracking network, of this package or your own; it may lie on the meta device.
+
+    Raises:
+        TypeError: ``model`` lacks what a tracking network must offer.
 
     Example:
         >>> from rgbt_fusion.models.summary import summarise
@@ -64,25 +74,32 @@ def summarise(model: TrackingNetwork) -> ModelSummary:
         >>> summary.parameters == sum(component.parameters for component in summary.components)
         True
     """
+    check_model(model)
+    network: Any = model
     was_training = model.training
-    macs = count_macs(model.eval(), *random_crops(model))
+    macs = count_macs(model.eval(), *random_crops(network))
     model.train(was_training)
+    template_tokens = None
+    search_tokens: tuple[int, ...] = ()
+    if isinstance(model, TrackingNetwork):
+        template_tokens = model.backbone.template_length
+        search_tokens = (model.backbone.search_length, *model.backbone.kept_lengths())
     return ModelSummary(
         model=type(model).__name__,
         components=tuple(_components(model)),
         parameters=count_parameters(model),
         macs=macs,
-        template_tokens=model.backbone.template_length,
-        search_tokens=(model.backbone.search_length, *model.backbone.kept_lengths()),
+        template_tokens=template_tokens,
+        search_tokens=search_tokens,
         weight_bytes=sum(x.numel() * x.element_size() for x in model.state_dict().values()),
-        configuration=model.configuration,
+        configuration=configuration_of(model),
     )
 
 
-def random_crops(model: TrackingNetwork) -> tuple[ImagePair, ImagePair]:
+def random_crops(model: TrackerModel) -> tuple[ImagePair, ImagePair]:
     """Return a template and a search crop of noise, always the same, at batch 1."""
     generator = torch.Generator().manual_seed(0)
-    device = model.backbone.pos_embed_x.device
+    device = parameter_like(model).device
 
     def crop(size: int) -> ImagePair:
         return ImagePair(*torch.randn(2, 1, 3, size, size, generator=generator).to(device))
@@ -92,11 +109,13 @@ def random_crops(model: TrackingNetwork) -> tuple[ImagePair, ImagePair]:
     return template, search
 
 
-def _components(model: TrackingNetwork) -> Iterator[Component]:
-    """Yield the parts of a model; the encoder's own parts take its place."""
-    yield from _parts(model.backbone, "backbone.")
+def _components(model: nn.Module) -> Iterator[Component]:
+    """Yield the parts of a model; the parts of our encoder take its place."""
+    encoder = model.backbone if isinstance(model, TrackingNetwork) else None
+    if encoder is not None:
+        yield from _parts(encoder, "backbone.")
     for name, module in model.named_children():
-        if module is not model.backbone:
+        if module is not encoder:
             yield _component(name, module)
     own = sum(parameter.numel() for parameter in model.parameters(recurse=False))
     if own:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rgbt_fusion.checks import check_choice, check_finite_number
 from rgbt_fusion.frames.crop import CropPair, crop_pair
 from rgbt_fusion.frames.thermal import thermal_range
-from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike, ImagePair, check_frames
+from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike, ImagePair
 from rgbt_fusion.models.interface import (
     ModelOutput,
     ModelState,
@@ -127,8 +127,7 @@ class Tracker:
         ShapeError: a frame or ``box_xywh_px`` has another shape, or the frames differ in size and
             ``tir_from_rgb`` is None.
         ValueError: ``window_weight``, ``search_factor``, ``lost_threshold`` or ``missing`` is out
-            of range, ``box_xywh_px`` has no size or lies outside the first frame, or the first
-            frame lacks both modalities.
+            of range, ``box_xywh_px`` has no size, or the first frame lacks both modalities.
         RuntimeError: ``update`` comes before ``init``.
 
     Example:
@@ -207,8 +206,8 @@ class Tracker:
         self, rgb: NDArray[np.uint8] | None, tir: Frame | None, box_xywh_px: ArrayLike
     ) -> TrackResult:
         """Start on a frame; return the given boxes as the result of frame 0."""
+        boxes, batched = check_boxes(box_xywh_px)
         shown = FramePair(rgb, tir)
-        boxes, batched = check_boxes(box_xywh_px, self._frame_of_boxes(shown))
         tir_range = _range(tir, known=None)
         crops = self._crop(shown, boxes, TEMPLATE_FACTOR, self.model.template_size, tir_range)
         with torch.inference_mode():
@@ -276,12 +275,6 @@ class Tracker:
             ValueError: ``box_xywh_px`` is None and ``source`` has no annotation.
         """
         return follow(self, source, box_xywh_px)
-
-    def _frame_of_boxes(self, shown: FramePair) -> tuple[int, int] | None:
-        """Return height and width of the frame that boxes are in; None if it is not shown."""
-        size = check_frames(*shown, aligned=self.tir_from_rgb is None)
-        is_of_the_colour_camera = shown.rgb is not None or self.tir_from_rgb is None
-        return size if is_of_the_colour_camera else None
 
     def _stand_in(self, seen: FramePair, last: FramePairLike) -> FramePair:
         """Return the frame with the last image of a missing modality, if the policy says so."""

@@ -15,10 +15,12 @@ else:
 from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int
 from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.files.plain import from_plain, to_plain
+from rgbt_fusion.models.named import names_code
 from rgbt_fusion.models.presets import check_preset_name
 from rgbt_fusion.synthetic.plan import CHALLENGES, Challenge
 
 __all__ = [
+    "GIVEN",
     "AugmentationConfig",
     "DataConfig",
     "LossConfig",
@@ -38,6 +40,9 @@ __all__ = [
 TrainingModality: TypeAlias = Literal["both", "rgb", "tir", "either"]
 Precision: TypeAlias = Literal["float32", "float64", "bfloat16", "float16"]
 Schedule: TypeAlias = Literal["constant", "step", "cosine"]
+
+GIVEN = "given"
+"""The ``model`` of a config whose network is handed to ``train``."""
 
 MODALITIES: tuple[TrainingModality, ...] = ("both", "rgb", "tir", "either")
 PRECISIONS: tuple[Precision, ...] = ("float32", "float64", "bfloat16", "float16")
@@ -188,8 +193,10 @@ class TrainConfig:
     Machine paths and the device are not settings: they are arguments of ``train``.
 
     Args:
-        model: the preset to train, one of :func:`~rgbt_fusion.models.presets.list_models`.
-        overrides: settings and options of the preset to change.
+        model: the preset to train, one of :func:`~rgbt_fusion.models.presets.list_models`; or
+            ``"package.module:function"``, which builds a network of your own; or ``"given"`` for a
+            network that is handed to ``train``.
+        overrides: settings and options of the preset to change, or the arguments of the function.
         modality: what the model is shown. ``"both"``; ``"rgb"`` or ``"tir"``, the other one being
             blank; ``"either"`` shows one of the two in both places, drawn per sample, for an
             encoder that does not tell modalities apart.
@@ -241,7 +248,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
-        check_preset_name(self.model, name="model")
+        self._check_model()
         check_choice(self.modality, MODALITIES, name="modality")
         check_choice(self.precision, PRECISIONS, name="precision")
         for name in ("steps", "batch_size", "clip_length", "checkpoint_every", "log_every"):
@@ -256,6 +263,18 @@ class TrainConfig:
                 "augmentation.missing must be 0 where only one modality is shown, "
                 f"modality = {self.modality!r}, got {self.augmentation.missing}"
             )
+
+    def _check_model(self) -> None:
+        if not isinstance(self.model, str):
+            raise TypeError(
+                "model must be a name; hand your own network to "
+                f"train(config, model=network) with model={GIVEN!r} here, "
+                f"got {type(self.model).__name__}"
+            )
+        if self.model == GIVEN and self.overrides:
+            raise ValueError(f"overrides must be empty for a given network, got {self.overrides}")
+        if self.model != GIVEN and not names_code(self.model):
+            check_preset_name(self.model, name="model")
 
     def _check_schedules(self) -> None:
         warmup_steps = self.optimiser.warmup_steps

@@ -1,13 +1,15 @@
 """Train a student on its boxes, its teacher's response map and its teacher's tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_finite_number
+from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.layers.token_selection import restore_tokens
 from rgbt_fusion.losses.distillation import (
     FeatureDistillationLoss,
@@ -16,7 +18,14 @@ from rgbt_fusion.losses.distillation import (
     ResponseDistillationLoss,
     ResponseForm,
 )
-from rgbt_fusion.models.interface import Encoding, LayerTokens
+from rgbt_fusion.models.interface import (
+    Encoding,
+    LayerTokens,
+    ModelOutput,
+    ask,
+    check_model,
+    embed_template,
+)
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.training.config import TrainConfig
 from rgbt_fusion.training.distributed import Processes, join_processes
@@ -106,7 +115,8 @@ class DistillConfig(TrainConfig):
 def distill(
     config: DistillConfig,
     *,
-    teacher: str | Path | TrackingNetwork,
+    teacher: str | Path | nn.Module,
+    model: nn.Module | None = None,
     out: str | Path,
     data: str | Path = "synthetic",
     names: str | Path | None = None,
@@ -117,9 +127,10 @@ def distill(
 ) -> TrainResult:
     """Train a student with the help of a teacher, or resume an interrupted distillation.
 
-    Any two models of this package can be teacher and student if they take crops of the same sizes.
-    The teacher sees each batch once, without gradient and without eliminating candidates. All else
-    is as in ``train``.
+    Any two networks can be teacher and student if they take crops of the same sizes. Their
+    responses must have the same grid, and their tokens can be compared where both are a
+    ``TrackingNetwork``. The teacher sees each batch once, without gradient and without eliminating
+    candidates. All else is as in ``train``.
 
     Paper and code: the paper has one student and one teacher. Here a student of one stream without
     a TIR half is compared with the mean of the teacher's two streams, and both streams of a student
@@ -128,7 +139,8 @@ def distill(
 
     Args:
         config: what is trained and how.
-        teacher: a model, or a file of this library that holds one.
+        teacher: a network, or a file of this library that holds one.
+        model: a student of your own, for a config with ``model="given"``; see ``train``.
         out: the folder of the distillation; see ``train``.
         data: see ``train``.
         names: see ``train``.
@@ -138,7 +150,8 @@ def distill(
         on_progress: see ``train``.
 
     Raises:
-        ValueError: ``teacher`` takes crops of other sizes than the student; otherwise as ``train``.
+        ValueError: ``teacher`` takes crops of other sizes than the student, or ``feature_weight``
+            is not 0 for a network without tokens; otherwise as ``train``.
         TrainingError, CheckpointError, DataError, OSError: as ``train``.
 
     Example:
@@ -162,8 +175,8 @@ def distill(
     where = pick_device(device)
     with join_processes(where) as processes, undisturbed(where):
         clips = open_clips(config, data, names=names)
-        student = starting_model(config, start_from)
-        master = teacher if isinstance(teacher, TrackingNetwork) else load_model(teacher)
+        student = starting_model(config, start_from, model=model)
+        master = teacher if isinstance(teacher, nn.Module) else load_model(teacher)
         objective = DistillationObjective(student, master, config, processes, where)
         return run_training(
             config,
@@ -180,8 +193,8 @@ def distill(
 class TeacherAnswer(NamedTuple):
     """What the teacher finds in one search frame."""
 
-    encoding: Encoding
-    """Its tokens, after the layers that are compared."""
+    encoding: Encoding | None
+    """Its tokens, after the layers that are compared; None for a network without tokens."""
     score_logits: Tensor
     """Its response map before the sigmoid, ``(B, 1, S, S)``."""
 
@@ -201,21 +214,25 @@ class DistillationObjective(TrainingObjective):
         - returns scalars by name; ``loss`` carries the gradient, the others are for the log
 
     Raises:
-        ValueError: ``teacher`` takes crops of other sizes than ``model``.
+        ValueError: ``teacher`` takes crops of other sizes than ``model``, or ``feature_weight`` is
+            not 0 and one of the two has no tokens.
+        TypeError: ``teacher`` lacks what a tracking network must offer.
     """
 
     names = ("loss", "focal", "giou", "l1", "response", "feature", "iou")
 
     def __init__(
         self,
-        model: TrackingNetwork,
-        teacher: TrackingNetwork,
+        model: nn.Module,
+        teacher: nn.Module,
         config: DistillConfig,
         processes: Processes,
         device: torch.device,
     ) -> None:
         super().__init__(model, processes)
+        check_model(teacher, name="teacher")
         _check_pair(model, teacher)
+        _check_tokens(model, teacher, config)
         self.loss = _distillation_loss(model, teacher, config)
         dtype = torch.float32
         if config.precision == "float64":
@@ -227,7 +244,7 @@ class DistillationObjective(TrainingObjective):
         self.compares_tokens = config.feature_weight > 0
 
     @property
-    def teacher(self) -> TrackingNetwork:
+    def teacher(self) -> Any:
         """The teacher."""
         return self._teacher[0]
 
@@ -236,18 +253,17 @@ class DistillationObjective(TrainingObjective):
 
         ``keep_ratio`` is the student's share of candidates that survive; None takes its own.
         """
-        template = self.model.embed_template(batch.template)
+        template = embed_template(self.model, batch.template)
         answers = self.ask_teacher(batch)
         layers = self.loss.feature.student_layers if self.compares_tokens else ()
         state = None
         rows = []
         frames = zip(batch.searches, batch.boxes_cxcywh_unit, answers, strict=True)
         for search, boxes, answer in frames:
-            encoding = self.model.encode(template, search, state, layers, keep_ratio=keep_ratio)
-            state = encoding.state
-            out = self.model.answer(encoding)
+            encoding, out = _answer(self.model, template, search, state, layers, keep_ratio)
+            state = out.state
             tokens = None
-            if self.compares_tokens:
+            if encoding is not None and answer.encoding is not None and self.compares_tokens:
                 tokens = self._matched(encoding.layers, answer.encoding.layers)
             terms = self.loss(
                 out.score_map,
@@ -275,12 +291,11 @@ class DistillationObjective(TrainingObjective):
         state = None
         answers = []
         with torch.no_grad(), autocast:
-            template = self.teacher.embed_template(batch.template)
+            template = embed_template(self.teacher, batch.template)
             for search in batch.searches:
-                encoding = self.teacher.encode(template, search, state, layers, keep_ratio=1.0)
-                state = encoding.state
-                logits = self.teacher.answer(encoding).score_logits
-                answers.append(TeacherAnswer(encoding, logits))
+                encoding, out = _answer(self.teacher, template, search, state, layers, 1.0)
+                state = out.state
+                answers.append(TeacherAnswer(encoding, out.score_logits))
         return answers
 
     def _matched(
@@ -304,6 +319,21 @@ class DistillationObjective(TrainingObjective):
             return self.processes.share_of(positives.sum().to(precise.dtype))
         softened = (precise / loss.temperature).sigmoid()
         return self.processes.share_of(softened.sum())
+
+
+def _answer(
+    model: Any,
+    template: Any,
+    search: ImagePair,
+    state: Any,
+    layers: Sequence[int],
+    keep_ratio: float | None,
+) -> tuple[Encoding | None, ModelOutput]:
+    """Return the tokens of a network, None where it has none, and its answer."""
+    if not isinstance(model, TrackingNetwork):
+        return None, ask(model, template, search, state)
+    encoding = model.encode(template, search, state, layers, keep_ratio=keep_ratio)
+    return encoding, model.answer(encoding)
 
 
 class MatchedTokens(NamedTuple):
@@ -384,16 +414,22 @@ def _seen_by_teacher(teacher: LayerTokens, template_length: int, search_length: 
 
 
 def _distillation_loss(
-    student: TrackingNetwork, teacher: TrackingNetwork, config: DistillConfig
+    student: nn.Module, teacher: nn.Module, config: DistillConfig
 ) -> HierarchicalDistillationLoss:
     """Return the loss for a pair of models, with the weights of a config."""
-    feature = FeatureDistillationLoss(
-        student_depth=student.settings.depth,
-        teacher_depth=teacher.settings.depth,
-        student_dim=student.settings.dim,
-        teacher_dim=teacher.settings.dim,
-        layers=config.layers,
-    )
+    if isinstance(student, TrackingNetwork) and isinstance(teacher, TrackingNetwork):
+        feature = FeatureDistillationLoss(
+            student_depth=student.settings.depth,
+            teacher_depth=teacher.settings.depth,
+            student_dim=student.settings.dim,
+            teacher_dim=teacher.settings.dim,
+            layers=config.layers,
+        )
+    else:
+        # never called: there are no tokens to compare
+        feature = FeatureDistillationLoss(
+            student_depth=1, teacher_depth=1, student_dim=1, teacher_dim=1, layers="all"
+        )
     if not config.feature_weight:
         feature.requires_grad_(False)
     return HierarchicalDistillationLoss(
@@ -407,7 +443,17 @@ def _distillation_loss(
     )
 
 
-def _check_pair(student: TrackingNetwork, teacher: TrackingNetwork) -> None:
+def _check_tokens(student: nn.Module, teacher: nn.Module, config: DistillConfig) -> None:
+    """Check that both models have tokens where tokens are compared."""
+    without = [one for one in (student, teacher) if not isinstance(one, TrackingNetwork)]
+    if without and config.feature_weight:
+        raise ValueError(
+            "feature_weight must be 0 where a network is no TrackingNetwork, whose tokens could be "
+            f"compared, got {config.feature_weight} with {type(without[0]).__name__}"
+        )
+
+
+def _check_pair(student: nn.Module, teacher: nn.Module) -> None:
     """Check that both models take the same crops."""
     for name in ("template_size", "search_size", "search_factor"):
         ours = getattr(student, name)

@@ -7,17 +7,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
+from torch import nn
 
 from rgbt_fusion.files.whole import write_text
-from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.models.interface import check_model
+from rgbt_fusion.models.named import build_named, names_code
 from rgbt_fusion.training.checkpoints import TrainingError
-from rgbt_fusion.training.config import TrainConfig, config_to_table
+from rgbt_fusion.training.config import GIVEN, TrainConfig, config_to_table
 from rgbt_fusion.training.distributed import Processes, join_processes
 from rgbt_fusion.training.logs import Log, Progress, Stopwatch
-from rgbt_fusion.training.objective import LocalizationObjective, TrainingObjective
+from rgbt_fusion.training.objective import (
+    LocalizationObjective,
+    OwnLoss,
+    OwnLossObjective,
+    TrainingObjective,
+)
 from rgbt_fusion.training.optimisation import freeze
 from rgbt_fusion.training.run import Run, mixed_seed
 from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips
@@ -56,6 +63,8 @@ def train(
     config: TrainConfig,
     *,
     out: str | Path,
+    model: nn.Module | None = None,
+    loss: OwnLoss | None = None,
     data: str | Path = "synthetic",
     names: str | Path | None = None,
     start_from: str | Path | None = None,
@@ -78,6 +87,11 @@ def train(
         config: what is trained and how.
         out: the folder of the training. If it holds a checkpoint of the same config, the training
             resumes from it.
+        model: a network of your own, for a config with ``model="given"``; see
+            :class:`~rgbt_fusion.models.interface.TrackerModel`. It is trained in place.
+        loss: a loss of your own, called with the ``ModelOutput`` and the true boxes ``(B, 4)``
+            (cxcywh, fractions of the crop). None takes
+            :class:`~rgbt_fusion.losses.localization.LocalizationLoss` with the config's weights.
         data: the folder of a dataset, or ``"synthetic"``.
         names: a file that lists the sequences of the dataset to use. None uses all.
         start_from: a file of initial weights; see
@@ -89,6 +103,8 @@ def train(
     Raises:
         ValueError: ``config`` contradicts the model, the data or the checkpoint in ``out``, or
             ``device`` does not exist.
+        TypeError: ``model`` lacks what a tracking network must offer, or ``loss`` does not return
+            one number.
         TrainingError: the loss is not finite, or a file in ``out`` cannot be written. The last
             checkpoint is complete.
         CheckpointError: ``start_from`` does not fit the model.
@@ -116,11 +132,15 @@ def train(
     where = pick_device(device)
     with join_processes(where) as processes, undisturbed(where):
         clips = open_clips(config, data, names=names)
-        model = starting_model(config, start_from)
+        network = starting_model(config, start_from, model=model)
+        if loss is None:
+            objective = LocalizationObjective(network, config.loss, processes)
+        else:
+            objective = OwnLossObjective(network, loss, processes)
         return run_training(
             config,
-            LocalizationObjective(model, config.loss, processes),
-            Sampler.of(config, clips, model),
+            objective,
+            Sampler.of(config, clips, network),
             out=Path(out),
             device=where,
             processes=processes,
@@ -129,25 +149,49 @@ def train(
         )
 
 
-def starting_model(config: TrainConfig, start_from: str | Path | None = None) -> TrackingNetwork:
+def starting_model(
+    config: TrainConfig, start_from: str | Path | None = None, *, model: nn.Module | None = None
+) -> Any:
     """Return the model of a config with its initial weights.
 
+    Args:
+        config: names the model.
+        start_from: a file of weights to start from.
+        model: the network itself, for a config with ``model="given"``.
+
     Raises:
-        ValueError: ``config`` names options or parameters that the model does not have.
+        ValueError: ``config`` names options or parameters that the model does not have, or
+            ``model`` is there without ``config.model = "given"``, or the other way round.
+        TypeError: ``model`` lacks what a tracking network must offer.
         CheckpointError: ``start_from`` does not fit the model.
         OSError: ``start_from`` does not exist.
     """
+    if (model is None) == (config.model == GIVEN):
+        got = "no model" if model is None else type(model).__name__
+        raise ValueError(
+            f"model must be given where config.model is {GIVEN!r}, and only there: "
+            f"got {got} with config.model = {config.model!r}"
+        )
     torch.manual_seed(mixed_seed(config.seed, 0))
-    try:
-        model = create_model(config.model, **config.overrides)
-    except TypeError as error:
-        raise ValueError(f"overrides must fit the model: {error}") from None
+    if model is None:
+        model = _built(config)
+    else:
+        check_model(model)
     freeze(model, config.frozen)
     if start_from is not None:
         load_checkpoint(model, start_from, minimum_share=config.start_share)
     if config.precision == "float64":
         model.to(torch.float64)
     return model
+
+
+def _built(config: TrainConfig) -> nn.Module:
+    """Build the model that a config names."""
+    build = build_named if names_code(config.model) else create_model
+    try:
+        return build(config.model, **config.overrides)
+    except TypeError as error:
+        raise ValueError(f"overrides must fit the model: {error}") from None
 
 
 def pick_device(device: str | None) -> torch.device:

@@ -1,11 +1,14 @@
 """What a training minimises: a model's loss on a batch of clips."""
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rgbt_fusion.boxes import box_iou, cxcywh_to_xyxy
 from rgbt_fusion.losses.localization import LocalizationLoss, gaussian_label
-from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.models.interface import ModelOutput, check_output, embed_template
 from rgbt_fusion.training.config import LossConfig
 from rgbt_fusion.training.distributed import Processes
 from rgbt_fusion.training.samples import Batch
@@ -13,11 +16,17 @@ from rgbt_fusion.typed_module import TypedModule
 
 __all__ = [
     "LocalizationObjective",
+    "OwnLoss",
+    "OwnLossObjective",
     "TrainingObjective",
     "localization_loss",
     "mean_iou",
     "shared_positives",
 ]
+
+
+OwnLoss: TypeAlias = Callable[[ModelOutput, Tensor], Tensor]
+"""The loss of an answer and of the true boxes ``(B, 4)``, cxcywh as fractions of the crop."""
 
 
 class TrainingObjective(TypedModule):
@@ -31,9 +40,10 @@ class TrainingObjective(TypedModule):
     names: tuple[str, ...]
     """The names of what ``forward`` returns; the first is ``"loss"``."""
 
-    def __init__(self, model: TrackingNetwork, processes: Processes) -> None:
+    def __init__(self, model: nn.Module, processes: Processes) -> None:
         super().__init__()
-        self.model = model
+        # any network that check_model accepts: a checker cannot know what its call returns
+        self.model: Any = model
         self.processes = processes
 
     def forward(self, batch: Batch, keep_ratio: float | None = None) -> dict[str, Tensor]:
@@ -42,6 +52,24 @@ class TrainingObjective(TypedModule):
         ``keep_ratio`` is the share of candidates that survive; None takes the model's own.
         """
         raise NotImplementedError
+
+    def answers(
+        self, batch: Batch, keep_ratio: float | None
+    ) -> list[tuple[ModelOutput, Tensor]]:
+        """Return what the model finds in each search frame, and the true boxes ``(B, 4)``.
+
+        Each frame hands its state to the next one.
+        """
+        template = embed_template(self.model, batch.template)
+        # a network of your own has no candidates to keep, and no argument for it
+        options = {} if keep_ratio is None else {"keep_ratio": keep_ratio}
+        state = None
+        found = []
+        for search, boxes in zip(batch.searches, batch.boxes_cxcywh_unit, strict=True):
+            out = check_output(self.model, self.model(template, search, state, **options))
+            state = out.state
+            found.append((out, boxes))
+        return found
 
 
 class LocalizationObjective(TrainingObjective):
@@ -59,21 +87,51 @@ class LocalizationObjective(TrainingObjective):
 
     names = ("loss", "focal", "giou", "l1", "iou")
 
-    def __init__(self, model: TrackingNetwork, loss: LossConfig, processes: Processes) -> None:
+    def __init__(self, model: nn.Module, loss: LossConfig, processes: Processes) -> None:
         super().__init__(model, processes)
         self.loss = localization_loss(loss)
 
     def forward(self, batch: Batch, keep_ratio: float | None = None) -> dict[str, Tensor]:
         """Return the loss and its terms by name, means over the search frames of the clips."""
-        template = self.model.embed_template(batch.template)
-        state = None
         rows = []
-        for search, boxes in zip(batch.searches, batch.boxes_cxcywh_unit, strict=True):
-            out = self.model(template, search, state, keep_ratio=keep_ratio)
-            state = out.state
+        for out, boxes in self.answers(batch, keep_ratio):
             positives = shared_positives(boxes, out.score_map.shape[-1], self.processes)
             terms = self.loss(out.score_map, out.box_cxcywh_unit, boxes, num_positives=positives)
             rows.append(torch.stack((*terms, mean_iou(out.box_cxcywh_unit, boxes))))
+        means = torch.stack(rows).mean(0)
+        return dict(zip(self.names, means.unbind(), strict=True))
+
+
+class OwnLossObjective(TrainingObjective):
+    """Minimise a loss of your own, the mean over the search frames of a clip.
+
+    Args:
+        model: the model that is trained.
+        loss: the loss; the parameters of a module are trained, too.
+        processes: the processes that share the batch.
+
+    Shape:
+        - batch: a :class:`Batch`
+        - returns ``loss``, which carries the gradient, and ``iou`` for the log
+
+    Raises:
+        TypeError: the loss does not return one number.
+    """
+
+    names = ("loss", "iou")
+
+    def __init__(self, model: nn.Module, loss: OwnLoss, processes: Processes) -> None:
+        super().__init__(model, processes)
+        self.loss = loss
+
+    def forward(self, batch: Batch, keep_ratio: float | None = None) -> dict[str, Tensor]:
+        """Return the loss and the overlap of the boxes, means over the search frames."""
+        rows = []
+        for out, boxes in self.answers(batch, keep_ratio):
+            loss = self.loss(out, boxes)
+            if not isinstance(loss, Tensor) or loss.dim():
+                raise TypeError(f"loss must return a tensor without axes, got {loss!r:.80}")
+            rows.append(torch.stack((loss, mean_iou(out.box_cxcywh_unit, boxes).to(loss.dtype))))
         means = torch.stack(rows).mean(0)
         return dict(zip(self.names, means.unbind(), strict=True))
 

@@ -13,7 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from rgbt_fusion.layers.candidate_elimination import scheduled_keep_ratio
-from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.models.encoder import EncoderSettings
 from rgbt_fusion.training.checkpoints import (
     TrainingError,
     check_same_training,
@@ -62,7 +62,7 @@ class Run:
         if processes.count > 1:
             synchronise_batch_norms(objective)
         self.objective = objective.to(device).train()
-        self.model = objective.model
+        self.model: nn.Module = objective.model
         self.optimiser = make_optimiser(objective, config.optimiser)
         self.average: WeightAverage | None = None
         self.wrapped: nn.Module = self.objective
@@ -218,17 +218,17 @@ def _swapped(model: nn.Module, values: dict[str, Tensor] | None) -> Iterator[Non
         model.load_state_dict(own)
 
 
-def keep_ratio_at(step: int, config: TrainConfig, model: TrackingNetwork) -> float | None:
+def keep_ratio_at(step: int, config: TrainConfig, model: nn.Module) -> float | None:
     """Return the keep ratio of a step, which falls from 1 to the model's.
 
     A model that eliminates nothing has none: the result is None.
     """
-    ratio = model.settings.keep_ratio
-    if ratio == 1:
+    settings = getattr(model, "settings", None)
+    if not isinstance(settings, EncoderSettings) or settings.keep_ratio == 1:
         return None
     start, stop = config.elimination_schedule
     return scheduled_keep_ratio(
-        step, start=start * config.steps, stop=stop * config.steps, keep_ratio=ratio
+        step, start=start * config.steps, stop=stop * config.steps, keep_ratio=settings.keep_ratio
     )
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from rgbt_fusion.data.clips import Clip, ClipSource, DatasetClips, Modality, SyntheticClips
 from rgbt_fusion.frames.types import ImagePair
-from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.models.interface import TrackerModel
 from rgbt_fusion.training.augmentation import (
     draw_appearance,
     flip_pair,
@@ -114,7 +114,7 @@ class Sampler:
     """Side of the search crop over the square root of the target's area."""
 
     @classmethod
-    def of(cls, config: TrainConfig, clips: ClipSource, model: TrackingNetwork) -> "Sampler":
+    def of(cls, config: TrainConfig, clips: ClipSource, model: TrackerModel) -> "Sampler":
         """Return a sampler that cuts crops as ``model`` takes them."""
         return cls(config, clips, model.template_size, model.search_size, model.search_factor)
 

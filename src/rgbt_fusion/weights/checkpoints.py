@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_finite_number
 from rgbt_fusion.files.whole import write_bytes
+from rgbt_fusion.models.interface import configuration_of, unwrapped
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.models.presets import MODELS, build_from_configuration, build_preset
 from rgbt_fusion.weights.formats import (
@@ -72,6 +73,9 @@ class LoadReport:
     """Entries that the file does not have: they stay as they were."""
     unexpected: tuple[str, ...]
     """Entries of the file that the model does not have."""
+    prefixes: tuple[str, ...] = ()
+    """Beginnings that wrappers had put before the names, and that were taken away: ``"module."`` of
+    DataParallel, ``"_orig_mod."`` of ``torch.compile``, ``"model."`` of Lightning."""
 
     def __str__(self) -> str:
         lines = [
@@ -84,11 +88,13 @@ class LoadReport:
             if names:
                 line += f": {_some(names)}"
             lines.append(line)
+        if self.prefixes:
+            lines.append(f"  taken off the names: {', '.join(self.prefixes)}")
         return "\n".join(lines)
 
 
 def load_checkpoint(
-    model: TrackingNetwork, path: str | Path, *, minimum_share: float | None = None
+    model: nn.Module, path: str | Path, *, minimum_share: float | None = None
 ) -> LoadReport:
     """Load a file of weights into a model and say what was loaded.
 
@@ -102,7 +108,7 @@ def load_checkpoint(
     The model is unchanged when a file is refused.
 
     Args:
-        model: the model to fill; a network of your own as well.
+        model: the model to fill; any ``nn.Module`` of your own as well.
         path: the file; its content, not its name, says what it is.
         minimum_share: how much of the model, by elements, the file must provide; replaces both
             rules above.
@@ -129,8 +135,9 @@ def load_checkpoint(
     """
     if minimum_share is not None:
         check_finite_number(minimum_share, name="minimum_share", low=0.0, high=1.0)
+    model = unwrapped(model)
     path = Path(path)
-    file = recognise(open_weight_file(path))
+    file = recognise(open_weight_file(path), own_names=model.state_dict())
     if minimum_share is None:
         _refuse_another_configuration(model, path, file)
         minimum_share = _share_needed(model, file)
@@ -144,7 +151,7 @@ def load_checkpoint(
 
 
 def save_checkpoint(
-    model: TrackingNetwork,
+    model: nn.Module,
     path: str | Path,
     *,
     dtype: torch.dtype | None = None,
@@ -153,7 +160,7 @@ def save_checkpoint(
     """Write a model as safetensors, with its configuration inside.
 
     Args:
-        model: the model to write; a network of your own as well.
+        model: the model to write; any ``nn.Module`` of your own as well.
         path: the file; whatever is there is replaced only by a complete new file.
         dtype: of floating-point entries in the file; that of the model by default.
         metadata: further texts to store.
@@ -161,9 +168,10 @@ def save_checkpoint(
     Raises:
         CheckpointError: the file cannot be written; nothing is left behind.
     """
+    model = unwrapped(model)
     state = {name: _as_saved(value, dtype) for name, value in model.state_dict().items()}
     texts = dict(metadata or {})
-    texts[CONFIGURATION_KEY] = json.dumps(model.configuration)
+    texts[CONFIGURATION_KEY] = json.dumps(configuration_of(model))
     try:
         # not save_file: it makes a file of its own, which a kill would leave behind
         write_bytes(Path(path), save(state, metadata=texts))
@@ -196,7 +204,8 @@ def load_model(path: str | Path) -> TrackingNetwork:
     if name not in _model_names():
         raise CheckpointError(
             f"{path} describes a model that this version does not know: {name}; "
-            f"if {name} is your own class, build one and call load_checkpoint(model, path)"
+            f"if {name} is your own class, build one and call load_checkpoint(model, path), "
+            f"or name it on the command line: --model package.module:{name} --checkpoint {path}"
         )
     try:
         model = build_from_configuration(configuration)
@@ -267,9 +276,9 @@ def _model_names() -> set[str]:
     return {preset.network.__name__ for preset in MODELS.values()}
 
 
-def _misfits(configuration: dict[str, Any], model: TrackingNetwork) -> list[str]:
+def _misfits(configuration: dict[str, Any], model: nn.Module) -> list[str]:
     """Return in what the configuration of a file differs from that of a model of the same class."""
-    own = model.configuration
+    own = configuration_of(model)
     misfits = []
     for part in ("settings", "options"):
         for key, value in configuration[part].items():
@@ -284,7 +293,7 @@ def _hint(file: RecognisedFile) -> str:
     return "no preset fits the file" if name is None else f"the file fits create_model({name!r})"
 
 
-def _refuse_another_configuration(model: TrackingNetwork, path: Path, file: RecognisedFile) -> None:
+def _refuse_another_configuration(model: nn.Module, path: Path, file: RecognisedFile) -> None:
     if file.configuration is None:
         return
     theirs = file.configuration["model"]
@@ -307,7 +316,7 @@ def _refuse_another_configuration(model: TrackingNetwork, path: Path, file: Reco
         )
 
 
-def _share_needed(model: TrackingNetwork, file: RecognisedFile) -> float:
+def _share_needed(model: nn.Module, file: RecognisedFile) -> float:
     if file.kind == "vit":
         # it brings the encoder only
         return 0.5
@@ -318,7 +327,7 @@ def _share_needed(model: TrackingNetwork, file: RecognisedFile) -> float:
 
 
 def _refuse_what_is_missing(
-    model: TrackingNetwork,
+    model: nn.Module,
     plan: "_Plan",
     report: LoadReport,
     file: RecognisedFile,
@@ -326,7 +335,7 @@ def _refuse_what_is_missing(
 ) -> None:
     """Raise unless all that is needed is all that is read, and nothing of that is missing."""
     unread = UNREAD
-    if not model.backbone.norm.weight.requires_grad:
+    if isinstance(model, TrackingNetwork) and not model.backbone.norm.weight.requires_grad:
         unread = (*UNREAD, "backbone.norm.weight", "backbone.norm.bias")
     missing = [name for name in report.missing if not name.endswith(unread)]
     if minimum_share == 1.0 and not missing:
@@ -375,7 +384,7 @@ class _Plan:
     head_scale: float
 
     @classmethod
-    def of(cls, model: TrackingNetwork, file: RecognisedFile) -> "_Plan":
+    def of(cls, model: nn.Module, file: RecognisedFile) -> "_Plan":
         """Match the entries of a file with those of a model, by name and shape."""
         sizes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         found = {name: file.entries[name] for name in sizes if name in file.entries}
@@ -389,13 +398,14 @@ class _Plan:
             else:
                 clashes[name] = entry.shape
         configuration = file.configuration or {}
-        streams_of_file = configuration.get("summed_streams", model.summed_streams)
+        own_streams = getattr(model, "summed_streams", 1)
+        streams_of_file = configuration.get("summed_streams", own_streams)
         return cls(
             sizes=sizes,
             entries=entries,
             duplicated=copies.keys() & entries.keys(),
             clashes=clashes,
-            head_scale=streams_of_file / model.summed_streams,
+            head_scale=streams_of_file / own_streams,
         )
 
     def values(self) -> Iterator[tuple[str, Tensor]]:
@@ -408,7 +418,7 @@ class _Plan:
                 value = value * self.head_scale
             yield name, value
 
-    def carry_out(self, model: TrackingNetwork) -> None:
+    def carry_out(self, model: nn.Module) -> None:
         """Fill the model."""
         own = model.state_dict(keep_vars=True)
         with torch.no_grad():
@@ -434,6 +444,7 @@ class _Plan:
             duplicated=tuple(sorted(self.duplicated)),
             missing=tuple(name for name in self.sizes if name not in self.entries),
             unexpected=tuple(sorted(_origins(file.entries.values()) - used)),
+            prefixes=file.prefixes,
         )
 
     def _share(self) -> float:
@@ -447,15 +458,15 @@ class _Plan:
             everything += count
             if name in self.entries:
                 provided += count
-        return provided / everything
+        return provided / everything if everything else 1.0
 
 
 def _copies(
-    model: TrackingNetwork, file: RecognisedFile, lacking: list[str]
+    model: nn.Module, file: RecognisedFile, lacking: list[str]
 ) -> dict[str, StoredEntry]:
     """Return stored entries for those of the model that start as a copy of another."""
     copies = {}
-    for own_prefix, other_prefix in model.duplicated:
+    for own_prefix, other_prefix in getattr(model, "duplicated", ()):
         for name in lacking:
             other = other_prefix + name.removeprefix(own_prefix)
             if name.startswith(own_prefix) and other in file.entries:

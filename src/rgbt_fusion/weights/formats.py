@@ -5,7 +5,7 @@ Known are OSTrack, DropTrack, AINet, ViT and MAE, and our own.
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -59,21 +59,34 @@ class RecognisedFile:
         kind: whose file it is.
         configuration: what the model of the file is, as far as the file tells; None if it does not.
         entries: what it holds, by the names of our models.
+        prefixes: what wrappers had put before the names.
     """
 
     kind: FileKind
     configuration: dict[str, Any] | None
     entries: dict[str, StoredEntry]
+    prefixes: tuple[str, ...] = ()
 
 
-def recognise(file: WeightFile) -> RecognisedFile:
+def recognise(file: WeightFile, own_names: Iterable[str] = ()) -> RecognisedFile:
     """Say whose file it is, by its names, and map them to the names of our models.
+
+    Beginnings that wrappers put before every name are taken off first.
+
+    Args:
+        file: the file.
+        own_names: the names of the model that is to be filled: a beginning that they have, too, is
+            not a wrapper's.
 
     Raises:
         CheckpointError: a file of ours carries a configuration that cannot be read, or a tensor has
             another shape than its name promises.
     """
-    stored = {name.removeprefix("module."): tensor for name, tensor in file.tensors.items()}
+    stored, prefixes = _without_wrappers(file.tensors, tuple(own_names))
+    return replace(_recognised(file, stored), prefixes=prefixes)
+
+
+def _recognised(file: WeightFile, stored: Mapping[str, StoredTensor]) -> RecognisedFile:
     if CONFIGURATION_KEY in file.metadata:
         return RecognisedFile("rgbt_fusion", _own_configuration(file), _as_stored(stored))
     if any(name.startswith("backbone.cross_mamba.") for name in stored):
@@ -87,6 +100,41 @@ def recognise(file: WeightFile) -> RecognisedFile:
     if "blocks.0.attn.qkv.weight" in stored and "pos_embed" in stored:
         return RecognisedFile("vit", None, _vit(stored))
     return RecognisedFile("state_dict", None, _as_stored(stored))
+
+
+_WRAPPERS = ("_orig_mod.", "module.", "model.")
+"""What ``torch.compile``, DataParallel and Lightning put before the names of a model."""
+
+
+def _without_wrappers(
+    tensors: Mapping[str, StoredTensor], own_names: tuple[str, ...]
+) -> tuple[dict[str, StoredTensor], tuple[str, ...]]:
+    """Take the names of wrappers off, and say which ones there were."""
+    stored = dict(tensors)
+    removed: list[str] = []
+    while stored:
+        prefix = _wrapper(stored, own_names)
+        if prefix is None:
+            break
+        stored = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
+        removed.append(prefix)
+    if any("._orig_mod." in name for name in stored):
+        # a part of the model was compiled by itself
+        stored = {name.replace("._orig_mod.", "."): tensor for name, tensor in stored.items()}
+        removed.append("_orig_mod.")
+    return stored, tuple(dict.fromkeys(removed))
+
+
+def _wrapper(names: Iterable[str], own_names: tuple[str, ...]) -> str | None:
+    """Return the beginning that a wrapper put before the names; None where there is none."""
+    for prefix in _WRAPPERS:
+        if any(name.startswith(prefix) for name in own_names):
+            continue
+        with_prefix = [name.startswith(prefix) for name in names]
+        # a file may hold further tensors beside a model that was trained on several cards
+        if all(with_prefix) or (prefix == "module." and any(with_prefix)):
+            return prefix
+    return None
 
 
 def _own_configuration(file: WeightFile) -> dict[str, Any]:
