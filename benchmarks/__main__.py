@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from benchmarks.alignment.command import alignment
 from benchmarks.study.command import study
 from benchmarks.suites.command import complexity, models, startup, tables
 from rgbt_fusion.cli import new_app, run_app
@@ -19,6 +20,7 @@ COMMANDS = {
     "startup": startup,
     "tables": tables,
     "study": study,
+    "alignment": alignment,
 }
 """Every command, in the order in which the help shows them."""
 

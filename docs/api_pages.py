@@ -22,6 +22,7 @@ ROOMS = (
     "models",
     "weights",
     "tracking",
+    "alignment",
     "video",
     "frames",
     "data",

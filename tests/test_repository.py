@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "boxes": {"shapes"},
     "files": set(),
     "frames": {"files", "boxes", "shapes"},
+    "alignment": {"files", "frames"},
     "ops": {"shapes"},
     "layers": {"ops", "shapes", "typed_module"},
     "compat": {"ops", "layers"},

@@ -1,6 +1,6 @@
 """Pairs of views whose matrix is known: windows cut from aligned recordings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.alignment.geometry import corners
-from rgbt_fusion.alignment.gradients import grey
 from rgbt_fusion.data.sequences import list_images
 from rgbt_fusion.frames.drawing import map_points
 from rgbt_fusion.frames.reading import read_rgb, read_thermal
@@ -18,8 +17,14 @@ from rgbt_fusion.synthetic.plan import Challenge
 from rgbt_fusion.synthetic.world import SyntheticSequence
 
 __all__ = [
-    "Case", "Clip", "corner_error", "draw_case", "read_folder", "synthetic_clip", "unrelated",
-]  # fmt: skip
+    "Case",
+    "Clip",
+    "corner_error",
+    "draw_case",
+    "late_case",
+    "read_folder",
+    "synthetic_clip",
+]
 
 Matrix = NDArray[np.float64]
 
@@ -36,16 +41,16 @@ class Clip(NamedTuple):
     """Aligned frames of both cameras."""
 
     name: str
-    rgb: list[Frame]
-    tir: list[Frame]
+    rgb: Sequence[Frame]
+    tir: Sequence[Frame]
 
 
 class Case(NamedTuple):
     """What an estimate is given, and what it should find."""
 
     name: str
-    rgb: list[Frame]
-    tir: list[Frame]
+    rgb: Sequence[Frame]
+    tir: Sequence[Frame]
     tir_from_rgb: Matrix
     scale: float
     """Thermal pixels per colour pixel."""
@@ -59,9 +64,7 @@ class _Views(NamedTuple):
 
 def synthetic_clip(seed: int, challenge: Challenge, frames: int, *, step: int = 1) -> Clip:
     """Render aligned frames of the held-out synthetic world."""
-    world = SyntheticSequence(
-        seed, frames=120, size=(480, 360), challenge=challenge, held_out=True
-    )
+    world = SyntheticSequence(seed, frames=120, size=(480, 360), challenge=challenge, held_out=True)
     pairs = [world[30 + step * number] for number in range(frames)]
     rgb = [pair.rgb for pair in pairs if pair.rgb is not None]
     tir = [pair.tir for pair in pairs if pair.tir is not None]
@@ -98,14 +101,13 @@ def draw_case(
     )
 
 
-def unrelated(cases: Sequence[Case]) -> Iterator[Case]:
-    """Yield colour of one case with heat of another clip."""
-    for number, case in enumerate(cases):
-        for shift in range(1, len(cases)):
-            other = cases[(number + shift) % len(cases)]
-            if other.name != case.name or shift > len(cases) // 3:
-                yield case._replace(tir=other.tir)
-                break
+def late_case(case: Case, offset: int) -> Case:
+    """Cut a case so that its thermal frame t + ``offset`` shows the moment of colour frame t."""
+    length = len(case.rgb)
+    return case._replace(
+        rgb=case.rgb[max(0, offset) : length + min(0, offset)],
+        tir=case.tir[max(0, -offset) : length - max(0, offset)],
+    )
 
 
 def corner_error(estimate: Matrix, case: Case) -> float:
@@ -179,8 +181,3 @@ def _view(frame: Frame, matrix: Matrix, size: tuple[int, int]) -> Frame:
     if reduction > 1.3:
         frame = cv2.GaussianBlur(frame, (0, 0), 0.4 * reduction)  # pyright: ignore[reportAssignmentType]
     return cv2.warpPerspective(frame, matrix, size, borderMode=cv2.BORDER_REFLECT)  # pyright: ignore[reportReturnType]
-
-
-def planes(frames: Sequence[Frame]) -> list[NDArray[np.float32]]:
-    """Return the frames as grey planes."""
-    return [grey(frame) for frame in frames]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rgbt_fusion import alignment as alignment
     from rgbt_fusion import benchmarking as benchmarking
     from rgbt_fusion import boxes as boxes
     from rgbt_fusion import checks as checks
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from rgbt_fusion import typed_module as typed_module
     from rgbt_fusion import video as video
     from rgbt_fusion import weights as weights
+    from rgbt_fusion.alignment.estimate import Alignment as Alignment
+    from rgbt_fusion.alignment.estimate import estimate_alignment as estimate_alignment
     from rgbt_fusion.checks import ShapeError as ShapeError
     from rgbt_fusion.data.checking import check_dataset as check_dataset
     from rgbt_fusion.data.sequences import open_dataset as open_dataset
@@ -230,6 +233,7 @@ _MODULES = {
         "save_checkpoint",
     ),
     "weights.pretrained": ("create_model",),
+    "alignment.estimate": ("Alignment", "estimate_alignment"),
     "data.checking": ("check_dataset",),
     "data.sequences": ("open_dataset", "open_sequence"),
     "tracking.tracker": ("TrackResult", "Tracker"),
@@ -245,6 +249,7 @@ _MODULES = {
 """Where the public names live; a module is imported when one of its names is first asked for."""
 
 _ROOMS = (
+    "alignment",
     "benchmarking",
     "boxes",
     "checks",

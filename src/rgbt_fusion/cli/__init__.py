@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 
 from rgbt_fusion import __version__
 from rgbt_fusion.cli import (
+    align,
     bench,
     compare,
     convert,
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "train": train.train,
     "distill": distill.distill,
     "track": track.track,
+    "align": align.align,
     "eval": evaluate,
     "compare": compare.compare,
     "data": data.data,
