@@ -52,7 +52,12 @@ class _OnCpu(TorchFunctionMode):
         if getattr(func, "__name__", "") == "cuda" and args:
             CALLS["on_cpu: cuda()"] += 1
             return args[0]
-        return func(*map(_to_cpu, args), **{key: _to_cpu(x) for key, x in (kwargs or {}).items()})
+        kwargs = kwargs or {}
+        if func is torch.device:
+            # a device is made of its name and a number, not of another device
+            return _to_cpu(func(*args, **kwargs))
+        options = {name: _to_cpu(value) for name, value in kwargs.items()}
+        return func(*map(_to_cpu, args), **options)
 
 
 def _to_cpu(value: Any) -> Any:
