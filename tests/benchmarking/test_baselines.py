@@ -3,7 +3,7 @@ import torch
 
 from rgbt_fusion import MambaBlock
 from rgbt_fusion.benchmarking import baselines
-from rgbt_fusion.benchmarking.workloads import Workload, error_against_float64
+from rgbt_fusion.benchmarking.workloads import Workload, error_against_float64, prepare
 
 SIZES = {"B": 2, "D": 6, "L": 37, "N": 3}
 
@@ -28,6 +28,24 @@ def test_every_scan_takes_low_precision(name, dtype):
     if reason := baselines.why_missing(name, "cpu"):
         pytest.skip(reason)
     assert error_against_float64(Workload("scan", name, SIZES, dtype=dtype))["out"] < 1e-2
+
+
+@pytest.mark.parametrize("layout", ["token", "channel"])
+@pytest.mark.parametrize("name", ["C loop over tokens", "C loop over channels"])
+def test_the_loops_in_c_compute_the_same(name, layout):
+    if reason := baselines.why_missing(name, "cpu"):
+        pytest.skip(reason)
+    error = error_against_float64(Workload("scan", name, SIZES, layout=layout))
+    assert error["out"] < 1e-6
+
+
+@pytest.mark.parametrize("name", baselines.BOUNDS)
+def test_a_bound_runs_and_leaves_the_inputs_alone(name):
+    if reason := baselines.why_missing(name, "cpu"):
+        pytest.skip(reason)
+    call = prepare(Workload("scan", name, SIZES))
+    first, second = call()[0].clone(), call()[0]
+    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("layout", ["token", "channel"])

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def library() -> Iterator[native._Library]:
     """The loaded kernels; level, thread pool and thread count are put back afterwards."""
-    loaded = native._loaded()
+    loaded = native.loaded_library()
     level, pool, threads = loaded.level, loaded.parallel_for, torch.get_num_threads()
     yield loaded
     loaded.level, loaded.parallel_for = level, pool
@@ -420,10 +420,12 @@ def _in_a_process(script: str, **environment: str) -> str:
 
 
 def test_the_environment_holds_the_kernels_to_an_instruction_set() -> None:
-    script = (
-        "from rgbt_fusion.ops.native import backend; "
-        "print(backend.why_missing() or backend._loaded().levels[backend._loaded().level])"
-    )
+    script = """
+from rgbt_fusion.ops.native import backend
+
+library = backend._library()
+print(library if isinstance(library, str) else library.levels[library.level])
+"""
     assert _in_a_process(script, RGBT_FUSION_CPU_LEVEL="baseline") == "baseline"
     refusal = _in_a_process(script, RGBT_FUSION_CPU_LEVEL="mmx")
     assert refusal.startswith("RGBT_FUSION_CPU_LEVEL must be one of baseline")

@@ -8,6 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rgbt_fusion.benchmarking.compiled_loops import (
+    arithmetic_bound,
+    loop_over_channels,
+    loop_over_tokens,
+    memory_bound,
+)
 from rgbt_fusion.benchmarking.pure_pytorch_loop import (
     chunked_loop,
     mamba_ssm_loop,
@@ -15,8 +21,11 @@ from rgbt_fusion.benchmarking.pure_pytorch_loop import (
 )
 from rgbt_fusion.layers.mamba import MambaBlock
 from rgbt_fusion.ops import mamba_ssm as _mamba_ssm
+from rgbt_fusion.ops.native import backend as native
 
 __all__ = [
+    "BOUNDS",
+    "COMPILED",
     "CONVOLUTIONS",
     "SCANS",
     "MambaInPyTorch",
@@ -109,8 +118,18 @@ SCANS: dict[str, Callable[[ScanTensors], Tensor]] = {
     "chunked PyTorch loop": chunked_pytorch_loop,
     "mambapy": mambapy_scan,
     "mamba-ssm": mamba_ssm_scan,
+    "C loop over tokens": loop_over_tokens,
+    "C loop over channels": loop_over_channels,
+    "bound: arithmetic": arithmetic_bound,
+    "bound: memory": memory_bound,
 }
 """Scans that are not ours, by the name they have in the tables."""
+
+BOUNDS = ("bound: arithmetic", "bound: memory")
+"""The entries of :data:`SCANS` that scan nothing: what no scan on this processor can be below."""
+
+COMPILED = ("C loop over tokens", "C loop over channels", *BOUNDS)
+"""The entries of :data:`SCANS` that are compiled with the native kernels: forward only."""
 
 CONVOLUTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "torch conv1d": usual_convolution,
@@ -127,6 +146,8 @@ _PACKAGES = {
 
 def why_missing(name: str, device: str) -> str:
     """Say why the baseline ``name`` cannot run on ``device``; empty if it can."""
+    if name in COMPILED:
+        return "runs on cpu only" if device != "cpu" else native.why_missing()
     if name not in _PACKAGES:
         return ""
     if name != "mambapy" and device != "cuda":

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from rgbt_fusion.benchmarking.baselines import CONVOLUTIONS, SCANS, why_missing
+from rgbt_fusion.benchmarking.baselines import COMPILED, CONVOLUTIONS, SCANS, why_missing
 from rgbt_fusion.benchmarking.cases import CASES, Case, Setup
 from rgbt_fusion.benchmarking.contest import Contest, Options, base_workload, clock_of
 from rgbt_fusion.benchmarking.permuted_copies import COPIES
@@ -97,6 +97,8 @@ def _against(
 
 def _hopeless(name: str, workload: Workload) -> str:
     """Say why nobody would wait for a contender; empty where somebody would."""
+    if name in COMPILED and workload.backward:
+        return "it has no backward pass"
     if name not in ("reference loop", "written in PyTorch") or not workload.backward:
         return ""
     sizes = workload.sizes

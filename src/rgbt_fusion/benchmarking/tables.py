@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from rgbt_fusion.benchmarking.baselines import BOUNDS
 from rgbt_fusion.benchmarking.cells import (
     by_comparison,
     errors,
@@ -33,6 +34,7 @@ def contest_table(rows: Sequence[Row]) -> Table:
         "quartiles": _quartiles,
         "speed": lambda row: "" if row.ratio is None else f"{number(row.ratio)}x",
         "ns / 16": _element_time,
+        "of bound": lambda row: _share_of_bound(row, rows),
         "extra MB": megabytes,
         "error": errors,
         "parameters": parameters,
@@ -40,6 +42,14 @@ def contest_table(rows: Sequence[Row]) -> Table:
     }
     cells = [tuple(cell(row) for cell in columns.values()) for row in rows]
     return without_empty(Table(tuple(columns), tuple(cells)))
+
+
+def _share_of_bound(row: Row, rows: Sequence[Row]) -> str:
+    """Return the larger of the bounds over the time of a row: 100 % is as fast as can be."""
+    bounds = [_time(other).median for other in rows if other.label in BOUNDS]
+    if not bounds or row.label in BOUNDS:
+        return ""
+    return f"{max(bounds) / _time(row).median:.0%}"
 
 
 def _time(row: Row) -> Spread:

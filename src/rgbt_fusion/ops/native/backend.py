@@ -183,11 +183,12 @@ def pack(fields: Sequence[int]) -> bytes:
 
 def call(name: str, packed: bytes) -> None:
     """Call a kernel with its packed struct."""
-    if getattr(_loaded().functions, f"rgbt_fusion_{name}")(packed):
+    if getattr(loaded_library().functions, f"rgbt_fusion_{name}")(packed):
         raise MemoryError(f"no memory is left for the scratch space of {name}")
 
 
-def _loaded() -> _Library:
+def loaded_library() -> _Library:
+    """Return the kernels, or raise what says why there are none."""
     library = _library()
     if isinstance(library, str):
         raise RuntimeError(library)
@@ -201,7 +202,7 @@ _CONV_BACKWARD_FIELDS = 2 * 5 + 2 * 2
 def scan_forward_fields(inputs: ScanInputs, results: ScanResults) -> list[int]:
     """Pack what the forward pass of the scan is given."""
     checkpoints = results.checkpoints.data_ptr() if results.checkpoints.shape[2] else 0
-    fields = _scan(_loaded(), inputs, results.last_state.shape[0])
+    fields = _scan(loaded_library(), inputs, results.last_state.shape[0])
     fields += (*_view(results.out, 5), results.last_state.data_ptr(), checkpoints)
     return fields + [0] * _SCAN_BACKWARD_FIELDS
 
@@ -220,7 +221,7 @@ def scan_backward_fields(
 ) -> list[int]:
     """Pack what the backward pass of the scan is given."""
     return [
-        *_scan(_loaded(), inputs, checkpoints.shape[0]),
+        *_scan(loaded_library(), inputs, checkpoints.shape[0]),
         *_view(None, 5),
         0,
         checkpoints.data_ptr(),
@@ -255,7 +256,7 @@ def _conv(inputs: ConvInputs, directions: int) -> list[int]:
     """Pack the fields that both passes of the convolution read."""
     x, weight, bias, order, silu = inputs
     return [
-        *_sequence(_loaded(), x, order, directions),
+        *_sequence(loaded_library(), x, order, directions),
         weight.shape[2],
         int(silu),
         *_view(x, 5),

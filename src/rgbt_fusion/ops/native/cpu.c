@@ -337,3 +337,16 @@ EXPORT int rgbt_fusion_conv_backward(const Conv *s) {
     used_memory(SUMS);
     return failed;
 }
+
+/* ---- to be compared with ---- */
+
+/* As many steps of exponential and recurrence as a scan of so many state elements takes, in registers alone. */
+EXPORT float rgbt_fusion_bound(int64_t level, int64_t elements) {
+    const Kernels *kernels = kernels_of(level);
+    typeof(flush_subnormals()) mode = flush_subnormals();
+    const float sum = kernels->bound(elements / kernels->lanes);
+    restore(mode);
+    return sum;
+}
+
+#include "contenders.h"

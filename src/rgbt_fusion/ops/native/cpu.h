@@ -73,6 +73,8 @@ typedef struct {
     void (*conv_backward)(const Conv *, const Plan *, Piece, void *scratch);
     /* dB and dC of BLOCK rows from t0 on, out of the units' parts. */
     void (*sum_units)(const Scan *, const Plan *, int64_t r, int64_t b, int64_t group, int64_t t0);
+    /* Exponential and recurrence for so many vectors of states, in registers alone; a sum, so that they are computed. */
+    float (*bound)(int64_t vectors);
 } Kernels;
 
 #endif

@@ -19,4 +19,5 @@ const Kernels NAME(LEVEL) = {
     .conv_forward = conv_forward,
     .conv_backward = conv_backward,
     .sum_units = sum_units,
+    .bound = bound,
 };
