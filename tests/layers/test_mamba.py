@@ -159,7 +159,7 @@ def test_a_step_takes_the_token_into_the_states_of_the_caller():
     for t in range(5):
         out, *returned = block.step(x[:, t : t + 1], *states)
         torch.testing.assert_close(out[:, 0], block(x)[:, t])
-    assert all(one is other for one, other in zip(states, returned, strict=True))
+        assert all(one is other for one, other in zip(states, returned, strict=True))
     assert all(state.any() for state in states)
     assert block.allocate_inference_cache(1, 1, torch.bfloat16)[1].dtype == torch.bfloat16
 
