@@ -176,6 +176,20 @@ def test_plots_and_report(lasher, capsys):
     )
 
 
+def test_confidences_are_scored_where_there_are_any(lasher, capsys):
+    for name in ("boy", "car", "[dog]"):
+        np.savetxt(lasher / "steady" / f"{name}_confidence.txt", np.linspace(1, 0.2, 20))
+    arguments = [lasher / "steady", lasher / "drifting", "--benchmark", "lasher"]
+    options = ["--root", lasher / "data", "--confidence", "--json", lasher / "scores.json"]
+    assert run(*arguments, *options) == 0
+    written = capsys.readouterr()
+    assert re.search(r"tracker +ECE +AUROC of lost +AURC +lost +frames", written.out)
+    assert "drifting wrote no confidences" in written.err
+    found = json.loads((lasher / "scores.json").read_text())["trackers"]
+    assert found["steady"]["confidence"]["frames"] == 57
+    assert found["drifting"]["confidence"] is None
+
+
 def test_folders_of_one_name_are_told_apart(lasher, capsys):
     (lasher / "run1").mkdir()
     (lasher / "steady").rename(lasher / "run1" / "tracker")

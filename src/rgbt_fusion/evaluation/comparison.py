@@ -20,7 +20,7 @@ from rgbt_fusion.evaluation.results import StoredTrack
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.types import GroundTruth
 
-__all__ = ["Comparison", "compare", "frames_needed"]
+__all__ = ["Comparison", "compare", "frames_needed", "rows_of_frames"]
 
 
 class Comparison(NamedTuple):
@@ -84,7 +84,7 @@ def compare(
         [0.333, 0.333]
     """
     dtype = np.dtype(rules.dtype)
-    boxes = _annotated_rows(_rounded(result, rules), truth)
+    boxes = _rounded(result, rules)[rows_of_frames(len(result.boxes), truth)]
     boxes = _with_valid_boxes(boxes, truth, rules).astype(dtype)
     tracks = [truth.rgb.astype(dtype)]
     if rules.modalities == "best":
@@ -120,19 +120,27 @@ def compare(
     return Comparison._make(values[scored] for values in everything)
 
 
-def _annotated_rows(boxes: Array, truth: GroundTruth) -> Array:
-    """Return the rows of a result that belong to annotated frames."""
+def rows_of_frames(written: int, truth: GroundTruth) -> NDArray[np.int64]:
+    """Return which row of a result belongs to each annotated frame.
+
+    Args:
+        written: how many rows the result has.
+        truth: the annotation.
+
+    Raises:
+        DataError: ``written`` is fewer than the annotation needs.
+    """
     needed = frames_needed(truth)
     annotated = len(truth.frames)
-    if truth.skipped and len(boxes) == needed + truth.skipped:
+    if truth.skipped and written == needed + truth.skipped:
         # the tracker also ran over the images before the first annotated one
-        boxes = boxes[truth.skipped :]
-    if len(boxes) == annotated < needed:
+        return truth.frames + truth.skipped
+    if written == annotated < needed:
         # written for the annotated frames alone
-        return boxes
-    if len(boxes) < needed:
-        raise DataError(f"a result must have a box for each of {needed} frames, got {len(boxes)}")
-    return boxes[truth.frames]
+        return np.arange(annotated)
+    if written < needed:
+        raise DataError(f"a result must have a box for each of {needed} frames, got {written}")
+    return truth.frames
 
 
 def _rounded(result: StoredTrack, rules: ScoringRules) -> Array:

@@ -35,6 +35,7 @@ __all__ = [
     "curve_bands",
     "mean_interval",
     "paired_differences",
+    "percentiles",
     "resample_counts",
     "score_intervals",
     "smallest_decidable",
@@ -211,7 +212,7 @@ def mean_interval(
             f"weights must have the shape of values {numbers.shape}, got {shares.shape}"
         )
     counts = resample_counts(len(numbers), resampling)
-    band = _percentiles(_means(numbers[:, None], shares, counts), len(numbers), resampling)
+    band = percentiles(_means(numbers[:, None], shares, counts), len(numbers), resampling)
     return Interval(float(band.low[0]), float(band.high[0]))
 
 
@@ -273,7 +274,7 @@ def curve_bands(
         if count not in counts_of:
             counts_of[count] = resample_counts(count, resampling)
         curves, weights = _curves_of_sequences(table, curve)
-        bands.append(_percentiles(_means(curves, weights, counts_of[count]), count, resampling))
+        bands.append(percentiles(_means(curves, weights, counts_of[count]), count, resampling))
     return tuple(bands)
 
 
@@ -414,7 +415,7 @@ def _intervals(
         for name in _numbers_of_their_own(table):
             places.append((number, name))
             resampled.append(_resampled(table, counts, name)[None])
-    band = _percentiles(np.concatenate(resampled), count, resampling)
+    band = percentiles(np.concatenate(resampled), count, resampling)
     found: list[dict[str, Interval]] = [{} for _ in tables]
     for (number, name), low, high in zip(places, band.low, band.high, strict=True):
         found[number][name] = Interval(float(low), float(high))
@@ -517,8 +518,18 @@ def _means(values: Array, weights: Array, counts: Array) -> Array:
     return total / (counts @ weights)
 
 
-def _percentiles(resampled: Array, count: int, resampling: Resampling | None) -> Band:
-    """Return the two expanded percentiles of numbers ``(M, resamples)``."""
+def percentiles(resampled: Array, count: int, resampling: Resampling | None) -> Band:
+    """Return the two expanded percentiles of each of several resampled numbers.
+
+    Args:
+        resampled: the numbers over each resample.
+        count: how many sequences a resample has, at least 2.
+        resampling: how they were drawn.
+
+    Shape:
+        - resampled: ``(M, resamples)``
+        - returns ``low`` and ``high``, ``(M,)`` each
+    """
     level = (resampling or Resampling()).level
     student = _student_quantile((1 + level) / 2, count - 1)
     tail = _NORMAL.cdf(-student * (count / (count - 1)) ** 0.5)

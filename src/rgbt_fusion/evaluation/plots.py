@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rgbt_fusion.checks import check_choice
+from rgbt_fusion.evaluation.confidence import ConfidenceScores
 from rgbt_fusion.evaluation.intervals import ScoreIntervals, curve_bands, score_intervals
 from rgbt_fusion.evaluation.scores import CurveName, Scores
 from rgbt_fusion.files.table import decimals_of
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["CURVES", "new_figure", "plot_attributes", "plot_curves"]
+__all__ = [
+    "CURVES",
+    "new_figure",
+    "plot_attributes",
+    "plot_curves",
+    "plot_reliability",
+    "plot_risk_coverage",
+]
 
 CURVES: dict[CurveName, tuple[str, str]] = {
     "precision": ("centre error threshold (pixels)", "precision"),
@@ -133,6 +141,64 @@ def plot_attributes(
     axes.set_ylim(0, min(1.0, next_tenth) or 1.0)
     axes.set_title(f"{metric} by attribute on {scores[0].protocol.title}", pad=24)
     axes.legend(loc="upper left", bbox_to_anchor=(1.05, 1.1), fontsize="small")
+    return figure
+
+
+def plot_reliability(names: Sequence[str], found: Sequence[ConfidenceScores | None]) -> "Figure":
+    """Draw how often the target is there against the confidence; the diagonal is perfect.
+
+    A larger dot stands for more frames.
+
+    Args:
+        names: the trackers.
+        found: what :func:`~rgbt_fusion.evaluation.confidence.score_confidence` returned for each.
+
+    Raises:
+        ValueError: no tracker has confidences that are probabilities.
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    if not any(one is not None and one.reliability is not None for one in found):
+        raise ValueError("found must hold confidences in [0, 1] of any tracker, got none")
+    figure, axes = new_figure(width=5.5)
+    axes.plot((0, 1), (0, 1), color="0.6", linewidth=1, label="perfectly calibrated")
+    for number, (name, one) in enumerate(zip(names, found, strict=True)):
+        if one is None or one.reliability is None:
+            continue
+        confidence, hits, frames = one.reliability
+        colour, line = _style(number)
+        axes.plot(confidence, hits, line, color=colour, label=f"{name} [ECE {one.ece:.3f}]")
+        axes.scatter(confidence, hits, s=4 + 80 * frames / frames.sum(), color=colour)
+    axes.set(xlabel="mean confidence", ylabel="share of frames with the target", xlim=(0, 1))
+    axes.set(ylim=(0, 1), title="reliability of the confidence")
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(loc="upper left", fontsize="small")
+    return figure
+
+
+def plot_risk_coverage(names: Sequence[str], found: Sequence[ConfidenceScores | None]) -> "Figure":
+    """Draw the mean of 1 - overlap over the most confident share of the frames.
+
+    Args:
+        names: the trackers.
+        found: what :func:`~rgbt_fusion.evaluation.confidence.score_confidence` returned for each.
+
+    Raises:
+        ValueError: no tracker has confidences.
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    if not any(one is not None for one in found):
+        raise ValueError("found must hold the confidences of any tracker, got none")
+    figure, axes = new_figure(width=5.5)
+    for number, (name, one) in enumerate(zip(names, found, strict=True)):
+        if one is None:
+            continue
+        colour, line = _style(number)
+        label = f"{name} [AURC {one.aurc:.3f}]"
+        axes.plot(one.risk.thresholds, one.risk.values, line, color=colour, label=label)
+    axes.set(xlabel="share of frames, the most confident first", ylabel="mean of 1 - overlap")
+    axes.set(xlim=(0, 1), ylim=(0, None), title="risk against coverage")
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(loc="upper left", fontsize="small")
     return figure
 
 

@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 
 from rgbt_fusion.checks import check_positive_int
 from rgbt_fusion.data.sequences import ImageSequence
+from rgbt_fusion.evaluation.confidence import LOST_BELOW, confidence_table, score_confidence
 from rgbt_fusion.evaluation.intervals import (
     ScoreIntervals,
     paired_differences,
     score_intervals,
 )
-from rgbt_fusion.evaluation.plots import plot_attributes, plot_curves
+from rgbt_fusion.evaluation.plots import (
+    plot_attributes,
+    plot_curves,
+    plot_reliability,
+    plot_risk_coverage,
+)
 from rgbt_fusion.evaluation.scores import Scores
 from rgbt_fusion.evaluation.tables import (
     attribute_table,
@@ -153,6 +159,7 @@ def write_report(
         f'<div class="plots">{_plots(scores, intervals)}</div>',
         _note("Bands: 95 % intervals over sequences, at each threshold."),
     ]
+    parts += _confidence(scores)
     if scores[0].attributes:
         parts += [
             "<h2>Attributes</h2>",
@@ -252,12 +259,36 @@ def _plots(scores: Sequence[Scores], intervals: Sequence[ScoreIntervals]) -> str
         figures[name] = plot_curves(scores, name, intervals=intervals)
     if len(scores[0].attributes) >= 3:
         figures["attributes"] = plot_attributes(scores, intervals=intervals)
-    images = []
-    for name, figure in figures.items():
-        drawing = io.BytesIO()
-        figure.savefig(drawing, format="svg", metadata={"Date": None})
-        images.append(_image(drawing.getvalue(), "svg+xml", name))
-    return "".join(images)
+    return "".join(_svg(figure, name) for name, figure in figures.items())
+
+
+def _confidence(scores: Sequence[Scores]) -> list[str]:
+    """Show what the confidences are worth; nothing where no tracker wrote any."""
+    names = [one.tracker for one in scores]
+    found = [score_confidence(one) for one in scores]
+    if not any(found):
+        return []
+    figures = {"risk against coverage": plot_risk_coverage(names, found)}
+    if any(one is not None and one.reliability is not None for one in found):
+        figures["reliability"] = plot_reliability(names, found)
+    drawn = "".join(_svg(figure, name) for name, figure in figures.items())
+    note = (
+        f"Lost: overlap below {LOST_BELOW:g}, or target absent. ECE: how far the confidence is "
+        "from the share of frames that are not lost. AUROC: how well low confidence finds losses. AURC: "
+        "mean of 1 - overlap over the most confident frames, over all shares of them."
+    )
+    return [
+        "<h2>Confidence</h2>",
+        _table(confidence_table(names, found)),
+        _note(note),
+        f'<div class="plots">{drawn}</div>',
+    ]
+
+
+def _svg(figure: "Figure", name: str) -> str:
+    drawing = io.BytesIO()
+    figure.savefig(drawing, format="svg", metadata={"Date": None})
+    return _image(drawing.getvalue(), "svg+xml", name)
 
 
 def _image(data: bytes, kind: str, alt: str) -> str:

@@ -1,7 +1,7 @@
 """What scoring a tracker yields: numbers and curves, by sequence and by attribute."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -107,5 +107,7 @@ class Scores:
     """Frames per second, None where the tracker wrote no times."""
     tracks: Mapping[str, Comparison]
     """Overlaps, errors and boxes of each sequence, frame by frame."""
+    confidences: Mapping[str, Array] = field(default_factory=dict)
+    """The confidence in each scored frame, of the sequences for which the tracker wrote any."""
     table: SequenceTable
     """Numbers and curves of each sequence, as the means and their intervals are made from them."""

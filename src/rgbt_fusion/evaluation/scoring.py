@@ -12,7 +12,7 @@ from rgbt_fusion.data.annotations import packaged_ground_truth, read_attributes,
 from rgbt_fusion.data.layouts import BoxFormat
 from rgbt_fusion.data.sequences import read_sizes
 from rgbt_fusion.data.splits import sequences_to_score
-from rgbt_fusion.evaluation.comparison import Comparison, compare, frames_needed
+from rgbt_fusion.evaluation.comparison import Comparison, compare, frames_needed, rows_of_frames
 from rgbt_fusion.evaluation.long_term import (
     PrecisionRecall,
     confidence_thresholds,
@@ -261,8 +261,23 @@ def _scores(
         frames=sum(len(track.overlap) for track in tracks.values()),
         fps=_frames_per_second(table),
         tracks=tracks,
+        confidences=_confidences(results, tracks, benchmark),
         table=table,
     )
+
+
+def _confidences(
+    results: ResultFolder, tracks: Mapping[str, Comparison], benchmark: BenchmarkTruth
+) -> dict[str, Array]:
+    """Return the confidence in each scored frame, where the tracker wrote any."""
+    found: dict[str, Array] = {}
+    for name, track in tracks.items():
+        written = results.results[name].confidences
+        if written is not None:
+            rows = rows_of_frames(len(written), benchmark.truth[name])
+            annotated = np.searchsorted(benchmark.truth[name].frames, track.frames)
+            found[name] = written[rows][annotated]
+    return found
 
 
 def _tabulate(

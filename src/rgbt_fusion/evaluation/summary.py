@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rgbt_fusion.evaluation.confidence import score_confidence
 from rgbt_fusion.evaluation.intervals import (
     Interval,
     PairedDifference,
@@ -69,11 +70,24 @@ def _tracker(scores: Scores, known: ScoreIntervals) -> dict[str, Any]:
         "frames": scores.frames,
         "metrics": _figures(scores.metrics, known.metrics),
         "fps": speed,
+        "confidence": _confidence(scores),
         "attributes": attributes,
         "sequences": {name: _finite(numbers) for name, numbers in scores.sequences.items()},
         "left_out": dict(scores.left_out),
         "cut": list(scores.cut),
     }
+
+
+def _confidence(scores: Scores) -> dict[str, Any] | None:
+    found = score_confidence(scores)
+    if found is None:
+        return None
+    numbers = {"AURC": found.aurc}
+    if found.ece is not None:
+        numbers["ECE"] = found.ece
+    if found.auroc is not None:
+        numbers["AUROC"] = found.auroc
+    return {"frames": found.frames, "lost": found.lost, **_figures(numbers, found.intervals)}
 
 
 def _figures(
