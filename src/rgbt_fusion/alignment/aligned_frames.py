@@ -14,7 +14,7 @@ from rgbt_fusion.alignment.gradients import grey
 from rgbt_fusion.alignment.refinement import Level
 from rgbt_fusion.alignment.search import PlanePair
 from rgbt_fusion.frames.reading import load_cv2
-from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike
+from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike, GroundTruth
 
 __all__ = ["AlignedFrames", "AlignmentWarning", "DriftFollower", "lay_on_colour", "same_moments"]
 
@@ -43,8 +43,9 @@ class AlignedFrames:
     """Pairs of frames with the thermal one laid on the colour one of the same moment.
 
     Choices: where the thermal camera does not see it is black. Where the time offset leaves no
-    thermal frame it is None. Other attributes of the source, such as its name and its annotations,
-    stay what they are. Where the estimate is not sure the pairs stay as they are, with a warning.
+    thermal frame it is None. Other attributes of the source, such as its name, stay what they are;
+    the annotated boxes of the colour frames are now those of both. Where the estimate is not sure
+    the pairs stay as they are, with a warning.
 
     Args:
         source: pairs of frames as they were recorded.
@@ -106,6 +107,14 @@ class AlignedFrames:
         there = index % len(self) + round(alignment.offset_frames)
         tir = frames[there][1] if 0 <= there < len(self) else None
         return _laid(rgb, tir, alignment.tir_from_rgb)
+
+    @property
+    def truth(self) -> GroundTruth | None:
+        """The annotations: an aligned target is where it is in the colour frame."""
+        truth: GroundTruth | None = getattr(self._source, "truth", None)
+        if truth is None or not self.alignment().sure:
+            return truth
+        return truth._replace(tir=truth.rgb)
 
     def alignment(self) -> Alignment:
         """Return how the recordings lie on each other; warn at the first time if it is not sure."""
