@@ -203,3 +203,17 @@ def test_annotations_of_four_corners_are_read_in_every_layout(tmp_path, layout):
         (tmp_path / "car" / file).write_text("10 20 40 20 40 60 10 60\n")
     truth = read_ground_truth(tmp_path, layout)["car"]
     assert truth.rgb.tolist() == truth.tir.tolist() == [[10, 20, 30, 40]]
+
+
+def test_one_name_in_two_groups_is_refused_and_leftovers_of_archives_are_passed(tmp_path):
+    for group in ("train", "__MACOSX"):
+        write(tmp_path / group / "boy" / "init.txt", BOXES)
+    write(tmp_path / "train" / "._boy.txt", BOXES)
+    assert list(find_sequences(tmp_path, "lasher")) == ["boy"]
+    assert find_sequences(tmp_path, "lasher")["boy"].folder == tmp_path / "train" / "boy"
+    write(tmp_path / "test" / "boy" / "init.txt", BOXES)
+    with pytest.raises(DataError, match=r"each sequence once, but boy is in .* and in"):
+        find_sequences(tmp_path, "lasher")
+    write(tmp_path / "flat" / "boy.txt", BOXES)
+    write(tmp_path / "flat" / "._boy.txt", BOXES)
+    assert list(read_ground_truth(tmp_path / "flat", "lasher")) == ["boy"]

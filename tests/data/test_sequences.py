@@ -204,6 +204,13 @@ def test_one_modality_of_two_is_opened_with_its_own_boxes(tmp_path):
         open_sequence(folder, "rgbt234", modality="thermal")  # pyright: ignore[reportArgumentType]
 
 
+def test_numbers_in_names_that_do_not_belong_together_are_noticed(tmp_path):
+    images(tmp_path / "mine" / "rgb", ["1.png", "2.png", "3.png", "4.png"])
+    images(tmp_path / "mine" / "tir", ["1.png", "2.png", "4.png", "5.png"])
+    notices = open_sequence(tmp_path / "mine").notices
+    assert notices[0].startswith("from frame 3 on, 3.png is paired with 4.png")
+
+
 def test_four_corners_beside_a_plain_folder(tmp_path):
     images(tmp_path / "mine" / "color", ["1.png"])
     images(tmp_path / "mine" / "ir", ["1.png"])

@@ -95,3 +95,16 @@ def test_what_is_no_text_is_refused(tmp_path):
         read_numbers(tmp_path / "boxes.txt")
     with pytest.raises(DataError, match=r"path must be the name of a file, got 'a\\x00b'"):
         read_numbers("a\0b")
+
+
+def test_an_empty_line_between_rows_is_refused_since_later_rows_would_move_up(tmp_path):
+    path = tmp_path / "boxes.txt"
+    path.write_text("1,2,3,4\n5,6,7,8\n\n9,10,11,12\n")
+    for read in (read_numbers, read_flags):
+        with pytest.raises(DataError, match=r"boxes\.txt, line 3: must not be empty, as all later"):
+            read(path)
+    path.write_text("\n1,2,3,4\n5,6,7,8\n\n\n")
+    assert len(read_numbers(path)) == 2
+    # Windows line ends, written once more by a program
+    path.write_bytes(b"1,2,3,4\r\r\n5,6,7,8\r\r\n9,10,11,12\r\r\n")
+    assert len(read_numbers(path)) == 3

@@ -377,13 +377,19 @@ def test_a_camera_may_come_back(monkeypatch):
             first_thermal = self.place != 0 and len(Camera.opened) <= 4
             return self.asked <= (2 if first_thermal else 400)
 
+    class AtOnce:
+        def __init__(self, *, target, daemon) -> None:
+            self.start = target
+
+        def is_alive(self) -> bool:
+            return False
+
     Camera.opened.clear()
     monkeypatch.setattr(cv2(), "VideoCapture", Hiccup)
-    source = open_source("0", "rtsp://thermal", frames=400)
-    seen = [frame.tir is None for frame in source]
-    assert True in seen
-    assert seen[-1] is False
-    assert "rtsp://thermal is back at frame" in source.notices[1]
+    monkeypatch.setattr("rgbt_fusion.video.sources.Thread", AtOnce)
+    source = open_source("0", "rtsp://thermal", frames=9)
+    assert [frame.tir is None for frame in source] == [False] * 2 + [True] * 2 + [False] * 5
+    assert source.notices[1] == "rtsp://thermal is back at frame 5"
 
 
 def test_a_damaged_image_is_named(tmp_path):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FORMATS = ("table", "markdown", "latex", "csv")
 PLOT_FORMATS = ("png", "pdf", "svg")
 MOST_DIGITS = 15
+HINT_FILES = 5
+"""How many result files are looked at for numbers that are no boxes in pixels."""
 MOST_PAIRS = 10
 """More pairs of trackers than this are not shown on a terminal."""
 
@@ -135,14 +137,6 @@ def evaluate(
             rich_help_panel=_SHOW,
         ),
     ] = False,
-    confidence: Annotated[
-        bool,
-        typer.Option(
-            "--confidence",
-            help="Also show what the trackers' confidences are worth.",
-            rich_help_panel=_SHOW,
-        ),
-    ] = False,
     form: Annotated[
         str,
         typer.Option(
@@ -220,8 +214,6 @@ def evaluate(
     wanted = _metrics(scores, metrics)
     differences = _pairs(scores, wanted)
     _show(scores, intervals, differences, wanted, attributes, per_sequence, form, digits)
-    if confidence:
-        _show_confidence(scores, form, digits)
     if json:
         _write_json(scores, intervals, differences, json)
     if plots:
@@ -392,6 +384,8 @@ def _score(rules: _Rules, folders: list[Path]) -> "tuple[BenchmarkTruth, list[Sc
             message = str(error).replace("incomplete='skip'", "--incomplete skip")
             raise IncompleteResultsError(message) from None
         scores.append(one)
+        if rules.box_format == "auto":
+            _say_hint(folder, name, truth, rules.prefix)
     for one in scores:
         _say_left_out(one)
     return truth, scores
@@ -404,6 +398,20 @@ def _names(folders: list[Path]) -> list[str]:
         name if names.count(name) == 1 else str(folder)
         for folder, name in zip(folders, names, strict=True)
     ]
+
+
+def _say_hint(folder: Path, tracker: str, truth: "BenchmarkTruth", prefix: str | None) -> None:
+    """Say if a few of a tracker's files seem to hold other numbers than boxes in pixels."""
+    from itertools import islice
+
+    from rgbt_fusion.evaluation.hints import result_hint
+    from rgbt_fusion.evaluation.results import read_results
+
+    some = tuple(islice(truth.truth, HINT_FILES))
+    found = read_results(folder, some, prefix=prefix)
+    hint = result_hint(found.results, truth.truth)
+    if hint is not None:
+        typer.echo(f"notice: {tracker}: {hint}", err=True)
 
 
 def _say_left_out(scores: "Scores") -> None:
@@ -456,18 +464,6 @@ def _show(
         for one in scores:
             table = sequence_table(one, metrics=wanted, named=form == "csv" and len(scores) > 1)
             _print(one.tracker, table, form, digits)
-
-
-def _show_confidence(scores: "list[Scores]", form: str, digits: int | None) -> None:
-    from rgbt_fusion.evaluation.confidence import confidence_table, score_confidence
-
-    found = [score_confidence(one) for one in scores]
-    for one, own in zip(scores, found, strict=True):
-        if own is None:
-            typer.echo(f"{one.tracker} wrote no confidences", err=True)
-    if any(found):
-        table = confidence_table([one.tracker for one in scores], found)
-        _print("confidence", table, form, digits)
 
 
 def _pairs(
@@ -575,25 +571,13 @@ def _draw(title: str, table: "Table", digits: int | None) -> None:
 def _plot(
     scores: "list[Scores]", intervals: "tuple[ScoreIntervals, ...]", folder: Path, form: str
 ) -> None:
-    from rgbt_fusion.evaluation.confidence import score_confidence
-    from rgbt_fusion.evaluation.plots import (
-        plot_attributes,
-        plot_curves,
-        plot_reliability,
-        plot_risk_coverage,
-    )
+    from rgbt_fusion.evaluation.plots import plot_attributes, plot_curves
 
     figures: dict[str, Figure] = {}
     for name in scores[0].curves:
         figures[name] = plot_curves(scores, name, intervals=intervals)
     if len(scores[0].attributes) >= 3:
         figures["attributes"] = plot_attributes(scores, intervals=intervals)
-    names = [one.tracker for one in scores]
-    found = [score_confidence(one) for one in scores]
-    if any(found):
-        figures["risk coverage"] = plot_risk_coverage(names, found)
-    if any(one is not None and one.reliability is not None for one in found):
-        figures["reliability"] = plot_reliability(names, found)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name.replace(' ', '_')}.{form}")

@@ -157,7 +157,8 @@ def find_sequences(
         names: take only these sequences, in this order: names, or a file that lists them.
 
     Raises:
-        DataError: ``root`` is not a folder, holds no sequence, or lacks one of ``names``.
+        DataError: ``root`` is not a folder, holds no sequence, holds two of one name, or lacks one
+            of ``names``.
         ValueError: ``layout`` is unknown.
     """
     row = get_layout(layout)
@@ -314,13 +315,22 @@ def packaged_ground_truth(
 
 def _folders_of_sequences(root: Path, row: Layout) -> dict[str, Located]:
     places = sorted(_sequences_below(root, row, DEEPEST), key=lambda pair: natural_key(pair[0]))
-    return dict(places)
+    found: dict[str, Located] = {}
+    for name, place in places:
+        if name in found:
+            raise DataError(
+                f"{root} must hold each sequence once, but {name} is in {found[name].folder} and "
+                f"in {place.folder}: give the folder of one group"
+            )
+        found[name] = place
+    return found
 
 
 def _files_of_sequences(root: Path, row: Layout) -> dict[str, Located]:
     if not row.truth:
         return {}
-    paths = sorted(root.glob("*.txt"), key=lambda path: natural_key(path.name))
+    visible = [path for path in root.glob("*.txt") if not path.name.startswith(".")]
+    paths = sorted(visible, key=lambda path: natural_key(path.name))
     return {path.stem: Located(None, path) for path in paths}
 
 

@@ -10,6 +10,7 @@ from rgbt_fusion.checks import check_choice
 from rgbt_fusion.data.annotations import Located, find_sequences, read_truth
 from rgbt_fusion.data.first_frames import first_frames
 from rgbt_fusion.data.folders import first_folder, holds_images, unread_folders
+from rgbt_fusion.data.frame_numbers import pairing_notices
 from rgbt_fusion.data.layouts import (
     LAYOUTS,
     Layout,
@@ -137,9 +138,9 @@ def open_sequence(
 ) -> ImageSequence:
     """Open one sequence.
 
-    Images are sorted naturally and paired by position, whatever their names. If there are
-    annotations, images beyond the last annotated one are left out (147 sequences of RGBT210 have
-    some) and named in ``notices``.
+    Images are sorted naturally and paired by position; ``notices`` says where numbers in their
+    names do not belong together. If there are annotations, images beyond the last annotated one
+    are left out (147 sequences of RGBT210 have some) and named in ``notices``.
 
     Args:
         folder: the sequence's folder.
@@ -213,6 +214,7 @@ def _open(
         raise DataError(f"{place.truth} has no images beside it")
     rgb, tir, notices = _find_images(folder, row, modality)
     kind = _kind(tir, row)
+    notices += pairing_notices(rgb, tir)
     if place.truth is None and row is LAYOUTS["folder"]:
         if rgb and tir and len(tir) != len(rgb):
             raise DataError(

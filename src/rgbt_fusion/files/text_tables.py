@@ -7,6 +7,7 @@ read is refused with one sentence that names file and line. Nothing is ever eval
 import re
 import stat
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ def read_numbers(path: str | Path, *, columns: Iterable[int] | None = None) -> N
 
     Raises:
         DataError: the file is missing, too large, empty, not a file of text, holds a word that is
-            not a number, or has lines of wrong or unequal length.
+            not a number, has lines of wrong or unequal length, or an empty line between others.
+            (Empty lines at both ends, or between all lines, are fine.)
 
     Example:
         >>> import tempfile, pathlib
@@ -50,6 +52,12 @@ def read_numbers(path: str | Path, *, columns: Iterable[int] | None = None) -> N
     rows = [(number, words) for number, line in lines if (words := line.split())]
     if not rows:
         raise DataError(f"{path} must hold numbers, but it is empty")
+    gap = _first_gap([number for number, _ in rows])
+    if gap is not None:
+        raise DataError(
+            f"{path}, line {gap}: must not be empty, as all later lines would move up by one: "
+            "write nan where there is no number"
+        )
     first_number, first_words = rows[0]
     width = len(first_words)
     allowed = (width,) if columns is None else tuple(columns)
@@ -143,6 +151,15 @@ def _text(path: str | Path) -> str:
     if b"\0" in data:
         raise DataError(f"{path} must be a text file, but it holds binary data")
     return data.decode("utf-8-sig", errors="replace")
+
+
+def _first_gap(numbers: list[int]) -> int | None:
+    """Return the first empty line between lines that are not regularly spaced."""
+    steps = {after - before for before, after in pairwise(numbers)}
+    # a file written with two ends per line has an empty one behind each
+    if len(steps) <= 1:
+        return None
+    return next(before + 1 for before, after in pairwise(numbers) if after > before + 1)
 
 
 def _is_number(word: str) -> bool:

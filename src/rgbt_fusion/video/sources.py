@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int
 from rgbt_fusion.data.checking import guess_layout
 from rgbt_fusion.data.folders import holds_images
+from rgbt_fusion.data.frame_numbers import pairing_notices
 from rgbt_fusion.data.sequences import SequenceModality, list_images, open_sequence
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.reading import load_cv2, read_rgb, read_thermal
@@ -446,6 +447,8 @@ def _pair_by_position(rgb: _Stream, tir: _Stream, frames: int | None) -> Source:
             f"{tir.length} in {tir.name}; frames = {shortest} takes the first of both"
         )
     notices: list[str] = []
+    if isinstance(rgb, _ImageFolder) and isinstance(tir, _ImageFolder):
+        notices += pairing_notices(rgb.paths, tir.paths)
 
     def read() -> Iterator[FramePair]:
         with ExitStack() as stack:
