@@ -137,6 +137,14 @@ def evaluate(
             rich_help_panel=_SHOW,
         ),
     ] = False,
+    confidence: Annotated[
+        bool,
+        typer.Option(
+            "--confidence",
+            help="Also show what the trackers' confidences are worth.",
+            rich_help_panel=_SHOW,
+        ),
+    ] = False,
     form: Annotated[
         str,
         typer.Option(
@@ -214,6 +222,8 @@ def evaluate(
     wanted = _metrics(scores, metrics)
     differences = _pairs(scores, wanted)
     _show(scores, intervals, differences, wanted, attributes, per_sequence, form, digits)
+    if confidence:
+        _show_confidence(scores, form, digits)
     if json:
         _write_json(scores, intervals, differences, json)
     if plots:
@@ -466,6 +476,18 @@ def _show(
             _print(one.tracker, table, form, digits)
 
 
+def _show_confidence(scores: "list[Scores]", form: str, digits: int | None) -> None:
+    from rgbt_fusion.evaluation.confidence import confidence_table, score_confidence
+
+    found = [score_confidence(one) for one in scores]
+    for one, own in zip(scores, found, strict=True):
+        if own is None:
+            typer.echo(f"{one.tracker} wrote no confidences", err=True)
+    if any(found):
+        table = confidence_table([one.tracker for one in scores], found)
+        _print("confidence", table, form, digits)
+
+
 def _pairs(
     scores: "list[Scores]", wanted: tuple[str, ...] | None
 ) -> "dict[str, tuple[PairedDifference, ...]]":
@@ -571,13 +593,25 @@ def _draw(title: str, table: "Table", digits: int | None) -> None:
 def _plot(
     scores: "list[Scores]", intervals: "tuple[ScoreIntervals, ...]", folder: Path, form: str
 ) -> None:
-    from rgbt_fusion.evaluation.plots import plot_attributes, plot_curves
+    from rgbt_fusion.evaluation.confidence import score_confidence
+    from rgbt_fusion.evaluation.plots import (
+        plot_attributes,
+        plot_curves,
+        plot_reliability,
+        plot_risk_coverage,
+    )
 
     figures: dict[str, Figure] = {}
     for name in scores[0].curves:
         figures[name] = plot_curves(scores, name, intervals=intervals)
     if len(scores[0].attributes) >= 3:
         figures["attributes"] = plot_attributes(scores, intervals=intervals)
+    names = [one.tracker for one in scores]
+    found = [score_confidence(one) for one in scores]
+    if any(found):
+        figures["risk coverage"] = plot_risk_coverage(names, found)
+    if any(one is not None and one.reliability is not None for one in found):
+        figures["reliability"] = plot_reliability(names, found)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name.replace(' ', '_')}.{form}")
