@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "video": {"frames", "files", "data", "models", "tracking"},
     "training": {
         "frames", "files", "boxes", "layers", "losses", "models", "weights", "synthetic", "data",
-        "tracking", "evaluation", "typed_module",
+        "tracking", "evaluation", "alignment", "typed_module",
     },
     "export": {"boxes", "frames", "ops", "models", "synthetic", "tracking", "weights", "files"},
     "benchmarking": {"ops", "layers", "losses", "shapes", "files"},

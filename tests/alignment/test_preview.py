@@ -22,7 +22,7 @@ def test_edges_lie_on_each_other_where_the_matrix_is_right():
     pair = two_views(1, known_matrix())
     right = draw_preview([pair, pair], alignment(known_matrix()))
     wrong = draw_preview([pair, pair], alignment(np.eye(3)))
-    assert right.shape == (720, 960, 3)
+    assert right.shape == (748, 960, 3)
     assert count(right, WHITE) > 3 * count(wrong, WHITE)
     assert count(wrong, ORANGE) > 100
 
@@ -30,7 +30,7 @@ def test_edges_lie_on_each_other_where_the_matrix_is_right():
 def test_the_sheet_is_written_whole(tmp_path):
     write_preview(tmp_path / "sheet.png", [two_views(1, np.eye(3))], alignment(np.eye(3)))
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
-    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (360, 960, 3)
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (388, 960, 3)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):

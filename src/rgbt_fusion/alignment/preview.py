@@ -19,6 +19,8 @@ __all__ = ["draw_preview", "write_preview"]
 PANEL_WIDTH = 480
 """Width of each of the two pictures of a pair."""
 
+CAPTION_HEIGHT = 28
+
 FIELDS = 8
 """Fields of the checkerboard along the width."""
 
@@ -45,14 +47,14 @@ def draw_preview(pairs: Sequence[tuple[Frame, Frame]], alignment: Alignment) -> 
         - returns ``(H, 960, 3)`` uint8
     """
     rows = [_row(rgb, tir, alignment.tir_from_rgb) for rgb, tir in pairs]
-    sheet = np.concatenate(rows)
     state = "sure" if alignment.sure else "not sure"
     line = (
         f"{state}, confidence {alignment.confidence:.2f}, "
         f"offset {alignment.offset_frames:+.2f} frames, overlap {alignment.overlap:.0%}"
     )
-    draw_text(sheet, line, (8, 20), WHITE)
-    return sheet
+    caption = np.zeros((CAPTION_HEIGHT, 2 * PANEL_WIDTH, 3), dtype=np.uint8)
+    draw_text(caption, line, (8, 19), WHITE)
+    return np.concatenate([caption, *rows])
 
 
 def write_preview(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from rgbt_fusion.cli.align import ALIGN_HELP, aligned_sequences
 from rgbt_fusion.cli.bars import Bar
 from rgbt_fusion.cli.trackers import (
     CHECKPOINT_HELP,
@@ -85,6 +86,7 @@ def compare(
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the numbers to this JSON file.")
     ] = None,
+    align: Annotated[str | None, typer.Option(metavar="auto|follow|FILE", help=ALIGN_HELP)] = None,
     workers: Annotated[int, typer.Option(help="Number of processes that track.")] = 1,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
 ) -> None:
@@ -96,7 +98,9 @@ def compare(
     for entry in entries:
         check_tracker(entry.model, entry.checkpoint, device)
     groups, title = _sequences(data, layout, sequences, frames)
-    scored = [_score(entry, groups, title, out, workers, device) for entry in entries]
+    if align is not None:
+        groups = {name: aligned_sequences(group, align) for name, group in groups.items()}
+    scored = [_score(entry, groups, title, out, workers, device, align) for entry in entries]
     _print(scored)
     _say_starts(entries, groups)
     if json is not None:
@@ -145,11 +149,14 @@ def _score(
     out: Path | None,
     workers: int,
     device: str,
+    align: str | None,
 ) -> "Scores":
     """Run a tracker over all sequences and score it."""
     from rgbt_fusion.evaluation.held_out import score_tracker
 
     settings = tracker_settings(entry.model, entry.checkpoint) | {"shown": entry.modality}
+    if align is not None:
+        settings |= {"align": align}
     total = sum(len(sequence) for group in groups.values() for sequence in group)
     with Bar(total, entry.name) as bar:
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
+from rgbt_fusion.cli.align import ALIGN_HELP, aligned_sequences
 from rgbt_fusion.cli.bars import Bar
 from rgbt_fusion.cli.trackers import (
     CHECKPOINT_HELP,
@@ -83,6 +84,10 @@ def evaluate(
             rich_help_panel=_RUN,
         ),
     ] = "cpu",
+    align: Annotated[
+        str | None,
+        typer.Option(metavar="auto|follow|FILE", help=ALIGN_HELP, rich_help_panel=_RUN),
+    ] = None,
     times: Annotated[
         bool,
         typer.Option(
@@ -206,14 +211,15 @@ def evaluate(
     failed = 0
     if model is not None:
         folder = out or _usual_folder(benchmark, model)
-        run = _run(rules, folder, model, checkpoint, device, workers, times)
+        run = _run(rules, folder, model, checkpoint, device, workers, times, align)
         failed, scores_here = _meet(len(run.failed))
         if not scores_here:
             raise typer.Exit(int(failed > 0))
         folders.insert(0, folder)
-    elif checkpoint or out:
+    elif checkpoint or out or align:
+        given = checkpoint or out or align
         raise ValueError(
-            f"--checkpoint and --out must come with --model, got {checkpoint or out} without"
+            f"--checkpoint, --out and --align must come with --model, got {given} without"
         )
     truth, scores = _score(rules, folders)
     from rgbt_fusion.evaluation.intervals import score_intervals
@@ -291,6 +297,7 @@ def _run(
     device: str,
     workers: int,
     times: bool,
+    align: str | None,
 ) -> "RunReport":
     from functools import partial
 
@@ -310,6 +317,10 @@ def _run(
             typer.echo(f"{root} holds training sequences, too: {len(chosen)} of test", err=True)
     dataset = open_dataset(root, rules.benchmark, names=chosen)
     lengths = {sequence.name: len(sequence) for sequence in dataset.sequences}
+    settings = tracker_settings(model, checkpoint) | {"benchmark": rules.benchmark}
+    if align is not None:
+        settings |= {"align": align}
+        dataset = dataset._replace(sequences=aligned_sequences(dataset.sequences, align))
     with Bar(sum(lengths.values()) // count, hidden=rank > 0) as bar:
         report = run_tracker(
             partial(make_tracker, model, checkpoint, device),
@@ -317,7 +328,7 @@ def _run(
             out,
             workers=workers,
             shard=(rank, count),
-            settings=tracker_settings(model, checkpoint) | {"benchmark": rules.benchmark},
+            settings=settings,
             times=times,
             on_progress=lambda event: _follow(bar, lengths, event),
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 
+from rgbt_fusion.cli.align import ALIGN_HELP, aligned
 from rgbt_fusion.cli.bars import Bar
 from rgbt_fusion.cli.trackers import (
     CHECKPOINT_HELP,
@@ -137,6 +138,10 @@ def track(
             rich_help_panel=_CAMERAS,
         ),
     ] = None,
+    align: Annotated[
+        str | None,
+        typer.Option(metavar="auto|follow|FILE", help=ALIGN_HELP, rich_help_panel=_CAMERAS),
+    ] = None,
     missing: Annotated[
         str,
         typer.Option(
@@ -182,6 +187,11 @@ def track(
     _check_outputs(out, txt, debug, fps, model, force)
     _check_uses(out, compare, fps, init, port)
     settings = _tracker_settings(offset, homography, fit, missing, model)
+    if align is not None and ("tir_from_rgb" in settings or fit):
+        raise ValueError(
+            f"--align must not come with --offset, --homography or --fit, got {align} and one of "
+            "them"
+        )
     boxes = [_numbers(text, 4, "--init") for text in init or ()]
     tracker = _make_tracker(model, checkpoint, device, settings)
 
@@ -197,6 +207,8 @@ def track(
             frames=frames,
             delay=delay,
         )
+    if align is not None:
+        source = aligned(source, align)
     outputs = _Outputs(out, txt, debug, fps, _read_compared(compare or [], source))
     with ExitStack() as stack:
         pairs = iter(source)

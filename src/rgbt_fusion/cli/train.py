@@ -52,6 +52,14 @@ DeviceOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option(help="Number of CPU threads; by default torch chooses.")
 ]
+AlignOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|FILE",
+        help="Lay the thermal on the colour frames of a dataset: auto estimates how, per sequence, "
+        "FILE is what `rgbt-fusion align` wrote.",
+    ),
+]
 BoardOption = Annotated[
     bool, typer.Option("--tensorboard", help="Also write events for TensorBoard.")
 ]
@@ -67,6 +75,7 @@ def train(
     device: DeviceOption = None,
     threads: ThreadsOption = None,
     tensorboard: BoardOption = False,
+    align: AlignOption = None,
 ) -> None:
     """Train a tracker.
 
@@ -87,6 +96,7 @@ def train(
             device=device,
             tensorboard=tensorboard,
             on_progress=show,
+            align=align,
         )
     say_result(result)
 

@@ -71,6 +71,7 @@ def train(
     device: str | None = None,
     tensorboard: bool = False,
     on_progress: OnProgress | None = None,
+    align: str | Path | None = None,
 ) -> TrainResult:
     """Train a tracker, or resume an interrupted training.
 
@@ -99,6 +100,9 @@ def train(
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``. None takes a graphics card if there is one.
         tensorboard: also write events for TensorBoard.
         on_progress: called after every line of the log.
+        align: ``"auto"`` lays the thermal on the colour frames of each sequence of the dataset, as
+            :func:`~rgbt_fusion.alignment.estimate.estimate_alignment` finds them; or a file that
+            ``rgbt-fusion align`` wrote, for all of them. None takes them as they are.
 
     Raises:
         ValueError: ``config`` contradicts the model, the data or the checkpoint in ``out``, or
@@ -131,7 +135,7 @@ def train(
     """
     where = pick_device(device)
     with join_processes(where) as processes, undisturbed(where):
-        clips = open_clips(config, data, names=names)
+        clips = open_clips(config, data, names=names, align=align)
         network = starting_model(config, start_from, model=model)
         if loss is None:
             objective = LocalizationObjective(network, config.loss, processes)

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from rgbt_fusion.alignment.aligned_frames import AlignedFrames
+from rgbt_fusion.alignment.estimate import read_alignment
 from rgbt_fusion.data.clips import Clip, ClipSource, DatasetClips, Modality, SyntheticClips
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.interface import TrackerModel
@@ -64,7 +66,11 @@ class Batch(NamedTuple):
 
 
 def open_clips(
-    config: TrainConfig, data: str | Path, *, names: str | Path | None = None
+    config: TrainConfig,
+    data: str | Path,
+    *,
+    names: str | Path | None = None,
+    align: str | Path | None = None,
 ) -> ClipSource:
     """Open the sequences that a config's samples are drawn from.
 
@@ -72,10 +78,11 @@ def open_clips(
         config: its ``data`` says what to open.
         data: the folder of a dataset, or ``"synthetic"``.
         names: a file that lists the sequences of the dataset to use. None uses all.
+        align: ``"auto"`` or a file of an alignment; see :func:`~rgbt_fusion.training.loop.train`.
 
     Raises:
-        ValueError: ``data`` does not fit the config's layout, or ``names`` is given for synthetic
-            data.
+        ValueError: ``data`` does not fit the config's layout, or ``names`` or ``align`` is given
+            for synthetic data.
         DataError: see :class:`~rgbt_fusion.data.clips.DatasetClips`.
     """
     layout = config.data.layout
@@ -88,7 +95,15 @@ def open_clips(
             f"got {str(data)!r}"
         )
     if not is_synthetic:
-        return DatasetClips(data, layout, names=names)
+        clips = DatasetClips(data, layout, names=names)
+        if align is not None:
+            known = None if str(align) == "auto" else read_alignment(align)
+            for stored in clips.sequences:
+                # behaves like the sequence, and is estimated when a frame is first needed
+                stored.sequence = AlignedFrames(stored.sequence, known)  # pyright: ignore[reportAttributeAccessIssue]
+        return clips
+    if align is not None:
+        raise ValueError(f"align must be absent with synthetic data, got {str(align)!r}")
     if names is not None:
         raise ValueError(f"names must be absent with synthetic data, got {str(names)!r}")
     return SyntheticClips(
