@@ -1,6 +1,5 @@
 """``rgbt-fusion distill``: train a student with the help of a teacher."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,7 +24,12 @@ from rgbt_fusion.cli.train import (
 def distill(
     config: ConfigArgument,
     teacher: Annotated[
-        Path, typer.Option(metavar="FILE", help="Model file of the teacher, of this library.")
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Model file of the teacher, of this library, or package.module:function, which "
+            "builds your own with its weights.",
+        ),
     ],
     out: OutOption,
     data: DataOption,
@@ -40,6 +44,7 @@ def distill(
 
     Run the same command again to resume a training that was interrupted.
     """
+    from rgbt_fusion.models.named import build_named, names_code
     from rgbt_fusion.training import DistillConfig, config_from_table, read_table
     from rgbt_fusion.training import distill as run
 
@@ -48,7 +53,7 @@ def distill(
     with progress_line() as show:
         result = run(
             settings,
-            teacher=teacher,
+            teacher=build_named(teacher) if names_code(teacher) else teacher,
             out=out,
             data=data,
             names=names,

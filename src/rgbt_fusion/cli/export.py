@@ -8,7 +8,7 @@ import typer
 from rgbt_fusion.cli.model_argument import MODEL_HELP
 
 if TYPE_CHECKING:
-    from rgbt_fusion.models.network import TrackingNetwork
+    from torch import nn
 
 
 def export(
@@ -22,7 +22,8 @@ def export(
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Weights for a preset, in any format that convert reads."
+            metavar="FILE",
+            help="Weights for a preset or your own network, in any format that convert reads.",
         ),
     ] = None,
     pretrained: Annotated[
@@ -75,7 +76,7 @@ def _note_random_weights(model: str, checkpoint: Path | None, pretrained: bool) 
         )
 
 
-def _export_onnx(network: "TrackingNetwork", destination: Path, batch: int, int8: bool) -> None:
+def _export_onnx(network: "nn.Module", destination: Path, batch: int, int8: bool) -> None:
     from rgbt_fusion.export.onnx_file import export_onnx
 
     typer.echo(export_onnx(network, destination, batch=batch))

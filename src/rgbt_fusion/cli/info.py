@@ -81,7 +81,7 @@ def _describe(name: str, json: bool, static: bool) -> None:
 
     network = open_model(name)
     summary = summarise(network)
-    cost = None if static else measure_step(network)
+    cost = None if static else measure_step(network, name=name)
     if json:
         typer.echo(_as_json(name, summary, cost))
         return
@@ -116,7 +116,7 @@ def _figure_table(name: str, summary: "ModelSummary", cost: "StepCost | None") -
     figures = {
         "model": name,
         "crops": f"{settings['template_size']} px template, {settings['search_size']} px search",
-        "tokens": f"{summary.template_tokens} template, {_kept_tokens(summary)} search, a stream",
+        "tokens": _tokens(summary),
         "MACs": f"{summary.macs / 1e9:.2f} G a step: "
         "matrix products, convolutions, attention, scans",
         "weights": f"{summary.weight_bytes / 1e6:.1f} MB",
@@ -129,6 +129,12 @@ def _figure_table(name: str, summary: "ModelSummary", cost: "StepCost | None") -
         figures["memory"] = f"{memory:.0f} MB at the peak of a fresh process"
         figures["latency"] = f"{cpu}, {wall} ({threads})"
     return _plain_table(figures)
+
+
+def _tokens(summary: "ModelSummary") -> str:
+    if summary.template_tokens is None:
+        return "not known: the network is no TrackingNetwork"
+    return f"{summary.template_tokens} template, {_kept_tokens(summary)} search, a stream"
 
 
 def _kept_tokens(summary: "ModelSummary") -> str:

@@ -1,24 +1,28 @@
 """What every command does with the argument MODEL, a preset or a file that describes its model."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rgbt_fusion.models.network import TrackingNetwork
+    from torch import nn
 
-__all__ = ["MODEL_HELP", "open_model", "refuse_overwriting"]
+__all__ = ["MODEL_HELP", "nearest", "open_model", "refuse_overwriting"]
 
-MODEL_HELP = "Preset name, or file of this library, which describes its model."
+MODEL_HELP = (
+    "Preset name, file of this library, which describes its model, or package.module:function, "
+    "which builds your own network."
+)
 
 
 def open_model(
     model: str, checkpoint: Path | None = None, *, pretrained: bool = False
-) -> "TrackingNetwork":
+) -> "nn.Module":
     """Build the model that MODEL names.
 
     Args:
-        model: a preset, or a file of this library.
-        checkpoint: weights to fill a preset with.
+        model: a preset, a file of this library, or ``package.module:function``.
+        checkpoint: weights to fill a preset or your own network with.
         pretrained: fill a preset with the weights that come with the package.
 
     Raises:
@@ -26,8 +30,7 @@ def open_model(
             one of them with the other.
         CheckpointError: a file is damaged or does not fit.
     """
-    from difflib import get_close_matches
-
+    from rgbt_fusion.models.named import build_named, names_code
     from rgbt_fusion.models.presets import list_models
     from rgbt_fusion.weights.checkpoints import load_checkpoint, load_model
     from rgbt_fusion.weights.pretrained import create_model
@@ -39,11 +42,16 @@ def open_model(
         if checkpoint is not None:
             load_checkpoint(network, checkpoint)
         return network
+    if names_code(model) and not pretrained:
+        own = build_named(model)
+        if checkpoint is not None:
+            load_checkpoint(own, checkpoint)
+        return own
     if not Path(model).is_file():
         near = get_close_matches(model, list_models(), n=3) or list_models()
         raise ValueError(
-            f"MODEL must be a preset or a file of weights, got {model!r}; "
-            f"presets: {', '.join(near)}"
+            "MODEL must be a preset, a file of weights or package.module:function, "
+            f"got {model!r}; presets: {', '.join(near)}"
         )
     if checkpoint is not None or pretrained:
         raise ValueError(
@@ -51,6 +59,14 @@ def open_model(
             f"got the file {model}"
         )
     return load_model(model)
+
+
+def nearest(model: str) -> str:
+    """Return how to end a message on a misspelt preset; nothing where no name is near."""
+    from rgbt_fusion.models.presets import list_models
+
+    near = get_close_matches(model, list_models(), n=3)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def refuse_overwriting(path: Path, *, force: bool) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rgbt_fusion.benchmarking.timing import Effort, Spread, interleave
 
 if TYPE_CHECKING:
-    from rgbt_fusion.models.network import TrackingNetwork
+    from torch import nn
 
 __all__ = ["StepCost", "measure_step"]
 
@@ -31,12 +31,18 @@ class StepCost:
 
 
 def measure_step(
-    model: "TrackingNetwork", *, threads: int = 1, rounds: int = 15, budget_s: float = 10.0
+    model: "nn.Module",
+    *,
+    name: str = "",
+    threads: int = 1,
+    rounds: int = 15,
+    budget_s: float = 10.0,
 ) -> StepCost:
     """Time steps of a model of this configuration, with random weights, in a fresh process.
 
     Args:
         model: what to build there.
+        name: ``package.module:function`` for a network of your own, which is built so.
         threads: threads of PyTorch.
         rounds: how many steps to time.
         budget_s: seconds after which there are fewer steps, three at least.
@@ -44,8 +50,11 @@ def measure_step(
     Raises:
         RuntimeError: the process failed; the message ends with its last words.
     """
+    from rgbt_fusion.models.interface import configuration_of
+
     order = {
-        "configuration": model.configuration,
+        "configuration": configuration_of(model),
+        "name": name,
         "threads": threads,
         "rounds": rounds,
         "budget_s": budget_s,
@@ -71,16 +80,21 @@ def measure_step(
 
 
 def _measure_here(
-    configuration: dict[str, Any], threads: int, rounds: int, budget_s: float
+    configuration: dict[str, Any], name: str, threads: int, rounds: int, budget_s: float
 ) -> StepCost:
     import torch
 
     from rgbt_fusion.benchmarking.memory import resident_bytes
+    from rgbt_fusion.models.named import build_named, names_code
     from rgbt_fusion.models.presets import build_from_configuration
     from rgbt_fusion.models.summary import random_crops
 
     torch.set_num_threads(threads)
-    model = build_from_configuration(configuration).eval()
+    model: Any
+    if names_code(name):
+        model = build_named(name).eval()
+    else:
+        model = build_from_configuration(configuration).eval()
     template, search = random_crops(model)
 
     def step() -> object:

@@ -22,30 +22,46 @@ __all__ = [
 TEMPLATE_MATCHING = "ncc"
 """The tracker without a network."""
 
-NETWORK_HELP = "Tracker to run: preset name, or file of this library."
-TRACKER_HELP = "Tracker to run: preset name, file of this library, or ncc (template matching)."
-CHECKPOINT_HELP = "Weights for a preset; by default those that come with the package."
+NETWORK_HELP = (
+    "Tracker to run: preset name, file of this library, exported .onnx file, or "
+    "package.module:function, which builds your own network."
+)
+TRACKER_HELP = f"{NETWORK_HELP} ncc is template matching."
+CHECKPOINT_HELP = (
+    "Weights for a preset or your own network; by default those that come with a preset."
+)
 DEVICE_HELP = "Device that runs the network: cpu, cuda or cuda:NUMBER."
+
+ONNX_ENDING = ".onnx"
 
 BLOCK_BYTES = 1 << 22
 
 
 def check_tracker(model: str, checkpoint: Path | None, device: str) -> None:
     """Raise where :func:`make_tracker` would, as far as that is known without reading weights."""
+    from rgbt_fusion.cli.model_argument import nearest
+    from rgbt_fusion.models.named import names_code
     from rgbt_fusion.models.presets import MODELS
     from rgbt_fusion.weights.pretrained import PRETRAINED
 
-    if checkpoint is not None and model not in MODELS:
-        raise ValueError(f"--checkpoint must come with the name of a preset, got --model {model}")
+    is_own = names_code(model)
+    if checkpoint is not None and model not in MODELS and not is_own:
+        raise ValueError(
+            "--checkpoint must come with the name of a preset or with package.module:function, "
+            f"got --model {model}"
+        )
     if checkpoint is not None and not checkpoint.is_file():
         raise ValueError(f"--checkpoint must be a file, got {checkpoint}")
     if checkpoint is None and model in MODELS and model not in PRETRAINED:
         known = ", ".join(PRETRAINED)
         raise ValueError(f"--checkpoint must be given for {model}: weights come with {known} only")
-    if model not in (TEMPLATE_MATCHING, *MODELS) and not Path(model).is_file():
+    if model not in (TEMPLATE_MATCHING, *MODELS) and not is_own and not Path(model).is_file():
         raise ValueError(
-            f"--model must be {TEMPLATE_MATCHING}, a preset or a file of weights, got {model!r}"
+            f"--model must be {TEMPLATE_MATCHING}, a preset, a file of weights, an .onnx file or "
+            f"package.module:function, got {model!r}{nearest(model)}"
         )
+    if model.endswith(ONNX_ENDING) and device != "cpu":
+        raise ValueError(f"--device must be cpu for an ONNX file, got {device!r}")
     _check_device(device)
 
 
@@ -53,8 +69,9 @@ def make_tracker(model: str, checkpoint: Path | None, device: str) -> "FrameTrac
     """Return a tracker.
 
     Args:
-        model: a preset, a file of this library, or ``TEMPLATE_MATCHING``.
-        checkpoint: weights for a preset; by default its own.
+        model: a preset, a file of this library, an ONNX file, ``package.module:function``, or
+            ``TEMPLATE_MATCHING``.
+        checkpoint: weights for a preset, by default its own, or for your own network.
         device: what runs the network.
 
     Raises:
@@ -69,13 +86,19 @@ def make_tracker(model: str, checkpoint: Path | None, device: str) -> "FrameTrac
 
     if model == TEMPLATE_MATCHING:
         return NCCTracker()
+    if model.endswith(ONNX_ENDING):
+        from rgbt_fusion.export.onnx_model import OnnxModel
+
+        return Tracker(OnnxModel(model))
     network = open_model(model, checkpoint, pretrained=checkpoint is None and model in PRETRAINED)
     return Tracker(network, device=device)
 
 
 def tracker_name(model: str) -> str:
-    """Return the name of a preset, or that of a file without its ending."""
-    return Path(model).stem if Path(model).is_file() else model
+    """Return the name of a preset or of a function, or that of a file without its ending."""
+    if Path(model).is_file():
+        return Path(model).stem
+    return model.replace(":", ".")
 
 
 def tracker_settings(model: str, checkpoint: Path | None) -> dict[str, str]:
