@@ -41,9 +41,10 @@ def test_a_result_has_the_dtype_the_strides_and_the_bytes_it_was_asked_for() -> 
         assert x.eq(1).all()
 
 
-def test_large_results_start_at_a_large_page() -> None:
-    x = memory.empty_strided(LIKE, LARGE, (LARGE[1], 1))
-    assert x.data_ptr() % memory.LARGE_PAGE == 0
+def test_large_results_lie_in_large_pages_but_not_at_the_same_place() -> None:
+    results = [memory.empty_strided(LIKE, LARGE, (LARGE[1], 1)) for _ in range(4)]
+    places = [x.data_ptr() % memory.LARGE_PAGE for x in results]
+    assert places == [0, memory.STAGGER, 2 * memory.STAGGER, 3 * memory.STAGGER]
 
 
 def test_a_small_result_is_left_to_torch() -> None:

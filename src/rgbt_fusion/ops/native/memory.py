@@ -24,6 +24,15 @@ SMALLEST = 2**18
 LARGE_PAGE = 2**21
 """Blocks of half this size and more are whole numbers of large pages, where the system has them."""
 
+STAGGER = 17 * 64
+"""Each block starts so many bytes further into its pages than the one before it.
+
+Tensors that are walked side by side would else meet in the same sets of the caches.
+"""
+
+STAGGERED = 61
+"""How many blocks in a row start at different places."""
+
 MOST_KEPT = 2**27
 """Bytes of free blocks that are kept; what exceeds them goes back to the system."""
 
@@ -34,25 +43,27 @@ class _FreeBlocks:
     """Blocks that no tensor uses, by size, and the references that tell when a tensor is gone."""
 
     def __init__(self) -> None:
-        self.by_size: dict[int, list[mmap.mmap]] = {}
+        self.by_size: dict[int, list[tuple[mmap.mmap, int]]] = {}
         self.bytes = 0
+        self.mapped = 0
         self.in_use: dict[int, weakref.ref[ctypes.Array[ctypes.c_char]]] = {}
 
     def take(self, size: int) -> ctypes.Array[ctypes.c_char]:
         """Return the start of a block of ``size`` bytes; once it is gone the block is free."""
         try:
-            block = self.by_size[size].pop()
+            block, offset = self.by_size[size].pop()
             self.bytes -= size
         except (KeyError, IndexError):
-            block = _map_block(size)
-        start = (ctypes.c_char * size).from_buffer(block, _large_page_offset(block, size))
+            block, offset = _map_block(size, self.mapped % STAGGERED * STAGGER)
+            self.mapped += 1
+        start = (ctypes.c_char * size).from_buffer(block, offset)
         key = id(start)
 
         def give_back(_: object) -> None:
             self.in_use.pop(key, None)
             if self.bytes + size <= MOST_KEPT:
                 self.bytes += size
-                self.by_size.setdefault(size, []).append(block)
+                self.by_size.setdefault(size, []).append((block, offset))
 
         self.in_use[key] = weakref.ref(start, give_back)
         return start
@@ -61,23 +72,20 @@ class _FreeBlocks:
 _FREE = _FreeBlocks()
 
 
-def _map_block(size: int) -> mmap.mmap:
+def _map_block(size: int, stagger: int) -> tuple[mmap.mmap, int]:
+    """Return pages for ``size`` bytes, and where in them the bytes begin."""
     large = size % LARGE_PAGE == 0
+    room = size + STAGGERED * STAGGER + (LARGE_PAGE if large else 0)
     # private, so that a forked process has pages of its own
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    block = mmap.mmap(-1, size + LARGE_PAGE if large else size, flags=flags)
-    if large and hasattr(mmap, "MADV_HUGEPAGE"):
+    block = mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if not large:
+        return block, stagger
+    if hasattr(mmap, "MADV_HUGEPAGE"):
         # a hint: a kernel built without large pages refuses it
         with contextlib.suppress(OSError):
             block.madvise(mmap.MADV_HUGEPAGE)
-    return block
-
-
-def _large_page_offset(block: mmap.mmap, size: int) -> int:
-    if size % LARGE_PAGE:
-        return 0
     address = ctypes.addressof(ctypes.c_char.from_buffer(block))
-    return -address % LARGE_PAGE
+    return block, -address % LARGE_PAGE + stagger
 
 
 def _block_size(size: int) -> int:
