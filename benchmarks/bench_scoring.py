@@ -1,7 +1,8 @@
 """Time the scoring of LasHeR's test set against the PyPI package ``rgbt``.
 
 Both run in one process on one thread and get the same boxes, already read. Both compute precision,
-normalised precision and success of 245 sequences.
+normalised precision and success of 245 sequences. Then files with four decimals are read and
+scored, against numpy's readers, which only read them.
 
     python benchmarks/bench_scoring.py
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from rgbt_fusion.evaluation.results import read_results
-from rgbt_fusion.evaluation.scoring import load_benchmark, score
+from rgbt_fusion.evaluation.scoring import BenchmarkTruth, load_benchmark, score
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -60,6 +61,29 @@ def main() -> None:
     expected = theirs()
     difference = max(abs(ours[name] - expected[name]) for name in expected)
     print(f"difference   {difference:.1e} (protocol 'rgbt')")
+    _reading(benchmark, runs)
+
+
+def _reading(benchmark: BenchmarkTruth, runs: int) -> None:
+    """Print how long files take to become scores, and how long numpy takes to read them."""
+    generator = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, truth in benchmark.truth.items():
+            boxes = truth.rgb + generator.normal(0, 8, truth.rgb.shape)
+            np.savetxt(Path(folder) / f"{name}.txt", boxes, delimiter="\t", fmt="%.4f")
+        files = sorted(Path(folder).glob("*.txt"))
+        readers: dict[str, Callable[[], object]] = {
+            "files to scores": lambda: score(read_results(folder, benchmark.truth), benchmark),
+            "reading alone": lambda: read_results(folder, benchmark.truth),
+            "numpy.loadtxt": lambda: [np.loadtxt(file) for file in files],
+            "numpy.fromfile": lambda: [np.fromfile(file, sep=" ") for file in files],
+        }
+        taken: dict[str, list[float]] = {name: [] for name in readers}
+        for _ in range(runs):
+            for name, run in readers.items():
+                taken[name].append(seconds(run))
+    for name, values in taken.items():
+        print(f"{name:16s} {statistics.median(values):7.3f} s for {len(files)} files")
 
 
 if __name__ == "__main__":

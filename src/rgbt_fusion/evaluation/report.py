@@ -274,8 +274,8 @@ def _confidence(scores: Sequence[Scores]) -> list[str]:
     drawn = "".join(_svg(figure, name) for name, figure in figures.items())
     note = (
         f"Lost: overlap below {LOST_BELOW:g}, or target absent. ECE: how far the confidence is "
-        "from the share of frames that are not lost. AUROC: how well low confidence finds losses. AURC: "
-        "mean of 1 - overlap over the most confident frames, over all shares of them."
+        "from the share of frames that are not lost. AUROC: how well low confidence finds losses. "
+        "AURC: mean of 1 - overlap over the most confident frames, over all shares of them."
     )
     return [
         "<h2>Confidence</h2>",

@@ -7,11 +7,13 @@ read is refused with one sentence that names file and line. Nothing is ever eval
 import re
 import stat
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rgbt_fusion.files.plain_decimals import plain_decimals
 
 __all__ = ["DataError", "is_plain_name", "natural_key", "read_flags", "read_names", "read_numbers"]
 
@@ -48,7 +50,13 @@ def read_numbers(path: str | Path, *, columns: Iterable[int] | None = None) -> N
         >>> read_numbers(path, columns=(4, 8)).shape
         (2, 4)
     """
-    lines = enumerate(_text(path).translate(_SEPARATORS).splitlines(), 1)
+    data = _bytes(path)
+    plain = plain_decimals(data)
+    wanted = None if columns is None else tuple(columns)
+    if plain is not None and (wanted is None or plain.shape[1] in wanted):
+        return plain
+    # anything else is read word by word, which also finds out what is wrong and where
+    lines = enumerate(_decoded(path, data).translate(_SEPARATORS).splitlines(), 1)
     rows = [(number, words) for number, line in lines if (words := line.split())]
     if not rows:
         raise DataError(f"{path} must hold numbers, but it is empty")
@@ -60,7 +68,7 @@ def read_numbers(path: str | Path, *, columns: Iterable[int] | None = None) -> N
         )
     first_number, first_words = rows[0]
     width = len(first_words)
-    allowed = (width,) if columns is None else tuple(columns)
+    allowed = (width,) if wanted is None else wanted
     for number, words in rows:
         if len(words) not in allowed:
             rule = " or ".join(map(str, allowed))
@@ -71,8 +79,11 @@ def read_numbers(path: str | Path, *, columns: Iterable[int] | None = None) -> N
         raise DataError(
             f"{path}, line {number}: must have {rule} numbers, got {len(words)}: {_quote(words)}"
         )
+    count = len(rows) * width
+    words_of_all = chain.from_iterable(words for _, words in rows)
     try:
-        return np.array([words for _, words in rows], dtype=np.float64)
+        numbers = np.fromiter(map(float, words_of_all), dtype=np.float64, count=count)
+        return numbers.reshape(len(rows), width)
     except ValueError:
         number, words = next(row for row in rows if not all(map(_is_number, row[1])))
         raise DataError(
@@ -132,6 +143,11 @@ def natural_key(name: str) -> tuple[tuple[int | str, ...], str]:
 
 
 def _text(path: str | Path) -> str:
+    return _decoded(path, _bytes(path))
+
+
+def _bytes(path: str | Path) -> bytes:
+    """Read a file of bounded size, and nothing that is no file."""
     file = Path(path)
     if "\0" in str(path):
         raise DataError(f"path must be the name of a file, got {str(path)!r}")
@@ -145,9 +161,12 @@ def _text(path: str | Path) -> str:
             found = status.st_size >> 20
             raise DataError(f"{path} must be a text file of at most {most} MB, got {found} MB")
         with file.open("rb") as stream:
-            data = stream.read(_MOST_BYTES)
+            return stream.read(_MOST_BYTES)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _decoded(path: str | Path, data: bytes) -> str:
     if b"\0" in data:
         raise DataError(f"{path} must be a text file, but it holds binary data")
     return data.decode("utf-8-sig", errors="replace")
