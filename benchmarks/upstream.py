@@ -10,8 +10,11 @@ prints how many cases passed, failed and were skipped, by suite, and the reasons
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
+import io
+import itertools
 import sys
 from collections import Counter
 from pathlib import Path
@@ -19,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from rgbt_fusion import compat
 
@@ -34,6 +38,21 @@ TRITON_FILES = {
     "causal_conv1d.causal_conv1d_varlen": "causal_conv1d_varlen_states_ref",
 }
 """Modules of theirs that need a GPU, and the reference in each that does not."""
+
+GRID_LENGTHS = (1, 7, 129, 151, 372)
+GRID_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+GRID_NAMES = (
+    "seqlen",
+    "itype",
+    "return_last_state",
+    "has_delta_bias",
+    "delta_softplus",
+    "has_z",
+    "has_D",
+    "is_variable_C",
+    "is_variable_B",
+    "varBC_groups",
+)
 
 LEFT_OUT = {
     "test_causal_conv1d_race_condition": "10,000 runs of one case, looking for races of a GPU",
@@ -104,6 +123,47 @@ def substitute(checkouts: dict[str, Path], *, functions: bool) -> None:
         conv.causal_conv1d_update = ours.causal_conv1d_update
 
 
+def run_grid(path: Path, every: int) -> None:
+    """Call their test of the scan over the grid that stands in its comments, with odd lengths.
+
+    Their reference takes the silu of the gate in half precision. A case that fails is repeated with
+    a float32 gate in the reference: the control.
+    """
+    module: Any = theirs("their_test_selective_scan", path)
+    reference = module.selective_scan_ref
+
+    def controlled(*arguments: Any, z: Any = None, **options: Any) -> Any:
+        return reference(*arguments, z=None if z is None else z.float(), **options)
+
+    outcomes: Counter[tuple[str, str, str]] = Counter()
+    flags = [(False, True)] * 7
+    grid = itertools.product(GRID_LENGTHS, GRID_DTYPES, *flags, (1, 2))
+    for values in itertools.islice(grid, 0, None, every):
+        case: dict[str, Any] = dict(zip(GRID_NAMES, values, strict=True))
+        outcome = outcome_of(module, case)
+        if outcome == "failed":
+            module.selective_scan_ref = controlled
+            outcome = f"failed, {outcome_of(module, case)} with a float32 gate in the reference"
+            module.selective_scan_ref = reference
+        gate = "with z" if case["has_z"] else "without z"
+        outcomes[str(case["itype"]), gate, outcome] += 1
+    print(f"\nmamba: the commented grid of {path.name}, lengths {GRID_LENGTHS}")
+    for (dtype, gate, outcome), count in sorted(outcomes.items()):
+        print(f"  {dtype}, {gate}: {count} {outcome}")
+
+
+def outcome_of(module: Any, case: dict[str, Any]) -> str:
+    """Run one case of their test of the scan."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), compat.on_cpu():
+            module.test_selective_scan(**case, wtype=torch.float32)
+    except pytest.skip.Exception:
+        return "not applicable"
+    except AssertionError:
+        return "failed"
+    return "passed"
+
+
 def main() -> None:
     """Run what was asked for and print the counts."""
     root = Path(__file__).resolve().parents[2]
@@ -114,6 +174,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="Run every so many cases.")
     parser.add_argument("--offset", type=int, default=0, help="Skip this many cases first.")
     parser.add_argument("-k", default="", help="Run the cases whose name holds this.")
+    parser.add_argument(
+        "--grid", action="store_true", help="Also run the scan's grid that they commented out."
+    )
     parser.add_argument(
         "--functions",
         action="store_true",
@@ -135,6 +198,8 @@ def main() -> None:
                 print(f"  {function}: {count} {outcome}")
             for (function, reason), count in sorted(picker.reasons.items()):
                 print(f"    {count} x {function}: {reason}")
+    if options.grid:
+        run_grid(checkouts["mamba"] / SUITES["mamba"][0], options.every)
     print(f"\n{compat.report()}")
 
 

@@ -6,11 +6,13 @@ from torch import nn
 
 from rgbt_fusion.training.config import OptimiserConfig
 from rgbt_fusion.training.optimisation import (
+    NORMS,
     WeightAverage,
     freeze,
     learning_rate_factor,
     make_optimiser,
     set_learning_rate,
+    undecayed,
 )
 from rgbt_fusion.weights.pretrained import create_model
 
@@ -35,6 +37,34 @@ def test_the_encoder_learns_at_a_rate_of_its_own():
     )
     assert set_learning_rate(optimiser, 0.5) == pytest.approx(5e-4)
     assert encoder["lr"] == pytest.approx(5e-5)
+
+
+def test_norms_and_marked_parameters_can_be_spared_the_decay():
+    model = create_model("ainet_tiny_128", dim=32, depth=1, head_channels=8)
+    config = OptimiserConfig(learning_rate=1e-3, backbone_factor=0.1, decay_everything=False)
+    optimiser = make_optimiser(model, config)
+    names = {
+        id(parameter): name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    rates = {}
+    decays = {}
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            rates[names[id(parameter)]] = group["lr"]
+            decays[names[id(parameter)]] = group["weight_decay"]
+    assert set(decays) == set(names.values())
+    spared = {name for name, decay in decays.items() if decay == 0.0}
+    assert spared == {names[id(one)] for one in undecayed(model) if one.requires_grad}
+    assert {name.rpartition(".")[2] for name in spared} == {"A_log", "D", "weight", "bias"}
+    for name in spared:
+        owner, _, own_name = name.rpartition(".")
+        assert own_name in ("A_log", "D") or isinstance(model.get_submodule(owner), NORMS)
+    assert {name for name in decays if name.endswith(("A_log", ".D"))} <= spared
+    for name, rate in rates.items():
+        assert rate == pytest.approx(1e-4 if "backbone." in name else 1e-3)
+    assert set_learning_rate(optimiser, 0.5) == pytest.approx(5e-4)
 
 
 def test_what_is_frozen_is_not_optimised():

@@ -23,6 +23,7 @@ __all__ = [
     "decay_rates",
     "initialise_scan_",
     "inner_width",
+    "mark_parameter",
     "step_rank",
 ]
 
@@ -178,9 +179,9 @@ class MambaBlock(TypedModule):
         self.D = nn.Parameter(torch.empty(inner, device=device, dtype=torch.float32))
         self.out_proj = nn.Linear(inner, d_model, bias=bias, **place)
         self.reset_scan_parameters()
-        _mark(self.A_log, "_no_weight_decay")
-        _mark(self.D, "_no_weight_decay")
-        _mark(self.dt_proj.bias, "_no_reinit")
+        mark_parameter(self.A_log, "_no_weight_decay")
+        mark_parameter(self.D, "_no_weight_decay")
+        mark_parameter(self.dt_proj.bias, "_no_reinit")
 
     def reset_scan_parameters(self) -> None:
         """Give ``dt_proj``, ``A_log`` and ``D`` Mamba's own initial values."""
@@ -315,7 +316,7 @@ class MambaBlock(TypedModule):
         return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
-def _mark(parameter: nn.Parameter, mark: str) -> None:
+def mark_parameter(parameter: nn.Parameter, mark: str) -> None:
     """Set a mark that initialisers and optimisers of Mamba code look for."""
     setattr(parameter, mark, True)
 

@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_positive_int
 from rgbt_fusion.layers.layer_order import straight_through_order
-from rgbt_fusion.layers.mamba import decay_rates, initialise_scan_, inner_width, step_rank
+from rgbt_fusion.layers.mamba import (
+    decay_rates,
+    initialise_scan_,
+    inner_width,
+    mark_parameter,
+    step_rank,
+)
 from rgbt_fusion.ops.backends import NAMES, BackendName
 from rgbt_fusion.ops.causal_conv1d import ordered_causal_conv1d
 from rgbt_fusion.ops.selective_scan import ordered_selective_scan
@@ -93,6 +99,8 @@ class OrderedMamba(TypedModule):
             nn.init.uniform_(parameter, -(d_conv**-0.5), d_conv**-0.5)
         nn.init.uniform_(self.x_proj, -(inner**-0.5), inner**-0.5)
         initialise_scan_(self.dt_weight, self.dt_bias, self.A_log, self.D)
+        mark_parameter(self.A_log, "_no_weight_decay")
+        mark_parameter(self.D, "_no_weight_decay")
 
     def forward(self, tokens: Tensor, orders: Tensor, order_logits: Tensor | None = None) -> Tensor:
         """Scan ``tokens (B, L, C)`` in the segment orders ``orders (R, B, K)``; the shape stays.

@@ -139,6 +139,9 @@ class OptimiserConfig:
     """The encoder's learning rate as a share of ``learning_rate``."""
     weight_decay: float = 1e-4
     """AdamW's weight decay."""
+    decay_everything: bool = True
+    """Also decay norms and what a layer marks as ``_no_weight_decay``: ``A_log`` and ``D`` of a
+    Mamba, as its authors do. The published trackers decay all of them, and so did 0.1.0."""
     clip_norm: float = 0.1
     """Largest norm of the gradient; 0 does not limit it."""
     schedule: Schedule = "step"
@@ -156,6 +159,10 @@ class OptimiserConfig:
         check_finite_number(self.learning_rate, name="optimiser.learning_rate", low=0.0)
         check_finite_number(self.backbone_factor, name="optimiser.backbone_factor", low=0.0)
         check_finite_number(self.weight_decay, name="optimiser.weight_decay", low=0.0)
+        if not isinstance(self.decay_everything, bool):
+            raise TypeError(
+                f"optimiser.decay_everything must be true or false, got {self.decay_everything!r}"
+            )
         check_finite_number(self.clip_norm, name="optimiser.clip_norm", low=0.0)
         check_choice(self.schedule, SCHEDULES, name="optimiser.schedule")
         check_finite_number(self.drop_at, name="optimiser.drop_at", low=0.0, high=1.0)
@@ -357,8 +364,14 @@ def config_from_table(kind: type[Config], table: Mapping[str, Any]) -> Config:
 
 
 def config_to_table(config: TrainConfig) -> dict[str, Any]:
-    """Return a config as plain values, which is how a checkpoint holds it."""
-    return to_plain(config)
+    """Return a config as plain values, which is how a checkpoint holds it.
+
+    A setting that 0.1.0 does not know is left out at its default: 0.1.0 reads such a checkpoint.
+    """
+    table = to_plain(config)
+    if table["optimiser"]["decay_everything"]:
+        del table["optimiser"]["decay_everything"]
+    return table
 
 
 def _check_count(value: Any, *, name: str) -> None:

@@ -1,6 +1,6 @@
 """AdamW, the schedule of the learning rate, and the exponential average of the weights."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import cos, pi
 from typing import Any
 
@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from rgbt_fusion.training.config import OptimiserConfig
 
-__all__ = ["WeightAverage", "freeze", "learning_rate_factor", "make_optimiser", "set_learning_rate"]
+__all__ = [
+    "NORMS",
+    "WeightAverage",
+    "freeze",
+    "learning_rate_factor",
+    "make_optimiser",
+    "set_learning_rate",
+    "undecayed",
+]
 
 
 def freeze(model: nn.Module, beginnings: Iterable[str]) -> None:
@@ -32,31 +40,55 @@ def freeze(model: nn.Module, beginnings: Iterable[str]) -> None:
 def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
     """Return AdamW with a learning rate of its own for the encoder.
 
-    The encoder is everything below ``backbone.``, and a separate TIR patch embedding.
+    The encoder is everything below ``backbone.``, and a separate TIR patch embedding. With
+    ``decay_everything`` off, norms and marked parameters form groups without weight decay.
 
     Raises:
         ValueError: ``model`` has no parameter to train.
     """
-    encoder: list[Tensor] = []
-    others: list[Tensor] = []
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if "backbone." in name or "patch_embed_tir." in name:
-            encoder.append(parameter)
-        else:
-            others.append(parameter)
-    groups: list[dict[str, Any]] = []
+    spared = set[int]()
+    if not config.decay_everything:
+        spared = {id(parameter) for parameter in undecayed(model)}
     # the others come last: set_learning_rate reports the last group's rate
-    for parameters, factor in ((encoder, config.backbone_factor), (others, 1.0)):
-        if parameters:
-            rate = config.learning_rate * factor
-            groups.append({"params": parameters, "lr": rate, "base_lr": rate})
+    groups: list[dict[str, Any]] = []
+    for is_encoder, factor in ((True, config.backbone_factor), (False, 1.0)):
+        rate = config.learning_rate * factor
+        for is_spared in (True, False):
+            parameters = []
+            for name, parameter in model.named_parameters():
+                in_group = _is_of_encoder(name) == is_encoder
+                in_group = in_group and (id(parameter) in spared) == is_spared
+                if parameter.requires_grad and in_group:
+                    parameters.append(parameter)
+            if parameters:
+                group = {"params": parameters, "lr": rate, "base_lr": rate}
+                if is_spared:
+                    group["weight_decay"] = 0.0
+                groups.append(group)
     if not groups:
         raise ValueError("frozen must leave a parameter to train, got all of them")
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
+
+
+NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+"""The layers whose scale and shift are not decayed."""
+
+
+def undecayed(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the parameters that are better not decayed: those of norms, and those marked so.
+
+    A layer marks a parameter by its attribute ``_no_weight_decay``, as mamba-ssm does.
+    """
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            if isinstance(module, NORMS) or getattr(parameter, "_no_weight_decay", False):
+                yield parameter
+
+
+def _is_of_encoder(name: str) -> bool:
+    return "backbone." in name or "patch_embed_tir." in name
 
 
 def learning_rate_factor(step: int, steps: int, config: OptimiserConfig) -> float:
