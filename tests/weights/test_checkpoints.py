@@ -314,3 +314,36 @@ def test_loading_and_running_the_largest_model_needs_little_more_than_its_weight
     command = [sys.executable, "-c", LOAD_AND_STEP, str(tmp_path / "model")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) <= 1_200_000
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "_orig_mod.module."])
+def test_what_a_wrapper_put_before_the_names_is_taken_off_and_reported(
+    tmp_path: Path, prefix: str
+) -> None:
+    model = tiny("ostrack_tiny_128", depth=1)
+    wrapped = {prefix + name: value for name, value in model.state_dict().items()}
+    torch.save(wrapped, tmp_path / "wrapped.pth")
+    again = create_model("ostrack_tiny_128", depth=1)
+    report = load_checkpoint(again, tmp_path / "wrapped.pth")
+    assert again.backbone.pos_embed_x.equal(model.backbone.pos_embed_x)
+    assert "".join(report.prefixes) == prefix
+    assert "taken off the names" in str(report)
+
+
+def test_a_name_of_the_network_itself_is_no_wrapper(tmp_path: Path) -> None:
+    class Holder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = torch.nn.Linear(2, 2)
+
+    torch.save(Holder().state_dict(), tmp_path / "own.pth")
+    report = load_checkpoint(Holder(), tmp_path / "own.pth")
+    assert (report.share, report.prefixes) == (1.0, ())
+
+
+def test_a_compiled_network_is_saved_under_the_names_of_the_network(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    compiled = torch.compile(model, backend="eager")
+    save_checkpoint(compiled, tmp_path / "one.safetensors")
+    assert load_checkpoint(torch.nn.Linear(2, 2), tmp_path / "one.safetensors").prefixes == ()
+    assert load_checkpoint(compiled, tmp_path / "one.safetensors").share == 1.0

@@ -62,9 +62,11 @@ def export_program(
     ``export_program(model, path)`` writes one step of a tracking network, which is compared on
     synthetic frames. Its inputs, outputs and state are those of
     :class:`~rgbt_fusion.export.step.TrackerStep`. ``export_program(module, inputs, path)`` writes
-    any other module, which is compared on ``inputs``. The program calls the ops of this library, so
-    it runs at their speed. It also needs them: import :mod:`rgbt_fusion.ops.selective_scan` and
-    :mod:`rgbt_fusion.ops.causal_conv1d` before ``torch.export.load``.
+    any other module, which is compared on ``inputs``; its program returns the tensors by name.
+
+    A program calls the ops of this library, so it runs at their speed. It also needs them: import
+    :mod:`rgbt_fusion.ops.selective_scan` and :mod:`rgbt_fusion.ops.causal_conv1d` before
+    ``torch.export.load``.
 
     Args:
         model: the model, with its weights, in float32.
@@ -140,15 +142,27 @@ def _export_module(module: nn.Module, inputs: tuple[Any, ...], path: Path) -> Mo
     with evaluated(unwrapped(module)) as own, published_when_complete(path) as beside:
         with torch.no_grad(), quiet():
             expected = own(*inputs)
-            torch.export.save(torch.export.export(own, inputs), beside)
+            torch.export.save(torch.export.export(_DictionaryOut(own), inputs), beside)
             program = torch.export.load(beside).module()
 
         def run(_: list[Tensor]) -> list[Tensor]:
             with torch.no_grad():
-                return list(output_tensors(program(*inputs)).values())
+                return list(program(*inputs).values())
 
         report = compare_module(beside, expected, run, tensors, input_names(own, inputs))
     return replace(report, path=path)
+
+
+class _DictionaryOut(nn.Module):
+    """A module that returns its tensors by name: a file cannot hold the class of a named tuple."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Any) -> dict[str, Tensor]:
+        """Return what the module returns, by name."""
+        return output_tensors(self.module(*inputs))
 
 
 def traced(step: TrackerStep) -> ExportedProgram:

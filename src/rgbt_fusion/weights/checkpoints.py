@@ -461,9 +461,7 @@ class _Plan:
         return provided / everything if everything else 1.0
 
 
-def _copies(
-    model: nn.Module, file: RecognisedFile, lacking: list[str]
-) -> dict[str, StoredEntry]:
+def _copies(model: nn.Module, file: RecognisedFile, lacking: list[str]) -> dict[str, StoredEntry]:
     """Return stored entries for those of the model that start as a copy of another."""
     copies = {}
     for own_prefix, other_prefix in getattr(model, "duplicated", ()):
