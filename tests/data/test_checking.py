@@ -120,17 +120,32 @@ def test_an_unknown_depth_of_checking(dataset):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_layout_is_found_out(tmp_path, layout):
-    row = LAYOUTS[layout]
     for name in ("a", "b", "c"):
+        row = LAYOUTS[layout].of(name)
         folder = tmp_path / "group" / name
-        for images in (row.rgb[0], *row.tir[:1]):
+        # what tells RGBDT500 from colour and thermal images alone
+        third = ("depth",) if layout == "rgbdt500" else ()
+        for images in (*row.rgb[:1], *row.tir[:1], *third):
             (folder / images).mkdir(parents=True, exist_ok=True)
             (folder / images / "1.png").touch()
         for file in (*(row.truth[:1] if layout != "folder" else ()), *row.truth_tir[:1]):
             # one sequence lacks its boxes
             if name != "b":
                 (folder / file).touch()
-    alike = {"rgbt210": "lasher", "vtuav_lt": "vtuav_st"}
+        if row.truth_folder and name != "b":
+            (tmp_path / row.truth_folder).mkdir(exist_ok=True)
+            (tmp_path / row.truth_folder / f"{name}.txt").touch()
+    # laid out alike, and read alike but for what the thermal ones are called
+    alike = {
+        "rgbt210": "lasher",
+        "vtuav_lt": "vtuav_st",
+        "lasher_unaligned": "rgbt234",
+        "rgbdt500_depth": "depthtrack",
+        "felt": "coesot",
+        "eventvot": "folder",
+        "lsotb_tir": "otb100",
+        "ptb_tir": "otb100",
+    }
     assert guess_layout(tmp_path) == alike.get(layout, layout)
 
 
@@ -141,3 +156,14 @@ def test_no_layout_fits(tmp_path):
         guess_layout(tmp_path)
     with pytest.raises(DataError, match="root must be a folder with sequences"):
         guess_layout(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("annotated", [1, 3, 30])
+def test_folders_of_ones_own_with_vtuavs_names_are_told_apart(tmp_path, annotated):
+    for folder in ("rgb", "ir"):
+        (tmp_path / "mine" / folder).mkdir(parents=True)
+        for k in range(30):
+            (tmp_path / "mine" / folder / f"{k}.png").touch()
+        (tmp_path / "mine" / f"{folder}.txt").write_text("1 2 3 4\n" * annotated)
+    # VTUAV has a box in every tenth frame
+    assert guess_layout(tmp_path) == ("folder" if annotated == 30 else "vtuav_st")

@@ -7,8 +7,8 @@ from rgbt_fusion.data.layouts import LAYOUTS, get_layout
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
 def test_rows_are_well_formed(layout):
-    assert layout.rgb
-    assert layout.truth
+    assert layout.rgb or layout.tir
+    assert layout.truth or layout.truth_folder
     assert layout.kind in ("thermal", "depth", "event")
     # a plain folder may hold boxes or four corners
     formats = ("auto",) if layout is LAYOUTS["folder"] else ("xywh", "xyxy")

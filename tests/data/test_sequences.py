@@ -1,12 +1,13 @@
 """Sequences in every layout, real ones among them, and counts that do not fit."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rgbt_fusion.data.annotations import read_ground_truth
-from rgbt_fusion.data.checking import guess_layout
+from rgbt_fusion.data.checking import check_dataset, guess_layout
 from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.data.sequences import open_dataset, open_sequence, read_sizes
 from rgbt_fusion.files.text_tables import DataError
@@ -28,15 +29,22 @@ def boxes(path: Path, count: int) -> None:
 
 def build(root: Path, layout: str, count: int = 12, name: str = "car") -> Path:
     """Write a sequence in a layout."""
-    row, folder = LAYOUTS[layout], root / name
-    images(folder / row.rgb[0], [f"{k}.png" for k in range(count)])
+    row, folder = LAYOUTS[layout].of(name), root / name
+    if row.rgb:
+        images(folder / row.rgb[0], [f"{k}.png" for k in range(count)])
     if row.tir:
         images(
             folder / row.tir[0], [f"t{k:04d}.png" for k in range(count)], deep=row.kind == "depth"
         )
     annotated = (count + row.annotated_every - 1) // row.annotated_every
-    for file in (row.truth[0], *row.truth_tir[:1]):
-        boxes(folder / file, annotated)
+    for file in (*row.truth[:1], *row.truth_tir[:1]):
+        if file.endswith(".json"):
+            (folder / file).write_text(json.dumps({"gt_rect": [[3, 4, 5, 6]] * annotated}))
+        else:
+            boxes(folder / file, annotated)
+    if row.truth_folder:
+        (root.parent / row.truth_folder).mkdir(exist_ok=True)
+        boxes(root.parent / row.truth_folder / f"{name}.txt", annotated)
     return folder
 
 
@@ -46,7 +54,10 @@ def test_every_layout(tmp_path, layout):
     sequence = open_sequence(folder, layout)
     assert (sequence.name, len(sequence), sequence.size) == ("car", 12, (32, 24))
     # images are sorted naturally: 2 before 10
-    assert [frame.rgb[0, 0, 0] for frame in sequence] == list(range(12))
+    if LAYOUTS[layout].rgb:
+        assert [frame.rgb[0, 0, 0] for frame in sequence] == list(range(12))
+    else:
+        assert all(frame.rgb is None for frame in sequence)
     if LAYOUTS[layout].tir:
         tir = sequence[11].tir
         assert tir is not None
@@ -55,6 +66,7 @@ def test_every_layout(tmp_path, layout):
     found = open_dataset(tmp_path, layout)
     assert [one.name for one in found.sequences] == ["car"]
     assert read_sizes(tmp_path, layout, ["car"]) == {"car": (32, 24)}
+    assert check_dataset(tmp_path, layout).ok
 
 
 def test_sixteen_bits_stay(tmp_path):

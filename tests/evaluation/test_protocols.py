@@ -29,6 +29,17 @@ def test_every_benchmark_has_a_layout():
         ("got10k", "AO", 1.0),
         ("depthtrack", "F", 1.0),
         ("folder", "SR", 20 / 21),
+        ("vot_rgbt", "AO", 1.0),
+        ("lasher_unaligned", "SR", 20 / 21),
+        ("rgbdt500", "SR", 20 / 21),
+        ("rgbdt500_depth", "SR", 20 / 21),
+        ("coesot", "SR", 20 / 21),
+        ("felt", "SR", 20 / 21),
+        ("eventvot", "SR", 20 / 21),
+        ("trackingnet", "SR", 20 / 21),
+        ("lsotb_tir", "SR", 20 / 21),
+        ("ptb_tir", "SR", 20 / 21),
+        ("antiuav410", "AO", 1.0),
     ],
 )
 def test_what_a_perfect_tracker_reaches(benchmark, metric, expected):

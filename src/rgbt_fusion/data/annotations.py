@@ -12,6 +12,7 @@ from rgbt_fusion.checks import check_choice
 from rgbt_fusion.data.first_frames import first_frames
 from rgbt_fusion.data.folders import first_folder, is_left_over
 from rgbt_fusion.data.layouts import BoxFormat, Layout, get_layout
+from rgbt_fusion.data.regions import read_json_boxes, read_regions
 from rgbt_fusion.files.text_tables import (
     DataError,
     is_plain_name,
@@ -265,6 +266,8 @@ def read_attributes(
     """
     row = get_layout(layout)
     wanted = tuple(names)
+    if row.tags:
+        return _attributes_by_tag(find_sequences(root, layout, names=wanted))
     folder = _attribute_folder(Path(root), row)
     if folder is None:
         return {}
@@ -347,7 +350,12 @@ def _sequences_below(folder: Path, row: Layout, depth: int) -> Iterator[tuple[st
 
 def _sequences_here(folder: Path, row: Layout) -> list[tuple[str, Located]]:
     """Return the sequence that a folder is, if any; several if it has several targets."""
+    row = row.of(folder.name)
     truth = _first_file(folder, row.truth)
+    if row.truth_folder:
+        truth = folder.parent.parent / row.truth_folder / f"{folder.name}.txt"
+        if not truth.is_file() or folder.name == row.truth_folder:
+            return []
     if row.several_targets and truth is None:
         targets = _numbered_targets(folder, row)
         if len(targets) > 1:
@@ -375,6 +383,10 @@ def _first_file(folder: Path, names: Iterable[str]) -> Path | None:
 
 def _read_annotation(path: Path, row: Layout) -> NDArray[np.float64]:
     """Read boxes in the layout's columns, or four corners where there are eight."""
+    if path.suffix == ".json":
+        return read_json_boxes(path)
+    if row.regions:
+        return read_regions(path)
     table = read_numbers(path, columns=(4, 8))
     return to_xywh(table, box_format="corners" if table.shape[1] == 8 else row.box_format)
 
@@ -432,6 +444,18 @@ def _attributes_by_name(
         having = {name for name, flag in zip(listed, flags, strict=False) if flag}
         table[attribute] = tuple(name for name in names if name in having)
     return table
+
+
+def _attributes_by_tag(located: dict[str, Located]) -> dict[str, tuple[str, ...]]:
+    """Read one file per attribute with a flag per frame: a sequence has what any frame has."""
+    table: dict[str, list[str]] = {}
+    for name, place in located.items():
+        if place.folder is None:
+            continue
+        for path in sorted((*place.folder.glob("*.tag"), *place.folder.glob("*.label"))):
+            if read_flags(path).any():
+                table.setdefault(path.stem, []).append(name)
+    return {attribute: tuple(having) for attribute, having in sorted(table.items())}
 
 
 def _attributes_by_sequence(

@@ -16,7 +16,7 @@ from rgbt_fusion.checks import check_positive_int
 from rgbt_fusion.data.folders import first_folder, is_left_over, unread_folders
 from rgbt_fusion.data.layouts import LAYOUTS, Layout, get_layout, unnamed_images
 from rgbt_fusion.data.sequences import ImageSequence, open_dataset
-from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.files.text_tables import DataError, read_numbers
 from rgbt_fusion.frames.reading import image_size, is_image, read_rgb, read_thermal
 from rgbt_fusion.frames.types import Frame
 
@@ -40,7 +40,10 @@ Size: TypeAlias = tuple[int, int]
 
 # If several layouts fit as many sequences, the first one here is taken: it reads most of what is
 # there.
-GUESSED = ("gtot", "rgbt234", "lasher", "vtuav_st", "depthtrack", "visevent", "otb100", "got10k")
+GUESSED = (
+    *("gtot", "rgbt234", "lasher", "vtuav_st", "rgbdt500", "vot_rgbt", "depthtrack", "visevent"),
+    *("coesot", "felt", "otb100", "antiuav410", "trackingnet", "got10k"),
+)
 
 LOOKED_AT = 50
 """Number of sequences from which a layout is guessed."""
@@ -204,6 +207,7 @@ def _layouts_below(folder: Path, depth: int) -> Iterator[list[str]]:
 def _is_complete(folder: Path, row: Layout) -> bool:
     """Return whether a folder holds one of each set of alternatives of a layout."""
     plain = LAYOUTS["folder"]
+    row = row.of(folder.name)
     if row is plain:
         return first_folder(folder, (*row.rgb, *row.tir)) is not None
     if not row.tir and first_folder(folder, plain.tir) is not None:
@@ -212,14 +216,37 @@ def _is_complete(folder: Path, row: Layout) -> bool:
     truth = row.truth
     if row.several_targets:
         truth = (*truth, f"{Path(row.truth[0]).stem}.1.txt")
-    if row.rgb == (".",) and not any(is_image(path) for path in folder.iterdir()):
+    if "." in (*row.rgb, *row.tir) and not any(is_image(path) for path in folder.iterdir()):
+        return False
+    if row.truth_folder:
+        return (folder.parent.parent / row.truth_folder / f"{folder.name}.txt").is_file()
+    if row is LAYOUTS["rgbdt500"] and first_folder(folder, ("depth",)) is None:
+        return False
+    if row.annotated_every > 1 and not _is_sparse(folder, row):
         return False
     return (
         _has_a_file(folder, truth)
         and (not row.truth_tir or _has_a_file(folder, row.truth_tir))
-        and first_folder(folder, row.rgb) is not None
+        and (not row.rgb or first_folder(folder, row.rgb) is not None)
         and (not row.tir or first_folder(folder, row.tir) is not None)
     )
+
+
+def _is_sparse(folder: Path, row: Layout) -> bool:
+    """Return whether there are about as few annotations as the layout says.
+
+    Folders of one's own may have the names of such a layout, with a box in every frame.
+    """
+    base = first_folder(folder, row.rgb)
+    path = next((folder / name for name in row.truth if (folder / name).is_file()), None)
+    if base is None or path is None:
+        return False
+    images = sum(is_image(image) for image in base.iterdir())
+    try:
+        annotated = len(read_numbers(path))
+    except DataError:
+        return True
+    return annotated == 1 or annotated * row.annotated_every <= images + 2 * row.annotated_every
 
 
 def _has_a_file(folder: Path, names: Iterable[str]) -> bool:

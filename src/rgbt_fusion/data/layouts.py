@@ -6,7 +6,7 @@ to be renamed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -25,15 +25,21 @@ class Layout:
     """How one dataset lays out a sequence."""
 
     title: str
-    rgb: tuple[str, ...]
-    """Folder of the colour images; ``"."`` is the sequence's own folder."""
+    rgb: tuple[str, ...] = ()
+    """Folder of the colour images; ``"."`` is the sequence's own folder, and ``{name}`` in a name
+    stands for the sequence's. Empty for datasets of the second modality alone."""
     tir: tuple[str, ...] = ()
-    """Folder of the second modality; empty for RGB datasets."""
+    """Folder of the second modality, likewise; empty for RGB datasets."""
     kind: SecondModality = "thermal"
     truth: tuple[str, ...] = ("groundtruth.txt",)
     """File of the boxes in the colour images."""
+    truth_folder: str = ""
+    """Folder beside that of the sequences which holds ``<sequence>.txt``, if the boxes are not in
+    the sequences' own folders."""
     truth_tir: tuple[str, ...] = ()
     """File of the boxes in the second modality, if they are annotated separately."""
+    regions: bool = False
+    """Whether the boxes may be polygons or masks of the VOT challenges."""
     box_format: BoxFormat = "xywh"
     annotated_every: int = 1
     """One image in this many has a box."""
@@ -49,6 +55,19 @@ class Layout:
     attribute_folder: str = ""
     """Folder beside the sequences. It holds one file per sequence with one flag per attribute, or
     one ``<ATTRIBUTE>.txt`` per attribute and ``SequencesName.txt``."""
+    tags: bool = False
+    """Whether a sequence's folder has one ``<attribute>.tag`` or ``.label`` per attribute, with a
+    flag per frame."""
+
+    def of(self, name: str) -> "Layout":
+        """Return the layout of one sequence, its name put in for ``{name}``."""
+        if not any("{name}" in folder for folder in (*self.rgb, *self.tir)):
+            return self
+
+        def named(folders: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(folder.replace("{name}", name) for folder in folders)
+
+        return replace(self, rgb=named(self.rgb), tir=named(self.tir))
 
 
 _RGBT234_ATTRIBUTES = ("BC", "CM", "DEF", "FM", "HO", "LI", "LR", "MB", "NO", "TC", "PO", "SC")
@@ -125,6 +144,43 @@ LAYOUTS: dict[str, Layout] = {
         several_targets=True,
         first_image={"David": 299},
     ),
+    "vot_rgbt": Layout(
+        title="VOT-RGBT",
+        rgb=("color",),
+        tir=("ir",),
+        regions=True,
+        tags=True,
+    ),
+    "lasher_unaligned": Layout(
+        title="LasHeR unaligned",
+        rgb=("visible",),
+        tir=("infrared",),
+        truth=("visible.txt",),
+        truth_tir=("infrared.txt",),
+    ),
+    "rgbdt500": Layout(title="RGBDT500", rgb=("color",), tir=("ir", "infrared", "thermal")),
+    "rgbdt500_depth": Layout(
+        title="RGBDT500, colour and depth", rgb=("color",), tir=("depth",), kind="depth"
+    ),
+    "coesot": Layout(
+        title="COESOT",
+        rgb=("{name}_aps", "color_frames"),
+        tir=("{name}_dvs", "event_frames"),
+        kind="event",
+        present=("absent.txt", "absent_label.txt"),
+    ),
+    "felt": Layout(
+        title="FELT",
+        rgb=("{name}_aps",),
+        tir=("{name}_dvs",),
+        kind="event",
+        present=("absent.txt", "absent_label.txt"),
+    ),
+    "eventvot": Layout(title="EventVOT", tir=("img",), kind="event", present=("absent.txt",)),
+    "trackingnet": Layout(title="TrackingNet", rgb=(".",), truth_folder="anno"),
+    "lsotb_tir": Layout(title="LSOTB-TIR", tir=("img",), truth=("groundtruth_rect.txt",)),
+    "ptb_tir": Layout(title="PTB-TIR", tir=("img",), truth=("groundtruth_rect.txt",)),
+    "antiuav410": Layout(title="Anti-UAV410", tir=(".",), truth=("IR_label.json",)),
     "folder": Layout(
         title="plain folder",
         rgb=(

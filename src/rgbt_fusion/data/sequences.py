@@ -184,7 +184,10 @@ def read_sizes(root: str | Path, layout: str, names: Iterable[str]) -> dict[str,
     row = get_layout(layout)
     sizes: dict[str, tuple[int, int]] = {}
     for name, place in find_sequences(root, layout, names=names).items():
-        base = first_folder(place.folder, (*row.rgb, *row.tir)) if place.folder else None
+        if place.folder is None:
+            continue
+        own = row.of(place.folder.name)
+        base = first_folder(place.folder, (*own.rgb, *own.tir))
         if base is None:
             continue
         any_image = next((path for path in base.iterdir() if is_image(path)), None)
@@ -212,6 +215,7 @@ def _open(
     folder = place.folder
     if folder is None:
         raise DataError(f"{place.truth} has no images beside it")
+    row = row.of(folder.name)
     rgb, tir, notices = _find_images(folder, row, modality)
     kind = _kind(tir, row)
     notices += pairing_notices(rgb, tir)
@@ -257,7 +261,8 @@ def _find_images(folder: Path, row: Layout, modality: SequenceModality) -> _Imag
 
     rgb: tuple[Path, ...] = ()
     tir: tuple[Path, ...] = ()
-    if modality != "tir" and not (may_lack and found_rgb is None):
+    no_colour = modality == "both" and not row.rgb
+    if modality != "tir" and not no_colour and not (may_lack and found_rgb is None):
         rgb = list_images(folder, row.rgb)
     if modality == "tir":
         tir = _only_thermal(folder, row)
@@ -265,7 +270,7 @@ def _find_images(folder: Path, row: Layout, modality: SequenceModality) -> _Imag
         tir = list_images(folder, row.tir)
 
     notices = []
-    if modality == "both" and row.rgb != (".",):
+    if modality == "both" and "." not in (*row.rgb, *row.tir):
         names = unread_folders(folder, (found_rgb, found_tir))
         if names:
             notices.append(f"images in {', '.join(names)} are not read: {row.title} has none there")

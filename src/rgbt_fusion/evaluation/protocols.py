@@ -123,6 +123,42 @@ _VTUAV = ScoringRules(
     annotated_every=10,
 )
 
+_LASHER = ScoringRules(
+    title="LasHeR",
+    metrics=("PR", "NPR", "SR"),
+    first_frame="truth",
+    absent="minus_one",
+    absent_rule="not_positive",
+    invalid="previous",
+)
+
+_VISEVENT = ScoringRules(
+    title="VisEvent",
+    metrics=("PR", "SR"),
+    first_frame="truth",
+    absent="excluded",
+    absent_rule="label",
+    invalid="previous",
+)
+
+_OTB = ScoringRules(
+    title="OTB-100",
+    metrics=("PR", "SR"),
+    first_frame="truth",
+    inclusive=False,
+    success=ThresholdGrid(1, 0.05, spacing="linspace"),
+)
+
+_OWN = ScoringRules(
+    title="plain folder",
+    metrics=("PR", "NPR", "SR"),
+    first_frame="truth",
+    absent="excluded",
+    invalid="previous",
+)
+
+_EVENTS = replace(_VISEVENT, metrics=("PR", "NPR", "SR"))
+
 PROTOCOLS: dict[str, ScoringRules] = {
     "gtot": ScoringRules(
         title="GTOT",
@@ -142,27 +178,13 @@ PROTOCOLS: dict[str, ScoringRules] = {
     "rgbt234": ScoringRules(
         title="RGBT234", metrics=("MPR", "MSR"), modalities="best", rounding="corners"
     ),
-    "lasher": ScoringRules(
-        title="LasHeR",
-        metrics=("PR", "NPR", "SR"),
-        first_frame="truth",
-        absent="minus_one",
-        absent_rule="not_positive",
-        invalid="previous",
-    ),
+    "lasher": _LASHER,
     "vtuav_st": _VTUAV,
     "vtuav_lt": replace(_VTUAV, title="VTUAV long-term"),
     "depthtrack": ScoringRules(
         title="DepthTrack", metrics=("Pr", "Re", "F"), first_frame="truth", bounded=True
     ),
-    "visevent": ScoringRules(
-        title="VisEvent",
-        metrics=("PR", "SR"),
-        first_frame="truth",
-        absent="excluded",
-        absent_rule="label",
-        invalid="previous",
-    ),
+    "visevent": _VISEVENT,
     "got10k": ScoringRules(
         title="GOT-10k",
         metrics=("AO", "SR0.5", "SR0.75"),
@@ -174,21 +196,36 @@ PROTOCOLS: dict[str, ScoringRules] = {
         bounded=True,
         success=ThresholdGrid(1, 0.01, spacing="linspace"),
     ),
-    "otb100": ScoringRules(
-        title="OTB-100",
-        metrics=("PR", "SR"),
+    "otb100": _OTB,
+    # overlap of the box alone; the challenge's own measure restarts the tracker
+    "vot_rgbt": ScoringRules(
+        title="VOT-RGBT",
+        metrics=("AO", "SR0.5", "SR0.75"),
+        first_frame="truth",
+        absent="excluded",
+        bounded=True,
+    ),
+    # both modalities have boxes and sizes of their own: a result is one in the colour images
+    "lasher_unaligned": replace(_LASHER, title="LasHeR unaligned"),
+    "rgbdt500": replace(_OWN, title="RGBDT500"),
+    "rgbdt500_depth": replace(_OWN, title="RGBDT500, colour and depth"),
+    "coesot": replace(_EVENTS, title="COESOT"),
+    "felt": replace(_EVENTS, title="FELT"),
+    "eventvot": replace(_EVENTS, title="EventVOT"),
+    "trackingnet": ScoringRules(
+        title="TrackingNet",
+        metrics=("PR", "NPR", "SR"),
         first_frame="truth",
         inclusive=False,
         success=ThresholdGrid(1, 0.05, spacing="linspace"),
     ),
-    # one's own sequences: LasHeR's rules, but frames without target do not count
-    "folder": ScoringRules(
-        title="plain folder",
-        metrics=("PR", "NPR", "SR"),
-        first_frame="truth",
-        absent="excluded",
-        invalid="previous",
+    "lsotb_tir": replace(_OTB, title="LSOTB-TIR", metrics=("PR", "NPR", "SR")),
+    "ptb_tir": replace(_OTB, title="PTB-TIR"),
+    "antiuav410": ScoringRules(
+        title="Anti-UAV410", metrics=("AO", "SR0.5", "PR"), absent="excluded"
     ),
+    # one's own sequences: LasHeR's rules, but frames without target do not count
+    "folder": _OWN,
 }
 """How each benchmark scores results, by the name that ``score`` takes."""
 

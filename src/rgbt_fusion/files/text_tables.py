@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from rgbt_fusion.files.plain_decimals import plain_decimals
 
-__all__ = ["DataError", "is_plain_name", "natural_key", "read_flags", "read_names", "read_numbers"]
+__all__ = [
+    "DataError",
+    "is_plain_name",
+    "natural_key",
+    "read_flags",
+    "read_lines",
+    "read_names",
+    "read_numbers",
+]
 
 # The boxes of a million frames take about 40 MB.
 _MOST_BYTES = 1 << 28
@@ -107,6 +115,15 @@ def read_flags(path: str | Path) -> NDArray[np.bool_]:
             f"{path} must hold one number a frame, got {columns} on each of {lines} lines"
         )
     return table.ravel() > 0
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """Read the lines of a text file of bounded size, without the empty ones at its end.
+
+    Raises:
+        DataError: the file is missing, too large, or not a file of text.
+    """
+    return _text(path).rstrip().splitlines()
 
 
 def read_names(path: str | Path) -> tuple[str, ...]:

@@ -1,0 +1,87 @@
+"""Polygons, masks and JSON labels, and the traps of the layouts that hold them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rgbt_fusion.data.annotations import read_attributes, read_ground_truth
+from rgbt_fusion.data.regions import read_json_boxes, read_regions
+from rgbt_fusion.evaluation.scoring import load_benchmark, score
+from rgbt_fusion.files.text_tables import DataError
+
+
+def test_a_turned_polygon_becomes_the_box_around_it(tmp_path):
+    file = tmp_path / "groundtruth.txt"
+    file.write_text("10,0,20,10,10,20,0,10\n1.5,2.5,10,20\nm4,5,6,7,0,42\nnan\n\n")
+    found = read_regions(file)
+    assert found[:3].tolist() == [[0, 0, 20, 20], [1.5, 2.5, 10, 20], [4, 5, 6, 7]]
+    assert np.isnan(found[3]).all()
+
+
+@pytest.mark.parametrize("line", ["1,2", "1,2,3", "1,2,3,4,5", "m1,2", "a,b,c,d", "m"])
+def test_a_line_that_is_no_region_is_named(tmp_path, line):
+    file = tmp_path / "groundtruth.txt"
+    file.write_text(f"1,2,3,4\n{line}\n")
+    with pytest.raises(DataError, match="line 2: must be a box, a polygon or a mask"):
+        read_regions(file)
+
+
+def test_vot_is_scored_on_boxes_and_its_tags_are_attributes(tmp_path):
+    for name in ("car", "dog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "groundtruth.txt").write_text(
+            "0,0,20,0,20,20,0,20\nm0,0,20,20,0,400\n0\n"
+        )
+        (tmp_path / name / "camera_motion.tag").write_text("0\n1\n0\n")
+        (tmp_path / name / "occlusion.label").write_text(f"0\n{int(name == 'dog')}\n0\n")
+    attributes = read_attributes(tmp_path, "vot_rgbt", ["car", "dog"])
+    assert attributes == {"camera_motion": ("car", "dog"), "occlusion": ("dog",)}
+    boxes = np.array([[0.0, 0, 20, 20], [0, 0, 20, 10], [500, 0, 20, 20]])
+    scores = score(dict.fromkeys(("car", "dog"), boxes), load_benchmark("vot_rgbt", tmp_path))
+    # the absent frame does not count
+    assert scores.frames == 4
+    assert scores.metrics["AO"] == pytest.approx(0.75)
+
+
+def test_absent_targets_of_anti_uav_have_no_size(tmp_path):
+    file = tmp_path / "fly" / "IR_label.json"
+    file.parent.mkdir()
+    rectangles = [[1, 2, 30, 40], [], [5, 6, 30, 40], [9, 9, 9, 9]]
+    file.write_text(json.dumps({"exist": [1, 0, 1, 0], "gt_rect": rectangles}))
+    truth = read_ground_truth(tmp_path, "antiuav410")["fly"]
+    assert truth.rgb.tolist() == [[1, 2, 30, 40], [0] * 4, [5, 6, 30, 40], [0] * 4]
+    scores = score({"fly": truth.rgb}, load_benchmark("antiuav410", tmp_path))
+    assert (scores.frames, scores.metrics["AO"]) == (2, 1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"gt_rect": []}', '{"gt_rect": [[1, 2]]}', '{"gt_rect": 5}'),
+        *('{"gt_rect": [1], "exist": [1]}', '{"gt_rect": [[1, 2, 3, 4]], "exist": [1, 1]}'),
+        "[" * 100_000,
+    ],
+)
+def test_other_json_is_refused(tmp_path, text):
+    file = tmp_path / "IR_label.json"
+    file.write_text(text)
+    with pytest.raises(DataError, match="must hold gt_rect, a list of"):
+        read_json_boxes(file)
+
+
+def test_trackingnets_boxes_lie_beside_its_frames(tmp_path):
+    (tmp_path / "frames" / "clip").mkdir(parents=True)
+    (tmp_path / "anno").mkdir()
+    (tmp_path / "anno" / "clip.txt").write_text("1,2,3,4\n")
+    assert list(read_ground_truth(tmp_path, "trackingnet")) == ["clip"]
+
+
+def test_modalities_of_their_own_keep_their_boxes(tmp_path):
+    (tmp_path / "car").mkdir()
+    (tmp_path / "car" / "visible.txt").write_text("1,2,30,40\n")
+    (tmp_path / "car" / "infrared.txt").write_text("5,6,15,20\n")
+    truth = read_ground_truth(tmp_path, "lasher_unaligned")["car"]
+    assert (truth.rgb.tolist(), truth.tir.tolist()) == ([[1, 2, 30, 40]], [[5, 6, 15, 20]])
+    # a result is a box in the colour images
+    assert score({"car": truth.rgb}, load_benchmark("lasher_unaligned", tmp_path)).metrics["PR"]
