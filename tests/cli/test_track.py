@@ -216,6 +216,26 @@ def test_thermal_images_of_another_resolution_are_fitted(capsys, tmp_path):
     assert "give --offset, --homography or --fit" in messages
 
 
+def test_the_range_of_thermal_values_is_given_for_deep_images_only(capsys, tmp_path, folders):
+    rgb, tir = split(2, dtype=np.uint16)
+    deep = write_images(tmp_path / "in" / "deep", tir)
+    colour = write_images(tmp_path / "in" / "colour", rgb)
+    options = ["--init", INIT, "--txt", tmp_path / "o.txt", "--tir-range", "2000,9000"]
+    assert run(capsys, colour, deep, *options)[0] == 0
+    status, _, messages = run(capsys, *folders, *options, "--force")
+    assert status == 2
+    assert "--tir-range must come with frames of more than 8 bits" in messages
+
+
+def test_a_thermal_camera_that_shows_nothing_is_told(capsys, tmp_path):
+    rgb, tir = split(3)
+    blank = [np.full_like(image, 30) for image in tir]
+    places = write_images(tmp_path / "a", rgb), write_images(tmp_path / "b", blank)
+    status, _, messages = run(capsys, *places, "--init", INIT, "--txt", tmp_path / "o.txt")
+    assert status == 0
+    assert messages.count("the thermal image shows nothing around the target") == 1
+
+
 def test_corners_given_for_a_box_are_noticed(capsys, tmp_path, folders):
     options = ["--init", "70,50,94,76", "--txt", tmp_path / "o.txt", "--model", "ncc"]
     status, _, messages = run(capsys, *folders, *options)
@@ -328,6 +348,10 @@ REFUSED = {
     "a page that is not needed": (
         ["--init", INIT, "--txt", "o.txt", "--port", "8123"],
         "--port must not come with --init",
+    ),
+    "a range out of order": (
+        ["--init", INIT, "--txt", "o.txt", "--tir-range", "5,1"],
+        "--tir-range must be two numbers in order",
     ),
     "a fit for ncc": (["--init", INIT, "--txt", "o.txt", "--fit"], "must come with a network"),
     "no device": (

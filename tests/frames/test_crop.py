@@ -206,7 +206,7 @@ def test_a_view_of_a_frame_is_cropped_like_its_copy():
         (
             {"tir": np.zeros((480, 640), np.int16)},
             TypeError,
-            "tir must be a numpy array of uint8 or uint16, got int16",
+            "tir must be a numpy array of uint8 or uint16 or float32, got int16",
         ),
         (
             {"tir": np.zeros((240, 320), np.uint8)},

@@ -61,10 +61,24 @@ def test_thermal_images_stay_as_stored(tmp_path, stored, expected):
     assert (image == expected).all()
 
 
+@pytest.mark.parametrize("numbers", [np.float32, np.float64, np.int32])
+def test_temperatures_are_read_as_they_are(tmp_path, numbers):
+    cv2.imwrite(str(tmp_path / "image.tiff"), DEEP.astype(numbers))
+    image = read_thermal(tmp_path / "image.tiff")
+    assert image.dtype == np.float32
+    assert (image == DEEP).all()
+
+
 def test_other_depths_are_refused(tmp_path):
-    cv2.imwrite(str(tmp_path / "image.tiff"), DEEP.astype(np.float32))
-    with pytest.raises(DataError, match="must hold 8 or 16 bits a channel, got float32"):
+    cv2.imwrite(str(tmp_path / "image.tiff"), COLOUR[:, :, 0].astype(np.int8))
+    with pytest.raises(DataError, match="8 or 16 bits or temperatures per channel, got int8"):
         read_thermal(tmp_path / "image.tiff")
+
+
+def test_a_depth_image_that_is_mostly_empty_keeps_its_shades():
+    depth = np.zeros((20, 20), np.uint16)
+    depth[:, :8] = np.linspace(800, 1600, 8)
+    assert len(np.unique(depth_to_colours(depth).reshape(-1, 3), axis=0)) > 6
 
 
 def test_depth_is_cut_at_three_medians_and_ten_metres():

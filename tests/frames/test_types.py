@@ -33,7 +33,12 @@ def test_cameras_that_are_not_aligned_may_differ_in_size():
         (RGB.astype(float), None, TypeError, "rgb must be a numpy array of uint8, got float64"),
         (RGB[:, :, 0], None, ShapeError, "rgb must have shape (H, W, 3), got (6, 8)"),
         (RGB[:0], None, ShapeError, "rgb must have shape (H, W, 3), got (0, 8, 3)"),
-        (None, 1.0, TypeError, "tir must be a numpy array of uint8 or uint16, got float"),
+        (
+            None,
+            1.0,
+            TypeError,
+            "tir must be a numpy array of uint8 or uint16 or float32, got float",
+        ),
         (
             None,
             RGB[:, :, :2],

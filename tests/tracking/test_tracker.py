@@ -217,17 +217,69 @@ def test_boxes_stay_in_the_colour_image_when_only_the_other_camera_sees():
     assert x + width <= 100
 
 
-def test_the_first_frame_sets_the_scale_of_16_bits():
+def test_the_scale_of_16_bits_follows_the_frames_unless_it_is_given():
     frames = scene(3, dtype=np.uint16)
-    model = BrightSpot()
-    tracker = Tracker(model)
+    tracker = Tracker(BrightSpot())
     tracker.init(frames[0][0], None, BOX)
     assert tracker.state.tir_range is None
     tracker.update(*frames[1])
     scale = tracker.state.tir_range
     assert scale is not None
-    tracker.update(frames[2][0], frames[2][1] * 2)
-    assert tracker.state.tir_range == scale
+    tracker.update(frames[2][0], frames[2][1] + np.uint16(20_000))
+    moved = tracker.state.tir_range
+    assert moved is not None
+    assert moved[0] == scale[0] + 20_000
+
+    fixed = Tracker(BrightSpot(), tir_range=(1000, 9000))
+    fixed.init(*frames[0], BOX)
+    fixed.update(*frames[1])
+    assert fixed.state.tir_range == (1000, 9000)
+    with pytest.raises(ValueError, match="tir_range must come with frames of more than 8 bits"):
+        fixed.init(*scene(1)[0], BOX)
+    for wrong in ((2, 1), (0, np.inf)):
+        with pytest.raises(ValueError, match="tir_range must be"):
+            Tracker(BrightSpot(), tir_range=wrong)
+
+
+def test_temperatures_are_tracked_as_16_bits_are():
+    counts = scene(3, dtype=np.uint16)
+    kelvin = [(rgb, tir.astype(np.float32) / 100) for rgb, tir in counts]
+    found = [
+        [result.box_xywh_px for result in Tracker(BrightSpot()).track(frames, BOX)]
+        for frames in (counts, kelvin)
+    ]
+    np.testing.assert_allclose(found[1], found[0], atol=1e-2)
+
+
+def test_a_template_whose_thermal_frame_was_flat_gets_the_next_one():
+    frames = scene(3, dtype=np.uint16)
+    tracker = Tracker(BrightSpot())
+    tracker.init(frames[0][0], np.full_like(frames[0][1], 29_500), BOX)
+    assert not tracker.state.template.tir.any()
+    assert tracker.state.tir_range is None
+    first = tracker.state.template
+    tracker.update(*frames[1])
+    assert torch.equal(tracker.state.template.rgb, first.rgb)
+    assert tracker.state.template.tir.any()
+    assert tracker.state.unfinished is None
+    scale = tracker.state.tir_range
+    tracker.update(frames[2][0], np.full_like(frames[2][1], 29_500))
+    assert tracker.state.tir_range == scale, "a closed shutter taught the scale"
+
+
+def test_a_thermal_camera_that_shows_nothing_is_told_once():
+    rgb, tir = scene(1)[0]
+    tracker = Tracker(BrightSpot())
+    tracker.init(rgb, tir, BOX)
+    tracker.update(rgb, tir)
+    assert tracker.notices == []
+    for _ in range(2):
+        tracker.update(rgb, np.full_like(tir, 7))
+    assert len(tracker.notices) == 1
+    assert "at frame 3 the thermal image shows nothing" in tracker.notices[0]
+    beside = Tracker(BrightSpot(), tir_from_rgb=(5000, 0))
+    beside.init(rgb, tir, BOX)
+    assert "lies outside of it" in beside.notices[0]
 
 
 def test_the_window_holds_back_what_is_far_away():

@@ -43,6 +43,7 @@ _OPTION_OF_ARGUMENT = {
     "frames": "--frames",
     "delay": "--delay",
     "box_xywh_px": "--init",
+    "tir_range": "--tir-range",
 }
 
 
@@ -142,6 +143,15 @@ def track(
         str | None,
         typer.Option(metavar="auto|follow|FILE", help=ALIGN_HELP, rich_help_panel=_CAMERAS),
     ] = None,
+    tir_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Thermal values that become black and white, for images of more than 8 bits; by "
+            "default they follow the images.",
+            rich_help_panel=_CAMERAS,
+        ),
+    ] = None,
     missing: Annotated[
         str,
         typer.Option(
@@ -186,7 +196,7 @@ def track(
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     _check_outputs(out, txt, debug, fps, model, force)
     _check_uses(out, compare, fps, init, port)
-    settings = _tracker_settings(offset, homography, fit, missing, model)
+    settings = _tracker_settings(offset, homography, fit, missing, tir_range, model)
     if align is not None and ("tir_from_rgb" in settings or fit):
         raise ValueError(
             f"--align must not come with --offset, --homography or --fit, got {align} and one of "
@@ -325,7 +335,12 @@ def _check_outputs(
 
 
 def _tracker_settings(
-    offset: str | None, homography: Path | None, fit: bool, missing: str, model: str
+    offset: str | None,
+    homography: Path | None,
+    fit: bool,
+    missing: str,
+    tir_range: str | None,
+    model: str,
 ) -> dict[str, Any]:
     from rgbt_fusion.checks import check_choice
     from rgbt_fusion.files.text_tables import DataError, read_numbers
@@ -337,6 +352,11 @@ def _tracker_settings(
         raise ValueError(f"--offset must not come with --homography, got {offset} and {homography}")
     if fit and (offset is not None or homography is not None):
         raise ValueError("--fit must not come with --offset or --homography, got both")
+    if tir_range is not None:
+        low, high = _numbers(tir_range, 2, "--tir-range", "low,high")
+        if not low < high:
+            raise ValueError(f"--tir-range must be two numbers in order, got {tir_range!r}")
+        settings["tir_range"] = (low, high)
     if offset is not None:
         settings["tir_from_rgb"] = _numbers(offset, 2, "--offset")
     if homography is not None:
@@ -348,20 +368,20 @@ def _tracker_settings(
         settings["tir_from_rgb"] = matrix
     if (settings or fit) and model == TEMPLATE_MATCHING:
         raise ValueError(
-            "--missing, --offset, --homography and --fit must come with a network, "
+            "--missing, --offset, --homography, --fit and --tir-range must come with a network, "
             f"not with {TEMPLATE_MATCHING}"
         )
     return settings
 
 
-def _numbers(text: str, count: int, option: str) -> list[float]:
+def _numbers(text: str, count: int, option: str, form: str = "") -> list[float]:
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
     if len(numbers) != count:
         raise ValueError(
-            f"{option} must be {','.join('xywh'[:count])}, {count} numbers, got {text!r}"
+            f"{option} must be {form or ','.join('xywh'[:count])}, {count} numbers, got {text!r}"
         )
     return numbers
 
@@ -432,7 +452,8 @@ def _run(
     )
     results: list[TrackResult] = []
     seconds = 0.0
-    told = _say_notices(source, 0)
+    seen = _Notices(source, tracker)
+    seen.say()
     with ExitStack() as stack:
         video = None
         if outputs.video:
@@ -445,22 +466,29 @@ def _run(
                 seconds += time.perf_counter() - start
                 if video is not None:
                     video.write(draw(tracker, (rgb, tir), results[-1]))
-                told = _say_notices(source, told)
+                seen.say()
         except KeyboardInterrupt:
             # a camera has no other end
             if not (source.live or source.length is None) or not results:
                 raise
-    _say_notices(source, told)
+    seen.say()
     if outputs.text:
         _write_text(outputs.text, results)
     _say_result(results, seconds, outputs)
 
 
-def _say_notices(source: "Source", told: int) -> int:
-    """Say what a source has noticed since; return how many notices are told."""
-    for notice in source.notices[told:]:
-        _say_notice(notice)
-    return len(source.notices)
+class _Notices:
+    """Says what a source and a tracker notice, each thing once."""
+
+    def __init__(self, source: "Source", tracker: "FrameTracker") -> None:
+        self.lists: list[list[str]] = [source.notices, getattr(tracker, "notices", [])]
+        self.told = [0, 0]
+
+    def say(self) -> None:
+        for place, notices in enumerate(self.lists):
+            for notice in notices[self.told[place] :]:
+                _say_notice(notice)
+            self.told[place] = len(notices)
 
 
 def _say_result(results: "list[TrackResult]", seconds: float, outputs: _Outputs) -> None:

@@ -17,7 +17,6 @@ from rgbt_fusion.data.sequences import ImageSequence, open_dataset
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.crop import CropPair, crop_pair
 from rgbt_fusion.frames.square import search_square
-from rgbt_fusion.frames.thermal import thermal_range
 from rgbt_fusion.synthetic.plan import CHALLENGES, Challenge
 from rgbt_fusion.synthetic.world import SyntheticSequence
 
@@ -272,10 +271,8 @@ class _StoredSequence:
                 f"got {rgb.shape[1]}x{rgb.shape[0]} and {tir.shape[1]}x{tir.shape[0]} "
                 f"at frame {frame + 1}"
             )
-        limits = None
-        if tir is not None and tir.dtype == np.uint16:
-            limits = self._limits
-        return crop_pair(rgb, tir, box_xywh_px, factor=factor, size=size, tir_range=limits)
+        # a tracker's range forgets within a few frames, so that each frame has its own
+        return crop_pair(rgb, tir, box_xywh_px, factor=factor, size=size)
 
     @cached_property
     def _boxes_rgb(self) -> dict[int, NDArray[np.float64]]:
@@ -286,14 +283,6 @@ class _StoredSequence:
     def _boxes_tir(self) -> dict[int, NDArray[np.float64]]:
         truth = self.sequence.truth
         return {} if truth is None else _boxes_with_size(truth.frames, truth.tir)
-
-    @cached_property
-    def _limits(self) -> tuple[float, float] | None:
-        """The scale of a 16-bit thermal sequence, which its first frame sets."""
-        first = self.sequence[0].tir
-        if first is None or first.dtype != np.uint16:
-            return None
-        return thermal_range(first)
 
 
 def _boxes_with_size(

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rgbt_fusion.checks import ShapeError, check_finite_number, check_positive_int
 from rgbt_fusion.frames.square import search_square
-from rgbt_fusion.frames.thermal import scale_thermal, thermal_range
+from rgbt_fusion.frames.thermal import is_deep, scale_thermal, thermal_range
 from rgbt_fusion.frames.types import Frame, ImagePair, check_frames
 
 if TYPE_CHECKING:
@@ -114,19 +114,19 @@ def crop_pair(
 
     Args:
         rgb: the colour frame, red first; None if it is missing.
-        tir: the thermal frame, of 8 or 16 bits; None if it is missing.
+        tir: the thermal frame, of 8 or 16 bits or float32; None if it is missing.
         box_xywh_px: left, top, width, height in the colour frame.
         factor: side of the square over the square root of the box's area; 2 for templates, 4 for
             search regions (OSTrack-384: 5).
         size: side of the crop.
-        tir_range: the 16-bit values that become 0 and 255; None takes percentiles 1 and 99 of this
-            frame.
+        tir_range: the values that become 0 and 255 where a frame has more than 8 bits; None takes
+            those of this frame, see :func:`~rgbt_fusion.frames.thermal.thermal_range`.
         tir_from_rgb: for cameras that are not aligned: the offset (x, y) in whole pixels, or the
             3x3 homography, that takes a pixel of the colour frame to the thermal frame.
 
     Shape:
         - rgb: ``(H, W, 3)`` uint8
-        - tir: ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)`` uint8 or uint16
+        - tir: ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)`` uint8, uint16 or float32
         - returns two images ``(1, 3, size, size)``
 
     Raises:
@@ -163,7 +163,7 @@ def crop_pair(
             thermal = _square(tir, left, top, side, size)
         else:
             thermal = _warped(tir, left, top, side, size, tir_from_rgb)
-        if tir.dtype == np.uint16:
+        if is_deep(tir):
             limits = thermal_range(tir) if tir_range is None else tir_range
 
     images = ImagePair(_normalise(colour, size), _normalise(thermal, size, limits))

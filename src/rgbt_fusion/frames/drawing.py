@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rgbt_fusion.frames.reading import load_cv2
-from rgbt_fusion.frames.thermal import scale_thermal, thermal_range
+from rgbt_fusion.frames.thermal import is_deep, scale_thermal, thermal_range
 from rgbt_fusion.frames.types import Frame
 
 __all__ = [
@@ -52,8 +52,9 @@ def eight_bits(frame: Frame, limits: tuple[float, float] | None = None) -> Pictu
     """Return a frame of either modality as a picture.
 
     Args:
-        frame: the frame, of 8 or 16 bits.
-        limits: the 16-bit values that become 0 and 255; None takes percentiles 1 and 99.
+        frame: the frame, of 8 or 16 bits or float32.
+        limits: the values that become 0 and 255 where a frame has more than 8 bits; None takes
+            those of this frame.
 
     Example:
         >>> import numpy as np
@@ -61,7 +62,7 @@ def eight_bits(frame: Frame, limits: tuple[float, float] | None = None) -> Pictu
         >>> eight_bits(np.array([[0, 500, 1000]], dtype=np.uint16), (0.0, 1000.0))[0].tolist()
         [[0, 0, 0], [127, 127, 127], [255, 255, 255]]
     """
-    if frame.dtype == np.uint16:
+    if is_deep(frame):
         if limits is None:
             limits = thermal_range(frame)
         frame = scale_thermal(frame, limits).astype(np.uint8)

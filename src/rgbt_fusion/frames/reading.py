@@ -83,24 +83,30 @@ def read_rgb(path: str | Path) -> NDArray[np.uint8]:
 def read_thermal(path: str | Path) -> Frame:
     """Read a thermal or event image as it is stored.
 
-    Choices: nothing is scaled here. Frames of 16 bits are scaled when they are cropped, by
-    percentiles 1 and 99 of the first frame (:func:`~rgbt_fusion.frames.thermal.thermal_range`).
+    Choices: nothing is scaled here. Frames of more than 8 bits are scaled when they are cropped
+    (:func:`~rgbt_fusion.frames.thermal.thermal_range`). Whole numbers of 32 bits and temperatures
+    become float32.
 
     Args:
         path: the image file.
 
     Shape:
-        - returns ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16; red first, without an alpha channel
+        - returns ``(H, W)`` or ``(H, W, 3)``, uint8, uint16 or float32; red first, without an alpha
+          channel
 
     Raises:
-        DataError: ``path`` is missing, empty, cut off, not an image, or of neither 8 nor 16 bits.
+        DataError: ``path`` is missing, empty, cut off, not an image, or of another kind of numbers.
         ModuleNotFoundError: OpenCV is not installed.
     """
     cv2 = load_cv2()
     # unlike IMREAD_UNCHANGED, these flags turn an image as its EXIF orientation says, as for colour
     image = _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
-    if image.dtype not in (np.uint8, np.uint16):
-        raise DataError(f"{path} must hold 8 or 16 bits a channel, got {image.dtype}")
+    if image.dtype in (np.int32, np.uint32, np.float64):
+        image = image.astype(np.float32)
+    if image.dtype not in (np.uint8, np.uint16, np.float32):
+        raise DataError(
+            f"{path} must hold 8 or 16 bits or temperatures per channel, got {image.dtype}"
+        )
     if image.ndim == 2:
         return image
     if image.shape[2] < 3:
@@ -136,7 +142,8 @@ def depth_to_colours(depth: Frame) -> NDArray[np.uint8]:
         \text{image} = \mathrm{JET}\left(255\,\frac{d' - \min d'}{\max d' - \min d'}\right)
 
     Paper and code: the channels stay in OpenCV's order, blue first, as in the code of DeT and ViPT;
-    a checkpoint trained there expects them so.
+    a checkpoint trained there expects them so. Where more than half of an image is empty, the
+    median is that of the rest.
 
     Args:
         depth: the depth in millimetres; of several channels, the first is read.
@@ -153,7 +160,11 @@ def depth_to_colours(depth: Frame) -> NDArray[np.uint8]:
     """
     cv2 = load_cv2()
     plane = depth if depth.ndim == 2 else depth[:, :, 0]
-    farthest = min(3.0 * float(np.median(plane)), FARTHEST_DEPTH_MM)
+    middle = float(np.median(plane))
+    if middle == 0 and plane.any():
+        # most of the image is empty, and the median of it all would leave a single colour
+        middle = float(np.median(plane[plane > 0]))
+    farthest = min(3.0 * middle, FARTHEST_DEPTH_MM)
     near = np.minimum(plane, farthest).astype(plane.dtype)
     scaled = cv2.normalize(near, None, alpha=0, beta=255, norm_type=cv2.NORM_MINMAX)
     return cv2.applyColorMap(scaled.astype(np.uint8), cv2.COLORMAP_JET)

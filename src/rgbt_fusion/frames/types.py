@@ -23,8 +23,11 @@ __all__ = [
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, width and height in pixels."""
 
-Frame: TypeAlias = NDArray[np.uint8 | np.uint16]
-"""One image of either camera: ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)``, red first."""
+Frame: TypeAlias = NDArray[np.uint8 | np.uint16 | np.float32]
+"""One image of either camera: ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)``, red first.
+
+Thermal values of 16 bits or of temperatures (float32) are scaled where they are cropped.
+"""
 
 
 class FramePair(NamedTuple):
@@ -73,7 +76,7 @@ def check_frames(rgb: Frame | None, tir: Frame | None, *, aligned: bool = True) 
         aligned: whether both must have the same height and width.
 
     Raises:
-        TypeError: ``rgb`` is not uint8, or ``tir`` neither uint8 nor uint16.
+        TypeError: ``rgb`` is not uint8, or ``tir`` is none of uint8, uint16 and float32.
         ShapeError: ``rgb`` or ``tir`` has a wrong shape, or they differ though ``aligned``.
         ValueError: ``rgb`` and ``tir`` are both missing.
     """
@@ -82,7 +85,7 @@ def check_frames(rgb: Frame | None, tir: Frame | None, *, aligned: bool = True) 
         if rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
             raise ShapeError(f"rgb must have shape (H, W, 3), got {rgb.shape}")
     if tir is not None:
-        _check_dtype(tir, "tir", (np.uint8, np.uint16))
+        _check_dtype(tir, "tir", (np.uint8, np.uint16, np.float32))
         has_channels = tir.ndim == 3 and tir.shape[2] in (1, 3)
         if not (tir.ndim == 2 or has_channels) or 0 in tir.shape:
             raise ShapeError(f"tir must have shape (H, W), (H, W, 1) or (H, W, 3), got {tir.shape}")

@@ -12,8 +12,14 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_finite_number
 from rgbt_fusion.frames.crop import CropPair, crop_pair
-from rgbt_fusion.frames.thermal import thermal_range
-from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike, ImagePair
+from rgbt_fusion.frames.thermal import (
+    ThermalRange,
+    follow_range,
+    is_deep,
+    is_flat,
+    thermal_range,
+)
+from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike, ImagePair, check_frames
 from rgbt_fusion.models.interface import (
     ModelOutput,
     ModelState,
@@ -60,12 +66,14 @@ class TrackerState:
     memory: ModelState | None
     """What the model remembers."""
     frame: int
-    tir_range: tuple[float, float] | None
-    """The values of 16-bit thermal frames that become 0 and 255."""
+    tir_range: ThermalRange | None
+    """The thermal values that become 0 and 255 where frames have more than 8 bits."""
     image_size: tuple[int, int]
     """Height and width of the last colour image."""
     last: FramePairLike
     """The last image of each modality if ``missing`` is ``"last"``, else two None."""
+    unfinished: ImagePair | None = None
+    """The images of a template whose thermal frame was flat, until a frame with contrast comes."""
 
 
 class Look(NamedTuple):
@@ -112,12 +120,15 @@ class Tracker:
             modality, cropped at the present place).
         tir_from_rgb: for cameras that are not aligned: the offset (x, y) in whole pixels, or the
             3x3 homography, that takes a pixel of the colour frame to the thermal frame.
+        tir_range: the thermal values that become 0 and 255, for frames of more than 8 bits; None
+            follows level and span of the frames, see
+            :func:`~rgbt_fusion.frames.thermal.follow_range`.
         device: where to move the model; None leaves it where it is.
         dtype: the floating-point type to convert the model to; None leaves it.
 
     Shape:
         - rgb: ``(H, W, 3)`` uint8, red first
-        - tir: ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)``, uint8 or uint16
+        - tir: ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)``, uint8, uint16 or float32
         - box_xywh_px: ``(4,)`` or ``(N, 4)``, left, top, width, height in pixels
         - ``init`` and ``update`` return :class:`TrackResult`
 
@@ -127,7 +138,8 @@ class Tracker:
         ShapeError: a frame or ``box_xywh_px`` has another shape, or the frames differ in size and
             ``tir_from_rgb`` is None.
         ValueError: ``window_weight``, ``search_factor``, ``lost_threshold`` or ``missing`` is out
-            of range, ``box_xywh_px`` has no size, or the first frame lacks both modalities.
+            of range, ``box_xywh_px`` has no size or lies outside the first frame, or the first
+            frame lacks both modalities.
         RuntimeError: ``update`` comes before ``init``.
 
     Example:
@@ -156,6 +168,7 @@ class Tracker:
         lost_threshold: float = 0.25,
         missing: Missing = "zeros",
         tir_from_rgb: ArrayLike | None = None,
+        tir_range: ThermalRange | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -172,6 +185,7 @@ class Tracker:
         )
         self.missing = check_choice(missing, MISSING, name="missing")
         self.tir_from_rgb = tir_from_rgb
+        self.tir_range = _check_range(tir_range)
 
         self.device = torch.device("cpu" if device is None else device)
         self.dtype = torch.float32 if dtype is None else dtype
@@ -185,6 +199,8 @@ class Tracker:
         self._state: TrackerState | None = None
         self.last_look: Look | None = None
         """What was seen at the last frame; None before the first ``update``."""
+        self.notices: list[str] = []
+        """What is odd about the frames since ``init``, each thing once."""
 
     @property
     def state(self) -> TrackerState:
@@ -206,12 +222,15 @@ class Tracker:
         self, rgb: NDArray[np.uint8] | None, tir: Frame | None, box_xywh_px: ArrayLike
     ) -> TrackResult:
         """Start on a frame; return the given boxes as the result of frame 0."""
-        boxes, batched = check_boxes(box_xywh_px)
         shown = FramePair(rgb, tir)
-        tir_range = _range(tir, known=None)
-        crops = self._crop(shown, boxes, TEMPLATE_FACTOR, self.model.template_size, tir_range)
+        boxes, batched = check_boxes(box_xywh_px, self._frame_of_boxes(shown))
+        self.notices = []
+        tir_range = self._range(tir, known=None)
+        useful = self._without_flat(shown, tir_range)
+        crops = self._crop(useful, boxes, TEMPLATE_FACTOR, self.model.template_size, tir_range)
+        images = self._batch(crops, useful)
         with torch.inference_mode():
-            template = embed_template(self.model, self._batch(crops, shown))
+            template = embed_template(self.model, images)
         self._state = TrackerState(
             boxes=boxes,
             batched=batched,
@@ -220,9 +239,11 @@ class Tracker:
             frame=0,
             tir_range=tir_range,
             image_size=crops[0].image_size,
-            last=self._keep(shown),
+            last=self._keep(useful),
+            unfinished=images if useful.tir is None and tir is not None else None,
         )
         self.last_look = None
+        self._notice_flat_crops(crops, tir, frame=0)
         return self._result(np.ones(len(boxes)))
 
     def update(self, rgb: NDArray[np.uint8] | None, tir: Frame | None) -> TrackResult:
@@ -232,8 +253,9 @@ class Tracker:
             self._state = replace(state, frame=state.frame + 1)
             return self._result(np.zeros(len(state.boxes)))
 
-        shown = self._stand_in(FramePair(rgb, tir), state.last)
-        tir_range = _range(shown.tir, known=state.tir_range)
+        tir_range = self._range(tir, known=state.tir_range)
+        useful = self._without_flat(FramePair(rgb, tir), tir_range)
+        shown = self._stand_in(useful, state.last)
         crops = self._crop(
             shown, state.boxes, self.search_factor, self.model.search_size, tir_range
         )
@@ -250,6 +272,7 @@ class Tracker:
             # boxes are those of the colour image, and the thermal image may have another size
             image_size = state.image_size
         boxes, confidences = _to_image(crops, image_size, box_cxcywh_unit, score, state.boxes)
+        self._notice_flat_crops(crops, tir, frame=state.frame + 1)
         self._state = replace(
             state,
             boxes=boxes,
@@ -259,6 +282,8 @@ class Tracker:
             image_size=image_size,
             last=self._keep(shown),
         )
+        if state.unfinished is not None and useful.tir is not None:
+            self._finish_template(state.unfinished, useful, confidences)
         return self._result(confidences)
 
     def track(
@@ -275,6 +300,58 @@ class Tracker:
             ValueError: ``box_xywh_px`` is None and ``source`` has no annotation.
         """
         return follow(self, source, box_xywh_px)
+
+    def _frame_of_boxes(self, shown: FramePair) -> tuple[int, int] | None:
+        """Return height and width of the frame that boxes are in; None if it is not shown."""
+        size = check_frames(*shown, aligned=self.tir_from_rgb is None)
+        is_of_the_colour_camera = shown.rgb is not None or self.tir_from_rgb is None
+        return size if is_of_the_colour_camera else None
+
+    def _range(self, tir: Frame | None, *, known: ThermalRange | None) -> ThermalRange | None:
+        """Return the values that become 0 and 255 in this frame; None if nothing is scaled."""
+        if not isinstance(tir, np.ndarray):
+            return known
+        if is_deep(tir):
+            return self.tir_range or follow_range(known, tir)
+        if self.tir_range is not None:
+            raise ValueError(
+                f"tir_range must come with frames of more than 8 bits, got {self.tir_range} "
+                f"with {tir.dtype}"
+            )
+        return known
+
+    def _without_flat(self, shown: FramePair, tir_range: ThermalRange | None) -> FramePair:
+        """Return the frames without a thermal one that has no contrast: it counts as missing."""
+        rgb, tir = shown
+        if rgb is None or tir is None or not is_deep(tir) or self.tir_range is not None:
+            return shown
+        if is_flat(tir, thermal_range(tir), known=tir_range):
+            return FramePair(rgb, None)
+        return shown
+
+    def _finish_template(
+        self, unfinished: ImagePair, shown: FramePair, confidences: NDArray[np.float64]
+    ) -> None:
+        """Give a template the thermal images that its own frame lacked, once the boxes are good."""
+        if (confidences < self.lost_threshold).any():
+            return
+        state = self.state
+        size = self.model.template_size
+        crops = self._crop(shown, state.boxes, TEMPLATE_FACTOR, size, state.tir_range)
+        images = ImagePair(unfinished.rgb, self._batch(crops, shown).tir)
+        with torch.inference_mode():
+            template = embed_template(self.model, images)
+        self._state = replace(state, template=template, unfinished=None)
+
+    def _notice_flat_crops(self, crops: list[CropPair], tir: Frame | None, *, frame: int) -> None:
+        """Say once that the thermal camera shows nothing where the target is."""
+        if tir is None or self.notices:
+            return
+        if any(_is_constant(crop.images.tir) for crop in crops):
+            self.notices.append(
+                f"at frame {frame + 1} the thermal image shows nothing around the target: it has "
+                "no contrast there, or the place lies outside of it"
+            )
 
     def _stand_in(self, seen: FramePair, last: FramePairLike) -> FramePair:
         """Return the frame with the last image of a missing modality, if the policy says so."""
@@ -300,7 +377,7 @@ class Tracker:
         boxes: NDArray[np.float64],
         factor: float,
         size: int,
-        tir_range: tuple[float, float] | None,
+        tir_range: ThermalRange | None,
     ) -> list[CropPair]:
         """Return one crop per target."""
         return [
@@ -403,8 +480,16 @@ def _together(images: list[Tensor]) -> Tensor:
     return torch.cat(images)
 
 
-def _range(tir: Frame | None, *, known: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return the scale of 16-bit thermal frames, which the first of them sets for all."""
-    if known is None and isinstance(tir, np.ndarray) and tir.dtype == np.uint16:
-        return thermal_range(tir)
-    return known
+def _is_constant(image: Tensor) -> bool:
+    """Return whether all pixels of a crop have the same colour."""
+    first = image[..., :1, :1]
+    return bool((image == first).all())
+
+
+def _check_range(tir_range: ThermalRange | None) -> ThermalRange | None:
+    if tir_range is None:
+        return None
+    low, high = (check_finite_number(limit, name="tir_range") for limit in tir_range)
+    if low >= high:
+        raise ValueError(f"tir_range must be two numbers in order, got {(low, high)}")
+    return low, high
