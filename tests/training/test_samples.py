@@ -1,11 +1,13 @@
 """Samples: functions of seed, step and place alone, whichever process makes them."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from evaluation_material import write_dataset
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.training import AugmentationConfig, DataConfig, TrainConfig
 from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips
@@ -176,3 +178,25 @@ def test_data_and_layout_must_agree(layout, data, message):
 def test_a_list_of_names_is_for_datasets():
     with pytest.raises(ValueError, match="names must be absent with synthetic data"):
         open_clips(TrainConfig(model="ostrack_tiny_128"), "synthetic", names="list.txt")
+
+
+def test_a_dataset_may_be_aligned_by_a_file(tmp_path):
+    root = write_dataset(tmp_path / "data", {"walk": 3})
+    known = tmp_path / "align.json"
+    known.write_text(json.dumps({"tir_from_rgb": [[1, 0, 5], [0, 1, 0], [0, 0, 1]]}))
+    config = TrainConfig(model="ostrack_tiny_128", data=DataConfig(layout="rgbt234"))
+    plain = open_clips(config, root).draw(np.random.default_rng(0), length=1, max_gap=2)
+    moved = open_clips(config, root, align=known).draw(
+        np.random.default_rng(0), length=1, max_gap=2
+    )
+    box = np.array([10.0, 10, 20, 20])
+    shifted = box + np.array([5.0, 0, 0, 0])
+    before = plain.sequence.crop(0, shifted, 1.0, 20).images
+    after = moved.sequence.crop(0, box, 1.0, 20).images
+    assert torch.allclose(after.tir, before.tir)
+    assert not torch.allclose(after.rgb, before.rgb)
+
+
+def test_an_alignment_is_for_datasets():
+    with pytest.raises(ValueError, match="align must be absent with synthetic data"):
+        open_clips(TrainConfig(model="ostrack_tiny_128"), "synthetic", align="auto")

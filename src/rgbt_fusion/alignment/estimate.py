@@ -64,7 +64,7 @@ STRENGTH_WEIGHT = 10.9
 EVIDENCE_NEEDED = 3.7
 """The probability of a right placement is logistic in the weighted sum less this."""
 
-LEAST_CONFIDENCE = 0.7
+LEAST_CONFIDENCE = 0.8
 
 CLOSE_PAIRS = 3
 """Consecutive pairs that the first registration uses while the time offset is not known."""

@@ -37,11 +37,11 @@ Found = TypeVar("Found", bound=Placed)
 SCALES = (0.4, 2.6)
 """Smallest and largest scale between two cameras that is believed."""
 
-LARGEST_TURN_DEG = 14.0
-LARGEST_STRETCH = 1.25
+LARGEST_TURN_DEG = 10.0
+LARGEST_STRETCH = 1.18
 """Ratio of the largest to the smallest scale in the middle of the image."""
 
-LARGEST_PERSPECTIVE = 1.6
+LARGEST_PERSPECTIVE = 1.45
 """Ratio of the largest to the smallest scale among the corners."""
 
 

@@ -12,7 +12,7 @@ from rgbt_fusion.alignment.search import PlanePair, search
 
 __all__ = ["Registration", "register"]
 
-CANDIDATES = 12
+CANDIDATES = 14
 """Placements of the search that are refined."""
 
 FINALISTS = 4
@@ -30,7 +30,7 @@ DISTINCT = 0.03
 
 SMALLEST_OVERLAP = 0.05
 
-REFINED_PAIRS = 4
+REFINED_PAIRS = 6
 """Pairs that the refinement of candidates uses; the search uses all."""
 
 
@@ -71,7 +71,7 @@ def register(pairs: Sequence[PlanePair], model: MotionModel) -> Registration | N
     if not finalists:
         return None
     winner = finalists[0]
-    # a finalist that became implausible is still a rival, as it was before
+    # what was refined at the smallest width alone is a rival, too
     rivals = distinct([winner, *finalists, *candidates], coarse.full_size, DISTINCT)[1:]
     second = max((rival.strength for rival in rivals), default=0.0)
     fit = winner
@@ -81,11 +81,16 @@ def register(pairs: Sequence[PlanePair], model: MotionModel) -> Registration | N
 
 
 def _refined(level: Level, fits: Sequence[Fit], model: MotionModel) -> list[Fit]:
-    """Return the plausible ones of the refined placements, each only once, the best first."""
+    """Return the refined placements, each only once, the best first.
+
+    One that becomes implausible stays as it was: it is still a rival of the others.
+    """
     refined = []
     for fit in fits:
         better = level.refine(fit.tir_from_rgb, model, steps=STEPS)
-        if better.overlap > SMALLEST_OVERLAP and is_plausible(better.tir_from_rgb, level.full_size):
+        if not _is_usable(better, level):
+            better = level.refine(fit.tir_from_rgb, model, steps=0)
+        if _is_usable(better, level):
             refined.append(better)
     refined.sort(key=lambda fit: -fit.strength)
     return distinct(refined, level.full_size, DISTINCT)
@@ -94,9 +99,11 @@ def _refined(level: Level, fits: Sequence[Fit], model: MotionModel) -> list[Fit]
 def _last_step(level: Level, fit: Fit, model: MotionModel) -> Fit:
     """Return a placement refined once more, or as it was if that leads astray."""
     better = level.refine(fit.tir_from_rgb, model, steps=STEPS)
-    if better.overlap > SMALLEST_OVERLAP and is_plausible(better.tir_from_rgb, level.full_size):
-        return better
-    return fit
+    return better if _is_usable(better, level) else fit
+
+
+def _is_usable(fit: Fit, level: Level) -> bool:
+    return fit.overlap > SMALLEST_OVERLAP and is_plausible(fit.tir_from_rgb, level.full_size)
 
 
 def _disagreement(level: Level, fit: Fit) -> float:
