@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -80,6 +80,8 @@ class Trial:
     device: str
     torch: str
     created: str
+    sequences: dict[str, float] = field(default_factory=dict)
+    """Success by sequence; empty in records of version 0.1.0."""
 
 
 def append_trial(path: Path, trial: Trial) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from benchmarks.study.records import StudySettings, Trial, by_settings
 from benchmarks.study.variants import QUESTIONS, VARIANTS, Question
 from rgbt_fusion.evaluation.held_out import HARD
+from rgbt_fusion.evaluation.intervals import Interval, mean_interval
 from rgbt_fusion.files.table import Table, fill_marked, to_markdown
 from rgbt_fusion.files.whole import write_text
 
@@ -18,6 +19,7 @@ __all__ = [
     "fill_document",
     "fill_text",
     "result_table",
+    "sequence_interval",
     "study_tables",
     "success",
 ]
@@ -60,6 +62,54 @@ def success(
     return SeedRange.of(found) if found else None
 
 
+def sequence_interval(
+    trials: Iterable[Trial],
+    variant: str,
+    challenges: Sequence[str] = HARD,
+    *,
+    less: str | None = None,
+) -> Interval | None:
+    """Return the interval over sequences of a variant's success, the mean of its seeds.
+
+    Args:
+        trials: of one settings.
+        variant: its name.
+        challenges: the challenges whose sequences count.
+        less: another variant, whose success in each sequence is taken off. None takes nothing off.
+
+    Returns:
+        None where a trial is lacking or does not know its sequences.
+    """
+    known = list(trials)
+    ours = _success_by_sequence(known, variant, challenges)
+    theirs = {} if less is None else _success_by_sequence(known, less, challenges)
+    if less is not None:
+        shared = [name for name in ours if name in theirs]
+        ours = {name: ours[name] - theirs[name] for name in shared}
+    return mean_interval(list(ours.values())) if len(ours) > 1 else None
+
+
+def _success_by_sequence(
+    trials: Iterable[Trial], variant: str, challenges: Sequence[str]
+) -> dict[str, float]:
+    """Return the mean over seeds of a variant's success, by sequence of the challenges."""
+    own = [one.sequences for one in trials if one.variant == variant]
+    if not own or not all(own):
+        return {}
+    starts = tuple(f"synthetic_{challenge}_" for challenge in challenges)
+    return {
+        name: mean(sequences[name] for sequences in own)
+        for name in own[0]
+        if name.startswith(starts)
+    }
+
+
+def _with_interval(text: str, interval: Interval | None, *, sign: str = "") -> str:
+    if interval is None:
+        return text
+    return f"{text} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
+
+
 def _best(
     trials: Sequence[Trial], variants: Sequence[str], challenges: Sequence[str]
 ) -> SeedRange | None:
@@ -91,7 +141,7 @@ def result_table(trials: Sequence[Trial], *, ablation: str | None = None) -> Tab
                 variant.title,
                 ", ".join(str(seed) for seed in _seeds(own, name)),
                 *by_challenge,
-                str(success(own, name)),
+                _with_interval(str(success(own, name)), sequence_interval(own, name)),
                 f"{own[0].parameters / 1e6:.2f}",
                 f"{mean(one.network_ms for one in own):.1f}",
             )
@@ -105,7 +155,8 @@ def answer(trials: Sequence[Trial], question: Question) -> str | None:
     """Return what a pair of variants says, or None where one of them is not tried.
 
     There is a difference where every seed of one lies above every seed of the other. Less is a
-    difference inside the spread, and one seed has no spread to speak of.
+    difference inside the spread, and one seed has no spread to speak of. Trials that know their
+    sequences add the interval of the difference over sequences, in brackets.
 
     Args:
         trials: of one settings.
@@ -120,7 +171,12 @@ def answer(trials: Sequence[Trial], question: Question) -> str | None:
     if fewest < 2:
         return f"unknown: {difference:+.3f} from one seed"
     if ours.low > theirs.high or ours.high < theirs.low:
-        return f"{difference:+.3f}"
+        interval = None
+        if len(question.against) == 1:
+            interval = sequence_interval(
+                trials, question.variant, question.challenges, less=question.against[0]
+            )
+        return _with_interval(f"{difference:+.3f}", interval, sign="+")
     return f"none ({difference:+.3f} is inside the spread)"
 
 

@@ -214,6 +214,7 @@ class _Study:
             device=record.device,
             torch=record.software["torch"],
             created=record.created,
+            sequences={name: numbers["MSR"] for name, numbers in scores.sequences.items()},
         )
         append_trial(self.out / RESULTS, trial)
         self.on_progress(f"{title}: success {trial.success['all']:.3f}", None)

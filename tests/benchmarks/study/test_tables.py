@@ -1,6 +1,7 @@
 """Differences inside the spread are reported as none, and one seed says nothing."""
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -13,10 +14,13 @@ from benchmarks.study.tables import (
     fill_document,
     fill_text,
     result_table,
+    sequence_interval,
     study_tables,
     success,
 )
-from benchmarks.study.variants import QUESTIONS, Question
+from benchmarks.study.variants import QUESTIONS, VARIANTS, Question
+from rgbt_fusion.evaluation.held_out import HARD
+from rgbt_fusion.evaluation.intervals import Interval
 from study_material import SETTINGS, trial
 
 ASKED = Question("DFM against the plain sum", "dfm", ("sum",))
@@ -103,3 +107,21 @@ def test_the_page_shows_the_results_that_are_kept():
     trials = read_trials([ROOT / "benchmarks" / "results" / "0.1.0" / "study.jsonl"])
     command = "python -m benchmarks study --table benchmarks/results/0.1.0/study.jsonl --into"
     assert page == fill_text(page, trials), f"{command} docs/study.md"
+
+
+def test_intervals_over_sequences_where_trials_know_them():
+    names = [f"synthetic_{challenge}_{number}" for challenge in HARD for number in range(4)]
+    one, other = list(VARIANTS)[:2]
+    trials = []
+    for variant, level in ((one, 0.6), (other, 0.5)):
+        for seed in (0, 1):
+            by_sequence = {name: level + 0.01 * (number % 5) for number, name in enumerate(names)}
+            made = trial(variant, seed, level + 0.01 * seed)
+            trials.append(replace(made, sequences=by_sequence))
+    low, high = cast(Interval, sequence_interval(trials, one))
+    assert 0.6 < low < 0.62 < high < 0.64
+    low, high = cast(Interval, sequence_interval(trials, one, less=other))
+    assert (low, high) == pytest.approx((0.1, 0.1))
+    # records of 0.1.0 do not know them
+    assert sequence_interval([replace(one, sequences={}) for one in trials], one) is None
+    assert "[0.6" in result_table(trials, ablation=VARIANTS[one].ablation).rows[0][-3]
