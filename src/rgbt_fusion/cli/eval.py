@@ -88,6 +88,14 @@ def evaluate(
         str | None,
         typer.Option(metavar="auto|follow|FILE", help=ALIGN_HELP, rich_help_panel=_RUN),
     ] = None,
+    missing: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of lists that say in which frames a modality is hidden from the tracker.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
     times: Annotated[
         bool,
         typer.Option(
@@ -211,13 +219,13 @@ def evaluate(
     failed = 0
     if model is not None:
         folder = out or _usual_folder(benchmark, model)
-        run = _run(rules, folder, model, checkpoint, device, workers, times, align)
+        run = _run(rules, folder, model, checkpoint, device, workers, times, align, missing)
         failed, scores_here = _meet(len(run.failed))
         if not scores_here:
             raise typer.Exit(int(failed > 0))
         folders.insert(0, folder)
-    elif checkpoint or out or align:
-        given = checkpoint or out or align
+    elif checkpoint or out or align or missing:
+        given = checkpoint or out or align or missing
         raise ValueError(
             f"--checkpoint, --out and --align must come with --model, got {given} without"
         )
@@ -298,9 +306,11 @@ def _run(
     workers: int,
     times: bool,
     align: str | None,
+    missing: Path | None,
 ) -> "RunReport":
     from functools import partial
 
+    from rgbt_fusion.data.missing import hide_missing
     from rgbt_fusion.data.sequences import open_dataset
     from rgbt_fusion.data.splits import sequences_to_score
     from rgbt_fusion.evaluation.run import run_tracker
@@ -316,8 +326,12 @@ def _run(
         if chosen is not None:
             typer.echo(f"{root} holds training sequences, too: {len(chosen)} of test", err=True)
     dataset = open_dataset(root, rules.benchmark, names=chosen)
+    if missing is not None:
+        dataset = dataset._replace(sequences=hide_missing(dataset.sequences, missing))
     lengths = {sequence.name: len(sequence) for sequence in dataset.sequences}
     settings = tracker_settings(model, checkpoint) | {"benchmark": rules.benchmark}
+    if missing is not None:
+        settings |= {"missing": str(missing)}
     if align is not None:
         settings |= {"align": align}
         dataset = dataset._replace(sequences=aligned_sequences(dataset.sequences, align))

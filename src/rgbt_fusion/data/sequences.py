@@ -6,6 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rgbt_fusion.checks import check_choice
 from rgbt_fusion.data.annotations import Located, find_sequences, read_truth
 from rgbt_fusion.data.first_frames import first_frames
@@ -57,6 +60,9 @@ class ImageSequence:
     truth: GroundTruth | None
     notices: tuple[str, ...] = ()
     """What is odd about it but does not make it unusable."""
+    shown: NDArray[np.bool_] | None = None
+    """``(T, 2)``: whether the colour image and the other one are shown in each frame; None shows
+    all."""
 
     def __len__(self) -> int:
         return len(self.rgb or self.tir)
@@ -68,8 +74,9 @@ class ImageSequence:
             DataError: an image is damaged.
             IndexError: ``index`` is beyond the end.
         """
-        rgb = read_rgb(self.rgb[index]) if self.rgb else None
-        if not self.tir:
+        shows_rgb, shows_tir = (True, True) if self.shown is None else self.shown[index]
+        rgb = read_rgb(self.rgb[index]) if self.rgb and shows_rgb else None
+        if not self.tir or not shows_tir:
             return FramePair(rgb, None)
         read = read_depth if self.kind == "depth" else read_thermal
         return FramePair(rgb, read(self.tir[index]))
