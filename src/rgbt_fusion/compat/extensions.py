@@ -7,7 +7,6 @@ Versions differ in the number of arguments, which tells them apart.
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,10 +41,13 @@ def scan_fwd(*arguments: Any) -> list[Tensor]:
     """
     u, delta, A, B, C, D, z, delta_bias, softplus = _expect("fwd", arguments, (9, 10))[:9]
     _check_real(A)
-    out, states = _scan(u, delta, A, B, C, D, delta_bias, softplus)
     if z is None:
-        return [out, states]
-    return [out, states, _gated(out, z)]
+        return [*_scan(u, delta, A, B, C, D, delta_bias, softplus)]
+    # the gate meets the output before it is rounded, as in mamba-ssm's kernel
+    precise_B = B.float() if B.dim() > 2 else B
+    precise_C = C.float() if C.dim() > 2 else C
+    out, states = _scan(u.float(), delta.float(), A, precise_B, precise_C, D, delta_bias, softplus)
+    return [out.to(u.dtype), states, (out * F.silu(z.float())).to(u.dtype)]
 
 
 def scan_bwd(*arguments: Any) -> list[Tensor | None]:
@@ -58,17 +60,15 @@ def scan_bwd(*arguments: Any) -> list[Tensor | None]:
     values = _expect("bwd", arguments, (14, 15))
     u, delta, A, B, C, D, z, delta_bias, dout, states, out, dz, softplus, recompute = values[:14]
     _check_real(A)
-    rest: list[Tensor | None] = []
-    grad_out = dout
-    if z is not None:
+    *found, grad_z = _scan_gradients(u, delta, A, B, C, D, z, delta_bias, softplus, dout, states)
+    if z is None or grad_z is None:
+        return found
+    found.append(grad_z if dz is None else dz.copy_(grad_z))
+    if recompute:
         if out is None:
-            out, states = _scan(u, delta, A, B, C, D, delta_bias, softplus)
-        grad_out, grad_z = _gate_gradients(out, z, dout)
-        rest.append(grad_z if dz is None else dz.copy_(grad_z))
-        if recompute:
-            rest.append(_gated(out, z))
-    found = _scan_gradients(u, delta, A, B, C, D, delta_bias, softplus, grad_out, states)
-    return [*found, *rest]
+            out, _ = _scan(u, delta, A, B, C, D, delta_bias, softplus)
+        found.append((out.float() * F.silu(z.float())).to(out.dtype))
+    return found
 
 
 def core_scan_fwd(*arguments: Any) -> list[Tensor]:
@@ -89,7 +89,8 @@ def core_scan_bwd(*arguments: Any) -> list[Tensor | None]:
     values = _expect("bwd", arguments, (10, 11))
     u, delta, A, B, C, D, delta_bias, dout, states, softplus = values[:10]
     _check_real(A)
-    return _scan_gradients(u, delta, A, B, C, D, delta_bias, softplus, dout, states)
+    found = _scan_gradients(u, delta, A, B, C, D, None, delta_bias, softplus, dout, states)
+    return found[:7]
 
 
 def oflex_scan_fwd(*arguments: Any) -> list[Tensor]:
@@ -216,7 +217,7 @@ def _scan(
     softplus: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return the output and the intermediate states, whose last one is the last state."""
-    arguments = _scan_arguments(u, delta, A, B, C, D, delta_bias, softplus)
+    arguments = _scan_arguments(u, delta, A, B, C, D, None, delta_bias, softplus)
     out, last_state, checkpoints = scan_op(*arguments, False, True, "auto")
     last_state = last_state[0]
     if B.dim() < 3:
@@ -238,6 +239,7 @@ def _scan_arguments(
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
+    z: Tensor | None,
     delta_bias: Tensor | None,
     softplus: bool,
 ) -> ScanArguments:
@@ -265,7 +267,7 @@ def _scan_arguments(
         C=in_C,
         readout=None if readout is None else readout[None],
         D=None if D is None else D.float()[None],
-        z=None,
+        z=None if z is None else z[None],
         delta_bias=None if delta_bias is None else delta_bias.float()[None],
         order=None,
         initial_state=None,
@@ -282,13 +284,14 @@ def _scan_gradients(
     B: Tensor,
     C: Tensor,
     D: Tensor | None,
+    z: Tensor | None,
     delta_bias: Tensor | None,
     softplus: bool,
     grad_out: Tensor,
     states: Tensor | None,
 ) -> list[Tensor | None]:
-    """Return the gradients of ``u, delta, A, B, C, D, delta_bias``."""
-    arguments = _scan_arguments(u, delta, A, B, C, D, delta_bias, softplus)
+    """Return the gradients of ``u, delta, A, B, C, D, delta_bias, z``."""
+    arguments = _scan_arguments(u, delta, A, B, C, D, z, delta_bias, softplus)
     checkpoints = getattr(states, CHECKPOINTS, None)
     if checkpoints is None:
         _, _, checkpoints = scan_op(*arguments, False, True, "auto")
@@ -305,6 +308,7 @@ def _scan_gradients(
         None
         if delta_bias is None or gradients.delta_bias is None
         else gradients.delta_bias[0].to(delta_bias.dtype),
+        None if z is None or gradients.z is None else gradients.z[0],
     ]
 
 
@@ -322,15 +326,3 @@ def _coefficient_gradient(
     if other.dim() == 2:
         gradient = gradient * other.float()
     return gradient.to(x.dtype)
-
-
-def _gated(out: Tensor, z: Tensor) -> Tensor:
-    return (out.float() * F.silu(z.float())).to(out.dtype)
-
-
-def _gate_gradients(out: Tensor, z: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of ``out`` and of ``z`` through the gate."""
-    gate = F.silu(z.float())
-    grad_gate = dout.float() * out.float()
-    grad_z = torch.ops.aten.silu_backward(grad_gate, z.float())
-    return (dout.float() * gate).to(out.dtype), grad_z.to(z.dtype)
