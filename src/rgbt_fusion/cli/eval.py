@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from rgbt_fusion.data.layouts import BoxFormat
+    from rgbt_fusion.data.sequences import Dataset
     from rgbt_fusion.evaluation.intervals import PairedDifference, ScoreIntervals
     from rgbt_fusion.evaluation.protocols import ProtocolName
     from rgbt_fusion.evaluation.run import RunEvent, RunReport
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 FORMATS = ("table", "markdown", "latex", "csv")
 PLOT_FORMATS = ("png", "pdf", "svg")
 MOST_DIGITS = 15
+NOTICES_SHOWN = 5
 HINT_FILES = 5
 """How many result files are looked at for numbers that are no boxes in pixels."""
 MOST_PAIRS = 10
@@ -326,6 +328,8 @@ def _run(
         if chosen is not None:
             typer.echo(f"{root} holds training sequences, too: {len(chosen)} of test", err=True)
     dataset = open_dataset(root, rules.benchmark, names=chosen)
+    if rank == 0:
+        _say_notices(dataset)
     if missing is not None:
         dataset = dataset._replace(sequences=hide_missing(dataset.sequences, missing))
     lengths = {sequence.name: len(sequence) for sequence in dataset.sequences}
@@ -348,6 +352,16 @@ def _run(
         )
     _say_run(out, report)
     return report
+
+
+def _say_notices(dataset: "Dataset") -> None:
+    """Say what is odd about the sequences, the first few of them."""
+    notices = [(one.name, notice) for one in dataset.sequences for notice in one.notices]
+    for name, notice in notices[:NOTICES_SHOWN]:
+        typer.echo(f"notice: {name}: {notice}", err=True)
+    if len(notices) > NOTICES_SHOWN:
+        left = len(notices) - NOTICES_SHOWN
+        typer.echo(f"notice: and {left} more: rgbt-fusion data check shows them", err=True)
 
 
 def _follow(bar: Bar, lengths: dict[str, int], event: "RunEvent") -> None:

@@ -4,6 +4,7 @@ Datasets on disk and the synthetic world look alike here: a source draws a :clas
 clip's sequence crops its own frames.
 """
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.checks import check_choice, check_positive_int
-from rgbt_fusion.data.sequences import ImageSequence, open_dataset
+from rgbt_fusion.data.sequences import Dataset, ImageSequence, open_dataset
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.crop import CropPair, crop_pair
 from rgbt_fusion.frames.square import search_square
@@ -28,6 +29,12 @@ __all__ = [
     "Modality",
     "SyntheticClips",
 ]
+
+LOGGER = logging.getLogger(__name__)
+"""Where notices go: without a handler of one's own, Python writes them to the error stream."""
+
+SHOWN = 3
+"""Number of examples that a notice shows."""
 
 Modality: TypeAlias = Literal["both", "rgb", "tir"]
 """What a network is trained on."""
@@ -133,6 +140,9 @@ class SyntheticClips:
 class DatasetClips:
     """Draw clips from the sequences of a dataset on disk.
 
+    Sequences that cannot be opened and boxes without size or outside of the image are left out;
+    ``notices`` says so, and so does a line of the log each.
+
     Args:
         root: the dataset's folder.
         layout: a key of ``LAYOUTS``.
@@ -144,11 +154,21 @@ class DatasetClips:
     """
 
     def __init__(self, root: str | Path, layout: str, *, names: str | Path | None = None) -> None:
-        opened = open_dataset(root, layout, names=names).sequences
-        sequences = [_StoredSequence(sequence) for sequence in opened]
+        dataset = open_dataset(root, layout, names=names)
+        sequences = [_StoredSequence(sequence) for sequence in dataset.sequences]
         self.sequences = [sequence for sequence in sequences if len(sequence.usable("both"))]
         if not self.sequences:
             raise DataError(f"data must hold sequences of {layout} with boxes, got {root}")
+        # one of a single modality is also drawn for both
+        self._showing: dict[Modality, list[_StoredSequence]] = {
+            "both": self.sequences,
+            "rgb": [one for one in self.sequences if one.sequence.rgb],
+            "tir": [one for one in self.sequences if one.sequence.tir],
+        }
+        self.notices = _notices(dataset, sequences)
+        """What is left out of the training, and what is odd about the rest."""
+        for notice in self.notices:
+            LOGGER.warning("%s: %s", root, notice)
 
     def draw(
         self,
@@ -165,14 +185,26 @@ class DatasetClips:
         sequence = sequences[int(generator.integers(len(sequences)))]
         return _draw_clip(sequence, generator, length, max_gap, modality)
 
-    @cached_property
-    def _showing(self) -> "dict[Modality, list[_StoredSequence]]":
-        """The sequences by modality; one of a single modality is also drawn for both."""
-        return {
-            "both": self.sequences,
-            "rgb": [one for one in self.sequences if one.sequence.rgb],
-            "tir": [one for one in self.sequences if one.sequence.tir],
-        }
+
+def _notices(dataset: Dataset, sequences: "list[_StoredSequence]") -> list[str]:
+    """Say what is left out of a training, each kind in one line."""
+    notices = []
+    for reason in list(dataset.refused.values())[:SHOWN]:
+        notices.append(f"not trained on: {reason}")
+    if len(dataset.refused) > SHOWN:
+        notices.append(f"{len(dataset.refused)} sequences in all are not trained on")
+    left_out = {one.sequence.name: one.left_out for one in sequences if one.left_out}
+    if left_out:
+        some = ", ".join(list(left_out)[:SHOWN])
+        notices.append(
+            f"{sum(left_out.values())} boxes without size or outside of the image are not trained "
+            f"on, in {len(left_out)} sequences ({some}{', ...' if len(left_out) > SHOWN else ''})"
+        )
+    odd = [(one.sequence.name, notice) for one in sequences for notice in one.sequence.notices]
+    notices += [f"{name}: {notice}" for name, notice in odd[:SHOWN]]
+    if len(odd) > SHOWN:
+        notices.append(f"{len(odd)} notices in all: rgbt-fusion data check shows them")
+    return notices
 
 
 def _draw_clip(
@@ -277,20 +309,32 @@ class _StoredSequence:
     @cached_property
     def _boxes_rgb(self) -> dict[int, NDArray[np.float64]]:
         truth = self.sequence.truth
-        return {} if truth is None else _boxes_with_size(truth.frames, truth.rgb)
+        return {} if truth is None else self._usable_boxes(truth.frames, truth.rgb)
 
     @cached_property
     def _boxes_tir(self) -> dict[int, NDArray[np.float64]]:
         truth = self.sequence.truth
-        return {} if truth is None else _boxes_with_size(truth.frames, truth.tir)
+        return {} if truth is None else self._usable_boxes(truth.frames, truth.tir)
 
+    @property
+    def left_out(self) -> int:
+        """Number of boxes that cannot be trained on."""
+        truth = self.sequence.truth
+        return 0 if truth is None else len(truth.rgb) - len(self._boxes_rgb)
 
-def _boxes_with_size(
-    frames: NDArray[np.int64], track: NDArray[np.float64]
-) -> dict[int, NDArray[np.float64]]:
-    """Return the boxes that are finite and have a size, by frame."""
-    boxes = {}
-    for frame, box in zip(frames.tolist(), track, strict=True):
-        if np.isfinite(box).all() and box[2] > 0 and box[3] > 0:
-            boxes[frame] = box
-    return boxes
+    def _usable_boxes(
+        self, frames: NDArray[np.int64], track: NDArray[np.float64]
+    ) -> dict[int, NDArray[np.float64]]:
+        """Return the boxes that are finite, have a size and lie in the image, by frame."""
+        usable = np.isfinite(track).all(axis=1) & (track[:, 2:] > 0).all(axis=1)
+        try:
+            size = self.sequence.size
+        except DataError:
+            # a damaged first image is told when it is read
+            size = None
+        if size is not None:
+            starts = track[:, :2]
+            ends = starts + track[:, 2:]
+            usable &= (starts < size).all(axis=1) & (ends > 0).all(axis=1)
+        numbers = frames[usable].tolist()
+        return dict(zip(numbers, track[usable], strict=True))

@@ -293,7 +293,7 @@ def _luminance(frame: Frame | None) -> Tensor | None:
     """Return the luminance ``(H, W)``."""
     if frame is None:
         return None
-    pixels = torch.from_numpy(frame.astype(np.float32))
+    pixels = torch.from_numpy(np.nan_to_num(frame.astype(np.float32)))
     if pixels.dim() == 2:
         return pixels
     if pixels.shape[2] == 3:
