@@ -306,12 +306,12 @@ def test_a_part_of_a_run_does_not_score(tmp_path, capsys, monkeypatch):
         (["x", "--benchmark", "lasher", "--worst", "0"], "--worst must be at least 1, got 0"),
         (
             ["x", "--benchmark", "lasher", "--out", "y"],
-            "--checkpoint and --out must come with --model, got y without",
+            "--checkpoint, --out, --align and --missing must come with --model, got y",
         ),
         (["--model", "ncc", "--benchmark", "lasher"], "--root must be given to run a tracker"),
         (
             ["--model", "yolo", "--benchmark", "lasher", "--root", "{root}"],
-            "--model must be ncc, a preset or a file",
+            "--model must be ncc, a preset, a file of weights",
         ),
         (
             ["--model", "ncc", "--benchmark", "lasher", "--root", "{root}", "--workers", "0"],

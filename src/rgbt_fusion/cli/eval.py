@@ -229,7 +229,8 @@ def evaluate(
     elif checkpoint or out or align or missing:
         given = checkpoint or out or align or missing
         raise ValueError(
-            f"--checkpoint, --out and --align must come with --model, got {given} without"
+            "--checkpoint, --out, --align and --missing must come with --model, "
+            f"got {given} without"
         )
     truth, scores = _score(rules, folders)
     from rgbt_fusion.evaluation.intervals import score_intervals
