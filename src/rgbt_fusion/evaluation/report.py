@@ -88,6 +88,8 @@ h2 { font-size: 1.25em; margin-top: 2em; border-bottom: 1px solid #ddd }
 h3 { font-size: 1em; margin-bottom: .2em }
 table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums }
 th, td { padding: .2em .7em; text-align: right; border-bottom: 1px solid #eee }
+th, td { white-space: nowrap }
+.wide { overflow-x: auto }
 th:first-child, td:first-child { text-align: left }
 .plots img { width: 49%; min-width: 320px }
 .strip { display: flex; gap: 4px; align-items: flex-start; overflow-x: auto }
@@ -202,7 +204,7 @@ def _table(table: Table) -> str:
     _, *bold = best_cells(table)
     lines = [_row(header, [False] * len(header), "th")]
     lines += [_row(row, best, "td") for row, best in zip(rows, bold, strict=True)]
-    return f"<table>{''.join(lines)}</table>"
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
 def _row(cells: Sequence[str], bold: Sequence[bool], tag: str) -> str:
