@@ -101,12 +101,14 @@ def test_what_is_not_sure_stays_as_it_is_with_a_warning():
 def test_a_slow_drift_is_followed_and_a_jump_is_not():
     scene = draw_scene(1)
     rgb = see(scene.rgb, window(160, 120))
-    follower = DriftFollower(replace(KNOWN, tir_from_rgb=np.eye(3)))
+    matrix = np.eye(3)
+    follower = DriftFollower(replace(KNOWN, tir_from_rgb=matrix))
     for frame in range(40):
         drift = 0.2 * frame
         matrix = follower.update(rgb, see(scene.tir, window(160 - drift, 120)))
     drifted = np.array([[1, 0, 0.2 * 38], [0, 1, 0], [0, 0, 1]])
     assert distance(drifted, matrix, SIZE) * SIZE[0] < 1
+    after = matrix
     for _ in range(10):
         after = follower.update(rgb, see(scene.tir, window(60, 60)))
     assert distance(matrix, after, SIZE) < 0.03

@@ -157,7 +157,7 @@ class _Grid:
 
         tir_from_canvas = np.linalg.inv(canvas_from_tir)
         found = []
-        for peak in self._peaks(score):
+        for peak in self._peaks(score, canvas_size):
             canvas_from_low = np.array([[1, 0, -peak.x], [0, 1, -peak.y], [0, 0, 1]])
             matrix = tir_from_canvas @ canvas_from_low @ self.low_from_full
             found.append(Placement(peak.score, matrix / matrix[2, 2]))
@@ -177,17 +177,19 @@ class _Grid:
         canvas_middle = ((size[0] - 1) / 2, (size[1] - 1) / 2)
         return similarity(factor, -degrees, middle, canvas_middle), size
 
-    def _peaks(self, score: NDArray[np.float32]) -> list[_Peak]:
+    def _peaks(self, score: NDArray[np.float32], canvas: tuple[int, int]) -> list[_Peak]:
         """Return the highest points of a surface; it is changed."""
         rows, columns = self.padded
+        # shifts repeat with the padded size; the ones around both middles on each other are meant
+        last_x = (columns + self.width - canvas[0]) / 2
+        last_y = (rows + self.height - canvas[1]) / 2
         found = []
         for _ in range(PEAKS):
             y, x = divmod(int(score.argmax()), columns)
             if score[y, x] <= 0:
                 break
-            # shifts to the left and upwards are at the far end
-            shift_x = x if x <= 0.62 * columns else x - columns
-            shift_y = y if y <= 0.62 * rows else y - rows
+            shift_x = x if x < last_x else x - columns
+            shift_y = y if y < last_y else y - rows
             found.append(_Peak(float(score[y, x]), shift_x, shift_y))
             around_y = np.arange(y - SAME_PEAK, y + SAME_PEAK + 1) % rows
             around_x = np.arange(x - SAME_PEAK, x + SAME_PEAK + 1) % columns
