@@ -77,3 +77,20 @@ def test_04_tracks_two_folders(tmp_path):
     printed = run("04_track_your_video.py", *places[:2], "28", "38", "24", "24", "--out", places[2])
     assert printed.splitlines()[-1].startswith("3 34.0 38.0 24.0 24.0")
     assert (tmp_path / "out.mp4").stat().st_size > 1000
+
+
+def test_05_is_a_network_that_tracks_untrained():
+    printed = run("05_your_own_network.py")
+    assert [line.split()[0] for line in printed.splitlines()] == ["0", "1", "2"]
+
+
+def test_06_trains_in_a_loop_of_its_own(tmp_path):
+    out = tmp_path / "own.safetensors"
+    printed = run(
+        "06_your_own_training_loop.py", "--steps", "21", "--batch", "2", "--out", str(out)
+    )
+    assert printed.splitlines()[-1].startswith("step   20  loss")
+    assert out.is_file()
+
+
+# 07_track_without_torch.py is run by test_own_network.py, which exports the file that it reads
