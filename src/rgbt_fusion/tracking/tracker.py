@@ -256,6 +256,10 @@ class Tracker:
         tir_range = self._range(tir, known=state.tir_range)
         useful = self._without_flat(FramePair(rgb, tir), tir_range)
         shown = self._stand_in(useful, state.last)
+        if state.unfinished is not None and useful.tir is not None:
+            # at the last boxes, which are a frame old; once more below, where the targets are
+            self._finish_template(state.unfinished, useful, tir_range)
+            state = self.state
         crops = self._crop(
             shown, state.boxes, self.search_factor, self.model.search_size, tir_range
         )
@@ -283,7 +287,9 @@ class Tracker:
             last=self._keep(shown),
         )
         if state.unfinished is not None and useful.tir is not None:
-            self._finish_template(state.unfinished, useful, confidences)
+            if (confidences >= self.lost_threshold).all():
+                self._finish_template(state.unfinished, useful, tir_range)
+            self._state = replace(self.state, unfinished=None)
         return self._result(confidences)
 
     def track(
@@ -330,18 +336,15 @@ class Tracker:
         return shown
 
     def _finish_template(
-        self, unfinished: ImagePair, shown: FramePair, confidences: NDArray[np.float64]
+        self, unfinished: ImagePair, shown: FramePair, tir_range: ThermalRange | None
     ) -> None:
-        """Give a template the thermal images that its own frame lacked, once the boxes are good."""
-        if (confidences < self.lost_threshold).any():
-            return
-        state = self.state
+        """Give a template the thermal images that its own frame lacked, at the last boxes."""
         size = self.model.template_size
-        crops = self._crop(shown, state.boxes, TEMPLATE_FACTOR, size, state.tir_range)
+        crops = self._crop(shown, self.state.boxes, TEMPLATE_FACTOR, size, tir_range)
         images = ImagePair(unfinished.rgb, self._batch(crops, shown).tir)
         with torch.inference_mode():
             template = embed_template(self.model, images)
-        self._state = replace(state, template=template, unfinished=None)
+        self._state = replace(self.state, template=template)
 
     def _notice_flat_crops(self, crops: list[CropPair], tir: Frame | None, *, frame: int) -> None:
         """Say once that the thermal camera shows nothing where the target is."""
