@@ -236,6 +236,16 @@ def test_a_thermal_camera_that_shows_nothing_is_told(capsys, tmp_path):
     assert messages.count("the thermal image shows nothing around the target") == 1
 
 
+def test_the_folder_of_the_outputs_is_made_and_a_film_for_browsers_is_written(
+    capsys, tmp_path, folders
+):
+    out = tmp_path / "new" / "films" / "out.webm"
+    txt = tmp_path / "other" / "out.txt"
+    options = ["--init", INIT, "--out", out, "--txt", txt, "--model", "ncc"]
+    assert run(capsys, *folders, *options)[0] == 0
+    assert lengths(out)[0] == len(read_boxes(txt)) == 5
+
+
 def test_corners_given_for_a_box_are_noticed(capsys, tmp_path, folders):
     options = ["--init", "70,50,94,76", "--txt", tmp_path / "o.txt", "--model", "ncc"]
     status, _, messages = run(capsys, *folders, *options)
@@ -292,9 +302,9 @@ REFUSED = {
         ["--init", INIT, "--out", "o.gif"],
         "the ending of --out must be one of '.mp4'",
     ),
-    "no folder": (
-        ["--init", INIT, "--txt", "absent/o.txt"],
-        "absent must be a folder to write o.txt into",
+    "a file for a folder": (
+        ["--init", INIT, "--txt", "in/rgb/frame8.png/o.txt"],
+        "frame8.png",
     ),
     "one file twice": (
         ["--init", INIT, "--txt", "o.mp4", "--out", "o.mp4"],

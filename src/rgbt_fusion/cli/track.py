@@ -77,7 +77,9 @@ def track(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Video to write, with the boxes drawn: .mp4, .avi or .mkv."
+            metavar="FILE",
+            help="Video to write, with the boxes drawn: .webm (plays in browsers), .mp4, .avi or "
+            ".mkv. Its folder is made.",
         ),
     ] = None,
     txt: Annotated[
@@ -330,7 +332,8 @@ def _check_outputs(
         check_choice(out.suffix.lower(), VIDEO_CODES, name="the ending of --out")
     load_cv2()
     for path in (out, txt, txt and _beside(txt, "_confidence")):
-        if path is not None:
+        # a folder that is not there is made when all else is found to work
+        if path is not None and path.parent.is_dir():
             refuse_overwriting(path, force=force)
 
 
@@ -452,6 +455,9 @@ def _run(
     )
     results: list[TrackResult] = []
     seconds = 0.0
+    for path in (outputs.video, outputs.text):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
     seen = _Notices(source, tracker)
     seen.say()
     with ExitStack() as stack:

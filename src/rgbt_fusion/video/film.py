@@ -15,8 +15,8 @@ from rgbt_fusion.frames.reading import load_cv2
 
 __all__ = ["VIDEO_CODES", "VideoFile", "writing_video"]
 
-VIDEO_CODES = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG"}
-"""How a video file of each ending is encoded."""
+VIDEO_CODES = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "MJPG", ".webm": "VP90"}
+"""How a video file of each ending is encoded; browsers and chat programs play ``.webm``."""
 
 
 @contextmanager
@@ -109,7 +109,13 @@ class VideoFile:
         except OSError as error:
             raise DataError(f"{self.path} cannot be written: {error.strerror or error}") from None
         code = cv2.VideoWriter.fourcc(*VIDEO_CODES[self._ending])
-        self._writer = cv2.VideoWriter(str(self._part), code, self.fps, self._size)
+        level = cv2.utils.logging.getLogLevel()
+        # OpenCV would say that WebM has no such code, and write it all the same
+        cv2.utils.logging.setLogLevel(0)
+        try:
+            self._writer = cv2.VideoWriter(str(self._part), code, self.fps, self._size)
+        finally:
+            cv2.utils.logging.setLogLevel(level)
         self._stack.callback(self._writer.release)
         if not self._writer.isOpened():
             raise DataError(f"{self.path} cannot be written: OpenCV cannot open it")
