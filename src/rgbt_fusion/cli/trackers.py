@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rgbt_fusion.tracking.interface import FrameTracker
@@ -90,7 +90,10 @@ def make_tracker(model: str, checkpoint: Path | None, device: str) -> "FrameTrac
         from rgbt_fusion.export.onnx_model import OnnxModel
 
         return Tracker(OnnxModel(model))
-    network = open_model(model, checkpoint, pretrained=checkpoint is None and model in PRETRAINED)
+    # open_model has checked it: a checker cannot know what an nn.Module of a user has
+    network: Any = open_model(
+        model, checkpoint, pretrained=checkpoint is None and model in PRETRAINED
+    )
     return Tracker(network, device=device)
 
 

@@ -64,7 +64,11 @@ TRACKING_KEY = "rgbt_fusion.tracking"
 
 
 @overload
-def export_onnx(model: nn.Module, path: str | Path, *, batch: int = 1) -> ExportReport: ...
+def export_onnx(model: nn.Module, path: str | Path, /, *, batch: int = 1) -> ExportReport: ...
+
+
+@overload
+def export_onnx(model: nn.Module, *, path: str | Path, batch: int = 1) -> ExportReport: ...
 
 
 @overload

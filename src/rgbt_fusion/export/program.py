@@ -43,7 +43,11 @@ CHECKED_STEPS = 3
 
 
 @overload
-def export_program(model: nn.Module, path: str | Path, *, batch: int = 1) -> ExportReport: ...
+def export_program(model: nn.Module, path: str | Path, /, *, batch: int = 1) -> ExportReport: ...
+
+
+@overload
+def export_program(model: nn.Module, *, path: str | Path, batch: int = 1) -> ExportReport: ...
 
 
 @overload

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 from urllib.parse import urlsplit
 
 from rgbt_fusion.files.whole import write_text, writing
@@ -158,7 +158,7 @@ def _download(
         raise CheckpointError(f"{address} cannot be downloaded: {reason}") from error
 
 
-def _blocks(answer: "urllib.request.addinfourl") -> Iterator[bytes]:
+def _blocks(answer: IO[bytes]) -> Iterator[bytes]:
     while block := answer.read(BLOCK_BYTES):
         yield block
 
