@@ -1,6 +1,7 @@
 """What the tests of running trackers share: a small dataset on disk, and a tracker that any process
 can make."""
 
+import json
 import os
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from rgbt_fusion.tracking.tracker import TrackResult
 def write_dataset(root: Path, lengths: dict[str, int], layout: str = "rgbt234") -> Path:
     """Write noise in a layout, with boxes that move a pixel a frame."""
     cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
-    generator, row = np.random.default_rng(0), LAYOUTS[layout]
+    generator = np.random.default_rng(0)
     for name, length in lengths.items():
-        for folder in (row.rgb[0], *row.tir[:1]):
+        row = LAYOUTS[layout].of(name)
+        for folder in (*row.rgb[:1], *row.tir[:1]):
             (root / name / folder).mkdir(parents=True, exist_ok=True)
             for k in range(length):
                 image = generator.integers(0, 255, (48, 64, 3), dtype=np.uint8)
@@ -27,8 +29,15 @@ def write_dataset(root: Path, lengths: dict[str, int], layout: str = "rgbt234") 
         boxes = np.array([20.0, 15, 12, 10]) + np.arange(length)[:, None] * [1, 0, 0, 0]
         if row.box_format == "xyxy":
             boxes[:, 2:] += boxes[:, :2]
-        for file in (row.truth[0], *row.truth_tir[:1]):
+        for file in (*row.truth[:1], *row.truth_tir[:1]):
+            if file.endswith(".json"):
+                (root / name / file).write_text(json.dumps({"gt_rect": boxes.tolist()}))
+                continue
             np.savetxt(root / name / file, boxes[:: row.annotated_every], delimiter=",", fmt="%g")
+        if row.truth_folder:
+            place = root.parent / row.truth_folder
+            place.mkdir(exist_ok=True)
+            np.savetxt(place / f"{name}.txt", boxes, delimiter=",", fmt="%g")
     return root
 
 
