@@ -44,7 +44,9 @@ MAY_IMPORT = {
         "frames", "files", "boxes", "layers", "losses", "models", "weights", "synthetic", "data",
         "tracking", "evaluation", "alignment", "typed_module",
     },
-    "export": {"boxes", "frames", "ops", "models", "synthetic", "tracking", "weights", "files"},
+    "export": {
+        "boxes", "shapes", "frames", "ops", "models", "synthetic", "tracking", "weights", "files",
+    },
     "benchmarking": {"ops", "layers", "losses", "shapes", "files"},
 }  # fmt: skip
 EVERYBODY = {"checks", "__version__"}
