@@ -15,6 +15,7 @@ from rgbt_fusion.ops.conv_op import (
 )
 from rgbt_fusion.ops.inputs import ConvGradients, ConvInputs
 from rgbt_fusion.ops.native import backend as native
+from rgbt_fusion.ops.op_checks import check_conv
 from rgbt_fusion.ops.prepared import (
     Place,
     PreparedCall,
@@ -65,6 +66,7 @@ class ConvPlan:
     def of(cls, tensors: ConvTensors, form: ConvForm, backend: str) -> "ConvPlan | None":
         """Return the plan of a call that was checked, or None if it is not plain."""
         inputs = form.arguments.as_inputs()
+        check_conv(inputs)
         for name, x in tensors._asdict().items():
             # a cast or a copy
             if not is_plain_view(getattr(inputs, name), x):

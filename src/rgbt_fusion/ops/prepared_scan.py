@@ -9,6 +9,7 @@ from torch import Tensor
 from rgbt_fusion.ops.arguments import callers_layout, check_permutation, token_major, within_bounds
 from rgbt_fusion.ops.inputs import ScanGradients, ScanInputs, ScanResults
 from rgbt_fusion.ops.native import backend as native
+from rgbt_fusion.ops.op_checks import check_scan
 from rgbt_fusion.ops.prepared import (
     Place,
     PreparedCall,
@@ -76,6 +77,7 @@ class ScanPlan:
     def of(cls, tensors: ScanTensors, form: ScanForm, backend: str) -> "ScanPlan | None":
         """Return the plan of a call that was checked, or None if it is not plain."""
         inputs = form.arguments.as_inputs()
+        check_scan(inputs)
         for name, x in tensors._asdict().items():
             # a cast, a copy or a number of groups of its own
             if not is_plain_view(getattr(inputs, name), x):
