@@ -1,5 +1,6 @@
 """Calls like earlier ones, which go straight to the native kernels: same bits, same errors."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ops.agreement import ScanCase, make_scan_inputs, upstream
 from ops.modules import MODULES, tensors_for
 from ops.public_arguments import floating, mamba_ssm_arguments, ordered_arguments
-from rgbt_fusion import ShapeError, ordered_selective_scan, selective_scan
+from rgbt_fusion import ShapeError, causal_conv1d, ordered_selective_scan, selective_scan
 from rgbt_fusion.ops import prepared, reference
 from rgbt_fusion.ops.backends import BACKEND_VARIABLE
 from rgbt_fusion.ops.native import backend as native
@@ -202,6 +203,23 @@ def test_a_profiler_shows_prepared_calls_by_name() -> None:
         selective_scan(**arguments)
     events = profile.function_events or []
     assert "rgbt_fusion::selective_scan" in {event.name for event in events}
+
+
+def test_a_plan_keeps_no_tensor() -> None:
+    arguments = mamba_ssm_arguments()
+    x, weight = arguments["u"], torch.randn(6, 4)
+
+    def tensors_alive() -> int:
+        gc.collect()
+        return sum(type(x) is Tensor for x in gc.get_objects())
+
+    selective_scan(**arguments)
+    causal_conv1d(x, weight)
+    prepared.forget_every_plan()
+    before = tensors_alive()
+    selective_scan(**arguments)
+    causal_conv1d(x, weight)
+    assert tensors_alive() == before
 
 
 def test_only_so_many_kinds_of_calls_are_remembered() -> None:

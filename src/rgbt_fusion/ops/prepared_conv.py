@@ -95,8 +95,13 @@ class ConvPlan:
         self._out = Place.of(form.public(op_out))
         fields = native.conv_forward_fields(self._inputs, blank(rows, _OUT))
         self._forward_call = PreparedCall("conv_forward", fields)
-        self._gradients = allocate_gradients(inputs, channels_first)
-        d_x = callers_layout(self._gradients.x, channels_first)
+        gradients = allocate_gradients(inputs, channels_first)
+        self._gradient_blanks = ConvGradients(
+            x=blank(gradients.x, _FIRST_GRADIENT),
+            weight=blank(gradients.weight, _FIRST_GRADIENT + 1),
+            bias=blank(gradients.bias, _FIRST_GRADIENT + 2),
+        )
+        d_x = callers_layout(gradients.x, channels_first)
         self._d_x = Place.of(d_x.view(tensors.x.shape))
         self._backward_calls: dict[Hashable, PreparedCall] = {}
 
@@ -147,13 +152,8 @@ class ConvPlan:
         return self._backward_calls[key]
 
     def _prepare_backward(self, grad_out: Tensor) -> PreparedCall:
-        gradients = ConvGradients(
-            x=blank(self._gradients.x, _FIRST_GRADIENT),
-            weight=blank(self._gradients.weight, _FIRST_GRADIENT + 1),
-            bias=blank(self._gradients.bias, _FIRST_GRADIENT + 2),
-        )
         rows = token_major(grad_out.view(self._op_out_shape), self._op_arguments.channels_first)
-        fields = native.conv_backward_fields(self._inputs, blank(rows, _OUT), gradients)
+        fields = native.conv_backward_fields(self._inputs, blank(rows, _OUT), self._gradient_blanks)
         return PreparedCall("conv_backward", fields)
 
     def _backward_by_the_op(

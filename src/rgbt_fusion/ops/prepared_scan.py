@@ -120,21 +120,15 @@ class ScanPlan:
         self._without_states = PreparedCall(
             "scan_forward", native.scan_forward_fields(self._inputs, blanks)
         )
-        self._gradients = allocate_gradients(inputs, channels_first)
-        self._gradient_places = self._places_of_gradients(tensors)
+        gradients = allocate_gradients(inputs, channels_first)
+        self._gradient_blanks = ScanGradients(
+            **{
+                name: blank(gradient, _FIRST_GRADIENT + _SLOT[name])
+                for name, gradient in gradients._asdict().items()
+            }
+        )
+        self._gradient_places = _places_of_gradients(tensors, gradients, channels_first)
         self._backward_calls: dict[Hashable, PreparedCall | None] = {}
-
-    def _places_of_gradients(self, tensors: ScanTensors) -> list[Place | None]:
-        places: list[Place | None] = []
-        for name, x in tensors._asdict().items():
-            gradient = getattr(self._gradients, name, None)
-            if x is None or gradient is None:
-                places.append(None)
-                continue
-            if name in ("u", "delta", "B", "C", "z"):
-                gradient = callers_layout(gradient, self._op_arguments.channels_first)
-            places.append(Place.of(gradient.view(x.shape)))
-        return places
 
     def __call__(self, tensors: ScanTensors, *, check_order: bool) -> tuple[Tensor, Tensor]:
         """Return ``out`` and ``last_state`` as the public functions do."""
@@ -209,10 +203,6 @@ class ScanPlan:
     ) -> PreparedCall | None:
         if grad_last_state is not None and not grad_last_state.is_contiguous():
             return None
-        gradients = {
-            name: blank(gradient, _FIRST_GRADIENT + _SLOT[name])
-            for name, gradient in self._gradients._asdict().items()
-        }
         rows = token_major(grad_out.view(self._op_out_shape), self._op_arguments.channels_first)
         kept = torch.empty(self._checkpoints.shape, device="meta")
         fields = native.scan_backward_fields(
@@ -220,7 +210,7 @@ class ScanPlan:
             blank(kept, _CHECKPOINTS),
             blank(rows, _OUT),
             blank(grad_last_state, _LAST_STATE),
-            ScanGradients(**gradients),
+            self._gradient_blanks,
         )
         return PreparedCall("scan_backward", fields)
 
@@ -249,6 +239,22 @@ class ScanPlan:
             gradient = None if x is None else by_name.get(name)
             gradients.append(None if gradient is None else gradient.reshape(x.shape))
         return gradients
+
+
+def _places_of_gradients(
+    tensors: ScanTensors, gradients: ScanGradients, channels_first: bool
+) -> list[Place | None]:
+    """Return where the gradient of each tensor goes, shaped as the tensor."""
+    places: list[Place | None] = []
+    for name, x in tensors._asdict().items():
+        gradient = getattr(gradients, name, None)
+        if x is None or gradient is None:
+            places.append(None)
+            continue
+        if name in ("u", "delta", "B", "C", "z"):
+            gradient = callers_layout(gradient, channels_first)
+        places.append(Place.of(gradient.view(x.shape)))
+    return places
 
 
 class _PreparedScan(torch.autograd.Function):
