@@ -49,7 +49,12 @@ def test_settings_tell_weights_apart_by_their_content(checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("model", "file", "device", "message"),
     [
-        ("yolo", None, "cpu", "--model must be ncc, a preset, .* or package.module:function, got 'yolo'"),
+        (
+            "yolo",
+            None,
+            "cpu",
+            "--model must be ncc, a preset, .* or package.module:function, got 'yolo'",
+        ),
         ("ostrack_tiny_128", "gone.pth", "cpu", "--checkpoint must be a file, got .*gone.pth"),
         (
             "ostrack_vitb_256",

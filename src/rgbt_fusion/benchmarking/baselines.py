@@ -19,7 +19,7 @@ from rgbt_fusion.benchmarking.pure_pytorch_loop import (
     mamba_ssm_loop,
     whole_sequence_loop,
 )
-from rgbt_fusion.layers.mamba import MambaBlock
+from rgbt_fusion.layers.mamba import InferenceParams, MambaBlock
 from rgbt_fusion.ops import mamba_ssm as _mamba_ssm
 from rgbt_fusion.ops.native import backend as native
 
@@ -166,8 +166,12 @@ class MambaInPyTorch(MambaBlock):
     It has ``(B, D, L)`` copies, a padded convolution and a loop.
     """
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """Mix the tokens."""
+    def forward(
+        self, hidden_states: Tensor, inference_params: InferenceParams | None = None
+    ) -> Tensor:
+        """Mix the tokens; states are not kept."""
+        if inference_params is not None:
+            raise ValueError("inference_params must be None: the baseline keeps no states")
         x, z = self.in_proj(hidden_states).mT.contiguous().chunk(2, dim=1)
         x = usual_convolution(x, self.conv1d.weight[:, 0], self.conv1d.bias)
         delta, B, C = self.x_proj(x.mT).split([self.dt_rank, self.d_state, self.d_state], dim=-1)

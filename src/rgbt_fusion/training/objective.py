@@ -53,9 +53,7 @@ class TrainingObjective(TypedModule):
         """
         raise NotImplementedError
 
-    def answers(
-        self, batch: Batch, keep_ratio: float | None
-    ) -> list[tuple[ModelOutput, Tensor]]:
+    def answers(self, batch: Batch, keep_ratio: float | None) -> list[tuple[ModelOutput, Tensor]]:
         """Return what the model finds in each search frame, and the true boxes ``(B, 4)``.
 
         Each frame hands its state to the next one.
