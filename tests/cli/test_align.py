@@ -128,4 +128,4 @@ def test_results_that_were_made_elsewhere_cannot_be_aligned(capsys, tmp_path):
     options = ("--benchmark", "rgbt234", "--align", "auto")
     status, _, messages = run(capsys, "eval", tmp_path, *options)
     assert status == 2
-    assert "--align must come with --model" in messages
+    assert "--align and --missing must come with --model" in messages

@@ -80,7 +80,7 @@ def test_on_real_sequences(tmp_path, weights, capsys):
             ["--checkpoint", "absent.safetensors"],
             "--checkpoint must be a file, got absent.safetensors",
         ),
-        (["--model", "magic"], "--model must be ncc, a preset or a file of weights, got 'magic'"),
+        (["--model", "magic"], "package.module:function, got 'magic'"),
         (["--model", "ncc", "--data", "absent"], "absent"),
     ],
 )

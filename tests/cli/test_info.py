@@ -81,7 +81,7 @@ def test_a_model_is_described_part_by_part(capsys, monkeypatch):
 def test_a_file_is_described_as_json_with_the_cost_of_a_step(tmp_path, capsys, monkeypatch):
     save_checkpoint(create_model("ostrack_tiny_128", keep_ratio=0.5), tmp_path / "own")
     cost = StepCost(1, Spread(5.0, 4.0, 6.0, 3), Spread(7.0, 6.0, 8.0, 3), 300_000_000)
-    monkeypatch.setattr(step_cost, "measure_step", lambda model: cost)
+    monkeypatch.setattr(step_cost, "measure_step", lambda model, **_: cost)
     info(str(tmp_path / "own"), json=True)
     found = json.loads(capsys.readouterr().out)
     assert found["search_tokens"] == [64, 64, 32, 16, 8]

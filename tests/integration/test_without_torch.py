@@ -73,7 +73,7 @@ def test_scores_become_tables_plots_and_a_report(tmp_path):
     table = without_torch(script, RUNS, tmp_path / "report.html").splitlines()
     assert table[0] == "| tracker | PR | NPR | SR | fps |"
     assert {line.split(" | ")[0] for line in table[2:]} == {"| slow", "| fast"}
-    assert (tmp_path / "report.html").read_text().count("<h2>") == 4
+    assert (tmp_path / "report.html").read_text().count("<h2>") == 6
 
 
 def test_layouts_annotations_and_sequences_are_read():

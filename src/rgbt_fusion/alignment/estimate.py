@@ -40,6 +40,7 @@ AlignmentModel: TypeAlias = Literal["similarity", "affine", "homography"]
 """What the matrix may be: 4, 6 or 8 numbers."""
 
 ALIGNMENT_MODELS: tuple[AlignmentModel, ...] = get_args(AlignmentModel)
+"""What may lie between the two images."""
 
 READ_PAIRS = 80
 """Pairs that :func:`align_source` reads."""

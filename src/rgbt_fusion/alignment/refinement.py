@@ -17,6 +17,7 @@ MotionModel: TypeAlias = Literal["shift", "similarity", "affine", "homography"]
 """What may change: 2, 4, 6 or 8 numbers."""
 
 MODELS: tuple[MotionModel, ...] = get_args(MotionModel)
+"""What may lie between the two images, fewest numbers first."""
 
 NUMBERS = {"shift": 2, "similarity": 4, "affine": 6, "homography": 8}
 

@@ -29,10 +29,10 @@ from rgbt_fusion.ops.scan_op import (
     scan_backward_op,
 )
 
-__all__ = ["ScanForm", "ScanPlan", "ScanTensors"]
+__all__ = ["ScanCallTensors", "ScanForm", "ScanPlan"]
 
 
-class ScanTensors(NamedTuple):
+class ScanCallTensors(NamedTuple):
     """The tensors of a call as the user gave them, in the order of the op."""
 
     u: Tensor
@@ -63,7 +63,7 @@ class ScanForm(NamedTuple):
 
 # Where a kernel finds its tensors: the inputs, then ``out``, ``last_state`` and the checkpoints or
 # their gradients, then the gradients of the inputs.
-_SLOT = {name: slot for slot, name in enumerate(ScanTensors._fields)}
+_SLOT = {name: slot for slot, name in enumerate(ScanCallTensors._fields)}
 _OUT = len(_SLOT)
 _LAST_STATE = _OUT + 1
 _CHECKPOINTS = _OUT + 2
@@ -74,7 +74,7 @@ class ScanPlan:
     """How calls of one kind run."""
 
     @classmethod
-    def of(cls, tensors: ScanTensors, form: ScanForm, backend: str) -> "ScanPlan | None":
+    def of(cls, tensors: ScanCallTensors, form: ScanForm, backend: str) -> "ScanPlan | None":
         """Return the plan of a call that was checked, or None if it is not plain."""
         inputs = form.arguments.as_inputs()
         check_scan(inputs)
@@ -87,7 +87,7 @@ class ScanPlan:
         return cls(tensors, form, inputs, backend)
 
     def __init__(
-        self, tensors: ScanTensors, form: ScanForm, inputs: ScanInputs, backend: str
+        self, tensors: ScanCallTensors, form: ScanForm, inputs: ScanInputs, backend: str
     ) -> None:
         channels_first = form.arguments.channels_first
         self._backend = backend
@@ -130,7 +130,7 @@ class ScanPlan:
         self._gradient_places = _places_of_gradients(tensors, gradients, channels_first)
         self._backward_calls: dict[Hashable, PreparedCall | None] = {}
 
-    def __call__(self, tensors: ScanTensors, *, check_order: bool) -> tuple[Tensor, Tensor]:
+    def __call__(self, tensors: ScanCallTensors, *, check_order: bool) -> tuple[Tensor, Tensor]:
         """Return ``out`` and ``last_state`` as the public functions do."""
         if tensors.order is not None:
             if check_order:
@@ -242,7 +242,7 @@ class ScanPlan:
 
 
 def _places_of_gradients(
-    tensors: ScanTensors, gradients: ScanGradients, channels_first: bool
+    tensors: ScanCallTensors, gradients: ScanGradients, channels_first: bool
 ) -> list[Place | None]:
     """Return where the gradient of each tensor goes, shaped as the tensor."""
     places: list[Place | None] = []

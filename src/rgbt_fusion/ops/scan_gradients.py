@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rgbt_fusion.ops.backends import BackendName
 from rgbt_fusion.ops.inputs import ScanGradients
-from rgbt_fusion.ops.prepared_scan import ScanTensors
+from rgbt_fusion.ops.prepared_scan import ScanCallTensors
 from rgbt_fusion.ops.scan_op import scan_backward_op, scan_op
 from rgbt_fusion.ops.selective_scan import mamba_ssm_form
 from rgbt_fusion.shapes import check_same_shape, check_shape
@@ -85,7 +85,7 @@ def selective_scan_gradients(
         >>> gradients.u.item(), gradients.C.item()
         (6.0, 3.0)
     """
-    tensors = ScanTensors(
+    tensors = ScanCallTensors(
         u=u,
         delta=delta,
         A=A,

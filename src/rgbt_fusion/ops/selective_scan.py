@@ -15,7 +15,7 @@ from rgbt_fusion.ops.arguments import (
 )
 from rgbt_fusion.ops.backends import BackendName, choose, load_mamba_ssm
 from rgbt_fusion.ops.prepared import Remembered
-from rgbt_fusion.ops.prepared_scan import ScanForm, ScanPlan, ScanTensors
+from rgbt_fusion.ops.prepared_scan import ScanCallTensors, ScanForm, ScanPlan
 from rgbt_fusion.ops.scan_op import ScanArguments, scan_op
 from rgbt_fusion.shapes import check_floating, check_same_device, check_same_shape, check_shape
 
@@ -108,7 +108,7 @@ def selective_scan(
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, eq. 2
         and algorithm 2.
     """
-    tensors = ScanTensors(
+    tensors = ScanCallTensors(
         u=u,
         delta=delta,
         A=A,
@@ -225,7 +225,7 @@ def ordered_selective_scan(
     Source:
         AINet (Lu et al., AAAI 2025), eq. 9-11: three scans over all layers, here in one call.
     """
-    tensors = ScanTensors(
+    tensors = ScanCallTensors(
         u=u,
         delta=delta,
         A=A,
@@ -260,7 +260,7 @@ def _mamba_ssm_runs(arguments: ScanArguments, backend: str) -> bool:
     return choose("scan", backend, arguments.as_inputs()).name == "mamba-ssm"
 
 
-def mamba_ssm_form(tensors: ScanTensors, delta_softplus: bool) -> ScanForm:
+def mamba_ssm_form(tensors: ScanCallTensors, delta_softplus: bool) -> ScanForm:
     """Check the arguments of :func:`selective_scan`."""
     u, z = tensors.u, tensors.z
     sizes = check_shape(u, "B D L", name="u")
@@ -304,7 +304,7 @@ _RANKS = {
 """How many axes each argument of the ordered scan has without its direction axis."""
 
 
-def _ordered_form(tensors: ScanTensors, delta_softplus: bool, merge: bool) -> ScanForm:
+def _ordered_form(tensors: ScanCallTensors, delta_softplus: bool, merge: bool) -> ScanForm:
     """Check the arguments of :func:`ordered_selective_scan`."""
     order = order_with_sample_axis(tensors.order)
     named = tensors._replace(order=order)._asdict()
@@ -356,12 +356,14 @@ def _ordered_form(tensors: ScanTensors, delta_softplus: bool, merge: bool) -> Sc
     return ScanForm(arguments, has_directions)
 
 
-def _mamba_ssm_plan(tensors: ScanTensors, delta_softplus: bool, backend: str) -> ScanPlan | None:
+def _mamba_ssm_plan(
+    tensors: ScanCallTensors, delta_softplus: bool, backend: str
+) -> ScanPlan | None:
     return ScanPlan.of(tensors, mamba_ssm_form(tensors, delta_softplus), backend)
 
 
 def _ordered_plan(
-    tensors: ScanTensors, delta_softplus: bool, merge: bool, backend: str
+    tensors: ScanCallTensors, delta_softplus: bool, merge: bool, backend: str
 ) -> ScanPlan | None:
     return ScanPlan.of(tensors, _ordered_form(tensors, delta_softplus, merge), backend)
 
@@ -384,7 +386,7 @@ class _Parameters(NamedTuple):
     delta_bias: Tensor | None
 
 
-def _check_parameters(tensors: ScanTensors, *, axes: str, channels: int) -> _Parameters:
+def _check_parameters(tensors: ScanCallTensors, *, axes: str, channels: int) -> _Parameters:
     """Check the dtype of ``u``, and the parameters, whose leading axes are ``axes``."""
     u, A, D, delta_bias = tensors.u, tensors.A, tensors.D, tensors.delta_bias
     check_floating(u, name="u")
@@ -426,7 +428,7 @@ class _Coefficients(NamedTuple):
 
 
 def _check_mamba_ssm_coefficients(
-    tensors: ScanTensors, state: torch.dtype, sizes: dict[str, int]
+    tensors: ScanCallTensors, state: torch.dtype, sizes: dict[str, int]
 ) -> _Coefficients:
     """Check B and C in one of mamba-ssm's forms.
 
