@@ -15,8 +15,8 @@ def opencv():
     cv2()
 
 
-@pytest.mark.parametrize("ending", [".mp4", ".avi", ".mkv"])
-def test_a_video_can_be_read_again(tmp_path, ending):
+@pytest.mark.parametrize("ending", [".mp4", ".avi", ".mkv", ".webm"])
+def test_a_video_can_be_read_again(tmp_path, ending, capfd):
     path = tmp_path / f"out{ending}"
     with writing_video(path, fps=10) as video:
         for level in (40, 120, 200):
@@ -27,6 +27,7 @@ def test_a_video_can_be_read_again(tmp_path, ending):
     levels = [capture.read()[1].mean() for _ in range(4)]
     capture.release()
     np.testing.assert_allclose(levels, (40, 120, 200, 250), atol=4)
+    assert capfd.readouterr().err == ""
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 

@@ -1,5 +1,6 @@
 """Films: video files that drawn pictures are written to."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -109,13 +110,23 @@ class VideoFile:
         except OSError as error:
             raise DataError(f"{self.path} cannot be written: {error.strerror or error}") from None
         code = cv2.VideoWriter.fourcc(*VIDEO_CODES[self._ending])
-        level = cv2.utils.logging.getLogLevel()
         # OpenCV would say that WebM has no such code, and write it all the same
-        cv2.utils.logging.setLogLevel(0)
-        try:
+        with _silent_error_stream():
             self._writer = cv2.VideoWriter(str(self._part), code, self.fps, self._size)
-        finally:
-            cv2.utils.logging.setLogLevel(level)
         self._stack.callback(self._writer.release)
         if not self._writer.isOpened():
             raise DataError(f"{self.path} cannot be written: OpenCV cannot open it")
+
+
+@contextmanager
+def _silent_error_stream() -> Iterator[None]:
+    """Drop what C code writes to the error stream, which knows no level of its own."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
