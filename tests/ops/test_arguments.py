@@ -344,15 +344,14 @@ def test_a_wrong_order_of_many_segments_is_not_printed() -> None:
 
 
 def test_a_trusted_order_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rgbt_fusion.ops import conv_op, prepared_conv, prepared_scan, scan_op
+    from rgbt_fusion.ops import conv_op, prepared, scan_op
 
     def refuse(order: Tensor) -> None:
         raise AssertionError("the order was read")
 
     monkeypatch.setattr(scan_op, "check_permutation", refuse)
-    monkeypatch.setattr(prepared_scan, "check_permutation", refuse)
     monkeypatch.setattr(conv_op, "check_permutation", refuse)
-    monkeypatch.setattr(prepared_conv, "check_permutation", refuse)
+    monkeypatch.setattr(prepared, "check_permutation", refuse)
     x, order = of(2, 12, 6), torch.randperm(4)
     coefficients = of(2, 12, 4)
     ordered_selective_scan(
@@ -361,6 +360,8 @@ def test_a_trusted_order_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> No
     ordered_causal_conv1d(x, of(6, 4), order=order, trusted_order=True)
     with pytest.raises(AssertionError, match="the order was read"):
         ordered_causal_conv1d(x, of(6, 4), order=order)
+    with pytest.raises(AssertionError, match="the order was read"):
+        ordered_selective_scan(x, x, of(6, 4), coefficients, coefficients, order=order)
 
 
 def test_tensors_without_values_give_the_shape() -> None:

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from rgbt_fusion.ops.arguments import check_permutation, within_bounds
 from rgbt_fusion.ops.backends import BACKEND_VARIABLE, BACKENDS_INSIDE_OPS, choose
 from rgbt_fusion.ops.inputs import ConvInputs, ScanInputs
 from rgbt_fusion.ops.native import backend as native
 from rgbt_fusion.ops.native.memory import empty_strided
 
 __all__ = [
+    "OpCalls",
     "Place",
     "PreparedCall",
     "Remembered",
@@ -31,6 +33,7 @@ __all__ = [
     "is_plain_view",
     "is_traced",
     "native_is_chosen",
+    "needs_gradient",
     "recorded",
     "shaped",
     "signature",
@@ -160,6 +163,46 @@ class Place(NamedTuple):
 def empty_at(like: Tensor, place: Place) -> Tensor:
     """Return an empty tensor of the dtype of ``like``."""
     return empty_strided(like, place.shape, place.stride)
+
+
+class OpCalls:
+    """The calls of a registered op that a plan stands for: all of their arguments but the tensors.
+
+    Args:
+        arguments: those of one call.
+        tensors: the names of the tensors among them, in the order of a plan.
+    """
+
+    def __init__(self, arguments: Any, tensors: Sequence[str]) -> None:
+        self.channels_first: bool = arguments.channels_first
+        self._rest = arguments._replace(**dict.fromkeys(tensors))
+        self._shapes: dict[str, tuple[int, ...] | None] = {}
+        for name in tensors:
+            x = getattr(arguments, name)
+            self._shapes[name] = None if x is None else tuple(x.shape)
+
+    def arguments(self, tensors: Sequence[Any]) -> Any:
+        """Return the arguments of the op for a call with these tensors."""
+        of_op = {}
+        for (name, shape), x in zip(self._shapes.items(), tensors, strict=True):
+            of_op[name] = shaped(x, shape)
+        return self._rest._replace(**of_op)
+
+    def safe_order(self, order: Tensor, *, check: bool) -> Tensor:
+        """Return an order that names every segment once, or at least no row outside."""
+        if not check:
+            return within_bounds(order)
+        check_permutation(order.view(cast(tuple[int, ...], self._shapes["order"])))
+        return order
+
+
+def needs_gradient(tensors: Sequence[Any]) -> bool:
+    """Say whether autograd must know of a call."""
+    if torch.is_grad_enabled():
+        for x in tensors:
+            if x is not None and x.requires_grad:
+                return True
+    return False
 
 
 class _Blank:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rgbt_fusion.ops.arguments import callers_layout, check_permutation, token_major, within_bounds
+from rgbt_fusion.ops.arguments import callers_layout, token_major
 from rgbt_fusion.ops.conv_op import (
     ConvArguments,
     allocate_gradients,
@@ -17,6 +17,7 @@ from rgbt_fusion.ops.inputs import ConvGradients, ConvInputs
 from rgbt_fusion.ops.native import backend as native
 from rgbt_fusion.ops.op_checks import check_conv
 from rgbt_fusion.ops.prepared import (
+    OpCalls,
     Place,
     PreparedCall,
     blank,
@@ -24,8 +25,8 @@ from rgbt_fusion.ops.prepared import (
     is_plain_view,
     is_traced,
     native_is_chosen,
+    needs_gradient,
     recorded,
-    shaped,
     signature,
 )
 
@@ -81,11 +82,7 @@ class ConvPlan:
         channels_first = form.arguments.channels_first
         self._backend = backend
         self._signature = signature(tensors)
-        self._op_arguments = form.arguments._replace(**dict.fromkeys(_SLOT))
-        self._op_shapes: dict[str, Any] = {}
-        for name in _SLOT:
-            x = getattr(form.arguments, name)
-            self._op_shapes[name] = None if x is None else x.shape
+        self._op = OpCalls(form.arguments, tuple(_SLOT))
         self._inputs = inputs._replace(
             **{name: blank(getattr(inputs, name), slot) for name, slot in _SLOT.items()}
         )
@@ -108,15 +105,11 @@ class ConvPlan:
     def __call__(self, tensors: ConvTensors, *, check_order: bool) -> Tensor:
         """Convolve, with the shape that the public function returns."""
         if tensors.order is not None:
-            if check_order:
-                check_permutation(tensors.order.view(self._op_shapes["order"]))
-            else:
-                tensors = tensors._replace(order=within_bounds(tensors.order))
+            order = self._op.safe_order(tensors.order, check=check_order)
+            tensors = tensors._replace(order=order)
         with recorded("causal_conv1d"):
-            if torch.is_grad_enabled():
-                for x in tensors:
-                    if x is not None and x.requires_grad:
-                        return _PreparedConvolution.apply(self, *tensors)  # pyright: ignore
+            if needs_gradient(tensors):
+                return _PreparedConvolution.apply(self, *tensors)  # pyright: ignore
             return self.forward(tensors)
 
     def forward(self, tensors: Sequence[Any]) -> Tensor:
@@ -152,7 +145,7 @@ class ConvPlan:
         return self._backward_calls[key]
 
     def _prepare_backward(self, grad_out: Tensor) -> PreparedCall:
-        rows = token_major(grad_out.view(self._op_out_shape), self._op_arguments.channels_first)
+        rows = token_major(grad_out.view(self._op_out_shape), self._op.channels_first)
         fields = native.conv_backward_fields(self._inputs, blank(rows, _OUT), self._gradient_blanks)
         return PreparedCall("conv_backward", fields)
 
@@ -160,8 +153,7 @@ class ConvPlan:
         self, tensors: ConvTensors, grad_out: Tensor
     ) -> tuple[Tensor | None, ...]:
         """Return the gradients by the long way, which has every message."""
-        of_op = {name: shaped(x, self._op_shapes[name]) for name, x in tensors._asdict().items()}
-        arguments = self._op_arguments._replace(**of_op)
+        arguments = self._op.arguments(tensors)
         d_x, d_weight, d_bias = conv_backward_op(
             grad_out.reshape(self._op_out_shape), *arguments, self._backend
         )

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rgbt_fusion.ops.arguments import callers_layout, check_permutation, token_major, within_bounds
+from rgbt_fusion.ops.arguments import callers_layout, token_major
 from rgbt_fusion.ops.inputs import ScanGradients, ScanInputs, ScanResults
 from rgbt_fusion.ops.native import backend as native
 from rgbt_fusion.ops.op_checks import check_scan
 from rgbt_fusion.ops.prepared import (
+    OpCalls,
     Place,
     PreparedCall,
     blank,
@@ -18,6 +19,7 @@ from rgbt_fusion.ops.prepared import (
     is_plain_view,
     is_traced,
     native_is_chosen,
+    needs_gradient,
     recorded,
     shaped,
     signature,
@@ -92,11 +94,7 @@ class ScanPlan:
         channels_first = form.arguments.channels_first
         self._backend = backend
         self._signature = signature(tensors)
-        self._op_arguments = form.arguments._replace(**dict.fromkeys(_SLOT))
-        self._op_shapes: dict[str, Any] = {}
-        for name in _SLOT:
-            x = getattr(form.arguments, name)
-            self._op_shapes[name] = None if x is None else x.shape
+        self._op = OpCalls(form.arguments, tuple(_SLOT))
         self._inputs = inputs._replace(
             **{name: blank(getattr(inputs, name), slot) for name, slot in _SLOT.items()}
         )
@@ -133,15 +131,11 @@ class ScanPlan:
     def __call__(self, tensors: ScanCallTensors, *, check_order: bool) -> tuple[Tensor, Tensor]:
         """Return ``out`` and ``last_state`` as the public functions do."""
         if tensors.order is not None:
-            if check_order:
-                check_permutation(tensors.order.view(self._op_shapes["order"]))
-            else:
-                tensors = tensors._replace(order=within_bounds(tensors.order))
+            order = self._op.safe_order(tensors.order, check=check_order)
+            tensors = tensors._replace(order=order)
         with recorded("selective_scan"):
-            if torch.is_grad_enabled():
-                for x in tensors:
-                    if x is not None and x.requires_grad:
-                        return _PreparedScan.apply(self, *tensors)  # pyright: ignore
+            if needs_gradient(tensors):
+                return _PreparedScan.apply(self, *tensors)  # pyright: ignore
             out, last_state, _ = self.forward(tensors, keep_states=False)
         return out, last_state
 
@@ -203,7 +197,7 @@ class ScanPlan:
     ) -> PreparedCall | None:
         if grad_last_state is not None and not grad_last_state.is_contiguous():
             return None
-        rows = token_major(grad_out.view(self._op_out_shape), self._op_arguments.channels_first)
+        rows = token_major(grad_out.view(self._op_out_shape), self._op.channels_first)
         kept = torch.empty(self._checkpoints.shape, device="meta")
         fields = native.scan_backward_fields(
             self._inputs,
@@ -222,10 +216,7 @@ class ScanPlan:
         grad_last_state: Tensor | None,
     ) -> list[Tensor | None]:
         """Return the gradients by the long way, which has every message."""
-        of_op = {}
-        for name, x in zip(_SLOT, tensors, strict=True):
-            of_op[name] = shaped(x, self._op_shapes[name])
-        arguments = self._op_arguments._replace(**of_op)
+        arguments = self._op.arguments(tensors)
         found = scan_backward_op(
             shaped(grad_out, self._op_out_shape),
             shaped(grad_last_state, self._op_last_state_shape),
