@@ -21,10 +21,15 @@ PAGE = Path(__file__).with_name("command_line.md")
 TOP = """# Command line
 
 `pip install rgbt-fusion` brings the command `rgbt-fusion`. Every command explains itself:
-`rgbt-fusion COMMAND --help`. This page is made from the same help.
+`rgbt-fusion COMMAND -h`. This page is made from the same help.
 
-A mistake ends with one line that says what must be given instead, and status 2. With
-`RGBT_FUSION_TRACEBACK=1` in the environment the line comes with the place in the code.
+A mistake ends with one line that says what must be given instead, and status 2; a misspelt name is
+answered with the nearest ones. With `RGBT_FUSION_TRACEBACK=1` in the environment the line comes
+with the place in the code.
+
+`rgbt-fusion --install-completion` has your shell (bash, zsh, fish, PowerShell) complete commands,
+options, and the names of models, recipes, benchmarks and layouts; it begins in the next shell.
+`rgbt-fusion --show-completion` prints what it would install.
 """
 
 EXAMPLES = {

@@ -1,6 +1,6 @@
 """Checks of plain values: one function per rule; errors name argument, rule and value."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from math import inf
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ __all__ = [
     "check_divisible",
     "check_finite_number",
     "check_positive_int",
+    "did_you_mean",
 ]
 
 Choice = TypeVar("Choice")
@@ -54,7 +55,7 @@ def check_choice(value: Any, choices: Collection[Choice], *, name: str) -> Choic
     """Return ``value``, with the type of the choices, if it is one of ``choices``.
 
     Raises:
-        ValueError: ``value`` is not one of ``choices``.
+        ValueError: ``value`` is not one of ``choices``; the nearest one is named.
 
     Example:
         >>> from rgbt_fusion.checks import check_choice
@@ -64,10 +65,45 @@ def check_choice(value: Any, choices: Collection[Choice], *, name: str) -> Choic
         Traceback (most recent call last):
             ...
         ValueError: light must be one of 'day', 'night', got 'dusk'
+        >>> check_choice("nigth", ("day", "night"), name="light")
+        Traceback (most recent call last):
+            ...
+        ValueError: light must be one of 'day', 'night', got 'nigth'; did you mean 'night'?
     """
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        hint = did_you_mean(value, choices)
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}{hint}"
+        )
     return value
+
+
+def did_you_mean(value: Any, known: Iterable[Any], *, most: int = 1) -> str:
+    """Return how to end a message on a misspelt name; nothing where no known name is near.
+
+    Args:
+        value: what was given.
+        known: the names that there are; what is no text is left out.
+        most: how many near names to show.
+
+    Example:
+        >>> from rgbt_fusion.checks import did_you_mean
+        >>> did_you_mean("lashr", ["gtot", "lasher", "vtuav_st"])
+        "; did you mean 'lasher'?"
+        >>> did_you_mean("dusk", ["day", "night"])
+        ''
+    """
+    # only a mistake needs it: nothing that starts pays for its import
+    from difflib import get_close_matches
+
+    if not isinstance(value, str):
+        return ""
+    # names of this package are in lower case, except for the metrics
+    spelt = {name.lower(): name for name in known if isinstance(name, str)}
+    near = get_close_matches(value.lower(), spelt, n=most)
+    if not near:
+        return ""
+    return f"; did you mean {' or '.join(repr(spelt[name]) for name in near)}?"
 
 
 def check_divisible(value: int, divisor: int, *, name: str, divisor_name: str) -> None:

@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -43,6 +44,61 @@ def test_help_needs_no_torch(arguments):
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_command_answers_to_the_short_help(capsys):
+    for arguments in ([], *([name] for name in COMMANDS), ["data", "check"]):
+        status, out, err = run(capsys, *arguments, "-h")
+        assert (status, err) == (0, "")
+        assert "Usage: rgbt-fusion" in out
+
+
+def test_a_shell_completes_commands_and_names():
+    def completed(words: str) -> set[str]:
+        variables = {
+            "_RGBT_FUSION_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        }
+        script = "import sys\nfrom rgbt_fusion.cli import main; main([])"
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | variables,
+        )
+        return set(done.stdout.split())
+
+    assert completed("rgbt-fusion tr") == {"train", "track"}
+    assert completed("rgbt-fusion train ainet_vitb_384") == {
+        "ainet_vitb_384_lasher",
+        "ainet_vitb_384_vtuav",
+    }
+    assert completed("rgbt-fusion eval --benchmark vtuav") == {"vtuav_lt", "vtuav_st"}
+    assert {"ainet_tiny_128", "ainet_tiny_128_compact"} == completed(
+        "rgbt-fusion track --model ainet_tiny"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "Did you mean"),
+        (["eval", "results", "--benchmark", "lashr"], "did you mean 'lasher'?"),
+        (["eval", "results", "--benchmark", "gtot", "--protocol", "oficial"], "'official'?"),
+        (["data", "check", ".", "--layout", "lashr"], "did you mean 'lasher'?"),
+        (["train", "ainet_tiny_synthetic", "--out", "a", "--data", "a"], "'ainet_tiny_128_syn"),
+        (["track", "a", "--init", "1,1,9,9", "--model", "ainet_tiny128"], "'ainet_tiny_128'"),
+        (["info", "ainet_tiny128"], "did you mean 'ainet_tiny_128'"),
+        (["convert", "a", "b", "--model", "ainet_tiny128"], "did you mean 'ainet_tiny_128'"),
+        (["bench", "scam"], "did you mean 'scan'?"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest(capsys, arguments, message):
+    status, _, err = run(capsys, *arguments)
+    assert status == 2
+    assert message in err
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,16 @@ def test_tables_in_one_csv_say_whose_they_are(lasher, capsys):
     assert [table[1][-1] for table in tables[-2:]] == ["drifting", "steady"]
 
 
+def test_a_csv_of_one_tracker_says_whose_it_is(lasher, capsys):
+    arguments = [lasher / "steady", "--benchmark", "lasher", "--root", lasher / "data"]
+    assert run(*arguments, "--format", "csv", "--per-sequence") == 0
+    *_, sequences = capsys.readouterr().out.strip().split("\n\n")
+    header, *rows = csv.reader(sequences.splitlines())
+    assert header[-1] == "tracker"
+    assert len(rows) > 1
+    assert {row[-1] for row in rows} == {"steady"}
+
+
 def test_every_number_and_table_as_csv(lasher, capsys):
     arguments = [
         lasher / "drifting",

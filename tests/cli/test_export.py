@@ -72,7 +72,7 @@ def test_a_preset_is_exported_with_the_weights_of_a_file(tmp_path, capsys, monke
             ("ostrack_tiny_128", "out.pt2", "--int8"),
             "--int8 must come with a DST that ends in .onnx",
         ),
-        (("ostrack_tiny", "out.pt2"), "presets: ostrack_tiny_128"),
+        (("ostrack_tiny", "out.pt2"), "did you mean 'ostrack_tiny_128'"),
         (("ostrack_tiny_128", "there.pt2"), "there.pt2 exists: give --force"),
         (("ostrack_tiny_128", "there.onnx", "--int8"), "there.int8.onnx exists: give --force"),
         (("ostrack_tiny_128", "out.pt2", "--batch", "0"), "batch must be"),

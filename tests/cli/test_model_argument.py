@@ -23,7 +23,8 @@ def test_a_preset_is_filled_from_a_file(tmp_path: Path) -> None:
 
 def test_what_is_neither_is_refused_with_the_names_that_are_near(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match="got 'ainet_tiny'; presets: ainet_tiny_128, ainet_tiny_128_compact"
+        ValueError,
+        match="got 'ainet_tiny'; did you mean 'ainet_tiny_128' or 'ainet_tiny_128_compact'",
     ):
         open_model("ainet_tiny")
     save_checkpoint(tiny("ostrack_tiny_128", depth=1), tmp_path / "own")

@@ -66,6 +66,32 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_file())
 
 
+def test_without_files_the_boxes_are_shown_as_they_come(capsys, tmp_path, folders, weights):
+    status, output, messages = run(capsys, *folders, "--init", INIT, "--model", weights)
+    assert status == 0
+    header, *lines = output.splitlines()
+    assert header == "frame,target,left,top,width,height,confidence"
+    rows = np.array([[float(value) for value in line.split(",")] for line in lines])
+    results = list(Tracker(load_model(weights)).track(list(zip(*split(), strict=True)), BOX))
+    assert rows[:, :2].tolist() == [[number, 1] for number in range(5)]
+    np.testing.assert_allclose(rows[:, 2:6], [one.box_xywh_px for one in results], atol=1e-3)
+    np.testing.assert_allclose(rows[:, 6], [one.confidence for one in results], atol=1e-5)
+    assert "5 frames" in messages
+    assert "wrote" not in messages
+    assert files(tmp_path) == []
+
+
+def test_a_terminal_shows_one_line_that_is_renewed(capsys, folders, weights, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    status, output, _ = run(capsys, *folders, "--init", INIT, "--model", weights)
+    assert status == 0
+    assert output.count("\n") == 1
+    shown = output.rstrip("\n").split("\r\x1b[K")[1:]
+    assert [line.split()[:2] for line in shown] == [["frame", str(number)] for number in range(5)]
+    assert all(len(line) < 60 for line in shown)
+
+
 def test_folders_to_video_and_text(capsys, tmp_path, folders, weights):
     out, txt = tmp_path / "out.mp4", tmp_path / "out.txt"
     options = ["--init", INIT, "--out", out, "--txt", txt, "--model", weights, "--debug"]
@@ -285,7 +311,6 @@ def test_a_person_is_asked_for_the_box(capsys, tmp_path, folders, monkeypatch):
 
 
 REFUSED = {
-    "nothing to write": (["--init", INIT], "--out or --txt must be given, got neither"),
     "a wrong box": (
         ["--init", "1,2,3", "--txt", "o.txt"],
         "--init must be x,y,w,h, 4 numbers, got '1,2,3'",

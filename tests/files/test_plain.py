@@ -96,8 +96,8 @@ def test_whole_numbers_stand_for_numbers() -> None:
         ({"inner": {"rate": -1}}, "inner.rate must be positive, got -1.0"),
         ({"inner": {"schedule": "x"}}, "inner.schedule must be one of 'constant', 'cosine', got"),
         ({"inner": {"schedule": ["x"]}}, "inner.schedule must be one of"),
-        ({"step": 4}, "unknown key step; known are model, steps, .*; did you mean steps"),
-        ({"inner": {"rates": 4}}, "unknown key inner.rates; known are rate.* did you mean rate"),
+        ({"step": 4}, "unknown key step; known are model, steps, .*; did you mean 'steps'"),
+        ({"inner": {"rates": 4}}, "unknown key inner.rates; known are rate.* did you mean 'rate'"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(values: dict[str, Any], message: str) -> None:

@@ -57,7 +57,7 @@ def test_a_function_of_the_working_folder_is_called_with_its_arguments(folder: P
     ("name", "message"),
     [
         ("nowhere_for_test:build", "nowhere_for_test:build must name a module .* is no nowhere"),
-        ("mine_for_test:build_mne", "did you mean mine_for_test:build_mine?"),
+        ("mine_for_test:build_mne", "did you mean 'build_mine'?"),
         ("mine_for_test:build_other", "got Linear without template_size, search_size"),
         ("mine_for_test", "name must be package.module:function, got 'mine_for_test'"),
     ],

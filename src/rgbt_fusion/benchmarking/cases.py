@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from rgbt_fusion.checks import did_you_mean
 from rgbt_fusion.layers.all_layer_self_attention import AllLayerSelfAttention
 from rgbt_fusion.layers.attention import Attention, AttentionWithScores
 from rgbt_fusion.layers.candidate_elimination import CandidateElimination
@@ -453,4 +454,7 @@ def find_setup(name: str) -> Setup:
                 return setup
         if name == f"{case.name}: small":
             return case.small
-    raise ValueError(f"name must be one of the cases and sizes of CASES, got {name!r}")
+    known = [f"{case.name}: {setup.size}" for case in CASES for setup in case.full]
+    raise ValueError(
+        f"name must be one of the cases and sizes of CASES, got {name!r}{did_you_mean(name, known)}"
+    )

@@ -11,6 +11,7 @@ from rgbt_fusion.benchmarking.contest import Contest, Options, base_workload, cl
 from rgbt_fusion.benchmarking.permuted_copies import COPIES
 from rgbt_fusion.benchmarking.records import PASSES
 from rgbt_fusion.benchmarking.workloads import Workload
+from rgbt_fusion.checks import check_choice
 from rgbt_fusion.ops.backends import backend_report
 
 __all__ = [
@@ -55,8 +56,7 @@ def able_backends(options: Options) -> tuple[str, ...]:
     if not options.backends:
         return tuple(name for name in able if name not in ("reference", "mamba-ssm"))
     for name in options.backends:
-        if name not in why_not:
-            raise ValueError(f"backend must be one of {', '.join(why_not)}, got {name!r}")
+        check_choice(name, why_not, name="backend")
         if name not in able:
             reasons = "; ".join(why_not[name])
             raise ValueError(f"backend {name} cannot run on {options.device}: {reasons}")

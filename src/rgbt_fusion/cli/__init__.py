@@ -97,7 +97,8 @@ def new_app(name: str, commands: Mapping[str, Command], root: Callable[..., None
     app = typer.Typer(
         name=name,
         no_args_is_help=True,
-        add_completion=False,
+        # handed down to every command
+        context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
     )
     app.callback()(root)

@@ -117,10 +117,10 @@ def bench(
 
 
 def _chosen_suites(names: Sequence[str], quick: bool) -> list[str]:
+    from rgbt_fusion.checks import check_choice
+
     for name in names:
-        if name not in (*SUITE_NAMES, "all"):
-            known = ", ".join(SUITE_NAMES)
-            raise ValueError(f"a suite must be one of {known}, all, got {name!r}")
+        check_choice(name, (*SUITE_NAMES, "all"), name="a suite")
     if not names or "all" in names:
         return list(QUICK_SUITE_NAMES if quick else SUITE_NAMES)
     return [name for name in SUITE_NAMES if name in names]

@@ -9,6 +9,7 @@ import typer
 
 from rgbt_fusion.cli.align import ALIGN_HELP, aligned_sequences
 from rgbt_fusion.cli.bars import Bar
+from rgbt_fusion.cli.completion import complete_models
 from rgbt_fusion.cli.trackers import (
     CHECKPOINT_HELP,
     DEVICE_HELP,
@@ -41,7 +42,9 @@ class Entry(NamedTuple):
 
 
 def compare(
-    model: Annotated[str, typer.Option(help=NETWORK_HELP)] = "ainet_tiny_128",
+    model: Annotated[
+        str, typer.Option(help=NETWORK_HELP, autocompletion=complete_models)
+    ] = "ainet_tiny_128",
     checkpoint: Annotated[Path | None, typer.Option(help=CHECKPOINT_HELP)] = None,
     rgb_model: Annotated[
         Path | None,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from rgbt_fusion.cli.completion import complete_models
+
 
 def convert(
     source: Annotated[
@@ -19,7 +21,11 @@ def convert(
     ],
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Preset to fill; by default the one that SRC fits."),
+        typer.Option(
+            metavar="NAME",
+            help="Preset to fill; by default the one that SRC fits.",
+            autocompletion=complete_models,
+        ),
     ] = None,
     minimum_share: Annotated[
         float | None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from rgbt_fusion.cli.bars import Bar
+from rgbt_fusion.cli.completion import complete_layouts
 
 if TYPE_CHECKING:
     from rgbt_fusion.data.checking import DatasetCheck, ImageCheck
@@ -20,7 +21,8 @@ def check(
     layout: Annotated[
         str | None,
         typer.Option(
-            help="Layout of the folder: gtot, rgbt234, lasher, ...; by default it is guessed."
+            help="Layout of the folder: gtot, rgbt234, lasher, ...; by default it is guessed.",
+            autocompletion=complete_layouts,
         ),
     ] = None,
     sequences: Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from rgbt_fusion.cli.bars import Bar
+from rgbt_fusion.cli.completion import complete_models
 from rgbt_fusion.cli.trackers import (
     CHECKPOINT_HELP,
     NETWORK_HELP,
@@ -81,7 +82,9 @@ def demo(
             metavar="FOLDER", help="Folder for the film, the plot, the scores and the page."
         ),
     ] = Path("rgbt-fusion-demo"),
-    model: Annotated[str, typer.Option(help=NETWORK_HELP)] = "ainet_tiny_128",
+    model: Annotated[
+        str, typer.Option(help=NETWORK_HELP, autocompletion=complete_models)
+    ] = "ainet_tiny_128",
     checkpoint: Annotated[Path | None, typer.Option(help=CHECKPOINT_HELP)] = None,
     frames: Annotated[int, typer.Option(help="Number of frames of each of the five scenes.")] = 96,
     show: Annotated[

@@ -8,6 +8,7 @@ import typer
 
 from rgbt_fusion.cli.align import ALIGN_HELP, aligned_sequences
 from rgbt_fusion.cli.bars import Bar
+from rgbt_fusion.cli.completion import complete_benchmarks, complete_models
 from rgbt_fusion.cli.trackers import (
     CHECKPOINT_HELP,
     TRACKER_HELP,
@@ -52,7 +53,8 @@ def evaluate(
         str,
         typer.Option(
             help="Benchmark: gtot, rgbt210, rgbt234, lasher, vtuav_st, vtuav_lt, depthtrack, "
-            "visevent, ..."
+            "visevent, ...",
+            autocompletion=complete_benchmarks,
         ),
     ] = "",
     root: Annotated[
@@ -65,7 +67,10 @@ def evaluate(
         Path | None,
         typer.Option(help="File that lists the sequences to use; by default all are used."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help=TRACKER_HELP, rich_help_panel=_RUN)] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help=TRACKER_HELP, rich_help_panel=_RUN, autocompletion=complete_models),
+    ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help=CHECKPOINT_HELP, rich_help_panel=_RUN)
     ] = None,
@@ -512,7 +517,7 @@ def _show(
             _print(f"{name} by attribute", table, form, digits)
     if per_sequence:
         for one in scores:
-            table = sequence_table(one, metrics=wanted, named=form == "csv" and len(scores) > 1)
+            table = sequence_table(one, metrics=wanted, named=form == "csv")
             _print(one.tracker, table, form, digits)
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rgbt_fusion.cli.completion import complete_models
 from rgbt_fusion.cli.model_argument import MODEL_HELP
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ EXTRAS = {
 
 
 def info(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, autocompletion=complete_models)
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(help="Device of the inputs, cpu or cuda; by default all of this machine."),

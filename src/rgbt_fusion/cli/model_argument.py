@@ -1,13 +1,12 @@
 """What every command does with the argument MODEL, a preset or a file that describes its model."""
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MODEL_HELP", "nearest", "open_model", "refuse_overwriting"]
+__all__ = ["MODEL_HELP", "open_model", "refuse_overwriting"]
 
 MODEL_HELP = (
     "Preset name, file of this library, which describes its model, or package.module:function, "
@@ -30,6 +29,7 @@ def open_model(
             one of them with the other.
         CheckpointError: a file is damaged or does not fit.
     """
+    from rgbt_fusion.checks import did_you_mean
     from rgbt_fusion.models.named import build_named, names_code
     from rgbt_fusion.models.presets import list_models
     from rgbt_fusion.weights.checkpoints import load_checkpoint, load_model
@@ -48,10 +48,10 @@ def open_model(
             load_checkpoint(own, checkpoint)
         return own
     if not Path(model).is_file():
-        near = get_close_matches(model, list_models(), n=3) or list_models()
+        hint = did_you_mean(model, list_models(), most=3)
         raise ValueError(
             "MODEL must be a preset, a file of weights or package.module:function, "
-            f"got {model!r}; presets: {', '.join(near)}"
+            f"got {model!r}{hint or '; rgbt-fusion models lists the presets'}"
         )
     if checkpoint is not None or pretrained:
         raise ValueError(
@@ -59,14 +59,6 @@ def open_model(
             f"got the file {model}"
         )
     return load_model(model)
-
-
-def nearest(model: str) -> str:
-    """Return how to end a message on a misspelt preset; nothing where no name is near."""
-    from rgbt_fusion.models.presets import list_models
-
-    near = get_close_matches(model, list_models(), n=3)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def refuse_overwriting(path: Path, *, force: bool) -> None:

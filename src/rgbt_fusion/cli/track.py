@@ -1,6 +1,7 @@
 """``rgbt-fusion track``: follow a target through videos, folders, cameras or a sequence."""
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ import typer
 
 from rgbt_fusion.cli.align import ALIGN_HELP, aligned
 from rgbt_fusion.cli.bars import Bar
+from rgbt_fusion.cli.completion import complete_layouts, complete_models
 from rgbt_fusion.cli.trackers import (
     CHECKPOINT_HELP,
     DEVICE_HELP,
@@ -89,12 +91,18 @@ def track(
             help="Text file to write: left, top, width and height, one line per frame.",
         ),
     ] = None,
-    model: Annotated[str, typer.Option(help=TRACKER_HELP)] = "ainet_tiny_128",
+    model: Annotated[
+        str, typer.Option(help=TRACKER_HELP, autocompletion=complete_models)
+    ] = "ainet_tiny_128",
     checkpoint: Annotated[Path | None, typer.Option(metavar="FILE", help=CHECKPOINT_HELP)] = None,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
     frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
     layout: Annotated[
-        str, typer.Option(help="Layout of a sequence folder: auto, rgbt234, lasher, ...")
+        str,
+        typer.Option(
+            help="Layout of a sequence folder: auto, rgbt234, lasher, ...",
+            autocompletion=complete_layouts,
+        ),
     ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     arrangement: Annotated[
@@ -188,6 +196,9 @@ def track(
     ] = 0,
 ) -> None:
     """Follow a target and write its boxes and a video of them.
+
+    With neither --out nor --txt the boxes are shown as they are found: one line that is renewed on
+    a terminal, one line of CSV per frame elsewhere.
 
     Without --init the annotation of a sequence is taken. Where there is none, a page in the
     browser of this machine asks for a box. Ctrl-C ends the tracking of a camera and keeps what was
@@ -318,9 +329,7 @@ def _check_outputs(
     from rgbt_fusion.frames.reading import load_cv2
     from rgbt_fusion.video.film import VIDEO_CODES
 
-    if out is None and txt is None:
-        raise ValueError("--out or --txt must be given, got neither")
-    if out == txt:
+    if out is not None and out == txt:
         raise ValueError(f"--out and --txt must be two files, got {out} for both")
     if debug and out is None:
         raise ValueError("--debug must come with --out, the video to draw in, got it without")
@@ -465,11 +474,14 @@ def _run(
         if outputs.video:
             fps = outputs.fps or source.fps or USUAL_FPS
             video = stack.enter_context(writing_video(outputs.video, fps=fps))
+        live = stack.enter_context(_Live()) if not (outputs.video or outputs.text) else None
         try:
-            for rgb, tir in _with_progress(pairs, source.length):
+            for rgb, tir in _with_progress(pairs, source.length, hidden=live is not None):
                 start = time.perf_counter()
                 results.append(tracker.update(rgb, tir) if results else first)
                 seconds += time.perf_counter() - start
+                if live is not None:
+                    live.show(results[-1], len(results) / seconds)
                 if video is not None:
                     video.write(draw(tracker, (rgb, tir), results[-1]))
                 seen.say()
@@ -504,13 +516,58 @@ def _say_result(results: "list[TrackResult]", seconds: float, outputs: _Outputs)
     speed = ""
     if len(results) > 1 and seconds > 0:
         speed = f", {(len(results) - 1) / seconds:.1f} a second"
-    written = " and ".join(str(path) for path in (outputs.video, outputs.text) if path)
-    typer.echo(f"{len(results)} frames{speed}, lost in {lost}; wrote {written}", err=True)
+    paths = [str(path) for path in (outputs.video, outputs.text) if path]
+    written = f"; wrote {' and '.join(paths)}" if paths else ""
+    typer.echo(f"{len(results)} frames{speed}, lost in {lost}{written}", err=True)
 
 
-def _with_progress(pairs: "Iterator[FramePair]", length: int | None) -> "Iterator[FramePair]":
+class _Live:
+    """Shows results as they come, to be used in a ``with`` statement.
+
+    On a terminal it is one line that is renewed, elsewhere one line of CSV per frame and target.
+    """
+
+    def __init__(self) -> None:
+        self.renews = sys.stdout.isatty()
+
+    def __enter__(self) -> "_Live":
+        if not self.renews:
+            typer.echo("frame,target,left,top,width,height,confidence")
+        return self
+
+    def show(self, result: "TrackResult", frames_per_second: float) -> None:
+        """Show the targets of one frame."""
+        import numpy as np
+
+        boxes = np.atleast_2d(result.box_xywh_px)
+        confidences = np.atleast_1d(result.confidence)
+        lost = np.atleast_1d(result.lost)
+        if not self.renews:
+            for target, (box, confidence) in enumerate(zip(boxes, confidences, strict=True), 1):
+                sides = ",".join(f"{side:.4f}" for side in box)
+                typer.echo(f"{result.frame},{target},{sides},{confidence:.6f}")
+            sys.stdout.flush()
+            return
+        targets = []
+        for box, confidence, is_lost in zip(boxes, confidences, lost, strict=True):
+            sides = ",".join(f"{side:.1f}" for side in box)
+            targets.append(f"{sides} {'lost' if is_lost else 'sure'} {confidence:.2f}")
+        line = f"frame {result.frame}  {'  '.join(targets)}  {frames_per_second:.1f} frames/s"
+        # a line that wraps cannot be renewed
+        width = shutil.get_terminal_size().columns - 1
+        typer.echo(f"\r\x1b[K{line[:width]}", nl=False)
+        sys.stdout.flush()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self.renews:
+            typer.echo()
+
+
+def _with_progress(
+    pairs: "Iterator[FramePair]", length: int | None, *, hidden: bool = False
+) -> "Iterator[FramePair]":
     """Yield the frames, and show how many are done and how fast."""
-    with Bar(length) as bar:
+    with Bar(length, hidden=hidden) as bar:
         for pair in pairs:
             yield pair
             speed = bar.steps_per_second

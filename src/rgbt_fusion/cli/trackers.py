@@ -39,7 +39,7 @@ BLOCK_BYTES = 1 << 22
 
 def check_tracker(model: str, checkpoint: Path | None, device: str) -> None:
     """Raise where :func:`make_tracker` would, as far as that is known without reading weights."""
-    from rgbt_fusion.cli.model_argument import nearest
+    from rgbt_fusion.checks import did_you_mean
     from rgbt_fusion.models.named import names_code
     from rgbt_fusion.models.presets import MODELS
     from rgbt_fusion.weights.pretrained import PRETRAINED
@@ -56,9 +56,10 @@ def check_tracker(model: str, checkpoint: Path | None, device: str) -> None:
         known = ", ".join(PRETRAINED)
         raise ValueError(f"--checkpoint must be given for {model}: weights come with {known} only")
     if model not in (TEMPLATE_MATCHING, *MODELS) and not is_own and not Path(model).is_file():
+        hint = did_you_mean(model, [TEMPLATE_MATCHING, *MODELS], most=3)
         raise ValueError(
             f"--model must be {TEMPLATE_MATCHING}, a preset, a file of weights, an .onnx file or "
-            f"package.module:function, got {model!r}{nearest(model)}"
+            f"package.module:function, got {model!r}{hint}"
         )
     if model.endswith(ONNX_ENDING) and device != "cpu":
         raise ValueError(f"--device must be cpu for an ONNX file, got {device!r}")

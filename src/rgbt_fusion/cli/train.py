@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rgbt_fusion.cli.completion import complete_recipes
+
 if TYPE_CHECKING:
     from rgbt_fusion.training import Progress, TrainResult
 
 ConfigArgument = Annotated[
     str,
     typer.Argument(
-        metavar="RECIPE|FILE.toml", help="Settings of the training: a recipe's name or a TOML file."
+        metavar="RECIPE|FILE.toml",
+        help="Settings of the training: a recipe's name or a TOML file.",
+        autocompletion=complete_recipes,
     ),
 ]
 DataOption = Annotated[

@@ -3,10 +3,9 @@
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from rgbt_fusion.checks import check_choice
+from rgbt_fusion.checks import check_choice, did_you_mean
 
 __all__ = ["from_plain", "to_plain"]
 
@@ -43,7 +42,7 @@ def from_plain(kind: type[Kind], values: Any, *, name: str = "", every_field: bo
         >>> from_plain(Settings, {"step": 3})
         Traceback (most recent call last):
         ...
-        ValueError: unknown key step; known are steps, rates; did you mean steps?
+        ValueError: unknown key step; known are steps, rates; did you mean 'steps'?
     """
     return _Reader(every_field).dataclass(kind, values, name)
 
@@ -87,8 +86,7 @@ class _Reader:
         known = [one.name for one in fields(kind)]
         unknown = sorted(str(key) for key in table if key not in known)
         if unknown:
-            near = get_close_matches(unknown[0], known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(unknown[0], known)
             raise ValueError(
                 f"unknown key {prefix}{unknown[0]}; known are {', '.join(known)}{hint}"
             )

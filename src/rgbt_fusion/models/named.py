@@ -4,13 +4,13 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from rgbt_fusion.checks import did_you_mean
 from rgbt_fusion.models.interface import check_model
 
 __all__ = ["NAMED_FORM", "build_named", "names_code"]
@@ -67,8 +67,7 @@ def build_named(name: str, **options: Any) -> nn.Module:
             ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        near = get_close_matches(function_name, dir(module), n=1)
-        hint = f"; did you mean {module_name}:{near[0]}?" if near else ""
+        hint = did_you_mean(function_name, dir(module))
         raise ValueError(f"{name} must name a function, {module_name} has none of that name{hint}")
     network = function(**options)
     try:

@@ -1,11 +1,10 @@
 """The tracking models by name: tables of sizes and presets."""
 
 import inspect
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
+from rgbt_fusion.checks import did_you_mean
 from rgbt_fusion.models.ainet import AINet
 from rgbt_fusion.models.compensation_tracker import CompensationTracker
 from rgbt_fusion.models.encoder import EncoderSettings
@@ -142,9 +141,8 @@ def check_preset_name(value: Any, *, name: str) -> None:
         ValueError: there is no such preset.
     """
     if value not in MODELS:
-        raise ValueError(
-            f"{name} must be one of list_models(), got {value!r}{_did_you_mean(value, MODELS)}"
-        )
+        hint = did_you_mean(value, MODELS, most=3)
+        raise ValueError(f"{name} must be one of list_models(), got {value!r}{hint}")
 
 
 def build_preset(name: str, **overrides: Any) -> TrackingNetwork:
@@ -176,7 +174,7 @@ def build_preset(name: str, **overrides: Any) -> TrackingNetwork:
         elif key in option_names:
             changed_options[key] = value
         else:
-            nearest = _did_you_mean(key, [*option_names, *setting_names])
+            nearest = did_you_mean(key, [*option_names, *setting_names], most=3)
             raise TypeError(
                 f"{name} has no option {key!r}{nearest or '.'} "
                 f"Its options: {', '.join(option_names) or 'none'}; "
@@ -212,11 +210,3 @@ def build_from_configuration(configuration: dict[str, Any]) -> TrackingNetwork:
     network = networks[configuration["model"]]
     settings = EncoderSettings(**configuration["settings"])
     return Preset(network, settings, configuration["options"])()
-
-
-def _did_you_mean(value: Any, known: Iterable[str]) -> str:
-    """Return how to end a message on a misspelt name; nothing where no name is near."""
-    near = get_close_matches(str(value), list(known), n=3)
-    if not near:
-        return ""
-    return f"; did you mean {' or '.join(map(repr, near))}?"

@@ -12,7 +12,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int
+from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int, did_you_mean
 from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.files.plain import from_plain, to_plain
 from rgbt_fusion.models.named import names_code
@@ -318,8 +318,9 @@ def read_table(name_or_file: str | Path) -> dict[str, Any]:
         return parse_toml(path.read_text(encoding="utf-8"), name=name)
     if name not in list_recipes():
         known = ", ".join(list_recipes())
+        hint = did_you_mean(name, list_recipes(), most=3)
         raise FileNotFoundError(
-            f"config must be a file or one of the recipes {known}; got {name!r}"
+            f"config must be a file or one of the recipes {known}; got {name!r}{hint}"
         )
     recipe = resources.files("rgbt_fusion") / "recipes" / f"{name}.toml"
     return parse_toml(recipe.read_text(encoding="utf-8"), name=name)
