@@ -316,7 +316,7 @@ def test_a_part_of_a_run_does_not_score(tmp_path, capsys, monkeypatch):
         (["x", "--benchmark", "lasher", "--worst", "0"], "--worst must be at least 1, got 0"),
         (
             ["x", "--benchmark", "lasher", "--out", "y"],
-            "--checkpoint, --out, --align and --missing must come with --model, got y",
+            "--checkpoint, --out and --align must come with --model, got y",
         ),
         (["--model", "ncc", "--benchmark", "lasher"], "--root must be given to run a tracker"),
         (

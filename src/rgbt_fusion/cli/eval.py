@@ -98,9 +98,9 @@ def evaluate(
     missing: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER",
-            help="Folder of lists that say in which frames a modality is hidden from the tracker.",
-            rich_help_panel=_RUN,
+            metavar="FOLDER|FILE",
+            help="Lists of the frames in which a modality is missing, as a folder or a JSON file. "
+            "A run hides it from the tracker; scores get PRm and SRm, over these frames alone.",
         ),
     ] = None,
     times: Annotated[
@@ -218,7 +218,7 @@ def evaluate(
     """
     if not results and model is None:
         raise ValueError("RESULTS to score or --model to run must be given, got neither")
-    rules = _rules(benchmark, root, sequences, protocol, prefix, box_format, incomplete)
+    rules = _rules(benchmark, root, sequences, protocol, prefix, box_format, incomplete, missing)
     _check_output(form, plot_format, worst, digits)
     if model is not None and root is None:
         raise ValueError("--root must be given to run a tracker: the dataset's folder")
@@ -226,16 +226,15 @@ def evaluate(
     failed = 0
     if model is not None:
         folder = out or _usual_folder(benchmark, model)
-        run = _run(rules, folder, model, checkpoint, device, workers, times, align, missing)
+        run = _run(rules, folder, model, checkpoint, device, workers, times, align)
         failed, scores_here = _meet(len(run.failed))
         if not scores_here:
             raise typer.Exit(int(failed > 0))
         folders.insert(0, folder)
-    elif checkpoint or out or align or missing:
-        given = checkpoint or out or align or missing
+    elif checkpoint or out or align:
+        given = checkpoint or out or align
         raise ValueError(
-            "--checkpoint, --out, --align and --missing must come with --model, "
-            f"got {given} without"
+            f"--checkpoint, --out and --align must come with --model, got {given} without"
         )
     truth, scores = _score(rules, folders)
     from rgbt_fusion.evaluation.intervals import score_intervals
@@ -270,6 +269,7 @@ class _Rules(NamedTuple):
     prefix: str | None
     box_format: "BoxFormat"
     incomplete: "Incomplete"
+    missing: Path | None
 
 
 def _rules(
@@ -280,6 +280,7 @@ def _rules(
     prefix: str | None,
     box_format: str,
     incomplete: str,
+    missing: Path | None,
 ) -> _Rules:
     """Refuse what cannot work before hours are spent on it."""
     from rgbt_fusion.checks import check_choice
@@ -291,7 +292,7 @@ def _rules(
     get_protocol(benchmark, rules)
     handling: Incomplete = check_choice(incomplete, ("refuse", "skip"), name="--incomplete")
     columns = check_choice(box_format, BOX_FORMATS, name="--box-format")
-    return _Rules(benchmark, root, sequences, rules, prefix, columns, handling)
+    return _Rules(benchmark, root, sequences, rules, prefix, columns, handling, missing)
 
 
 def _check_output(form: str, plot_format: str, worst: int, digits: int | None) -> None:
@@ -314,7 +315,6 @@ def _run(
     workers: int,
     times: bool,
     align: str | None,
-    missing: Path | None,
 ) -> "RunReport":
     from functools import partial
 
@@ -336,12 +336,12 @@ def _run(
     dataset = open_dataset(root, rules.benchmark, names=chosen)
     if rank == 0:
         _say_notices(dataset)
-    if missing is not None:
-        dataset = dataset._replace(sequences=hide_missing(dataset.sequences, missing))
+    if rules.missing is not None:
+        dataset = dataset._replace(sequences=hide_missing(dataset.sequences, rules.missing))
     lengths = {sequence.name: len(sequence) for sequence in dataset.sequences}
     settings = tracker_settings(model, checkpoint) | {"benchmark": rules.benchmark}
-    if missing is not None:
-        settings |= {"missing": str(missing)}
+    if rules.missing is not None:
+        settings |= {"missing": str(rules.missing)}
     if align is not None:
         settings |= {"align": align}
         dataset = dataset._replace(sequences=aligned_sequences(dataset.sequences, align))
@@ -421,7 +421,11 @@ def _score(rules: _Rules, folders: list[Path]) -> "tuple[BenchmarkTruth, list[Sc
     from rgbt_fusion.evaluation.scoring import IncompleteResultsError, load_benchmark, score
 
     truth = load_benchmark(
-        rules.benchmark, rules.root, sequences=rules.sequences, protocol=rules.protocol
+        rules.benchmark,
+        rules.root,
+        sequences=rules.sequences,
+        protocol=rules.protocol,
+        missing=rules.missing,
     )
     scores = []
     for folder, name in zip(folders, _names(folders), strict=True):

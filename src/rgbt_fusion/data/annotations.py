@@ -29,6 +29,7 @@ __all__ = [
     "Located",
     "PackagedTruth",
     "find_sequences",
+    "is_view",
     "packaged_ground_truth",
     "read_attributes",
     "read_boxes",
@@ -268,6 +269,8 @@ def read_attributes(
     wanted = tuple(names)
     if row.tags:
         return _attributes_by_tag(find_sequences(root, layout, names=wanted))
+    if row.name_attributes:
+        return _attributes_in_names(row, wanted)
     folder = _attribute_folder(Path(root), row)
     if folder is None:
         return {}
@@ -351,6 +354,11 @@ def _sequences_below(folder: Path, row: Layout, depth: int) -> Iterator[tuple[st
 def _sequences_here(folder: Path, row: Layout) -> list[tuple[str, Located]]:
     """Return the sequence that a folder is, if any; several if it has several targets."""
     row = row.of(folder.name)
+    name = folder.name
+    if row.views:
+        if not is_view(folder, row):
+            return []
+        name = f"{folder.parent.name}.{folder.name}"
     truth = _first_file(folder, row.truth)
     if row.truth_folder:
         truth = folder.parent.parent / row.truth_folder / f"{folder.name}.txt"
@@ -368,7 +376,12 @@ def _sequences_here(folder: Path, row: Layout) -> list[tuple[str, Located]]:
     has_images = first_folder(folder, named) is not None
     if truth is None and not has_images:
         return []
-    return [(folder.name, Located(folder, truth, _first_file(folder, row.truth_tir)))]
+    return [(name, Located(folder, truth, _first_file(folder, row.truth_tir)))]
+
+
+def is_view(folder: Path, row: Layout) -> bool:
+    """Return whether a folder is one of the views of a sequence, by its name."""
+    return folder.name.lower().startswith(row.views)
 
 
 def _numbered_targets(folder: Path, row: Layout) -> list[Path]:
@@ -421,7 +434,8 @@ def _indices_of_images(
 def _attribute_folder(root: Path, row: Layout) -> Path | None:
     if not row.attribute_folder:
         return None
-    for base in (root, root.parent):
+    # toolkits keep boxes one or two folders below: annos/visible/<sequence>.txt
+    for base in (root, root.parent, root.parent.parent):
         folder = base / row.attribute_folder
         if folder.is_dir():
             return folder
@@ -456,6 +470,14 @@ def _attributes_by_tag(located: dict[str, Located]) -> dict[str, tuple[str, ...]
             if read_flags(path).any():
                 table.setdefault(path.stem, []).append(name)
     return {attribute: tuple(having) for attribute, having in sorted(table.items())}
+
+
+def _attributes_in_names(row: Layout, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Tell the attribute of each sequence by how its name begins."""
+    return {
+        attribute: tuple(name for name in names if name.startswith(f"{attribute}_"))
+        for attribute in row.name_attributes
+    }
 
 
 def _attributes_by_sequence(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.checks import check_positive_int
+from rgbt_fusion.data.annotations import is_view
 from rgbt_fusion.data.folders import first_folder, is_left_over, unread_folders
 from rgbt_fusion.data.layouts import LAYOUTS, Layout, get_layout, unnamed_images
 from rgbt_fusion.data.sequences import ImageSequence, open_dataset
@@ -41,8 +42,9 @@ Size: TypeAlias = tuple[int, int]
 # If several layouts fit as many sequences, the first one here is taken: it reads most of what is
 # there.
 GUESSED = (
-    *("gtot", "rgbt234", "lasher", "vtuav_st", "rgbdt500", "vot_rgbt", "depthtrack", "visevent"),
-    *("coesot", "felt", "otb100", "antiuav410", "trackingnet", "got10k"),
+    *("gtot", "mv_rgbt", "rgbt234", "lasher", "vtuav_st", "luart", "drgbt603", "drgbt1k"),
+    *("rgbdt500", "vot_rgbt", "depthtrack", "visevent", "coesot", "felt", "otb100"),
+    *("antiuav410", "trackingnet", "got10k"),
 )
 
 LOOKED_AT = 50
@@ -217,6 +219,12 @@ def _is_complete(folder: Path, row: Layout) -> bool:
     if row.several_targets:
         truth = (*truth, f"{Path(row.truth[0]).stem}.1.txt")
     if "." in (*row.rgb, *row.tir) and not any(is_image(path) for path in folder.iterdir()):
+        return False
+    if row.views and not is_view(folder, row):
+        return False
+    if row.name_attributes and not folder.name.startswith(
+        tuple(f"{attribute}_" for attribute in row.name_attributes)
+    ):
         return False
     if row.truth_folder:
         return (folder.parent.parent / row.truth_folder / f"{folder.name}.txt").is_file()

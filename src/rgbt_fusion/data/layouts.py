@@ -32,7 +32,7 @@ class Layout:
     """Folder of the second modality, likewise; empty for RGB datasets."""
     kind: SecondModality = "thermal"
     truth: tuple[str, ...] = ("groundtruth.txt",)
-    """File of the boxes in the colour images."""
+    """File of the boxes in the colour images; ``{name}`` as in ``rgb``."""
     truth_folder: str = ""
     """Folder beside that of the sequences which holds ``<sequence>.txt``, if the boxes are not in
     the sequences' own folders."""
@@ -47,6 +47,9 @@ class Layout:
     """File with one number per frame, above 0 if the target is visible."""
     starts_present: bool = False
     """Whether a sequence begins with the first frame in which the target is visible."""
+    views: tuple[str, ...] = ()
+    """What the names of views begin with, where a sequence is recorded from several places. Each
+    view is a sequence of its own, ``<sequence>.<view>``."""
     several_targets: bool = False
     """Whether ``truth`` may be numbered, one file per target: ``groundtruth_rect.1.txt``."""
     first_image: Mapping[str, int] = field(default_factory=dict)
@@ -55,22 +58,36 @@ class Layout:
     attribute_folder: str = ""
     """Folder beside the sequences. It holds one file per sequence with one flag per attribute, or
     one ``<ATTRIBUTE>.txt`` per attribute and ``SequencesName.txt``."""
+    name_attributes: tuple[str, ...] = ()
+    """Attributes that the names of sequences begin with: ``<ATTRIBUTE>_...``."""
     tags: bool = False
     """Whether a sequence's folder has one ``<attribute>.tag`` or ``.label`` per attribute, with a
     flag per frame."""
 
     def of(self, name: str) -> "Layout":
         """Return the layout of one sequence, its name put in for ``{name}``."""
-        if not any("{name}" in folder for folder in (*self.rgb, *self.tir)):
+        places = (*self.rgb, *self.tir, *self.truth, *self.truth_tir)
+        if not any("{name}" in place for place in places):
             return self
 
-        def named(folders: tuple[str, ...]) -> tuple[str, ...]:
-            return tuple(folder.replace("{name}", name) for folder in folders)
+        def named(alternatives: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(place.replace("{name}", name) for place in alternatives)
 
-        return replace(self, rgb=named(self.rgb), tir=named(self.tir))
+        return replace(
+            self,
+            rgb=named(self.rgb),
+            tir=named(self.tir),
+            truth=named(self.truth),
+            truth_tir=named(self.truth_tir),
+        )
 
 
 _RGBT234_ATTRIBUTES = ("BC", "CM", "DEF", "FM", "HO", "LI", "LR", "MB", "NO", "TC", "PO", "SC")
+
+_LASHER_ATTRIBUTES = (
+    *("NO", "PO", "TO", "HO", "MB", "LI", "HI", "AIV", "LR", "DEF"),
+    *("BC", "SA", "CM", "TC", "FL", "OV", "FM", "SV", "ARC"),
+)
 
 _VTUAV = Layout(
     title="VTUAV short-term",
@@ -114,10 +131,7 @@ LAYOUTS: dict[str, Layout] = {
         rgb=("visible",),
         tir=("infrared",),
         truth=("init.txt", "visible.txt", "infrared.txt"),
-        attributes=(
-            *("NO", "PO", "TO", "HO", "MB", "LI", "HI", "AIV", "LR", "DEF"),
-            *("BC", "SA", "CM", "TC", "FL", "OV", "FM", "SV", "ARC"),
-        ),
+        attributes=_LASHER_ATTRIBUTES,
         attribute_folder="AttriSeqsTxt",
     ),
     "vtuav_st": _VTUAV,
@@ -157,6 +171,51 @@ LAYOUTS: dict[str, Layout] = {
         tir=("infrared",),
         truth=("visible.txt",),
         truth_tir=("infrared.txt",),
+        attributes=_LASHER_ATTRIBUTES,
+        attribute_folder="AttriSeqsTxt",
+    ),
+    "muart244": Layout(
+        title="MUART244",
+        rgb=("visible",),
+        tir=("infrared",),
+        truth=("visible.txt",),
+        truth_tir=("infrared.txt",),
+        attributes=(
+            *("NO", "PO", "TO", "OV", "TOV", "LI", "HI", "AIV", "LR", "BC", "SA", "TC"),
+            *("CM", "FM", "SV", "ARC", "HM", "VM", "RM", "PAC", "FG", "CZ", "HD", "UAV"),
+            # how far the modalities are apart, and how unlike their scales
+            *(f"OFF{level}" for level in range(1, 12)),
+            *(f"AREA{level}" for level in range(1, 9)),
+        ),
+        attribute_folder="AttriSeqsTxt",
+    ),
+    "luart": Layout(
+        title="LUART",
+        rgb=("NotAlign/visible",),
+        tir=("NotAlign/infrared",),
+        truth=("visible.txt",),
+        truth_tir=("infrared.txt",),
+        attributes=(
+            *("PO", "TO", "LI", "HI", "IV", "DEF", "BC", "MB", "FM", "SV", "ARC"),
+            *("SA", "TC", "FL", "SO", "TOV", "HM", "VM", "FR", "PAC", "FG", "CZ"),
+        ),
+        attribute_folder="attribute_annotation",
+    ),
+    "drgbt603": Layout(title="DRGBT603", rgb=("up",), tir=("down",), truth=("init.txt",)),
+    "drgbt1k": Layout(
+        title="DRGBT-1K",
+        rgb=("RGB",),
+        tir=("TIR",),
+        truth=("init.txt",),
+        views=("ground_view", "uav_view"),
+    ),
+    "mv_rgbt": Layout(
+        title="MV-RGBT",
+        rgb=("visible", "color"),
+        tir=("infrared",),
+        truth=("visible.txt", "{name}_1.txt"),
+        truth_tir=("infrared.txt", "{name}_1.txt"),
+        name_attributes=("ER", "ET"),
     ),
     "rgbdt500": Layout(title="RGBDT500", rgb=("color",), tir=("ir", "infrared", "thermal")),
     "rgbdt500_depth": Layout(

@@ -166,9 +166,12 @@ def open_sequence(
     base = Path(folder)
     if not base.is_dir():
         raise DataError(f"folder must be that of a sequence, got {folder}")
-    place = find_sequences(base, layout).get(base.name, Located(base, None))
+    located = find_sequences(base, layout)
+    # a view has its sequence's name, too
+    name = f"{base.parent.name}.{base.name}" if row.views else base.name
+    place = located.get(name, Located(base, None))
     starts = first_frames(base.parent) if row.annotated_every > 1 else {}
-    return _open(base.name, place, row, starts, modality)
+    return _open(name, place, row, starts, modality)
 
 
 def list_images(folder: Path, names: tuple[str, ...]) -> tuple[Path, ...]:

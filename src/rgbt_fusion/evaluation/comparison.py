@@ -98,6 +98,8 @@ def compare(
     inclusive = rules.inclusive
     offset = rules.centre_offset
     overlaps = np.maximum.reduce([overlap(boxes, track, inclusive=inclusive) for track in tracks])
+    if rules.least_overlap:
+        overlaps = np.where(overlaps < rules.least_overlap, 0.0, overlaps)
     errors = np.minimum.reduce(
         [centre_error(boxes, track, centre_offset=offset) for track in tracks]
     )
@@ -107,6 +109,7 @@ def compare(
     if rules.absent == "minus_one":
         overlaps = np.where(absent, -1.0, overlaps)
         errors = np.where(absent, -1.0, errors)
+    if rules.absent == "minus_one" or rules.absent_succeeds_normalised:
         normalised = np.where(absent, -1.0, normalised)
 
     scored = np.ones(len(boxes), dtype=bool)

