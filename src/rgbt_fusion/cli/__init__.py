@@ -25,6 +25,7 @@ from rgbt_fusion.cli import (
     info,
     track,
     train,
+    trax,
 )
 from rgbt_fusion.cli.eval import evaluate
 
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     "train": train.train,
     "distill": distill.distill,
     "track": track.track,
+    "trax": trax.trax,
     "align": align.align,
     "eval": evaluate,
     "compare": compare.compare,
