@@ -1,17 +1,109 @@
 """Annotations that are no table of boxes: regions of the VOT challenges, and labels in JSON."""
 
 import json
+import struct
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.files.text_tables import DataError, read_lines
 
-__all__ = ["read_json_boxes", "read_regions"]
+__all__ = [
+    "NO_REGION",
+    "Region",
+    "parse_region",
+    "read_json_boxes",
+    "read_region_shapes",
+    "read_regions",
+]
 
 _BEFORE_THE_MASK = 4
 """A mask begins with left, top, width and height of the box around it."""
+
+BINARY_START = struct.pack("<h", 1)
+"""How a binary file of regions begins, as the VOT toolkit writes them."""
+
+MOST_MASK_PIXELS = 1 << 27
+"""A larger mask is a mistake, or a trap."""
+
+
+class Region(NamedTuple):
+    """Where a target is in one frame, as the VOT challenges say it."""
+
+    kind: Literal["none", "box", "polygon", "mask"]
+    """``"none"`` where there is no target, or the tracker was started or had failed."""
+    values: NDArray[np.float32] | NDArray[np.uint8]
+    """Left, top, width and height ``(4,)`` of a box, the corners ``(N, 2)`` of a polygon, or the
+    pixels ``(H, W)`` of a mask, 0 or 1."""
+    offset: tuple[int, int] = (0, 0)
+    """Left and top of a mask in the image."""
+
+
+NO_REGION = Region("none", np.empty(0, dtype=np.float32))
+"""The region of an absent target."""
+
+EMPTY_MASK = Region("mask", np.zeros((0, 0), dtype=np.uint8))
+
+
+def parse_region(text: str) -> Region:
+    """Return the region that a line of the VOT challenges stands for.
+
+    A mask whose only column is its first has no pixels, as in the VOT toolkit.
+
+    Args:
+        text: a box (4 numbers), a polygon (6 or more), a mask (``m``, the box around it and the
+            lengths of its runs, zeros first), or one number, which stands for no region.
+
+    Raises:
+        DataError: ``text`` is none of these.
+
+    Example:
+        >>> from rgbt_fusion.data.regions import parse_region
+        >>> parse_region("m5,6,3,2,1,4,1").values.tolist()
+        [[0, 1, 1], [1, 1, 0]]
+        >>> parse_region("nan,nan,nan,nan").kind
+        'none'
+    """
+    line = text.strip()
+    try:
+        if line.startswith("m"):
+            numbers = [int(word) for word in line[1:].replace(",", " ").split()]
+            mask = _mask(numbers[:_BEFORE_THE_MASK], numbers[_BEFORE_THE_MASK:])
+            # the toolkit drops such a mask when it reads one from text
+            return mask if mask.values[:, 1:].any() else EMPTY_MASK
+        return _points(np.array(line.replace(",", " ").split(), dtype=np.float32))
+    except (ValueError, OverflowError):
+        raise DataError(f"must be a box, a polygon or a mask, got {line[:60]!r}") from None
+
+
+def read_region_shapes(path: str | Path) -> list[Region]:
+    """Read the regions of a sequence with their shapes, as the VOT toolkit writes them.
+
+    Args:
+        path: a text file with one region per line, or a binary file of the toolkit.
+
+    Raises:
+        DataError: ``path`` cannot be read, or holds what is no region.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read() if file.read(len(BINARY_START)) == BINARY_START else None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    if data is not None:
+        return _read_binary(data, path)
+    lines = read_lines(path)
+    if not lines:
+        raise DataError(f"{path} must hold regions, but it is empty")
+    regions: list[Region] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            regions.append(parse_region(line))
+        except DataError as error:
+            raise DataError(f"{path}, line {number}: {error}") from None
+    return regions
 
 
 def read_regions(path: str | Path) -> NDArray[np.float64]:
@@ -98,3 +190,68 @@ def _box_around(line: str, where: str) -> tuple[float, float, float, float]:
     x = numbers[::2]
     y = numbers[1::2]
     return (min(x), min(y), max(x) - min(x), max(y) - min(y))
+
+
+def _points(numbers: NDArray[np.float32]) -> Region:
+    """Return a box, a polygon or no region."""
+    count = len(numbers)
+    if count != 1 and count != 4 and (count < 6 or count % 2):
+        raise ValueError
+    if count == 1 or np.isnan(numbers).any():
+        return NO_REGION
+    if not np.isfinite(numbers).all():
+        raise ValueError
+    if count == 4:
+        return Region("box", numbers)
+    return Region("polygon", numbers.reshape(-1, 2))
+
+
+def _mask(box: list[int], runs: list[int]) -> Region:
+    """Return the mask whose runs of zeros and ones are given, the zeros first."""
+    left, top, width, height = box
+    if min(width, height, *runs, 0) < 0 or width * height > MOST_MASK_PIXELS:
+        raise ValueError
+    if sum(runs) > width * height:
+        raise ValueError
+    pixels = np.zeros(width * height, dtype=np.uint8)
+    ends = np.cumsum(runs, dtype=np.int64)
+    for start, end in zip(ends[::2], ends[1::2], strict=False):
+        pixels[start:end] = 1
+    return Region("mask", pixels.reshape(height, width), (left, top))
+
+
+def _read_binary(data: bytes, path: str | Path) -> list[Region]:
+    """Read what follows the first two bytes of a binary file of the toolkit."""
+    place = 0
+
+    def take(layout: str) -> tuple[Any, ...]:
+        nonlocal place
+        found = struct.unpack_from(f"<{layout}", data, place)
+        place += struct.calcsize(f"<{layout}")
+        return found
+
+    regions: list[Region] = []
+    try:
+        (count,) = take("I")
+        for _ in range(count):
+            (kind,) = take("B")
+            if kind == 0:
+                take("I")
+                regions.append(NO_REGION)
+            elif kind == 1:
+                regions.append(_points(np.array(take("4f"), dtype=np.float32)))
+            elif kind == 2:
+                (corners,) = take("H")
+                regions.append(_points(np.array(take(f"{2 * corners}f"), dtype=np.float32)))
+            elif kind == 3:
+                *box, runs = take("hhHHH")
+                regions.append(_mask(box, list(take(f"{runs}H"))))
+            else:
+                raise ValueError
+    except (struct.error, ValueError):
+        raise DataError(
+            f"{path} must be a file of the VOT toolkit, but region {len(regions) + 1} is none"
+        ) from None
+    if not regions:
+        raise DataError(f"{path} must hold regions, but it is empty")
+    return regions
