@@ -460,3 +460,40 @@ def test_torchrun_shares_the_sequences_and_scores_once(tmp_path):
     assert done.stdout.count("RGBT234, 3 sequences") == 1
     assert sorted(path.stem for path in (tmp_path / "ncc").glob("?.txt")) == ["a", "b", "d"]
     assert done.returncode == 1
+
+
+def test_runs_from_anchors_are_tracked_and_scored(tmp_path, capsys):
+    root = write_dataset(tmp_path / "sequences", {"car": 6, "dog": 6}, "vot_rgbt")
+    for name in ("car", "dog"):
+        (root / name / "anchor.value").write_text("1\n0\n0\n0\n0\n-1\n")
+    arguments = ["--benchmark", "vot_rgbt", "--root", root, "--protocol", "vot"]
+    numbers = tmp_path / "scores.json"
+    out = tmp_path / "mine"
+    assert run(*arguments, "--model", "ncc", "--out", out, "--json", numbers) == 0
+    told = capsys.readouterr()
+    assert "4 sequences tracked (24 frames" in told.err
+    assert all(name in told.out for name in ("VOT-RGBT, from anchors, 2 sequences", "EAO"))
+    found = json.loads(numbers.read_text())
+    assert list(found["trackers"]["mine"]["metrics"]) == ["A", "R", "EAO"]
+    assert (out / "car_00000005.txt").is_file()
+    (out / "car_00000005.txt").unlink()
+    assert run(out, *arguments) == 2
+    assert "run car_00000005 is missing; --incomplete skip scores" in capsys.readouterr().err
+    assert run(out, *arguments, "--incomplete", "skip") == 0
+    assert "car left out: run car_00000005 is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--benchmark", "lasher", "--root", "x"], "--protocol vot must come with --benchmark vot"),
+        (["--benchmark", "vot_rgbt"], "and --root, the dataset's folder"),
+        (
+            ["--benchmark", "vot_rgbt", "--root", "x", "--report", "r.html", "--confidence"],
+            "--confidence, --report must not come with --protocol vot",
+        ),
+    ],
+)
+def test_what_does_not_go_with_anchors(arguments, message, capsys):
+    assert run("y", *arguments, "--protocol", "vot") == 2
+    assert message in capsys.readouterr().err

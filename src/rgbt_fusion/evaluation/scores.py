@@ -12,7 +12,15 @@ from rgbt_fusion.evaluation.long_term import PrecisionRecall
 from rgbt_fusion.evaluation.metrics import Array
 from rgbt_fusion.evaluation.protocols import ScoringRules
 
-__all__ = ["WHERE_MISSING", "AttributeScores", "Curve", "CurveName", "Scores", "SequenceTable"]
+__all__ = [
+    "WHERE_MISSING",
+    "AttributeScores",
+    "Curve",
+    "CurveName",
+    "Ratio",
+    "Scores",
+    "SequenceTable",
+]
 
 WHERE_MISSING = ("PRm", "SRm", "MPRm", "MSRm")
 """The numbers over frames that lack a modality. A sequence without such a frame has none of them,
@@ -42,6 +50,32 @@ class AttributeScores(NamedTuple):
     """The sequences that have it."""
 
 
+class Ratio(NamedTuple):
+    """A number that is a sum over sequences over another such sum, or the mean of several."""
+
+    parts: Array
+    """What each sequence adds above, ``(sequences, M)``."""
+    wholes: Array
+    """What it adds below, ``(sequences, M)``."""
+
+    def over(self, counts: Array) -> Array:
+        """Return the number where sequences count so often, ``(R,)`` of ``(R, sequences)``.
+
+        A ratio without anything below is 0.
+        """
+        return _mean_ratio(counts @ self.parts, counts @ self.wholes)
+
+    def alone(self) -> Array:
+        """Return the number of each sequence, ``(sequences,)``."""
+        return _mean_ratio(self.parts, self.wholes)
+
+
+def _mean_ratio(parts: Array, wholes: Array) -> Array:
+    something = wholes > 0
+    ratios = np.where(something, parts / np.where(something, wholes, 1), 0.0)
+    return ratios.mean(axis=1)
+
+
 class SequenceTable(NamedTuple):
     """The curves and numbers of the scored sequences, one row per sequence."""
 
@@ -63,6 +97,8 @@ class SequenceTable(NamedTuple):
     """How many frames of each sequence were timed."""
     seconds: Array
     """How long the tracker took for each sequence, 0 where that is unknown."""
+    ratios: Mapping[str, Ratio] = {}
+    """The numbers that are no means of a column, by name."""
 
     def take(self, rows: NDArray[np.int64]) -> "SequenceTable":
         """Return some rows."""
@@ -79,6 +115,10 @@ class SequenceTable(NamedTuple):
             long_term,
             self.timed_frames[rows],
             self.seconds[rows],
+            {
+                name: Ratio(ratio.parts[rows], ratio.wholes[rows])
+                for name, ratio in self.ratios.items()
+            },
         )
 
 
