@@ -60,7 +60,8 @@ def region_overlap(first: Region, second: Region, size: tuple[int, int]) -> floa
     pixels = _pixels(first, bounds)
     others = _pixels(second, bounds)
     union = np.count_nonzero(pixels | others)
-    return np.count_nonzero(pixels & others) / union if union else 0.0
+    shared = np.count_nonzero(pixels & others)
+    return float(shared / union) if union else 0.0
 
 
 def rasterised(region: Region, size: tuple[int, int]) -> Region:
