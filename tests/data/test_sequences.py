@@ -11,6 +11,7 @@ from rgbt_fusion.data.checking import check_dataset, guess_layout
 from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.data.sequences import open_dataset, open_sequence, read_sizes
 from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.frames.reading import read_depth
 from shared_material import shared
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
@@ -33,7 +34,7 @@ def build(root: Path, layout: str, count: int = 12, name: str = "car") -> Path:
     if row.views:
         folder = folder / f"{row.views[0]}1"
     if row.rgb:
-        images(folder / row.rgb[0], [f"{k}.png" for k in range(count)])
+        images(folder / row.rgb[0], [f"{k}.png" for k in range(count)], deep=row.rgb_is_depth)
     if row.tir:
         images(
             folder / row.tir[0], [f"t{k:04d}.png" for k in range(count)], deep=row.kind == "depth"
@@ -57,7 +58,10 @@ def test_every_layout(tmp_path, layout):
     name = "car.ground_view1" if LAYOUTS[layout].views else "car"
     assert (sequence.name, len(sequence), sequence.size) == (name, 12, (32, 24))
     # images are sorted naturally: 2 before 10
-    if LAYOUTS[layout].rgb:
+    if LAYOUTS[layout].rgb_is_depth:
+        assert all(frame.rgb.shape == (24, 32, 3) for frame in sequence)
+        assert (sequence[11].rgb == read_depth(folder / "depth" / "11.png")).all()
+    elif LAYOUTS[layout].rgb:
         assert [frame.rgb[0, 0, 0] for frame in sequence] == list(range(12))
     else:
         assert all(frame.rgb is None for frame in sequence)

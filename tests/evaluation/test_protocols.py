@@ -38,6 +38,7 @@ def test_every_benchmark_has_a_layout():
         ("mv_rgbt", "SR", 20 / 21),
         ("rgbdt500", "SR", 20 / 21),
         ("rgbdt500_depth", "SR", 20 / 21),
+        ("rgbdt500_depth_infrared", "SR", 20 / 21),
         ("coesot", "SR", 20 / 21),
         ("felt", "SR", 20 / 21),
         ("eventvot", "SR", 20 / 21),

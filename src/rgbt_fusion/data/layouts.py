@@ -28,6 +28,8 @@ class Layout:
     rgb: tuple[str, ...] = ()
     """Folder of the colour images; ``"."`` is the sequence's own folder, and ``{name}`` in a name
     stands for the sequence's. Empty for datasets of the second modality alone."""
+    rgb_is_depth: bool = False
+    """Whether depth takes the place of colour; it is painted."""
     tir: tuple[str, ...] = ()
     """Folder of the second modality, likewise; empty for RGB datasets."""
     kind: SecondModality = "thermal"
@@ -88,6 +90,8 @@ _LASHER_ATTRIBUTES = (
     *("NO", "PO", "TO", "HO", "MB", "LI", "HI", "AIV", "LR", "DEF"),
     *("BC", "SA", "CM", "TC", "FL", "OV", "FM", "SV", "ARC"),
 )
+
+_RGBDT500_TRUTH = ("ground_truth.txt", "groundtruth.txt")
 
 _VTUAV = Layout(
     title="VTUAV short-term",
@@ -217,9 +221,25 @@ LAYOUTS: dict[str, Layout] = {
         truth_tir=("infrared.txt", "{name}_1.txt"),
         name_attributes=("ER", "ET"),
     ),
-    "rgbdt500": Layout(title="RGBDT500", rgb=("color",), tir=("ir", "infrared", "thermal")),
+    "rgbdt500": Layout(
+        title="RGBDT500",
+        rgb=("color",),
+        tir=("infrared", "ir", "thermal"),
+        truth=_RGBDT500_TRUTH,
+    ),
     "rgbdt500_depth": Layout(
-        title="RGBDT500, colour and depth", rgb=("color",), tir=("depth",), kind="depth"
+        title="RGBDT500, colour and depth",
+        rgb=("color",),
+        tir=("depth",),
+        kind="depth",
+        truth=_RGBDT500_TRUTH,
+    ),
+    "rgbdt500_depth_infrared": Layout(
+        title="RGBDT500, depth and infrared",
+        rgb=("depth",),
+        rgb_is_depth=True,
+        tir=("infrared", "ir", "thermal"),
+        truth=_RGBDT500_TRUTH,
     ),
     "coesot": Layout(
         title="COESOT",

@@ -63,6 +63,8 @@ class ImageSequence:
     shown: NDArray[np.bool_] | None = None
     """``(T, 2)``: whether the colour image and the other one are shown in each frame; None shows
     all."""
+    rgb_is_depth: bool = False
+    """Whether depth takes the place of colour; it is painted."""
 
     def __len__(self) -> int:
         return len(self.rgb or self.tir)
@@ -75,7 +77,8 @@ class ImageSequence:
             IndexError: ``index`` is beyond the end.
         """
         shows_rgb, shows_tir = (True, True) if self.shown is None else self.shown[index]
-        rgb = read_rgb(self.rgb[index]) if self.rgb and shows_rgb else None
+        read_first = read_depth if self.rgb_is_depth else read_rgb
+        rgb = read_first(self.rgb[index]) if self.rgb and shows_rgb else None
         if not self.tir or not shows_tir:
             return FramePair(rgb, None)
         read = read_depth if self.kind == "depth" else read_thermal
@@ -258,7 +261,15 @@ def _open(
         length = len(truth.frames)
     else:
         length = min(len(images) for images in (rgb, tir) if images)
-    return ImageSequence(name, rgb[:length], tir[:length], kind, truth, tuple(notices))
+    return ImageSequence(
+        name,
+        rgb[:length],
+        tir[:length],
+        kind,
+        truth,
+        tuple(notices),
+        rgb_is_depth=row.rgb_is_depth,
+    )
 
 
 def _find_images(folder: Path, row: Layout, modality: SequenceModality) -> _Images:

@@ -235,6 +235,7 @@ PROTOCOLS: dict[str, ScoringRules] = {
     "mv_rgbt": replace(_LASHER, title="MV-RGBT", metrics=("PR", "SR")),
     "rgbdt500": replace(_OWN, title="RGBDT500"),
     "rgbdt500_depth": replace(_OWN, title="RGBDT500, colour and depth"),
+    "rgbdt500_depth_infrared": replace(_OWN, title="RGBDT500, depth and infrared"),
     "coesot": replace(_EVENTS, title="COESOT"),
     "felt": replace(_EVENTS, title="FELT"),
     "eventvot": replace(_EVENTS, title="EventVOT"),
