@@ -94,6 +94,7 @@ def test_every_layer_has_a_row():
         "MLP",
         "OrderedMamba",
         "PooledOrderPredictor",
+        "Prompter",
         "ReleasedOrderPredictor",
         "SelfAttention",
         "TransformerBlock",

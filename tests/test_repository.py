@@ -178,6 +178,7 @@ PART_CLASSES = {
     "MLP",
     "OrderedMamba",
     "PooledOrderPredictor",
+    "Prompter",
     "ReleasedOrderPredictor",
     "SelfAttention",
     "TransformerBlock",

@@ -18,6 +18,7 @@ from rgbt_fusion import (
     TPMRI,
     AINet,
     AllLayerSelfAttention,
+    AnyPlace,
     Attention,
     AttentionWithScores,
     CandidateElimination,
@@ -33,6 +34,8 @@ from rgbt_fusion import (
     JointCandidateElimination,
     LocalizationLoss,
     MambaBlock,
+    MultiStreamFusion,
+    MultiStreamPrompter,
     MutualPrompter,
     MutualPromptTeacher,
     OneStreamStudent,
@@ -73,6 +76,10 @@ reveal_type(MutualPrompter(80)(tokens, tokens))  # MutualPrompts
 reveal_type(CMC(64, 4)(tokens, tokens))  # Tensor
 reveal_type(CMC1(64, 4)(tokens, tokens))  # Tensor
 reveal_type(TwoWayCompensation(64, 4)(tokens, tokens))  # CompensatedStreams
+reveal_type(MultiStreamPrompter(80)(torch.zeros(1, 3, 80, 64)))  # Tensor
+reveal_type(MultiStreamFusion(8, 3)(torch.zeros(1, 3, 8, 4, 4)))  # Tensor
+reveal_type(AnyPlace(DFM(8))(maps, maps))  # FusedStreams
+reveal_type(AnyPlace([DFM(8), DFM(8)])([maps, maps], [maps, maps]))  # list[FusedStreams]
 
 reveal_type(FeatureDistillationLoss()([tokens], [tokens]))  # Tensor
 reveal_type(ResponseDistillationLoss()(score_map, score_map))  # Tensor

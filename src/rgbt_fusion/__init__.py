@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from rgbt_fusion.layers.all_layer_self_attention import (
         AllLayerSelfAttention as AllLayerSelfAttention,
     )
+    from rgbt_fusion.layers.any_place import AnyPlace as AnyPlace
     from rgbt_fusion.layers.attention import Attention as Attention
     from rgbt_fusion.layers.attention import AttentionWithScores as AttentionWithScores
     from rgbt_fusion.layers.attention import ScoredTokens as ScoredTokens
@@ -93,6 +94,8 @@ if TYPE_CHECKING:
     from rgbt_fusion.layers.mamba import MambaBlock as MambaBlock
     from rgbt_fusion.layers.modality_aware_fusion import MAF as MAF
     from rgbt_fusion.layers.modality_aware_fusion import ModalityAwareFusion as ModalityAwareFusion
+    from rgbt_fusion.layers.multi_stream_fusion import MultiStreamFusion as MultiStreamFusion
+    from rgbt_fusion.layers.multi_stream_prompter import MultiStreamPrompter as MultiStreamPrompter
     from rgbt_fusion.layers.mutual_prompter import MutualPrompter as MutualPrompter
     from rgbt_fusion.layers.mutual_prompter import MutualPrompts as MutualPrompts
     from rgbt_fusion.layers.order_dynamic_fusion_mamba import OFM as OFM
@@ -175,6 +178,7 @@ _MODULES = {
     "ops.selective_scan": ("OrderedScan", "ordered_selective_scan", "selective_scan"),
     "ops.state_update": ("selective_state_update",),
     "layers.all_layer_self_attention": ("AllLayerSelfAttention",),
+    "layers.any_place": ("AnyPlace",),
     "layers.attention": ("Attention", "AttentionWithScores", "ScoredTokens"),
     "layers.candidate_elimination": (
         "CandidateElimination",
@@ -191,6 +195,8 @@ _MODULES = {
     "layers.joint_candidate_elimination": ("EliminatedStreams", "JointCandidateElimination"),
     "layers.mamba": ("MambaBlock",),
     "layers.modality_aware_fusion": ("MAF", "ModalityAwareFusion"),
+    "layers.multi_stream_fusion": ("MultiStreamFusion",),
+    "layers.multi_stream_prompter": ("MultiStreamPrompter",),
     "layers.mutual_prompter": ("MutualPrompter", "MutualPrompts"),
     "layers.order_dynamic_fusion_mamba": ("OFM", "OrderDynamicFusionMamba"),
     "layers.progressive_interaction": (

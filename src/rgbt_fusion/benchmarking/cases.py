@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from rgbt_fusion.checks import did_you_mean
 from rgbt_fusion.layers.all_layer_self_attention import AllLayerSelfAttention
+from rgbt_fusion.layers.any_place import AnyPlace
 from rgbt_fusion.layers.attention import Attention, AttentionWithScores
 from rgbt_fusion.layers.candidate_elimination import CandidateElimination
 from rgbt_fusion.layers.cross_attention_fusion import CrossAttentionFusion
@@ -25,6 +26,8 @@ from rgbt_fusion.layers.gated_cross_modal_compensation import GatedCrossModalCom
 from rgbt_fusion.layers.joint_candidate_elimination import JointCandidateElimination
 from rgbt_fusion.layers.mamba import MambaBlock
 from rgbt_fusion.layers.modality_aware_fusion import MAF
+from rgbt_fusion.layers.multi_stream_fusion import MultiStreamFusion
+from rgbt_fusion.layers.multi_stream_prompter import MultiStreamPrompter
 from rgbt_fusion.layers.mutual_prompter import MutualPrompter
 from rgbt_fusion.layers.order_dynamic_fusion_mamba import OFM
 from rgbt_fusion.layers.progressive_interaction import TPI
@@ -94,6 +97,20 @@ def layers_of(count: int, *shape: int) -> Inputs:
     return inputs
 
 
+def _pyramids(channels: int, *sizes: tuple[int, int]) -> Inputs:
+    """Return a maker of two lists of maps, one map per level, for two samples."""
+
+    def inputs(generator: Generator, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
+        rgb, tir = [], []
+        for height, width in sizes:
+            pair = normals(2, 2, channels, height, width)(generator, dtype)
+            rgb.append(pair[0])
+            tir.append(pair[1])
+        return rgb, tir
+
+    return inputs
+
+
 def _scored(streams: int, batch: int, length: int, search: int, dim: int) -> Inputs:
     """Tokens of each stream, then a score for each search token of each stream."""
 
@@ -123,6 +140,31 @@ def _with_history(batch: int, length: int, dim: int) -> Inputs:
         return rgb, tir, tuple(history)
 
     return inputs
+
+
+def _many_with_history(*shape: int) -> Inputs:
+    """N streams as one tensor, their previous prompts, and which of them each sample has."""
+
+    def inputs(generator: Generator, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        return *normals(2, *shape)(generator, dtype), _all_but_the_last_of_all(*shape[:2])
+
+    return inputs
+
+
+def _many_with_presence(*shape: int) -> Inputs:
+    """N streams as one tensor, and which of them each sample has."""
+
+    def inputs(generator: Generator, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        return *normals(1, *shape)(generator, dtype), _all_but_the_last_of_all(*shape[:2])
+
+    return inputs
+
+
+def _all_but_the_last_of_all(batch: int, count: int) -> Tensor:
+    """The last sample lacks the last stream."""
+    present = torch.ones(batch, count, dtype=torch.bool)
+    present[-1, -1] = False
+    return present
 
 
 def _student_and_teacher(count: int, *shape: int) -> Inputs:
@@ -381,6 +423,32 @@ CASES: tuple[Case, ...] = (
         Setup(lambda: MutualPrompter(spatial_attention="length_free"), _with_history(2, 6, 8)),
         _prompters(lambda _: MutualPrompter(spatial_attention="length_free")),
         compared_with="MutualPrompter",
+    ),
+    Case(
+        "MultiStreamPrompter",
+        Setup(lambda: MultiStreamPrompter(6, reduction=2), _many_with_history(2, 3, 6, 8)),
+        (
+            Setup(
+                lambda: MultiStreamPrompter(320),
+                _many_with_history(1, 3, 320, 768),
+                "3 x 320 tokens",
+            ),
+        ),
+    ),
+    Case(
+        "MultiStreamFusion",
+        Setup(lambda: MultiStreamFusion(16, 3), _many_with_presence(2, 3, 16, 4, 3)),
+        (Setup(lambda: MultiStreamFusion(8, 3), normals(1, 1, 3, 8, 16, 16), "3 x 8 x 16 x 16"),),
+    ),
+    Case(
+        "AnyPlace, DFM on pyramids",
+        Setup(
+            lambda: AnyPlace([DFM(8, d_state=4), DFM(8, d_state=4)]), _pyramids(8, (3, 2), (2, 1))
+        ),
+    ),
+    Case(
+        "AnyPlace, TPI on tokens",
+        Setup(lambda: AnyPlace(TPI(8), grid=(4, 3)), normals(2, 2, 12, 8)),
     ),
     Case(
         "CrossModalCompensation",

@@ -1,6 +1,6 @@
 """CMI: let the RGB map read from the TIR map."""
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -60,6 +60,9 @@ class CrossModalityInteraction(TypedModule):
         Li et al., "Three-stage progressive modality reweighting and interaction framework for
         robust RGB-T tracking", Knowledge-Based Systems 339, 2026, eq. 4-6.
     """
+
+    takes_maps: ClassVar[bool] = True
+    """Say to :class:`~rgbt_fusion.AnyPlace` what the layer is made for."""
 
     def __init__(
         self, dim: int = 8, *, direction: CMIDirection = "tir_to_rgb", scale: float = 1.0

@@ -1,6 +1,6 @@
 """MAF: fuse two maps with weights that the pair itself decides."""
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,9 @@ class ModalityAwareFusion(TypedModule):
         Li et al., "Three-stage progressive modality reweighting and interaction framework for
         robust RGB-T tracking", Knowledge-Based Systems 339, 2026, eq. 7-9.
     """
+
+    takes_maps: ClassVar[bool] = True
+    """Say to :class:`~rgbt_fusion.AnyPlace` what the layer is made for."""
 
     def __init__(self, dim: int = 8, *, pooling: MAFPooling = "global", reduction: int = 4) -> None:
         super().__init__()

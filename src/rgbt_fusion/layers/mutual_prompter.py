@@ -16,7 +16,14 @@ from rgbt_fusion.shapes import (
 )
 from rgbt_fusion.typed_module import TypedModule
 
-__all__ = ["MutualPrompter", "MutualPrompts", "PromptForm", "PromptGate", "SpatialAttention"]
+__all__ = [
+    "MutualPrompter",
+    "MutualPrompts",
+    "PromptForm",
+    "PromptGate",
+    "Prompter",
+    "SpatialAttention",
+]
 
 SpatialAttention = Literal["literal", "length_free"]
 """How each token gets its weight: tied to their number, or for any number."""
@@ -35,7 +42,85 @@ class MutualPrompts(NamedTuple):
     tir: Tensor
 
 
-class MutualPrompter(TypedModule):
+class Prompter(TypedModule):
+    """The gates of every prompter, whatever the number of streams: equations 8-15 and the fovea."""
+
+    def __init__(
+        self,
+        num_tokens: int = 320,
+        *,
+        spatial_attention: SpatialAttention | None = "literal",
+        token_attention: bool = True,
+        history: bool = True,
+        gate: PromptGate = "sigmoid",
+        form: PromptForm = "convolution",
+        reduction: int = 16,
+        fovea_scale: float | None = 10.0,
+    ) -> None:
+        super().__init__()
+        check_choice(
+            spatial_attention, (*get_args(SpatialAttention), None), name="spatial_attention"
+        )
+        check_choice(gate, get_args(PromptGate), name="gate")
+        check_choice(form, get_args(PromptForm), name="form")
+        check_positive_int(num_tokens, name="num_tokens")
+        self.num_tokens = num_tokens if spatial_attention == "literal" else None
+        self.spatial_attention: SpatialAttention | None = spatial_attention
+        self.token_attention = token_attention
+        self.gate: PromptGate = gate
+        self.form: PromptForm = form
+        self.reduction = check_positive_int(reduction, name="reduction")
+        hidden = max(1, num_tokens // reduction)
+
+        def branch() -> _BranchAttention:
+            spatial = None
+            if spatial_attention == "literal":
+                spatial = _AcrossTokens(num_tokens, hidden, form)
+            elif spatial_attention == "length_free":
+                spatial = _AlongAxis(form)
+            token = _AlongAxis(form) if token_attention else None
+            return _BranchAttention(spatial, token, gate)
+
+        self.own = branch()
+        self.other = branch()
+        self.history = branch() if history else None
+        self.initial_fovea_scale = fovea_scale
+        self.fovea_scale = None
+        if fovea_scale is not None:
+            scale = check_finite_number(fovea_scale, name="fovea_scale")
+            self.fovea_scale = nn.Parameter(torch.tensor(scale))
+
+    def fovea(self, own: Tensor) -> Tensor:
+        """Return the stream's own tokens ``(B, L, C)``, weighed and then sharpened."""
+        own = self.own(own)
+        if self.fovea_scale is None:
+            return own
+        return (self.fovea_scale * own).softmax(1) * own
+
+    def check_length(self, length: int, *, name: str) -> None:
+        """Check that the literal spatial attention was built for so many tokens.
+
+        Raises:
+            ShapeError: it was built for another number.
+        """
+        if self.num_tokens is not None and length != self.num_tokens:
+            raise ShapeError(
+                f"{name} must have the {self.num_tokens} tokens that the literal spatial attention "
+                f"was built for, got {length}; build the prompter with "
+                f"num_tokens={length}, or with spatial_attention='length_free' for any number"
+            )
+
+    def extra_repr(self) -> str:
+        """Show the options."""
+        return (
+            f"num_tokens={self.num_tokens}, spatial_attention={self.spatial_attention!r}, "
+            f"token_attention={self.token_attention}, history={self.history is not None}, "
+            f"gate={self.gate!r}, form={self.form!r}, reduction={self.reduction}, "
+            f"fovea_scale={self.initial_fovea_scale}"
+        )
+
+
+class MutualPrompter(Prompter):
     r"""Make a prompt for each of two token streams from both streams and the previous prompt.
 
     Every input is weighed twice, as CBAM does for maps: "spatial attention" gives each of the N
@@ -102,51 +187,6 @@ class MutualPrompter(TypedModule):
         table 2.
     """
 
-    def __init__(
-        self,
-        num_tokens: int = 320,
-        *,
-        spatial_attention: SpatialAttention | None = "literal",
-        token_attention: bool = True,
-        history: bool = True,
-        gate: PromptGate = "sigmoid",
-        form: PromptForm = "convolution",
-        reduction: int = 16,
-        fovea_scale: float | None = 10.0,
-    ) -> None:
-        super().__init__()
-        check_choice(
-            spatial_attention, (*get_args(SpatialAttention), None), name="spatial_attention"
-        )
-        check_choice(gate, get_args(PromptGate), name="gate")
-        check_choice(form, get_args(PromptForm), name="form")
-        check_positive_int(num_tokens, name="num_tokens")
-        self.num_tokens = num_tokens if spatial_attention == "literal" else None
-        self.spatial_attention: SpatialAttention | None = spatial_attention
-        self.token_attention = token_attention
-        self.gate: PromptGate = gate
-        self.form: PromptForm = form
-        self.reduction = check_positive_int(reduction, name="reduction")
-        hidden = max(1, num_tokens // reduction)
-
-        def branch() -> _BranchAttention:
-            spatial = None
-            if spatial_attention == "literal":
-                spatial = _AcrossTokens(num_tokens, hidden, form)
-            elif spatial_attention == "length_free":
-                spatial = _AlongAxis(form)
-            token = _AlongAxis(form) if token_attention else None
-            return _BranchAttention(spatial, token, gate)
-
-        self.own = branch()
-        self.other = branch()
-        self.history = branch() if history else None
-        self.initial_fovea_scale = fovea_scale
-        self.fovea_scale = None
-        if fovea_scale is not None:
-            scale = check_finite_number(fovea_scale, name="fovea_scale")
-            self.fovea_scale = nn.Parameter(torch.tensor(scale))
-
     def forward(
         self, rgb: Tensor, tir: Tensor, history: MutualPrompts | tuple[Tensor, Tensor] | None = None
     ) -> MutualPrompts:
@@ -159,10 +199,7 @@ class MutualPrompter(TypedModule):
 
     def _prompt(self, own: Tensor, other: Tensor, previous: Tensor | None) -> Tensor:
         """Equation 16 for one stream."""
-        own = self.own(own)
-        if self.fovea_scale is not None:
-            own = (self.fovea_scale * own).softmax(1) * own
-        prompt = own + self.other(other)
+        prompt = self.fovea(own) + self.other(other)
         if self.history is None or previous is None:
             return prompt
         return prompt + self.history(previous)
@@ -173,12 +210,7 @@ class MutualPrompter(TypedModule):
             raise ShapeError(
                 f"rgb must have at least one token and one channel, got {tuple(rgb.shape)}"
             )
-        if self.num_tokens is not None and rgb.shape[1] != self.num_tokens:
-            raise ShapeError(
-                f"rgb must have the {self.num_tokens} tokens that the literal spatial attention "
-                f"was built for, got {rgb.shape[1]}; build the prompter with "
-                f"num_tokens={rgb.shape[1]}, or with spatial_attention='length_free' for any number"
-            )
+        self.check_length(rgb.shape[1], name="rgb")
         if history is not None and self.history is None:
             given = type(history).__name__
             raise ValueError(
@@ -199,15 +231,6 @@ class MutualPrompter(TypedModule):
         parameter = next(self.parameters(), rgb)
         check_dtype_unless_autocast(
             rgb, parameter, name="rgb", like_name="the prompter's parameters"
-        )
-
-    def extra_repr(self) -> str:
-        """Show the options."""
-        return (
-            f"num_tokens={self.num_tokens}, spatial_attention={self.spatial_attention!r}, "
-            f"token_attention={self.token_attention}, history={self.history is not None}, "
-            f"gate={self.gate!r}, form={self.form!r}, reduction={self.reduction}, "
-            f"fovea_scale={self.initial_fovea_scale}"
         )
 
 

@@ -1,6 +1,6 @@
 """TPI: the three stages TMR, CMI and MAF in one layer."""
 
-from typing import NamedTuple, get_args
+from typing import ClassVar, NamedTuple, get_args
 
 from torch import Tensor
 
@@ -76,6 +76,9 @@ class ProgressiveInteraction(TypedModule):
         Li et al., "Three-stage progressive modality reweighting and interaction framework for
         robust RGB-T tracking", Knowledge-Based Systems 339, 2026, eq. 1-9.
     """
+
+    takes_maps: ClassVar[bool] = True
+    """Say to :class:`~rgbt_fusion.AnyPlace` what the layer is made for."""
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
-"""Checks of the two streams that a layer reads together: tokens, maps, or clips of maps."""
+"""Checks of the streams that a layer reads together: tokens, maps, or clips of maps."""
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rgbt_fusion.checks import ShapeError
@@ -14,7 +15,12 @@ from rgbt_fusion.shapes import (
     check_shape,
 )
 
-__all__ = ["check_map_streams", "check_token_streams"]
+__all__ = [
+    "check_many_streams",
+    "check_map_streams",
+    "check_presence",
+    "check_token_streams",
+]
 
 
 def check_token_streams(rgb: Any, tir: Any, *, dim: int) -> None:
@@ -64,3 +70,56 @@ def check_map_streams(
     check_floating(rgb, name="rgb")
     check_same_dtype(other, rgb, name=name, like_name="rgb")
     check_dtype_unless_autocast(rgb, parameter, name="rgb", like_name="the layer's parameters")
+
+
+def check_many_streams(
+    streams: Any, pattern: str, *, parameter: Tensor | None, **sizes: int
+) -> dict[str, int]:
+    """Check one tensor that holds N streams, and return its sizes.
+
+    Args:
+        streams: the streams, N on the second axis.
+        pattern: its axes, as :func:`~rgbt_fusion.shapes.check_shape` reads them.
+        parameter: any parameter of the layer; its dtype must be that of the streams.
+        **sizes: the sizes that are known.
+
+    Raises:
+        TypeError: ``streams`` is not a floating-point tensor of the dtype of ``parameter``.
+        ShapeError: ``streams`` has another shape, or no stream, position or channel.
+    """
+    found = check_shape(streams, pattern, name="streams", **sizes)
+    if 0 in streams.shape[1:]:
+        raise ShapeError(
+            f"streams must have at least one stream, position and channel, "
+            f"got {tuple(streams.shape)}"
+        )
+    check_floating(streams, name="streams")
+    if parameter is not None:
+        check_dtype_unless_autocast(
+            streams, parameter, name="streams", like_name="the layer's parameters"
+        )
+    return found
+
+
+def check_presence(present: Any, streams: Tensor) -> Tensor:
+    """Check which streams ``(B, N)`` each sample has; ``None`` means all of them.
+
+    Raises:
+        TypeError: ``present`` is not a boolean tensor.
+        ShapeError: ``present`` is not ``(B, N)`` of ``streams``.
+        ValueError: ``present`` lies on another device than ``streams``.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.layers.streams import check_presence
+        >>> check_presence(None, torch.zeros(1, 3, 20, 8))
+        tensor([[True, True, True]])
+    """
+    batch, count = streams.shape[:2]
+    if present is None:
+        return torch.ones(batch, count, dtype=torch.bool, device=streams.device)
+    check_shape(present, "B N", name="present", B=batch, N=count)
+    if present.dtype != torch.bool:
+        raise TypeError(f"present must be boolean, got {present.dtype}")
+    check_same_device(present, streams, name="present", like_name="streams")
+    return present

@@ -1,6 +1,6 @@
 """TMR: weigh the two modalities against each other, with a memory of the last frame."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +129,9 @@ class TemporalModalityReweighting(TypedModule):
         Li et al., "Three-stage progressive modality reweighting and interaction framework for
         robust RGB-T tracking", Knowledge-Based Systems 339, 2026, eq. 1-3.
     """
+
+    takes_maps: ClassVar[bool] = True
+    """Say to :class:`~rgbt_fusion.AnyPlace` what the layer is made for."""
 
     def __init__(
         self,
