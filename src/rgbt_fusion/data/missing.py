@@ -123,7 +123,8 @@ def missing_modalities(
         frames = truth[name].frames
         needed = int(frames[-1]) + 1 if len(frames) else 0
         _check_rows(shown, needed, name, path)
-        missing[name] = ~shown[frames].all(axis=1)
+        present = shown[frames]
+        missing[name] = ~(present[:, 0] & present[:, 1])
     return missing
 
 
@@ -166,12 +167,12 @@ def _lists_in_json(path: Path, names: Iterable[str]) -> dict[str, NDArray[np.boo
         if isinstance(rows, dict):
             rows = rows.get(DATA)
         try:
-            table = np.asarray(rows, dtype=np.float64)
+            pairs = [(float(first), float(second)) for first, second in rows]
         except (TypeError, ValueError):
-            table = np.empty(0)
-        if table.ndim != 2 or table.shape[1] != 2:
-            raise DataError(f"{path}: {name} must hold rows of two numbers, got {str(rows)[:60]}")
-        lists[name] = _checked(table, f"{path}: {name}")
+            raise DataError(
+                f"{path}: {name} must hold rows of two numbers, got {str(rows)[:60]}"
+            ) from None
+        lists[name] = _checked(np.array(pairs).reshape(-1, 2), f"{path}: {name}")
     return lists
 
 
