@@ -228,3 +228,23 @@ def test_a_sequence_without_anchors_does_not_stop_the_others(tmp_path):
     runs = open_multistart(root)
     assert len(runs.sequences) == 6
     assert "anchor.value" in runs.refused["dog"]
+
+
+@pytest.mark.parametrize("flag", ["1", "-1"])
+def test_an_anchor_behind_the_annotation_is_refused(tmp_path, flag):
+    root = write_sequences(tmp_path / "sequences", "box", whole=True)
+    with (root / "dog" / "anchor.value").open("a") as file:
+        file.write(f"{flag}\n")
+    message = "must mark frames below 48, which are annotated, got 48"
+    assert message in open_multistart(root).refused["dog"]
+    with pytest.raises(DataError, match=message):
+        score_multistart(write_results(tmp_path / "mine", "box", 0), root)
+
+
+def test_the_folder_of_a_tracker_in_a_workspace_will_do(tmp_path):
+    root = write_sequences(tmp_path / "sequences", "box")
+    write_results(tmp_path / "mine" / "baseline", "box", 1.5)
+    scores = score_multistart(tmp_path / "mine", root, eao_frames=SPAN)
+    inner = score_multistart(tmp_path / "mine" / "baseline", root, eao_frames=SPAN)
+    assert (scores.tracker, inner.tracker) == ("mine", "baseline")
+    assert scores.metrics == inner.metrics

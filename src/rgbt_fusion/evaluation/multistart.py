@@ -41,6 +41,9 @@ MULTISTART = ScoringRules(title="VOT-RGBT, from anchors", metrics=("A", "R", "EA
 
 BENCHMARK = "vot_rgbt"
 
+EXPERIMENT = "baseline"
+"""What the VOT toolkit calls the experiment from anchors without a limit on time."""
+
 ANCHOR_FILE = "anchor.value"
 
 FAILED_AT = 0.1
@@ -180,7 +183,7 @@ def score_multistart(
 
     Args:
         results: the folder of a tracker: ``<sequence>/<sequence>_<anchor>.bin`` or ``.txt`` of the
-            VOT toolkit, or ``<sequence>_<anchor>.txt`` as
+            VOT toolkit, there or in its ``baseline``, or ``<sequence>_<anchor>.txt`` as
             :func:`~rgbt_fusion.evaluation.run.run_tracker` writes them.
         root: the dataset's folder.
         sequences: only these sequences: their names, or a file that lists them.
@@ -206,6 +209,9 @@ def score_multistart(
     folder = Path(results)
     if not folder.is_dir():
         raise DataError(f"results must be a folder of runs, got {results}")
+    title = tracker or folder.resolve().name
+    if (folder / EXPERIMENT).is_dir():
+        folder = folder / EXPERIMENT
     places = find_sequences(root, BENCHMARK, names=sequences)
     sizes = read_sizes(root, BENCHMARK, places)
     scored: dict[str, _SequenceRuns] = {}
@@ -215,7 +221,6 @@ def score_multistart(
             scored[name] = _score_sequence(folder, name, place, sizes.get(name), high)
         except _Unscorable as error:
             left_out[name] = str(error)
-    title = tracker or folder.resolve().name
     if not scored or (left_out and incomplete == "refuse"):
         raise _refusal(title, len(places), left_out)
     attributes = read_attributes(root, BENCHMARK, scored)
@@ -231,10 +236,8 @@ def _runs_of(sequence: ImageSequence, place: Located) -> Iterator[ImageSequence]
     truth = sequence.truth
     if place.folder is None or truth is None:
         return
-    for anchor in read_anchors(place.folder):
+    for anchor in _anchors_of(place.folder, len(sequence)):
         order = anchor.frames(len(sequence))
-        if not len(order):
-            raise DataError(f"{place.folder / ANCHOR_FILE} must mark frames with an annotation")
         boxes = truth.rgb[order]
         yield replace(
             sequence,
@@ -243,6 +246,18 @@ def _runs_of(sequence: ImageSequence, place: Located) -> Iterator[ImageSequence]
             tir=tuple(sequence.tir[k] for k in order),
             truth=truth._replace(rgb=boxes, tir=boxes, frames=np.arange(len(order)), skipped=0),
         )
+
+
+def _anchors_of(folder: Path, length: int) -> tuple[Anchor, ...]:
+    """Read the anchors of a sequence; refuse one behind its last annotation."""
+    anchors = read_anchors(folder)
+    last = max(anchor.frame for anchor in anchors)
+    if last >= length:
+        raise DataError(
+            f"{folder / ANCHOR_FILE} must mark frames below {length}, which are annotated, "
+            f"got {last}"
+        )
+    return anchors
 
 
 def _score_sequence(
@@ -255,7 +270,7 @@ def _score_sequence(
     absent = np.array([has_no_size(region) for region in annotated])
     truth = [rasterised(region, size) for region in annotated]
     runs: list[_Run] = []
-    for anchor in read_anchors(place.folder):
+    for anchor in _anchors_of(place.folder, len(truth)):
         order = anchor.frames(len(truth))
         regions = _read_run(folder, name, anchor, len(order))
         overlaps = np.array(
