@@ -57,6 +57,43 @@ def test_a_recipe_is_trained_with_changes(capsys, tmp_path):
     assert load_model(tmp_path / "run" / "model.safetensors").settings.dim == 16
 
 
+def test_synthetic_data_needs_no_second_setting(capsys, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("model = 'ostrack_tiny_128'\n[data]\nlayout = 'lasher'\nworkers = 0\n")
+    changes = [word for word in QUICK if word not in ("--data", "synthetic")]
+    status, _, err = run(capsys, "train", str(file), "--out", str(tmp_path / "run"), *changes)
+    assert status == 2
+    assert "data must be the folder of a dataset of layout 'lasher'" in err
+    assert run(capsys, "train", str(file), "--out", str(tmp_path / "run"), *QUICK)[0] == 0
+    content = read_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    assert content["config"]["data"]["layout"] == "synthetic"
+    recipe = ["train", "ainet_tiny_128_synthetic", "--out", str(tmp_path / "without")]
+    assert run(capsys, *recipe, *changes)[0] == 0
+
+
+def test_ctrl_c_says_how_to_go_on(capsys, tmp_path, monkeypatch):
+    import os
+    import signal
+
+    from rgbt_fusion.cli import train as command
+
+    def press(lines, now):
+        if now.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(command._Lines, "__call__", press)
+    arguments = ["train", "ainet_tiny_128_synthetic", "--out", str(tmp_path / "run"), *QUICK]
+    status, _, err = run(capsys, *arguments, "--set", "steps=9")
+    assert status == 130
+    assert "Ctrl-C ended the training after step 2 of 9; " in err
+    assert "run the same command or call again to go on" in err
+    monkeypatch.undo()
+    status, out, _ = run(capsys, *arguments, "--set", "steps=4", "--set", "validation.every=4")
+    assert status == 0
+    assert out.startswith("4 steps done")
+    assert f"{tmp_path / 'run' / 'best.safetensors'}" in out
+
+
 def test_a_file_is_trained_and_distilled(capsys, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text("model = 'two_stream_tiny_128'\n")
@@ -96,7 +133,6 @@ def test_a_file_is_trained_and_distilled(capsys, tmp_path):
             "--set must name a setting, got 'steps.more'",
         ),
         (["ainet_tiny_128_synthetic", "--threads", "0"], "--threads must be at least 1, got 0"),
-        (["ainet_vitb_256_lasher"], "data must be the folder of a dataset of layout 'lasher'"),
         (["ainet_tiny_128_synthetic", "--start-from", "absent.pth"], "absent.pth"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rgbt_fusion.data.clips import DatasetClips, SyntheticClips
+from rgbt_fusion.data.clips import DatasetClips, MixedClips, SyntheticClips
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.crop import crop_pair
 from rgbt_fusion.frames.thermal import follow_range
@@ -95,6 +95,61 @@ def test_thermal_boxes_are_those_of_the_thermal_image():
     clips = SyntheticClips(sequences=1, frames=10, challenges=("misalignment",))
     sequence = draw(clips).sequence
     assert np.abs(sequence.box(3, "rgb") - sequence.box(3, "tir")).max() > 1
+
+
+def test_an_absent_target_is_looked_for_in_another_sequence():
+    clips = SyntheticClips(sequences=3, frames=20)
+    for seed in range(20):
+        clip = draw(clips, seed, length=2, absent=True)
+        assert clip.absent is not None
+        assert clip.absent.sequence.sequence.name != clip.sequence.sequence.name
+        assert clip.absent.places == clip.searches
+        plain = draw(clips, seed, length=2)
+        assert (plain.sequence, plain.template, plain.absent) == (
+            clip.sequence,
+            clip.template,
+            None,
+        )
+
+
+def test_an_absent_target_is_looked_for_where_the_dataset_marks_it(tmp_path):
+    boxes = ["20,15,20,16", "21,15,20,16", "0,0,0,0", "0,0,0,0", "24,15,20,16", "25,15,20,16"]
+    clips = DatasetClips(write_lasher(tmp_path, boxes=boxes), "lasher")
+    found = set()
+    for seed in range(20):
+        clip = draw(clips, seed, absent=True)
+        assert clip.absent is not None
+        assert clip.absent.sequence is clip.sequence
+        found |= set(clip.searches)
+        # the last box before
+        assert clip.absent.places == (1,)
+        assert clip.absent.sequence.box(1, "both").tolist() == [21, 15, 20, 16]
+    assert found == {2, 3}
+    longer = draw(clips, length=3, absent=True)
+    assert longer.searches == (2, 3, 3)
+
+
+def test_one_sequence_with_its_target_always_there_has_no_absent_samples(tmp_path):
+    with pytest.raises(DataError, match=r"data\.absent must be 0 where one sequence is all"):
+        draw(DatasetClips(write_lasher(tmp_path), "lasher"), absent=True)
+
+
+def test_sources_are_mixed_by_weight():
+    day = SyntheticClips(sequences=2, frames=5, challenges=("none",))
+    night = SyntheticClips(sequences=2, frames=5, challenges=("night",))
+    mixed = MixedClips([day, night], [1, 4])
+    generator = np.random.default_rng(0)
+    names = [
+        mixed.draw(generator, length=1, max_gap=5).sequence.sequence.challenge for _ in range(400)
+    ]
+    assert names.count("night") == pytest.approx(320, abs=30)
+    assert mixed.draw(generator, length=1, max_gap=5, absent=True).absent is not None
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, -1.0], [1.0, float("nan")]])
+def test_every_source_needs_a_weight(weights):
+    with pytest.raises(ValueError, match="weights must be"):
+        MixedClips([SyntheticClips(), SyntheticClips()], weights)
 
 
 def test_held_out_sequences_show_other_things():

@@ -204,3 +204,30 @@ def test_compiled_and_exported_equal_eager() -> None:
 def test_bad_input_is_refused(call, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_an_absent_target_leaves_the_map_alone_to_be_trained():
+    torch.manual_seed(0)
+    maps = torch.rand(3, 1, 8, 8, dtype=torch.float64, requires_grad=True)
+    boxes = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([[0.5, 0.5, 0.2, 0.3]] * 3, dtype=torch.float64)
+    target[1] = torch.nan
+    terms = LocalizationLoss()(maps, boxes, target)
+    terms.total.backward()
+    assert all(term.isfinite() for term in terms)
+    assert boxes.grad[1].eq(0).all()
+    assert boxes.grad[0].ne(0).any()
+    assert maps.grad.isfinite().all()
+    assert maps.grad[1].ne(0).all()
+    # the means are over the whole batch, the absent one adding nothing
+    present = LocalizationLoss()(maps[[0, 2]], boxes[[0, 2]], target[[0, 2]])
+    assert torch.allclose(terms.giou, present.giou * 2 / 3)
+    assert torch.allclose(terms.l1, present.l1 * 2 / 3)
+    label = gaussian_label(target[[0]], 8).expand(3, -1, -1, -1).clone()
+    label[1] = 0
+    assert torch.allclose(terms.focal, focal_heatmap_loss(maps, label))
+
+
+def test_one_coordinate_that_is_nan_is_no_absent_target():
+    target = torch.tensor([[0.5, 0.5, float("nan"), 0.3]])
+    assert LocalizationLoss()(torch.rand(1, 1, 8, 8), torch.rand(1, 4), target).total.isnan()

@@ -160,6 +160,62 @@ def test_a_loss_that_was_never_finite_leaves_no_checkpoint(tmp_path, monkeypatch
         train(small_training(steps=3), out=tmp_path, device="cpu")
 
 
+def test_damaged_samples_are_replaced_and_counted(tmp_path, caplog):
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
+    from data.test_clips import write_lasher
+
+    root = write_lasher(tmp_path / "data", frames=6)
+    damaged = root / "walk" / "infrared" / "0002.png"
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    data = {"layout": "lasher", "workers": 1}
+    config = small_training(steps=6, data=data)
+    first = train(config, out=tmp_path / "one", data=root, device="cpu")
+    assert first.damaged > 0
+    assert "0002.png" in caplog.text
+    content = read_checkpoint(tmp_path / "one" / "checkpoint.pt")
+    assert content["damaged"] == first.damaged
+    again = train(config, out=tmp_path / "two", data=root, device="cpu")
+    assert again.damaged == first.damaged
+    ours, theirs = load_file(first.model), load_file(again.model)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    strict = small_training(steps=6, data=data | {"most_damaged": first.damaged - 1})
+    with pytest.raises(
+        DataError, match=rf"most_damaged = {first.damaged - 1}, got {first.damaged} so far; .*0002"
+    ):
+        train(strict, out=tmp_path / "strict", data=root, device="cpu")
+    none = small_training(steps=6, data=data | {"most_damaged": 0})
+    with pytest.raises(DataError, match=r"0002\.png"):
+        train(none, out=tmp_path / "none", data=root, device="cpu")
+
+
+def test_several_datasets_are_trained_on_by_weight(tmp_path):
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
+    from data.test_clips import write_lasher
+
+    root = write_lasher(tmp_path / "data")
+    data = {"layout": "lasher", "workers": 0, "more": [{"layout": "synthetic", "weight": 3}]}
+    config = small_training(steps=2, data=data)
+    result = train(config, out=tmp_path / "run", data=[root, "synthetic"], device="cpu")
+    assert result.steps == 2
+    content = read_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    assert content["config"]["data"]["more"] == [{"layout": "synthetic", "weight": 3.0}]
+    with pytest.raises(ValueError, match=r"data must be one folder for each of 2 datasets.* got 1"):
+        train(config, out=tmp_path / "other", data=root, device="cpu")
+    other = small_training(steps=2, data=data | {"more": [{"layout": "synthetic", "weight": 1}]})
+    with pytest.raises(TrainingError, match=r"data\.more must be "):
+        train(other, out=tmp_path / "run", data=[root, "synthetic"], device="cpu")
+
+
+@pytest.mark.parametrize("model", ["ostrack_tiny_128", "tpmri_tiny_128"])
+def test_absent_targets_are_trained_on(tmp_path, model):
+    data = {"sequences": 3, "frames": 10, "workers": 0, "challenges": ["none"], "absent": 1.0}
+    config = small_training(steps=3, model=model, clip_length=2, data=data)
+    result = train(config, out=tmp_path, device="cpu")
+    # no box is compared, and the map has no positive
+    assert result.values["giou"] == result.values["l1"] == result.values["iou"] == 0
+    assert result.values["loss"] == result.values["focal"] > 0
+
+
 def test_an_unreadable_image_ends_the_training_with_its_name(tmp_path):
     pytest.importorskip("cv2", reason="OpenCV is not installed")
     from data.test_clips import write_lasher
@@ -205,6 +261,12 @@ def test_an_unreadable_image_ends_the_training_with_its_name(tmp_path):
             {"data": "absent"},
             ValueError,
             "data must be 'synthetic', as data.layout says, got 'absent'",
+        ),
+        (
+            {"data": {"layout": "lasher"}},
+            {},
+            ValueError,
+            "data must be the folder of a dataset of layout 'lasher', .*, got none",
         ),
         ({"data": {"layout": "lasher"}}, {"data": "absent"}, DataError, "absent"),
         ({}, {"start_from": "absent.pth"}, FileNotFoundError, "absent.pth"),

@@ -94,6 +94,25 @@ def test_a_finished_training_is_left_alone(tmp_path):
     assert result.model.stat().st_mtime_ns == before
 
 
+def test_the_steps_of_a_training_may_be_raised(tmp_path):
+    constant = {"average_decay": 0.9, "learning_rate": 1e-3, "schedule": "constant"}
+    changes = {"optimiser": constant, "overrides": one_training.SMALL | {"keep_ratio": 1.0}}
+    train(small_training(steps=3, **changes), out=tmp_path / "raised", device="cpu")
+    raised = train(small_training(steps=6, **changes), out=tmp_path / "raised", device="cpu")
+    whole = train(small_training(steps=6, **changes), out=tmp_path / "whole", device="cpu")
+    assert raised.steps == whole.steps == 6
+    ours, theirs = (
+        read_checkpoint(tmp_path / which / "checkpoint.pt") for which in ("raised", "whole")
+    )
+    # nothing of this training depends on how many steps there are: the weights are the very same
+    for part in ("objective", "average"):
+        for name, value in theirs[part].items():
+            assert torch.equal(ours[part][name], value), name
+    assert ours["config"]["steps"] == 6
+    with pytest.raises(ValueError, match=r"steps must be at least 6, as many as .* has made"):
+        train(small_training(steps=5, **changes), out=tmp_path / "raised", device="cpu")
+
+
 def test_the_folder_of_another_training_is_refused(tmp_path):
     train(small_training(steps=2), out=tmp_path, device="cpu")
     before = sorted((path.name, path.stat().st_mtime_ns) for path in tmp_path.iterdir())

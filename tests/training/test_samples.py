@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from evaluation_material import write_dataset
+from rgbt_fusion.data.clips import SyntheticClips
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.training import AugmentationConfig, DataConfig, TrainConfig
-from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips
+from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips, with_layouts
 from rgbt_fusion.weights.pretrained import create_model
 
 PLAIN = AugmentationConfig(flip=0.0, grey=0.0, brightness=0.0)
@@ -165,14 +166,34 @@ def test_batches_move_to_a_precision():
         ),
         (
             "lasher",
-            "synthetic",
-            "data must be the folder of a dataset of layout 'lasher', .* got 'synthetic'",
+            None,
+            "data must be the folder of a dataset of layout 'lasher', .* got none",
         ),
+        ("lasher", ["one", "two"], "data must be one folder for each of 1 datasets.* got 2"),
     ],
 )
 def test_data_and_layout_must_agree(layout, data, message):
     with pytest.raises(ValueError, match=message):
         open_clips(TrainConfig(model="ostrack_tiny_128", data=DataConfig(layout=layout)), data)
+
+
+def test_synthetic_data_is_its_own_layout():
+    config = TrainConfig(model="ostrack_tiny_128", data=DataConfig(layout="lasher"))
+    assert isinstance(open_clips(config, "synthetic"), SyntheticClips)
+    assert with_layouts(config, "synthetic").data.layout == "synthetic"
+    assert isinstance(open_clips(TrainConfig(model="ostrack_tiny_128")), SyntheticClips)
+
+
+def test_a_share_of_the_samples_does_not_show_the_target():
+    data = DataConfig(sequences=5, frames=20, challenges=("none",), workers=0, absent=0.25)
+    mixed = sampler(data=data, clip_length=2).batch(0, 0, 40)
+    gone = torch.stack([boxes.isnan().all(1) for boxes in mixed.boxes_cxcywh_unit])
+    # all frames of a clip alike, and no other box is NaN
+    assert torch.equal(gone[0], gone[1])
+    assert 4 <= int(gone[0].sum()) <= 16
+    assert torch.stack(mixed.boxes_cxcywh_unit)[~gone].isfinite().all()
+    again = sampler(data=data, clip_length=2).batch(0, 0, 40)
+    assert torch.equal(again.searches[1].tir, mixed.searches[1].tir)
 
 
 def test_a_list_of_names_is_for_datasets():

@@ -14,9 +14,11 @@ from rgbt_fusion.cli.train import (
     SetOption,
     StartOption,
     ThreadsOption,
+    ValidationNamesOption,
     changed,
     progress_line,
     say_result,
+    told_when_stopped,
     use_threads,
 )
 
@@ -32,8 +34,9 @@ def distill(
         ),
     ],
     out: OutOption,
-    data: DataOption,
+    data: DataOption = None,
     names: NamesOption = None,
+    validation_names: ValidationNamesOption = None,
     start_from: StartOption = None,
     change: SetOption = None,
     device: DeviceOption = None,
@@ -42,7 +45,7 @@ def distill(
 ) -> None:
     """Train a student that also learns from the tokens and responses of its teacher.
 
-    Run the same command again to resume a training that was interrupted.
+    Ctrl-C saves the training first; run the same command again to resume it.
     """
     from rgbt_fusion.models.named import build_named, names_code
     from rgbt_fusion.training import DistillConfig, config_from_table, read_table
@@ -50,13 +53,14 @@ def distill(
 
     settings = config_from_table(DistillConfig, changed(read_table(config), change or []))
     use_threads(threads)
-    with progress_line() as show:
+    with progress_line() as show, told_when_stopped():
         result = run(
             settings,
             teacher=build_named(teacher) if names_code(teacher) else teacher,
             out=out,
-            data=data,
-            names=names,
+            data=data or None,
+            names=names or None,
+            validation_names=validation_names,
             start_from=start_from,
             device=device,
             tensorboard=tensorboard,

@@ -23,19 +23,30 @@ ConfigArgument = Annotated[
     ),
 ]
 DataOption = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
-        metavar="ROOT|synthetic", help="Folder of the dataset, or synthetic for the made-up world."
+        metavar="ROOT|synthetic",
+        help="Folder of the dataset, or synthetic for the made-up world; one per dataset of the "
+        "recipe, in order. A recipe of the synthetic world needs none.",
     ),
 ]
 OutOption = Annotated[
     Path, typer.Option(metavar="FOLDER", help="Folder for the checkpoint, the model and the log.")
 ]
 NamesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE|all",
+        help="File that lists the sequences to train on, one per line; by default all are used. "
+        "One per dataset, in order.",
+    ),
+]
+ValidationNamesOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="File that lists the sequences to train on, one per line; by default all are used.",
+        help="File that lists the sequences of the first dataset to validate on; by default they "
+        "are drawn.",
     ),
 ]
 StartOption = Annotated[
@@ -72,8 +83,9 @@ BoardOption = Annotated[
 def train(
     config: ConfigArgument,
     out: OutOption,
-    data: DataOption,
+    data: DataOption = None,
     names: NamesOption = None,
+    validation_names: ValidationNamesOption = None,
     start_from: StartOption = None,
     change: SetOption = None,
     device: DeviceOption = None,
@@ -83,19 +95,21 @@ def train(
 ) -> None:
     """Train a tracker.
 
-    Run the same command again to resume a training that was interrupted.
+    Ctrl-C saves the training first. Run the same command again to resume it; `--set steps=N` may
+    have raised the number of steps.
     """
     from rgbt_fusion.training import TrainConfig, config_from_table, read_table
     from rgbt_fusion.training import train as run
 
     settings = config_from_table(TrainConfig, changed(read_table(config), change or []))
     use_threads(threads)
-    with progress_line() as show:
+    with progress_line() as show, told_when_stopped():
         result = run(
             settings,
             out=out,
-            data=data,
-            names=names,
+            data=data or None,
+            names=names or None,
+            validation_names=validation_names,
             start_from=start_from,
             device=device,
             tensorboard=tensorboard,
@@ -109,6 +123,24 @@ def say_result(result: "TrainResult") -> None:
     """Say what was made, in only one of the processes."""
     if os.environ.get("RANK", "0") == "0":
         typer.echo(f"{result.steps} steps done; the model is {result.model}")
+        if result.best is not None:
+            typer.echo(f"best success {result.success:.3f}: {result.best}")
+        if result.damaged:
+            typer.echo(
+                f"notice: {result.damaged} samples could not be read, and others took their place",
+                err=True,
+            )
+
+
+@contextmanager
+def told_when_stopped() -> Iterator[None]:
+    """Say how to go on with a training that Ctrl-C ended."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        if str(stopped) and os.environ.get("RANK", "0") == "0":
+            typer.echo(f"\n{stopped}", err=True)
+        raise
 
 
 def changed(table: dict[str, Any], changes: list[str]) -> dict[str, Any]:
@@ -194,8 +226,10 @@ class _Lines:
 def _said(now: "Progress") -> str:
     loss = f"loss {now.values['loss']:.3f}"
     iou = f" IoU {now.values['iou']:.3f}" if "iou" in now.values else ""
+    best = "" if now.best_success is None else f" best success {now.best_success:.3f}"
+    damaged = f" {now.damaged} damaged" if now.damaged else ""
     speed = f"{now.samples_per_second:.1f} samples/s"
-    return f"{loss}{iou} {speed}, {_clock(now.seconds_left)} left"
+    return f"{loss}{iou}{best}{damaged} {speed}, {_clock(now.seconds_left)} left"
 
 
 def _clock(seconds: float) -> str:

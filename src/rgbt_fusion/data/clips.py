@@ -5,7 +5,7 @@ clip's sequence crops its own frames.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeAlias
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rgbt_fusion.checks import check_choice, check_positive_int
+from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int
 from rgbt_fusion.data.sequences import Dataset, ImageSequence, open_dataset
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.crop import CropPair, crop_pair
@@ -22,10 +22,12 @@ from rgbt_fusion.synthetic.plan import CHALLENGES, Challenge
 from rgbt_fusion.synthetic.world import SyntheticSequence
 
 __all__ = [
+    "Absence",
     "Clip",
     "ClipSource",
     "CropSequence",
     "DatasetClips",
+    "MixedClips",
     "Modality",
     "SyntheticClips",
 ]
@@ -67,6 +69,17 @@ class Clip(NamedTuple):
     sequence: CropSequence
     template: int
     searches: tuple[int, ...]
+    absent: "Absence | None" = None
+    """Where to search instead, if the target is not to be seen."""
+
+
+class Absence(NamedTuple):
+    """Search frames that do not show the target of a clip."""
+
+    sequence: CropSequence
+    """What is searched: another sequence, or the clip's own where its target is marked absent."""
+    places: tuple[int, ...]
+    """For each search frame, the frame whose box says where to look."""
 
 
 class ClipSource(Protocol):
@@ -79,8 +92,13 @@ class ClipSource(Protocol):
         length: int,
         max_gap: int,
         modality: Modality = "both",
+        absent: bool = False,
     ) -> Clip:
-        """Draw a clip of ``length`` search frames, at most ``max_gap`` frames from its template."""
+        """Draw a clip of ``length`` search frames, at most ``max_gap`` frames from its template.
+
+        With ``absent`` the search frames do not show the target. It is given only where
+        ``data.absent`` is above 0: a source of your own may do without it.
+        """
         ...
 
 
@@ -129,12 +147,19 @@ class SyntheticClips:
         length: int,
         max_gap: int,
         modality: Modality = "both",
+        absent: bool = False,
     ) -> Clip:
         """Draw a clip; see :class:`ClipSource`."""
         number = int(generator.integers(self.sequences))
+        clip = _draw_clip(self._sequence(number), generator, length, max_gap, modality)
+        if not absent:
+            return clip
+        other = _another(number, self.sequences, generator)
+        return _elsewhere(clip, self._sequence(other), generator, modality)
+
+    def _sequence(self, number: int) -> "_RenderedSequence":
         challenge = self.challenges[number % len(self.challenges)]
-        sequence = _rendered(number, self.frames, challenge, self.held_out)
-        return _draw_clip(sequence, generator, length, max_gap, modality)
+        return _rendered(number, self.frames, challenge, self.held_out)
 
 
 class DatasetClips:
@@ -177,13 +202,89 @@ class DatasetClips:
         length: int,
         max_gap: int,
         modality: Modality = "both",
+        absent: bool = False,
     ) -> Clip:
         """Draw a clip; see :class:`ClipSource`."""
         sequences = self._showing[modality]
         if not sequences:
             raise DataError(f"data must hold images of {modality} to train on them, but holds none")
-        sequence = sequences[int(generator.integers(len(sequences)))]
-        return _draw_clip(sequence, generator, length, max_gap, modality)
+        number = int(generator.integers(len(sequences)))
+        sequence = sequences[number]
+        clip = _draw_clip(sequence, generator, length, max_gap, modality)
+        if not absent:
+            return clip
+        marked = sequence.absent
+        near = marked[np.abs(marked - clip.template) <= max_gap]
+        # both kinds where there are both: a place without the target, and another target
+        if len(near) and (len(sequences) == 1 or generator.random() < 0.5):
+            return _without_target(clip, sequence, near, generator)
+        other = _another(number, len(sequences), generator)
+        return _elsewhere(clip, sequences[other], generator, modality)
+
+    def hold_out(self, names: Collection[str]) -> None:
+        """Draw no more clips from these sequences.
+
+        Raises:
+            DataError: no sequence would be left to train on.
+        """
+        left = [one for one in self.sequences if one.sequence.name not in names]
+        if not left:
+            raise DataError(
+                f"data must hold sequences besides the {len(names)} of the validation, "
+                f"but holds {len(self.sequences)}"
+            )
+        self.sequences = left
+        for modality, sequences in self._showing.items():
+            self._showing[modality] = [one for one in sequences if one.sequence.name not in names]
+
+
+class MixedClips:
+    """Draw clips from several sources, each as often as its weight says.
+
+    Args:
+        sources: where clips come from.
+        weights: one number above 0 per source; only their ratios count.
+
+    Raises:
+        ValueError: ``sources`` are none, or there is not one weight above 0 for each.
+
+    Example:
+        >>> import numpy as np
+        >>> from rgbt_fusion.data.clips import MixedClips, SyntheticClips
+        >>> day = SyntheticClips(challenges=["none"])
+        >>> night = SyntheticClips(challenges=["night"])
+        >>> mixed = MixedClips([day, night], [3, 1])
+        >>> generator = np.random.default_rng(0)
+        >>> clips = [mixed.draw(generator, length=1, max_gap=20) for _ in range(100)]
+        >>> sum(clip.sequence.sequence.challenge == "night" for clip in clips)
+        27
+    """
+
+    def __init__(self, sources: Sequence[ClipSource], weights: Sequence[float]) -> None:
+        if not sources or len(weights) != len(sources):
+            raise ValueError(
+                f"weights must be one per source, got {len(weights)} for {len(sources)} sources"
+            )
+        for weight in weights:
+            if not check_finite_number(weight, name="weights", low=0.0):
+                raise ValueError(f"weights must be above 0, got {list(weights)}")
+        self.sources = tuple(sources)
+        self.shares = np.asarray(weights, dtype=np.float64) / sum(weights)
+
+    def draw(
+        self,
+        generator: np.random.Generator,
+        *,
+        length: int,
+        max_gap: int,
+        modality: Modality = "both",
+        absent: bool = False,
+    ) -> Clip:
+        """Draw a clip; see :class:`ClipSource`."""
+        source = self.sources[int(generator.choice(len(self.sources), p=self.shares))]
+        # a source of one's own may not know of absent targets
+        options = {"absent": True} if absent else {}
+        return source.draw(generator, length=length, max_gap=max_gap, modality=modality, **options)
 
 
 def _notices(dataset: Dataset, sequences: "list[_StoredSequence]") -> list[str]:
@@ -225,6 +326,48 @@ def _draw_clip(
     # a sequence shorter than the clip repeats its last frame
     searches += searches[-1:] * (length - len(searches))
     return Clip(sequence, template, tuple(searches))
+
+
+def _another(number: int, count: int, generator: np.random.Generator) -> int:
+    """Draw one of ``count`` numbers that is not ``number``."""
+    if count == 1:
+        raise DataError(
+            "data.absent must be 0 where one sequence is all there is and no frame is marked as "
+            "without the target"
+        )
+    return (number + 1 + int(generator.integers(count - 1))) % count
+
+
+def _elsewhere(
+    clip: Clip, other: CropSequence, generator: np.random.Generator, modality: Modality
+) -> Clip:
+    """Return a clip that is searched in another sequence, around its target."""
+    frames = other.usable("both" if modality == "both" else modality)
+    last_start = max(0, len(frames) - len(clip.searches))
+    start = int(generator.integers(last_start + 1))
+    searches = frames[start : start + len(clip.searches)].tolist()
+    searches += searches[-1:] * (len(clip.searches) - len(searches))
+    places = tuple(searches)
+    return clip._replace(searches=places, absent=Absence(other, places))
+
+
+def _without_target(
+    clip: Clip,
+    sequence: "_StoredSequence",
+    near: NDArray[np.int64],
+    generator: np.random.Generator,
+) -> Clip:
+    """Return a clip that is searched where its target is marked absent, at its last box."""
+    last_start = max(0, len(near) - len(clip.searches))
+    start = int(generator.integers(last_start + 1))
+    searches = near[start : start + len(clip.searches)].tolist()
+    searches += searches[-1:] * (len(clip.searches) - len(searches))
+    with_box = sequence.usable("both")
+    places = []
+    for frame in searches:
+        before = with_box[with_box < frame]
+        places.append(int(before[-1] if len(before) else with_box[0]))
+    return clip._replace(searches=tuple(searches), absent=Absence(sequence, tuple(places)))
 
 
 class _RenderedSequence:
@@ -315,6 +458,17 @@ class _StoredSequence:
     def _boxes_tir(self) -> dict[int, NDArray[np.float64]]:
         truth = self.sequence.truth
         return {} if truth is None else self._usable_boxes(truth.frames, truth.tir)
+
+    @cached_property
+    def absent(self) -> NDArray[np.int64]:
+        """The frames that the dataset marks as without the target, in ascending order."""
+        truth = self.sequence.truth
+        if truth is None:
+            return np.zeros(0, dtype=np.int64)
+        marked = np.isfinite(truth.rgb).all(axis=1) & (truth.rgb[:, 2:] <= 0).all(axis=1)
+        if truth.present is not None:
+            marked |= ~truth.present
+        return truth.frames[marked]
 
     @property
     def left_out(self) -> int:

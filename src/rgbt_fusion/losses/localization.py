@@ -184,7 +184,8 @@ class LocalizationLoss(TypedModule):
 
     Paper and code: boxes are compared as normalised corners, with means over the batch and the
     coordinates. The target box is clipped to the crop; the one that the label is drawn from is not.
-    The predicted box is the one at the arg-max of the predicted map.
+    The predicted box is the one at the arg-max of the predicted map. A target box of four NaN says
+    that the crop does not show the target: its label is 0 everywhere, and its box is not compared.
 
     Args:
         focal_weight: weight of the heat-map loss.
@@ -247,12 +248,15 @@ class LocalizationLoss(TypedModule):
             like_name="box_cxcywh_unit",
         )
         target_cxcywh = _at_least_float32(target_cxcywh_unit)
+        absent = target_cxcywh.isnan().all(dim=-1, keepdim=True)
+        # any box, so that no NaN reaches a gradient
+        target_cxcywh = target_cxcywh.masked_fill(absent, 0.5)
         predicted = cxcywh_to_xyxy(_at_least_float32(box_cxcywh_unit))
         target = cxcywh_to_xyxy(target_cxcywh).clamp(0, 1)
-        label = gaussian_label(target_cxcywh, sizes["H"])
+        label = gaussian_label(target_cxcywh, sizes["H"]).masked_fill(absent[..., None, None], 0.0)
         focal = focal_heatmap_loss(score_map, label, num_positives=num_positives)
-        giou = (1 - box_giou(predicted, target)).mean()
-        l1 = (predicted - target).abs().mean()
+        giou = (1 - box_giou(predicted, target)).masked_fill(absent[..., 0], 0.0).mean()
+        l1 = (predicted - target).abs().masked_fill(absent, 0.0).mean()
         total = self.focal_weight * focal + self.giou_weight * giou + self.l1_weight * l1
         return LocalizationTerms(total, focal, giou, l1)
 

@@ -20,7 +20,16 @@ __all__ = [
 FORMAT = 1
 """The version of the file's content."""
 
-NOT_COMPUTED = ("checkpoint_every", "log_every", "data.workers")
+NOT_COMPUTED = (
+    "checkpoint_every",
+    "log_every",
+    "activation_checkpointing",
+    "data.workers",
+    "data.most_damaged",
+    "validation.every",
+    "validation.frames",
+    "validation.patience",
+)
 """Settings that may change when a training is resumed: no weight depends on them."""
 
 
@@ -65,17 +74,30 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def check_same_training(config: TrainConfig, table: dict[str, Any], path: Path) -> None:
+def check_same_training(
+    config: TrainConfig, table: dict[str, Any], path: Path, *, done: int = 0
+) -> None:
     """Check that a checkpoint was made with the same settings.
 
+    The number of steps may differ: what is left follows the schedules of the new number.
+
+    Args:
+        config: the settings now.
+        table: those of the checkpoint.
+        path: where the checkpoint is.
+        done: how many steps it has made.
+
     Raises:
-        TrainingError: ``config`` and ``table`` differ in a setting that decides what is computed.
+        TrainingError: ``config`` and ``table`` differ in a setting that decides what is computed,
+            or there are fewer steps than are done.
     """
-    ours = _flat(config_to_table(config))
-    theirs = _flat(table)
+    if config.steps < done:
+        raise TrainingError(
+            f"steps must be at least {done}, as many as {path} has made, got {config.steps}"
+        )
+    ours = _decisive(config_to_table(config))
+    theirs = _decisive(table)
     for name in sorted(ours.keys() | theirs.keys()):
-        if name in NOT_COMPUTED:
-            continue
         now = ours.get(name)
         before = theirs.get(name)
         if now != before:
@@ -107,6 +129,19 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
             flat |= _flat(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _decisive(table: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that what is left of a training depends on, with dotted names."""
+    flat = _flat(table)
+    every = flat.get("validation.every", 0)
+    layouts = {flat.get("data.layout"), *(one["layout"] for one in flat.get("data.more", ()))}
+    if not every or layouts == {"synthetic"}:
+        # nothing is held out of what is trained on
+        flat.pop("validation.sequences", None)
+    for name in (*NOT_COMPUTED, "steps"):
+        flat.pop(name, None)
     return flat
 
 

@@ -24,17 +24,20 @@ __all__ = [
     "AugmentationConfig",
     "DataConfig",
     "LossConfig",
+    "MoreData",
     "OptimiserConfig",
     "Precision",
     "Schedule",
     "TrainConfig",
     "TrainingModality",
+    "ValidationConfig",
     "config_from_table",
     "config_to_table",
     "list_recipes",
     "parse_toml",
     "read_config",
     "read_table",
+    "recipe_text",
 ]
 
 TrainingModality: TypeAlias = Literal["both", "rgb", "tir", "either"]
@@ -44,9 +47,39 @@ Schedule: TypeAlias = Literal["constant", "step", "cosine"]
 GIVEN = "given"
 """The ``model`` of a config whose network is handed to ``train``."""
 
+SINCE_0_1_0 = (
+    ("optimiser", "decay_everything"),
+    ("data", "weight"),
+    ("data", "more"),
+    ("data", "absent"),
+    ("data", "most_damaged"),
+    ("", "activation_checkpointing"),
+    ("", "validation"),
+)
+"""The settings that 0.1.0 does not know, each behind its table."""
+
 MODALITIES: tuple[TrainingModality, ...] = ("both", "rgb", "tir", "either")
 PRECISIONS: tuple[Precision, ...] = ("float32", "float64", "bfloat16", "float16")
 SCHEDULES: tuple[Schedule, ...] = ("constant", "step", "cosine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreData:
+    """A further dataset of the same training.
+
+    Raises:
+        ValueError: a value is out of range or unknown.
+        TypeError: the weight is not a number.
+    """
+
+    layout: str
+    """A key of ``LAYOUTS``, or ``"synthetic"``."""
+    weight: float = 1.0
+    """How often a sample is drawn from this dataset, next to the weights of the others."""
+
+    def __post_init__(self) -> None:
+        check_choice(self.layout, ("synthetic", *LAYOUTS), name="data.more.layout")
+        _check_weight(self.weight, name="data.more.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +104,16 @@ class DataConfig:
     challenges: tuple[Challenge, ...] = CHALLENGES
     """Synthetic only: what happens in the sequences. Each entry is drawn equally often, so a
     repeated one is seen more often."""
+    weight: float = 1.0
+    """How often a sample is drawn from this dataset, next to the weights of ``more``."""
+    more: tuple[MoreData, ...] = ()
+    """Further datasets to draw samples from, in the order of their folders."""
+    absent: float = 0.0
+    """Share of the samples whose search crops do not show the target: the score map is then
+    trained to be 0 everywhere. They are frames that the dataset marks so, or another sequence."""
+    most_damaged: int = 100
+    """How many samples that cannot be read are replaced by others before the training ends with
+    an error; 0 ends it at the first one."""
 
     def __post_init__(self) -> None:
         check_choice(self.layout, ("synthetic", *LAYOUTS), name="data.layout")
@@ -78,6 +121,9 @@ class DataConfig:
         _check_count(self.workers, name="data.workers")
         check_positive_int(self.sequences, name="data.sequences")
         check_positive_int(self.frames, name="data.frames")
+        _check_weight(self.weight, name="data.weight")
+        check_finite_number(self.absent, name="data.absent", low=0.0, high=1.0)
+        _check_count(self.most_damaged, name="data.most_damaged")
         if not self.challenges:
             raise ValueError("data.challenges must name at least one challenge, got none")
         for challenge in self.challenges:
@@ -194,6 +240,39 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """How a training is measured on sequences that it never shows.
+
+    The figure is the success of the tracker itself (the area under its success curve, the mean
+    over the sequences), not the loss of crops.
+
+    Raises:
+        ValueError: a value is out of range, or ``patience`` is set without ``every``.
+    """
+
+    every: int = 0
+    """Number of steps between validations; 0 makes none, and holds no sequence out."""
+    sequences: int = 20
+    """How many sequences are held out: of a dataset they are drawn by the seed and not trained on;
+    the synthetic world has places and objects that no training shows."""
+    frames: int = 100
+    """Track at most this many frames per sequence."""
+    patience: int = 0
+    """End the training after this many validations without a better success; 0 never does."""
+
+    def __post_init__(self) -> None:
+        _check_count(self.every, name="validation.every")
+        check_positive_int(self.sequences, name="validation.sequences")
+        if check_positive_int(self.frames, name="validation.frames") < 2:
+            raise ValueError(f"validation.frames must be at least 2, got {self.frames}")
+        _check_count(self.patience, name="validation.patience")
+        if self.patience and not self.every:
+            raise ValueError(
+                f"validation.patience must come with validation.every, got {self.patience} without"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that decides what a training computes.
 
@@ -220,10 +299,14 @@ class TrainConfig:
             to the model's.
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of the log.
+        activation_checkpointing: compute the blocks of the network a second time in the backward
+            pass instead of keeping what they computed: less memory, about a third more time, the
+            same weights.
         data: see :class:`DataConfig`.
         augmentation: see :class:`AugmentationConfig`.
         optimiser: see :class:`OptimiserConfig`.
         loss: see :class:`LossConfig`.
+        validation: see :class:`ValidationConfig`.
 
     Raises:
         ValueError: a value is out of range, or two values contradict each other.
@@ -249,10 +332,12 @@ class TrainConfig:
     elimination_schedule: tuple[float, ...] = (20 / 300, 100 / 300)
     checkpoint_every: int = 500
     log_every: int = 10
+    activation_checkpointing: bool = False
     data: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     def __post_init__(self) -> None:
         self._check_model()
@@ -262,6 +347,11 @@ class TrainConfig:
             check_positive_int(getattr(self, name), name=name)
         _check_count(self.seed, name="seed")
         check_finite_number(self.template_factor, name="template_factor", low=1.0)
+        if not isinstance(self.activation_checkpointing, bool):
+            raise TypeError(
+                "activation_checkpointing must be true or false, "
+                f"got {self.activation_checkpointing!r}"
+            )
         if self.start_share is not None:
             check_finite_number(self.start_share, name="start_share", low=0.0, high=1.0)
         self._check_schedules()
@@ -316,14 +406,23 @@ def read_table(name_or_file: str | Path) -> dict[str, Any]:
     path = Path(name_or_file)
     if path.is_file():
         return parse_toml(path.read_text(encoding="utf-8"), name=name)
-    if name not in list_recipes():
-        known = ", ".join(list_recipes())
-        hint = did_you_mean(name, list_recipes(), most=3)
+    return parse_toml(recipe_text(name), name=name)
+
+
+def recipe_text(name: str) -> str:
+    """Return the TOML text of a recipe.
+
+    Raises:
+        FileNotFoundError: there is no recipe of this name; the error shows the nearest ones.
+    """
+    known = list_recipes()
+    if name not in known:
+        hint = did_you_mean(name, known, most=3)
         raise FileNotFoundError(
-            f"config must be a file or one of the recipes {known}; got {name!r}{hint}"
+            f"config must be a file or one of the recipes {', '.join(known)}; got {name!r}{hint}"
         )
     recipe = resources.files("rgbt_fusion") / "recipes" / f"{name}.toml"
-    return parse_toml(recipe.read_text(encoding="utf-8"), name=name)
+    return recipe.read_text(encoding="utf-8")
 
 
 def parse_toml(text: str, *, name: str) -> dict[str, Any]:
@@ -370,11 +469,23 @@ def config_to_table(config: TrainConfig) -> dict[str, Any]:
     A setting that 0.1.0 does not know is left out at its default: 0.1.0 reads such a checkpoint.
     """
     table = to_plain(config)
-    if table["optimiser"]["decay_everything"]:
-        del table["optimiser"]["decay_everything"]
+    for place, name in SINCE_0_1_0:
+        settings = table[place] if place else table
+        usual = _USUAL[place] if place else _USUAL
+        if settings[name] == usual[name]:
+            del settings[name]
     return table
+
+
+def _check_weight(value: Any, *, name: str) -> None:
+    if not check_finite_number(value, name=name, low=0.0):
+        raise ValueError(f"{name} must be above 0, got {value!r}")
 
 
 def _check_count(value: Any, *, name: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")
+
+
+_USUAL = to_plain(TrainConfig(model=GIVEN))
+"""Every setting at its default."""

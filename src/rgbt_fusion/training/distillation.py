@@ -32,6 +32,7 @@ from rgbt_fusion.training.distributed import Processes, join_processes
 from rgbt_fusion.training.loop import (
     OnProgress,
     TrainResult,
+    open_validation,
     pick_device,
     run_training,
     starting_model,
@@ -43,7 +44,7 @@ from rgbt_fusion.training.objective import (
     mean_iou,
     shared_positives,
 )
-from rgbt_fusion.training.samples import Batch, Sampler, open_clips
+from rgbt_fusion.training.samples import Batch, Paths, Sampler, open_clips, with_layouts
 from rgbt_fusion.weights.checkpoints import load_model
 
 __all__ = [
@@ -118,8 +119,9 @@ def distill(
     teacher: str | Path | nn.Module,
     model: nn.Module | None = None,
     out: str | Path,
-    data: str | Path = "synthetic",
-    names: str | Path | None = None,
+    data: Paths | None = None,
+    names: Paths | None = None,
+    validation_names: str | Path | None = None,
     start_from: str | Path | None = None,
     device: str | None = None,
     tensorboard: bool = False,
@@ -144,6 +146,7 @@ def distill(
         out: the folder of the distillation; see ``train``.
         data: see ``train``.
         names: see ``train``.
+        validation_names: see ``train``.
         start_from: a file of weights that the student starts from.
         device: see ``train``.
         tensorboard: see ``train``.
@@ -173,20 +176,23 @@ def distill(
         Luo et al., "From Two-Stream to One-Stream", 2024, section 3.4.
     """
     where = pick_device(device)
+    settings = with_layouts(config, data)
     with join_processes(where) as processes, undisturbed(where):
-        clips = open_clips(config, data, names=names)
-        student = starting_model(config, start_from, model=model)
+        clips = open_clips(settings, data, names=names)
+        validation = open_validation(settings, clips, data, validation_names, processes)
+        student = starting_model(settings, start_from, model=model)
         master = teacher if isinstance(teacher, nn.Module) else load_model(teacher)
         objective = DistillationObjective(student, master, config, processes, where)
         return run_training(
-            config,
+            settings,
             objective,
-            Sampler.of(config, clips, student),
+            Sampler.of(settings, clips, student),
             out=Path(out),
             device=where,
             processes=processes,
             tensorboard=tensorboard,
             on_progress=on_progress,
+            validation=validation,
         )
 
 

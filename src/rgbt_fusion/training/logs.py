@@ -26,6 +26,10 @@ class Progress(NamedTuple):
     """The throughput since the last line."""
     seconds_left: float
     """How long the remaining steps take at that rate."""
+    best_success: float | None = None
+    """The best success of the validations so far; None without any."""
+    damaged: int = 0
+    """How many samples could not be read so far, and were replaced by others."""
 
 
 class Stopwatch:

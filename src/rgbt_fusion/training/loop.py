@@ -4,7 +4,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,12 +12,15 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from rgbt_fusion.data.clips import ClipSource
 from rgbt_fusion.files.whole import write_text
 from rgbt_fusion.models.interface import check_model
 from rgbt_fusion.models.named import build_named, names_code
+from rgbt_fusion.training.activation_checkpoints import checkpointed_blocks
 from rgbt_fusion.training.checkpoints import TrainingError
 from rgbt_fusion.training.config import GIVEN, TrainConfig, config_to_table
 from rgbt_fusion.training.distributed import Processes, join_processes
+from rgbt_fusion.training.interruption import Interruption, TrainingStopped
 from rgbt_fusion.training.logs import Log, Progress, Stopwatch
 from rgbt_fusion.training.objective import (
     LocalizationObjective,
@@ -27,13 +30,23 @@ from rgbt_fusion.training.objective import (
 )
 from rgbt_fusion.training.optimisation import freeze
 from rgbt_fusion.training.run import Run, mixed_seed
-from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips
+from rgbt_fusion.training.samples import (
+    Batch,
+    Paths,
+    Sampler,
+    batches,
+    data_parts,
+    open_clips,
+    with_layouts,
+)
+from rgbt_fusion.training.validation import Validation, hold_out
 from rgbt_fusion.weights.checkpoints import load_checkpoint
 from rgbt_fusion.weights.pretrained import create_model
 
 __all__ = [
     "OnProgress",
     "TrainResult",
+    "open_validation",
     "pick_device",
     "run_training",
     "starting_model",
@@ -54,9 +67,15 @@ class TrainResult:
     log: Path
     """The table of the log."""
     steps: int
-    """How many steps were made."""
+    """How many steps were made; fewer than asked for where the validation ended the training."""
     values: dict[str, float]
     """The last line of the log."""
+    best: Path | None = None
+    """The file of the weights with the best success; None without validation."""
+    success: float | None = None
+    """The best success of the validations; None without any."""
+    damaged: int = 0
+    """How many samples could not be read, and were replaced by others."""
 
 
 def train(
@@ -65,8 +84,9 @@ def train(
     out: str | Path,
     model: nn.Module | None = None,
     loss: OwnLoss | None = None,
-    data: str | Path = "synthetic",
-    names: str | Path | None = None,
+    data: Paths | None = None,
+    names: Paths | None = None,
+    validation_names: str | Path | None = None,
     start_from: str | Path | None = None,
     device: str | None = None,
     tensorboard: bool = False,
@@ -81,20 +101,28 @@ def train(
     losses see the whole batch.
 
     The folder ``out`` gets ``checkpoint.pt``, ``model.safetensors`` (the average of the weights
-    where there is one), ``log.csv`` and ``config.json``. Nothing is written before all settings
-    have been checked.
+    where there is one), ``log.csv`` and ``config.json``. With validation ``best.safetensors`` holds
+    the weights with the best success, and ``validation.csv`` all successes. Nothing is written
+    before all settings have been checked.
+
+    Ctrl-C and SIGTERM end the step that is being made and save it; the same call resumes.
 
     Args:
         config: what is trained and how.
         out: the folder of the training. If it holds a checkpoint of the same config, the training
-            resumes from it.
+            resumes from it. ``steps`` may have been raised.
         model: a network of your own, for a config with ``model="given"``; see
             :class:`~rgbt_fusion.models.interface.TrackerModel`. It is trained in place.
         loss: a loss of your own, called with the ``ModelOutput`` and the true boxes ``(B, 4)``
             (cxcywh, fractions of the crop). None takes
             :class:`~rgbt_fusion.losses.localization.LocalizationLoss` with the config's weights.
-        data: the folder of a dataset, or ``"synthetic"``.
-        names: a file that lists the sequences of the dataset to use. None uses all.
+        data: the folder of a dataset, or ``"synthetic"``, whatever layout the config names; with
+            ``data.more`` a list of them, in order. None is ``"synthetic"`` where the config says
+            so.
+        names: a file that lists the sequences of the dataset to use; with ``data.more`` a list,
+            ``"all"`` for all of a dataset. None uses all.
+        validation_names: a file that lists the sequences of the first dataset to validate on, which
+            are not trained on. None draws them.
         start_from: a file of initial weights; see
             :func:`~rgbt_fusion.weights.checkpoints.load_checkpoint`.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``. None takes a graphics card if there is one.
@@ -112,7 +140,8 @@ def train(
         TrainingError: the loss is not finite, or a file in ``out`` cannot be written. The last
             checkpoint is complete.
         CheckpointError: ``start_from`` does not fit the model.
-        DataError: an image of ``data`` cannot be read.
+        DataError: more samples of ``data`` cannot be read than ``data.most_damaged``.
+        TrainingStopped: Ctrl-C or SIGTERM ended the training; its checkpoint is saved.
         OSError: a file or folder does not exist.
 
     Example:
@@ -134,8 +163,10 @@ def train(
         Ye et al., "OSTrack", ECCV 2022, section 4.1 and its code.
     """
     where = pick_device(device)
+    config = with_layouts(config, data)
     with join_processes(where) as processes, undisturbed(where):
         clips = open_clips(config, data, names=names, align=align)
+        validation = open_validation(config, clips, data, validation_names, processes)
         network = starting_model(config, start_from, model=model)
         if loss is None:
             objective = LocalizationObjective(network, config.loss, processes)
@@ -150,7 +181,32 @@ def train(
             processes=processes,
             tensorboard=tensorboard,
             on_progress=on_progress,
+            validation=validation,
         )
+
+
+def open_validation(
+    config: TrainConfig,
+    clips: ClipSource,
+    data: Paths | None,
+    names: str | Path | None,
+    processes: Processes,
+) -> Validation | None:
+    """Hold out what a training is validated on; None for a training without validation.
+
+    Raises:
+        ValueError: ``names`` come without ``validation.every``.
+        DataError: see :func:`~rgbt_fusion.training.validation.hold_out`.
+    """
+    if not config.validation.every:
+        if names is not None:
+            raise ValueError(
+                f"validation_names must come with validation.every above 0, got {str(names)!r}"
+            )
+        return None
+    first = data_parts(config, data)[0]
+    sequences = hold_out(config, clips, first.root, first.layout, names)
+    return Validation(config, sequences, processes, first.layout)
 
 
 def starting_model(
@@ -233,20 +289,22 @@ def run_training(
     processes: Processes,
     tensorboard: bool = False,
     on_progress: OnProgress | None = None,
+    validation: Validation | None = None,
 ) -> TrainResult:
     """Minimise an objective to the end, starting from the checkpoint in ``out`` if there is one.
 
     Raises:
         ValueError: ``config`` contradicts the device, the processes or the checkpoint.
         TrainingError: the loss is not finite, or a file cannot be written.
-        DataError: an image cannot be read.
+        DataError: too many samples cannot be read.
+        TrainingStopped: Ctrl-C or SIGTERM ended the training; its checkpoint is saved.
     """
     start, stop = processes.share(config.batch_size)
     if config.precision == "float16" and device.type == "cpu":
         raise ValueError(
             "precision must be 'float32', 'float64' or 'bfloat16' on the cpu, got 'float16'"
         )
-    run = Run(config, objective, device, processes, out)
+    run = Run(config, objective, device, processes, out, validation)
     done = run.resume()
     if processes.rank == 0:
         _prepare_folder(out, config)
@@ -254,31 +312,147 @@ def run_training(
     log = None
     if processes.rank == 0:
         log = Log(out, run.columns, done, tensorboard=tensorboard)
-    watch = Stopwatch(done)
-    values: dict[str, float] = {}
-    stream: Iterator[Batch] = iter(())
-    if done < config.steps:
-        pin = device.type == "cuda"
-        stream = batches(sampler, done, config.steps, start=start, stop=stop, pin=pin)
-    for step, batch in enumerate(stream, done):
-        run.step(step, batch)
-        finished = step + 1
-        saves = finished % config.checkpoint_every == 0 or finished == config.steps
-        logs = saves or finished % config.log_every == 0
-        if logs:
-            values = run.read_values()
-            speed, left = watch.look(finished, config.steps, config.batch_size)
-            values["samples_per_second"] = speed
-            if log is not None:
-                log.add(finished, values)
-                if on_progress is not None:
-                    on_progress(Progress(finished, config.steps, values, speed, left))
-        if saves and processes.rank == 0:
-            run.save(finished)
+    blocks = nullcontext()
+    if config.activation_checkpointing:
+        blocks = checkpointed_blocks(run.model)
+    with Interruption(processes) as interruption, blocks:
+        steps = _Steps(run, sampler, (start, stop), log, on_progress, interruption)
+        steps.make(done)
     if log is not None:
         log.close()
     processes.wait()
-    return TrainResult(out / "model.safetensors", out / "log.csv", config.steps, values)
+    best = None if validation is None else validation.best
+    return TrainResult(
+        model=out / "model.safetensors",
+        log=out / "log.csv",
+        steps=steps.done,
+        values=steps.values,
+        best=None if best is None else run.best_path,
+        success=None if best is None else best[1],
+        damaged=run.damaged,
+    )
+
+
+class _Steps:
+    """The steps that are left of a training.
+
+    Args:
+        run: the training.
+        sampler: where samples come from.
+        places: the places of the global batch that belong to this process: the first one, and the
+            one before which they end.
+        log: the log of the first process, None in others.
+        on_progress: called after every line of the log.
+        interruption: says when to stop.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        sampler: Sampler,
+        places: tuple[int, int],
+        log: Log | None,
+        on_progress: OnProgress | None,
+        interruption: Interruption,
+    ) -> None:
+        self.run = run
+        self.sampler = sampler
+        self.places = places
+        self.log = log
+        self.on_progress = on_progress
+        self.interruption = interruption
+        self.done = 0
+        self.watch = Stopwatch(0)
+        self.values: dict[str, float] = {}
+
+    def make(self, done: int) -> None:
+        """Make all steps after the first ``done``."""
+        run = self.run
+        config = run.config
+        self.done = done
+        self.watch = Stopwatch(done)
+        if self._validate(saved=True):
+            return
+        stream: Iterator[Batch] = iter(())
+        if done < config.steps:
+            start, stop = self.places
+            pin = run.device.type == "cuda"
+            stream = batches(self.sampler, done, config.steps, start=start, stop=stop, pin=pin)
+        for step, batch in enumerate(stream, done):
+            run.step(step, batch)
+            run.note_damaged(batch.damaged)
+            self.done = step + 1
+            stops = self.interruption.asked()
+            is_last = stops or self.done == config.steps
+            is_due = run.validation is not None and run.validation.is_due(self.done)
+            saves = is_last or is_due or self.done % config.checkpoint_every == 0
+            if saves or self.done % config.log_every == 0:
+                self._report()
+            if is_due and not stops:
+                if self._validate(saved=False):
+                    return
+            elif saves and run.processes.rank == 0:
+                run.save(self.done)
+            if stops:
+                self._stop()
+
+    def _report(self) -> None:
+        """Write a line of the log."""
+        run = self.run
+        steps = run.config.steps
+        self.values = run.read_values()
+        speed, left = self.watch.look(self.done, steps, run.config.batch_size)
+        self.values["samples_per_second"] = speed
+        if self.log is None:
+            return
+        self.log.add(self.done, self.values)
+        if self.on_progress is not None:
+            best = None if run.validation is None else run.validation.best
+            self.on_progress(
+                Progress(
+                    self.done,
+                    steps,
+                    self.values,
+                    speed,
+                    left,
+                    None if best is None else best[1],
+                    run.damaged,
+                )
+            )
+
+    def _validate(self, *, saved: bool) -> bool:
+        """Validate if that is due, save, and return whether the training is over.
+
+        ``saved`` says that the checkpoint of this step is written already.
+        """
+        run = self.run
+        validation = run.validation
+        if validation is None:
+            return False
+        if not validation.is_due(self.done):
+            return validation.is_over
+        success = run.validate(self.done, self.interruption.asked)
+        # the time of a validation is none of the steps'
+        self.watch.look(self.done, run.config.steps, run.config.batch_size)
+        leads = run.processes.rank == 0
+        if leads and (success is not None or not saved):
+            run.save(self.done)
+        if leads:
+            _write(run.path.with_name("validation.csv"), validation.table())
+        if success is None:
+            self._stop()
+        return validation.is_over
+
+    def _stop(self) -> None:
+        run = self.run
+        run.processes.wait()
+        if self.done == run.config.steps:
+            return
+        raise TrainingStopped(
+            f"{self.interruption.noted or 'another process'} ended the training after step "
+            f"{self.done} of {run.config.steps}; {run.path} holds it: "
+            "run the same command or call again to go on"
+        )
 
 
 @contextmanager
@@ -289,6 +463,14 @@ def undisturbed(device: torch.device) -> Iterator[None]:
         # the gradient of a 1x1 convolution in channels-last memory is copied: a few hundred numbers
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         yield
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a small file of the training's folder."""
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _prepare_folder(out: Path, config: TrainConfig) -> None:

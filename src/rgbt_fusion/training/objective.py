@@ -26,7 +26,10 @@ __all__ = [
 
 
 OwnLoss: TypeAlias = Callable[[ModelOutput, Tensor], Tensor]
-"""The loss of an answer and of the true boxes ``(B, 4)``, cxcywh as fractions of the crop."""
+"""The loss of an answer and of the true boxes ``(B, 4)``, cxcywh as fractions of the crop.
+
+With ``data.absent`` above 0 the box of a target that is not there is NaN.
+"""
 
 
 class TrainingObjective(TypedModule):
@@ -150,6 +153,11 @@ def shared_positives(boxes_cxcywh_unit: Tensor, grid: int, processes: Processes)
 
 
 def mean_iou(predicted_cxcywh_unit: Tensor, target_cxcywh_unit: Tensor) -> Tensor:
-    """Return the mean overlap of predicted and target boxes, without gradient."""
+    """Return the mean overlap of predicted and target boxes, without gradient.
+
+    Targets that are absent, boxes of NaN, do not count; where all are, the overlap is 0.
+    """
     predicted = predicted_cxcywh_unit.detach().to(target_cxcywh_unit.dtype)
-    return box_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target_cxcywh_unit)).mean()
+    present = ~target_cxcywh_unit.isnan().all(dim=-1)
+    overlaps = box_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target_cxcywh_unit))
+    return overlaps.where(present, 0.0).sum() / present.sum().clamp(min=1)

@@ -1,7 +1,8 @@
 """A training in progress: what one step does, and how it becomes a checkpoint and back."""
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
+from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.layers.candidate_elimination import scheduled_keep_ratio
 from rgbt_fusion.models.encoder import EncoderSettings
 from rgbt_fusion.training.checkpoints import (
@@ -30,9 +32,16 @@ from rgbt_fusion.training.optimisation import (
     set_learning_rate,
 )
 from rgbt_fusion.training.samples import Batch
+from rgbt_fusion.training.validation import Validation
 from rgbt_fusion.weights.checkpoints import CheckpointError, save_checkpoint
 
 __all__ = ["Run", "keep_ratio_at", "mixed_seed"]
+
+LOGGER = logging.getLogger(__name__)
+"""Where samples that cannot be read are named."""
+
+SHOWN_DAMAGED = 10
+"""How many of them are named."""
 
 
 class Run:
@@ -44,6 +53,7 @@ class Run:
         device: where the training runs.
         processes: the processes that share the batch.
         out: the folder of the training.
+        validation: what the training is measured on. None measures nothing.
     """
 
     def __init__(
@@ -53,12 +63,15 @@ class Run:
         device: torch.device,
         processes: Processes,
         out: Path,
+        validation: Validation | None = None,
     ) -> None:
         self.config = config
+        self.validation = validation
         self.device = device
         self.processes = processes
         self.path = out / "checkpoint.pt"
         self.model_path = out / "model.safetensors"
+        self.best_path = out / "best.safetensors"
         if processes.count > 1:
             synchronise_batch_norms(objective)
         self.objective = objective.to(device).train()
@@ -80,6 +93,8 @@ class Run:
         """Steps since the last line of the log, each with its terms and the gradient's norm."""
         self.learning_rate = 0.0
         self.keep_ratio = 1.0
+        self.damaged = 0
+        """How many samples could not be read, over all processes."""
 
     def resume(self) -> int:
         """Load the checkpoint, if there is one, and return the number of steps done.
@@ -90,11 +105,14 @@ class Run:
         content = read_checkpoint(self.path)
         done = 0
         if content is not None:
-            check_same_training(self.config, content["config"], self.path)
+            check_same_training(self.config, content["config"], self.path, done=content["step"])
             self.objective.load_state_dict(content["objective"])
             self.optimiser.load_state_dict(content["optimiser"])
             self.scaler.load_state_dict(content["scaler"])
             done = content["step"]
+            self.damaged = content.get("damaged", 0)
+            if self.validation is not None:
+                self.validation.load(content.get("validation"))
         if self.config.optimiser.average_decay:
             self.average = WeightAverage(self.model, self.config.optimiser.average_decay)
             if content is not None:
@@ -151,6 +169,57 @@ class Run:
         values: dict[str, float] = dict(zip(names, means, strict=True))
         return values | {"learning_rate": self.learning_rate, "keep_ratio": self.keep_ratio}
 
+    def note_damaged(self, reasons: Sequence[str]) -> None:
+        """Count samples that could not be read, and name the first ones.
+
+        All processes must call it after every step.
+
+        Raises:
+            DataError: they are more than the config allows.
+        """
+        for reason in reasons[: max(0, SHOWN_DAMAGED - self.damaged)]:
+            LOGGER.warning("a sample is replaced by another one: %s", reason)
+        more = torch.tensor(float(len(reasons)), device=self.device)
+        if self.processes.count > 1:
+            more = self.processes.mean(more) * self.processes.count
+        self.damaged += round(float(more))
+        limit = self.config.data.most_damaged
+        if self.damaged > limit:
+            last = reasons[-1] if reasons else "another process says which"
+            raise DataError(
+                f"data must hold fewer samples that cannot be read, data.most_damaged = {limit}, "
+                f"got {self.damaged} so far; the last one: {last}"
+            )
+
+    def validate(self, step: int, stop: Callable[[], bool]) -> float | None:
+        """Measure the success of the weights that would be saved, and keep them if they are best.
+
+        Args:
+            step: how many steps are done.
+            stop: asked now and then whether to give up.
+
+        Returns:
+            The success; None where it was given up.
+
+        Raises:
+            DataError: a frame cannot be read.
+            TrainingError: the best model cannot be written.
+        """
+        if self.validation is None:
+            return None
+        average = None if self.average is None else self.average.values
+        with _swapped(self.model, average):
+            success = self.validation.measure(self.model, step, stop)
+            best = self.validation.best
+            if success is None or best is None or best[0] != step or self.processes.rank:
+                return success
+            what = {"steps_done": step, "success": success} | config_to_table(self.config)
+            try:
+                save_checkpoint(self.model, self.best_path, metadata={"training": json.dumps(what)})
+            except CheckpointError as error:
+                raise TrainingError(str(error)) from error
+        return success
+
     def _trained(self) -> list[Tensor]:
         """Return the parameters that the optimiser changes."""
         parameters: list[Tensor] = []
@@ -192,7 +261,10 @@ class Run:
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": average,
+            "damaged": self.damaged,
         }
+        if self.validation is not None:
+            content["validation"] = self.validation.state()
         write_checkpoint(self.path, content)
         training = json.dumps({"steps_done": step} | config_to_table(self.config))
         try:

@@ -1,9 +1,10 @@
 """Samples and batches, each decided by the seed, the step and the place in the batch alone."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -13,7 +14,15 @@ from torch.utils.data import Dataset as TorchDataset
 
 from rgbt_fusion.alignment.aligned_frames import AlignedFrames
 from rgbt_fusion.alignment.estimate import read_alignment
-from rgbt_fusion.data.clips import Clip, ClipSource, DatasetClips, Modality, SyntheticClips
+from rgbt_fusion.data.clips import (
+    Clip,
+    ClipSource,
+    DatasetClips,
+    MixedClips,
+    Modality,
+    SyntheticClips,
+)
+from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.interface import TrackerModel
 from rgbt_fusion.training.augmentation import (
@@ -25,7 +34,24 @@ from rgbt_fusion.training.augmentation import (
 )
 from rgbt_fusion.training.config import TrainConfig
 
-__all__ = ["Batch", "Sample", "Sampler", "batches", "open_clips"]
+__all__ = [
+    "ATTEMPTS",
+    "Batch",
+    "DataPart",
+    "Paths",
+    "Sample",
+    "Sampler",
+    "batches",
+    "data_parts",
+    "open_clips",
+    "with_layouts",
+]
+
+Paths: TypeAlias = str | Path | Sequence[str | Path]
+"""One path, or one for each dataset."""
+
+ATTEMPTS = 10
+"""How many samples are tried for one place of the batch, before what cannot be read is an error."""
 
 
 class Sample(NamedTuple):
@@ -36,7 +62,7 @@ class Sample(NamedTuple):
     searches: tuple[ImagePair, ...]
     """``(1, 3, H, W)`` each, one pair per search frame."""
     boxes_cxcywh_unit: tuple[Tensor, ...]
-    """The target's box ``(1, 4)`` in each search crop."""
+    """The target's box ``(1, 4)`` in each search crop, NaN where it is absent."""
 
 
 class Batch(NamedTuple):
@@ -47,7 +73,10 @@ class Batch(NamedTuple):
     searches: tuple[ImagePair, ...]
     """``(B, 3, H, W)`` each, one pair per search frame."""
     boxes_cxcywh_unit: tuple[Tensor, ...]
-    """The targets' boxes ``(B, 4)`` in the search crops, one tensor per search frame."""
+    """The targets' boxes ``(B, 4)`` in the search crops, one tensor per search frame; a row is NaN
+    where the target is absent."""
+    damaged: tuple[str, ...] = ()
+    """Why samples could not be read that others took the place of."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Batch":
         """Return the batch on a device and in a dtype."""
@@ -62,40 +91,120 @@ class Batch(NamedTuple):
             move_pair(self.template),
             tuple(move_pair(search) for search in self.searches),
             tuple(move(boxes) for boxes in self.boxes_cxcywh_unit),
+            self.damaged,
         )
 
 
 def open_clips(
     config: TrainConfig,
-    data: str | Path,
+    data: Paths | None = None,
     *,
-    names: str | Path | None = None,
+    names: Paths | None = None,
     align: str | Path | None = None,
 ) -> ClipSource:
     """Open the sequences that a config's samples are drawn from.
 
     Args:
         config: its ``data`` says what to open.
-        data: the folder of a dataset, or ``"synthetic"``.
-        names: a file that lists the sequences of the dataset to use. None uses all.
+        data: the folder of a dataset, or ``"synthetic"``, whatever the config's layout is; one for
+            each dataset of the config. None stands for ``"synthetic"`` where that is the layout.
+        names: a file that lists the sequences of the dataset to use, ``"all"`` for all of them; one
+            for each dataset. None uses all.
         align: ``"auto"`` or a file of an alignment; see :func:`~rgbt_fusion.training.loop.train`.
 
     Raises:
-        ValueError: ``data`` does not fit the config's layout, or ``names`` or ``align`` is given
+        ValueError: ``data`` does not fit the config's layouts, or ``names`` or ``align`` is given
             for synthetic data.
         DataError: see :class:`~rgbt_fusion.data.clips.DatasetClips`.
     """
-    layout = config.data.layout
-    is_synthetic = str(data) == "synthetic"
-    if layout == "synthetic" and not is_synthetic:
-        raise ValueError(f"data must be 'synthetic', as data.layout says, got {str(data)!r}")
-    if layout != "synthetic" and is_synthetic:
+    parts = data_parts(config, data)
+    lists = [None] * len(parts) if names is None else _as_list(names)
+    if len(lists) != len(parts):
         raise ValueError(
-            f"data must be the folder of a dataset of layout {layout!r}, as data.layout says, "
-            f"got {str(data)!r}"
+            f"names must be one file for each of {len(parts)} datasets, got {len(lists)}"
         )
-    if not is_synthetic:
-        clips = DatasetClips(data, layout, names=names)
+    sources = []
+    for part, listed in zip(parts, lists, strict=True):
+        chosen = None if str(listed) in ("None", "all") else listed
+        sources.append(_open_one(config, part, chosen, align))
+    if len(sources) == 1:
+        return sources[0]
+    return MixedClips(sources, [part.weight for part in parts])
+
+
+class DataPart(NamedTuple):
+    """One dataset of a training."""
+
+    layout: str
+    """A key of ``LAYOUTS``, or ``"synthetic"``."""
+    root: str | Path
+    """Its folder, or ``"synthetic"``."""
+    weight: float
+    """How often a sample is drawn from it."""
+
+
+def data_parts(config: TrainConfig, data: Paths | None) -> list[DataPart]:
+    """Return the datasets of a config with their folders.
+
+    Raises:
+        ValueError: there is not one folder for each, or a folder comes with the layout
+            ``"synthetic"``.
+    """
+    layouts = [config.data.layout, *(more.layout for more in config.data.more)]
+    weights = [config.data.weight, *(more.weight for more in config.data.more)]
+    if data is None:
+        wanting = [layout for layout in layouts if layout != "synthetic"]
+        if wanting:
+            raise ValueError(
+                f"data must be the folder of a dataset of layout {wanting[0]!r}, as data.layout "
+                "says, or 'synthetic', got none"
+            )
+        data = layouts
+    roots = _as_list(data)
+    if len(roots) != len(layouts):
+        raise ValueError(
+            f"data must be one folder for each of {len(layouts)} datasets, data.layout and those "
+            f"of data.more, got {len(roots)}"
+        )
+    parts = []
+    for layout, root, weight in zip(layouts, roots, weights, strict=True):
+        if str(root) == "synthetic":
+            layout = "synthetic"
+        elif layout == "synthetic":
+            raise ValueError(
+                f"data must be 'synthetic', as data.layout says, got {str(root)!r}; "
+                "set data.layout for a dataset"
+            )
+        parts.append(DataPart(layout, root, weight))
+    return parts
+
+
+def with_layouts(config: TrainConfig, data: Paths | None) -> TrainConfig:
+    """Return a config whose layouts are those of the folders, ``"synthetic"`` where they say so.
+
+    Raises:
+        ValueError: see :func:`data_parts`.
+    """
+    first, *others = data_parts(config, data)
+    more = tuple(
+        replace(one, layout=part.layout) for one, part in zip(config.data.more, others, strict=True)
+    )
+    return replace(config, data=replace(config.data, layout=first.layout, more=more))
+
+
+def _as_list(paths: Paths) -> list[str | Path]:
+    return [paths] if isinstance(paths, str | Path) else list(paths)
+
+
+def _open_one(
+    config: TrainConfig,
+    part: DataPart,
+    names: str | Path | None,
+    align: str | Path | None,
+) -> ClipSource:
+    """Open one dataset."""
+    if part.layout != "synthetic":
+        clips = DatasetClips(part.root, part.layout, names=names)
         if align is not None:
             known = None if str(align) == "auto" else read_alignment(align)
             for stored in clips.sequences:
@@ -133,38 +242,61 @@ class Sampler:
         """Return a sampler that cuts crops as ``model`` takes them."""
         return cls(config, clips, model.template_size, model.search_size, model.search_factor)
 
-    def sample(self, step: int, index: int) -> Sample:
-        """Return sample ``index`` of a step."""
-        generator = np.random.default_rng((self.config.seed, step, index))
+    def sample(self, step: int, index: int, attempt: int = 0) -> Sample:
+        """Return sample ``index`` of a step; further attempts draw others in its place.
+
+        Raises:
+            DataError, OSError: an image cannot be read.
+        """
+        # the first attempt is drawn as in 0.1.0, which knew of no others
+        numbers = (step, index, attempt) if attempt else (step, index)
+        generator = np.random.default_rng((self.config.seed, *numbers))
         modality = self.config.modality
         if modality == "either":
             modality = _either(generator)
+        options: dict[str, bool] = {}
+        if self.config.data.absent:
+            options["absent"] = bool(generator.random() < self.config.data.absent)
         clip = self.clips.draw(
             generator,
             length=self.config.clip_length,
             max_gap=self.config.data.max_gap,
             modality=modality,
+            **options,
         )
         variation = self._draw_variation(generator)
         template = self._template(clip, modality, variation, generator)
         searches: list[ImagePair] = []
         boxes: list[Tensor] = []
-        for frame in clip.searches:
-            images, box = self._search(clip, frame, modality, variation, generator)
+        for number in range(len(clip.searches)):
+            images, box = self._search(clip, number, modality, variation, generator)
             searches.append(images)
             boxes.append(box)
         return Sample(template, tuple(searches), tuple(boxes))
 
     def batch(self, step: int, start: int, stop: int) -> Batch:
         """Return samples ``start`` to ``stop`` of a step, without the latter."""
-        samples = [self.sample(step, index) for index in range(start, stop)]
+        damaged: list[str] = []
+        samples = [self._readable_sample(step, index, damaged) for index in range(start, stop)]
         template = _stack([sample.template for sample in samples])
         searches: list[ImagePair] = []
         boxes: list[Tensor] = []
         for frame in range(self.config.clip_length):
             searches.append(_stack([sample.searches[frame] for sample in samples]))
             boxes.append(torch.cat([sample.boxes_cxcywh_unit[frame] for sample in samples]))
-        return Batch(template, tuple(searches), tuple(boxes))
+        return Batch(template, tuple(searches), tuple(boxes), tuple(damaged))
+
+    def _readable_sample(self, step: int, index: int, damaged: list[str]) -> Sample:
+        """Return a sample, or another one in its place; note in ``damaged`` why."""
+        attempts = ATTEMPTS if self.config.data.most_damaged else 1
+        for attempt in range(attempts):
+            try:
+                return self.sample(step, index, attempt)
+            except (DataError, OSError) as error:
+                if attempt + 1 == attempts:
+                    raise
+                damaged.append(str(error))
+        raise AssertionError  # the last attempt returns or raises
 
     def _draw_variation(self, generator: np.random.Generator) -> "_Variation":
         """Draw what all crops of a sample have in common."""
@@ -196,17 +328,22 @@ class Sampler:
     def _search(
         self,
         clip: Clip,
-        frame: int,
+        number: int,
         modality: Modality,
         variation: "_Variation",
         generator: np.random.Generator,
     ) -> tuple[ImagePair, Tensor]:
-        """Cut the search crop of a frame; return it with the target's box in it."""
+        """Cut the search crop of a search frame; return it with the target's box in it."""
         settings = self.config.augmentation
-        target = clip.sequence.box(frame, modality)
+        sequence = clip.sequence if clip.absent is None else clip.absent.sequence
+        frame = clip.searches[number]
+        place = frame if clip.absent is None else clip.absent.places[number]
+        target = sequence.box(place, modality)
         around = jitter_box(target, settings, generator, factor=self.search_factor)
-        crop = clip.sequence.crop(frame, around, self.search_factor, self.search_size)
+        crop = sequence.crop(frame, around, self.search_factor, self.search_size)
         box = crop.to_crop(torch.from_numpy(target)).float()[None]
+        if clip.absent is not None:
+            box = torch.full_like(box, torch.nan)
         appearance = draw_appearance(settings, generator)
         images = vary_pair(crop.images, appearance, grey=variation.grey)
         if settings.rotation:
@@ -265,11 +402,24 @@ def batches(
     workers = min(sampler.config.data.workers, last - first)
     steps = _Steps(sampler, range(first, last), start, stop)
     ahead = 4 if workers else None
-    loader = DataLoader(steps, batch_size=None, num_workers=workers, prefetch_factor=ahead)
+    loader = DataLoader(
+        steps,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=ahead,
+        worker_init_fn=_leave_signals_to_the_training,
+    )
     for batch in loader:
         if isinstance(batch, Exception):
             raise batch
         yield _pinned(batch) if pin else batch
+
+
+def _leave_signals_to_the_training(number: int) -> None:
+    """Have a worker live on at Ctrl-C: the training ends it when its last step is done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a forked worker has inherited the handler of the training
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Steps(TorchDataset[Batch | Exception]):

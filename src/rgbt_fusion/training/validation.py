@@ -1,0 +1,272 @@
+"""Track held-out sequences during a training, and know which weights were the best."""
+
+from collections.abc import Callable, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from rgbt_fusion.data.clips import ClipSource, DatasetClips, MixedClips
+from rgbt_fusion.data.sequences import open_dataset
+from rgbt_fusion.evaluation.held_out import SingleModality, held_out_sequences
+from rgbt_fusion.evaluation.protocols import PROTOCOLS
+from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
+from rgbt_fusion.files.text_tables import DataError, read_names
+from rgbt_fusion.frames.types import FramePair, GroundTruth
+from rgbt_fusion.tracking.tracker import Tracker
+from rgbt_fusion.training.config import TrainConfig
+from rgbt_fusion.training.distributed import Processes
+
+__all__ = ["AnnotatedSequence", "Validation", "hold_out", "success_of"]
+
+DECIMALS = 4
+"""Decimals of boxes in result files."""
+
+SUCCESS = ("MSR", "SR")
+"""What the success is called where the better of two annotations counts, and elsewhere."""
+
+
+class AnnotatedSequence(Protocol):
+    """A sequence that a tracker can be measured on."""
+
+    @property
+    def name(self) -> str:
+        """Name of the sequence."""
+        ...
+
+    @property
+    def truth(self) -> GroundTruth | None:
+        """The annotations."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        ...
+
+    def __getitem__(self, index: int) -> FramePair:
+        """Return one frame."""
+        ...
+
+
+def hold_out(
+    config: TrainConfig,
+    clips: ClipSource,
+    data: str | Path,
+    layout: str,
+    names: str | Path | None = None,
+) -> list[AnnotatedSequence]:
+    """Return the sequences that a training is measured on, and train on them no more.
+
+    Args:
+        config: ``validation`` says how many; the seed decides which.
+        clips: what is trained on; of several datasets the first one is split.
+        data: the folder of that dataset, or ``"synthetic"``.
+        layout: its layout.
+        names: a file that lists the sequences to hold out. None draws them.
+
+    Raises:
+        ValueError: ``names`` is given for synthetic data.
+        DataError: the dataset does not hold so many annotated sequences, or ``names`` lists one
+            that is not there.
+    """
+    settings = config.validation
+    source = clips.sources[0] if isinstance(clips, MixedClips) else clips
+    found: list[Any]
+    if not isinstance(source, DatasetClips):
+        if names is not None:
+            raise ValueError(
+                f"validation_names must be absent with synthetic data, got {str(names)!r}"
+            )
+        kinds = tuple(dict.fromkeys(config.data.challenges))
+        groups = held_out_sequences(
+            kinds, sequences=ceil(settings.sequences / len(kinds)), frames=settings.frames
+        )
+        # one of each challenge first, then the second of each
+        rounds = zip(*groups.values(), strict=True)
+        found = [sequence for one_of_each in rounds for sequence in one_of_each]
+        found = found[: settings.sequences]
+    elif names is not None:
+        chosen = read_names(names)
+        source.hold_out(chosen)
+        found = list(open_dataset(data, layout, names=chosen).sequences)
+    else:
+        known = {one.sequence.name: one.sequence for one in source.sequences}
+        able = sorted(name for name, one in known.items() if _starts_with_a_box(one))
+        if len(able) <= settings.sequences:
+            raise DataError(
+                f"validation.sequences must be below the {len(able)} annotated sequences that "
+                f"{data} holds, got {settings.sequences}"
+            )
+        # a stream of random numbers that no sample is drawn from
+        order = np.random.default_rng((config.seed, 0, 0, 0, 1)).permutation(len(able))
+        chosen = sorted(able[number] for number in order[: settings.sequences])
+        source.hold_out(chosen)
+        found = [known[name] for name in chosen]
+    unusable = [one.name for one in found if not _starts_with_a_box(one)]
+    if unusable:
+        raise DataError(f"validation_names must list annotated sequences, {unusable[0]} is none")
+    if config.modality in ("rgb", "tir"):
+        return [SingleModality(one, config.modality) for one in found]
+    return found
+
+
+def _starts_with_a_box(sequence: AnnotatedSequence) -> bool:
+    truth = sequence.truth
+    if truth is None or len(truth.frames) < 2 or truth.frames[0] != 0:
+        return False
+    first = truth.rgb[0]
+    return bool(np.isfinite(first).all() and (first[2:] > 0).all())
+
+
+def success_of(
+    model: Any,
+    sequence: AnnotatedSequence,
+    *,
+    frames: int,
+    benchmark: str = "rgbt234",
+    stop: Callable[[], bool] | None = None,
+) -> float | None:
+    """Return the success of a tracker on the first frames of one sequence.
+
+    It is the area under the success curve, as the benchmark's own toolkit takes it.
+
+    Args:
+        model: the tracking network; it is put into evaluation mode.
+        sequence: the sequence; its first frame has a box.
+        frames: how many frames to track at most.
+        benchmark: whose rules count, a key of ``PROTOCOLS``.
+        stop: asked before each frame; where it says so, the result is None.
+
+    Example:
+        >>> from rgbt_fusion import create_model
+        >>> from rgbt_fusion.synthetic.world import SyntheticSequence
+        >>> from rgbt_fusion.training.validation import success_of
+        >>> model = create_model("ainet_tiny_128", pretrained=True)
+        >>> success_of(model, SyntheticSequence(1, challenge="none"), frames=10) > 0.5
+        True
+    """
+    truth = sequence.truth
+    if truth is None:
+        raise ValueError(f"sequence must be annotated, got {sequence.name} without boxes")
+    shown = truth.frames < frames
+    truth = truth._replace(
+        rgb=truth.rgb[shown],
+        tir=truth.tir[shown],
+        frames=truth.frames[shown],
+        present=None if truth.present is None else truth.present[shown],
+    )
+    tracker = Tracker(model)
+    boxes = []
+    for index in range(int(truth.frames[-1]) + 1):
+        if stop is not None and stop():
+            return None
+        rgb, tir = sequence[index]
+        result = tracker.update(rgb, tir) if index else tracker.init(rgb, tir, truth.rgb[0])
+        boxes.append(result.box_xywh_px)
+    size = getattr(sequence, "size", None)
+    sizes = {} if size is None else {sequence.name: size}
+    scores = score(
+        # as result files hold them: the overlap of the first frame may be a hair below 1
+        {sequence.name: np.stack(boxes).round(DECIMALS)},
+        BenchmarkTruth(benchmark, {sequence.name: truth}, {}, sizes),
+    )
+    return next(scores.metrics[name] for name in SUCCESS if name in scores.metrics)
+
+
+class Validation:
+    """The validations of a training: when, how good, and whether to go on.
+
+    Args:
+        config: its ``validation`` says how often and how long.
+        sequences: what is tracked; the processes share them.
+        processes: the processes that train together.
+        layout: the layout of the sequences, whose benchmark's rules count where it has any.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        sequences: Sequence[AnnotatedSequence],
+        processes: Processes,
+        layout: str = "synthetic",
+    ) -> None:
+        self.settings = config.validation
+        self.sequences = sequences
+        self.processes = processes
+        self.benchmark = layout if layout in PROTOCOLS else "rgbt234"
+        self.measured: list[tuple[int, float]] = []
+        """Steps and successes, in order."""
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """Step and success of the best validation, the first of equals; None before the first."""
+        return max(self.measured, key=lambda one: one[1], default=None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last ``patience`` validations brought nothing better."""
+        if not self.settings.patience or self.best is None:
+            return False
+        since = sum(step > self.best[0] for step, _ in self.measured)
+        return since >= self.settings.patience
+
+    def is_due(self, step: int) -> bool:
+        """Return whether a validation belongs after this many steps and has not been made."""
+        every = self.settings.every
+        last = self.measured[-1][0] if self.measured else 0
+        return bool(every) and step > last and step % every == 0
+
+    def measure(self, model: nn.Module, step: int, stop: Callable[[], bool]) -> float | None:
+        """Return the mean success over the sequences, and keep it; None where it was stopped.
+
+        The mode of the network (training or evaluation) is put back.
+
+        Args:
+            model: the tracking network.
+            step: how many steps it has been trained for.
+            stop: asked before each frame whether to give up, on a single process only.
+        """
+        was_training = model.training
+        here = self.sequences[self.processes.rank :: self.processes.count]
+        total = 0.0
+        asked = stop if self.processes.count == 1 else None
+        try:
+            for sequence in here:
+                success = success_of(
+                    model,
+                    sequence,
+                    frames=self.settings.frames,
+                    benchmark=self.benchmark,
+                    stop=asked,
+                )
+                if success is None:
+                    return None
+                total += success
+        finally:
+            model.train(was_training)
+        device = next((one.device for one in model.parameters()), torch.device("cpu"))
+        mean = self.processes.mean(torch.tensor(total, dtype=torch.float64, device=device))
+        success = float(mean) * self.processes.count / len(self.sequences)
+        self.measured.append((step, success))
+        return success
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds."""
+        return {
+            "steps": [step for step, _ in self.measured],
+            "successes": [success for _, success in self.measured],
+            "of": [self.settings.sequences, self.settings.frames],
+        }
+
+    def load(self, state: Any) -> None:
+        """Go on from a checkpoint; figures of other sequences or lengths are not comparable."""
+        if isinstance(state, dict) and state.get("of") == self.state()["of"]:
+            self.measured = list(zip(state["steps"], state["successes"], strict=True))
+
+    def table(self) -> str:
+        """Return all validations as CSV."""
+        lines = [f"{step},{success:.6g}\n" for step, success in self.measured]
+        return "".join(["step,success\n", *lines])

@@ -1,0 +1,72 @@
+"""Blocks that are computed twice: the same gradients from less memory."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from one_training import SMALL, small_training
+from rgbt_fusion.training import train
+from rgbt_fusion.training.activation_checkpoints import checkpointed_blocks, find_blocks
+from rgbt_fusion.weights.pretrained import create_model
+
+MODELS = ("ostrack_tiny_128", "ainet_tiny_128", "tpmri_tiny_128", "compensation_tiny_128")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_weights_are_the_same(tmp_path, model):
+    overrides = SMALL | {"depth": 2, "drop_path": 0.5}
+    options = {"model": model, "overrides": overrides, "steps": 2}
+    if model == "tpmri_tiny_128":
+        options["clip_length"] = 2
+    plain = train(small_training(**options), out=tmp_path / "plain", device="cpu")
+    config = small_training(**options, activation_checkpointing=True)
+    twice = train(config, out=tmp_path / "twice", device="cpu")
+    ours, theirs = load_file(twice.model), load_file(plain.model)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_less_is_kept_for_the_backward_pass():
+    model = create_model("ostrack_tiny_128", depth=4)
+    blocks = nn.ModuleList(find_blocks(model)).train()
+    tokens = torch.randn(2, 80, 128, requires_grad=True)
+
+    def kept() -> int:
+        sizes = {}
+
+        def note(tensor):
+            sizes[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            x = tokens
+            for block in blocks:
+                found = block(x)
+                x = found[0] if isinstance(found, tuple) else found
+        return sum(sizes.values())
+
+    plain = kept()
+    with checkpointed_blocks(model):
+        assert kept() < plain / 3
+    assert kept() == plain
+
+
+def test_a_network_without_blocks_is_refused(tmp_path):
+    with (
+        pytest.raises(ValueError, match=r"must be false for a network without an nn.ModuleList"),
+        checkpointed_blocks(nn.Sequential(nn.Linear(2, 2))),
+    ):
+        pass
+
+
+def test_a_block_with_statistics_is_left_alone():
+    plain = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    with_statistics = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
+    blocks = nn.ModuleList([plain, with_statistics, nn.Linear(2, 2)])
+    assert find_blocks(nn.ModuleDict({"neck": blocks})) == [plain]
+
+
+def test_the_setting_may_change_when_a_training_is_resumed(tmp_path):
+    train(small_training(steps=2), out=tmp_path, device="cpu")
+    config = small_training(steps=4, activation_checkpointing=True)
+    assert train(config, out=tmp_path, device="cpu").steps == 4
