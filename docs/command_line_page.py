@@ -37,7 +37,8 @@ EXAMPLES = {
     "demo": "rgbt-fusion demo",
     "bench": "rgbt-fusion bench scan --shape 1,768,256,16 --dtype bfloat16",
     "recipes": "rgbt-fusion recipes ainet_tiny_128_synthetic",
-    "train": "rgbt-fusion train ainet_tiny_128_synthetic --out my_tracker --set validation.every=500",
+    "train": "rgbt-fusion train ainet_tiny_128_synthetic --out my_tracker "
+    "--set validation.every=500",
     "distill": "rgbt-fusion distill one_stream_student_vitb_256_lasher "
     "--teacher teacher.safetensors --data LasHeR --out student",
     "track": "rgbt-fusion track rgb.mp4 tir.mp4 --init 204,77,52,155 --out out.mp4 --txt out.txt",

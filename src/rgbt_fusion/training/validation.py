@@ -57,7 +57,7 @@ def hold_out(
     data: str | Path,
     layout: str,
     names: str | Path | None = None,
-) -> list[AnnotatedSequence]:
+) -> Sequence[AnnotatedSequence]:
     """Return the sequences that a training is measured on, and train on them no more.
 
     Args:
