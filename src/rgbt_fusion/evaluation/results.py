@@ -100,6 +100,7 @@ def read_results(
         stems = {path.stem for path in base.glob("*.txt")}
         prefix = _common_prefix(stems or {path.stem for path in base.glob("*.mat")}, names)
     results: dict[str, StoredTrack] = {}
+    listed: dict[Path, frozenset[str]] = {}
     missing: list[str] = []
     unreadable: dict[str, str] = {}
     for name in names:
@@ -111,8 +112,11 @@ def read_results(
             else:
                 missing.append(name)
             continue
+        if path.parent not in listed:
+            # a folder is listed once, instead of asked for several files per sequence
+            listed[path.parent] = frozenset(entry.name for entry in path.parent.iterdir())
         try:
-            results[name] = _read_track(path, name, box_format)
+            results[name] = _read_track(path, name, box_format, listed[path.parent])
         except DataError as error:
             unreadable[name] = str(error)
     return ResultFolder(tracker or base.resolve().name, results, tuple(missing), unreadable)
@@ -129,11 +133,17 @@ def _of_matlab(path: Path) -> str:
 
 def _common_prefix(stems: set[str], names: tuple[str, ...]) -> str:
     """Return the prefix under which most sequences are found, the shortest one on a tie."""
+    wanted = set(names)
+    if wanted <= stems:
+        return ""
+    lengths = {len(name) for name in names}
     found: Counter[str] = Counter()
     for stem in stems:
         if _NO_BOXES.search(stem):
             continue
-        found.update(stem[: -len(name)] for name in names if stem.endswith(name))
+        # an end of each length is looked up, instead of each name at the end
+        starts = [len(stem) - length for length in lengths if length <= len(stem)]
+        found.update(stem[:start] for start in starts if stem[start:] in wanted)
     return min(found, key=lambda start: (-found[start], len(start)), default="")
 
 
@@ -153,7 +163,10 @@ def _file_of(base: Path, prefix: str, name: str) -> Path | None:
     return None
 
 
-def _read_track(path: Path, name: str, box_format: BoxFormat) -> StoredTrack:
+def _read_track(
+    path: Path, name: str, box_format: BoxFormat, beside: frozenset[str]
+) -> StoredTrack:
+    """Read the boxes of a sequence, and its confidences and times where they lie beside them."""
     table = read_numbers(path, columns=(4, 8))
     try:
         boxes = to_xywh(table, box_format=box_format)
@@ -164,16 +177,18 @@ def _read_track(path: Path, name: str, box_format: BoxFormat) -> StoredTrack:
         boxes,
         corners=corners,
         written_corners=table if corners else None,
-        confidences=_read_confidences(path, name, len(boxes)),
-        seconds=_read_seconds(path, name),
+        confidences=_read_confidences(path, name, len(boxes), beside),
+        seconds=_read_seconds(path, name, beside),
     )
 
 
-def _read_confidences(path: Path, name: str, count: int) -> NDArray[np.float64] | None:
+def _read_confidences(
+    path: Path, name: str, count: int, beside: frozenset[str]
+) -> NDArray[np.float64] | None:
     for ending in _CONFIDENCE_ENDINGS:
-        file = path.with_name(name + ending)
-        if not file.is_file():
+        if name + ending not in beside:
             continue
+        file = path.with_name(name + ending)
         values = read_numbers(file, columns=(1,))[:, 0]
         if len(values) < count:
             raise DataError(
@@ -183,12 +198,12 @@ def _read_confidences(path: Path, name: str, count: int) -> NDArray[np.float64] 
     return None
 
 
-def _read_seconds(path: Path, name: str) -> float | None:
-    for file in (path.with_name(f"{path.stem}_time.txt"), path.with_name(f"{name}_time.txt")):
-        if not file.is_file():
+def _read_seconds(path: Path, name: str, beside: frozenset[str]) -> float | None:
+    for file in (f"{path.stem}_time.txt", f"{name}_time.txt"):
+        if file not in beside:
             continue
         try:
-            return float(np.nansum(read_numbers(file)))
+            return float(np.nansum(read_numbers(path.with_name(file))))
         except DataError:
             # a broken time file costs the speed, not the scores
             return None
