@@ -41,6 +41,7 @@ EXAMPLES = {
     "--set validation.every=500",
     "distill": "rgbt-fusion distill one_stream_student_vitb_256_lasher "
     "--teacher teacher.safetensors --data LasHeR --out student",
+    "plot": "rgbt-fusion plot runs/one runs/two --out both.png",
     "track": "rgbt-fusion track rgb.mp4 tir.mp4 --init 204,77,52,155 --out out.mp4 --txt out.txt",
     "trax": "rgbt-fusion trax --model ncc",
     "align": "rgbt-fusion align rgb.mp4 tir.mp4 --out align.json --preview align.png",

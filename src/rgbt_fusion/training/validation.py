@@ -109,7 +109,7 @@ def hold_out(
     if unusable:
         raise DataError(f"validation_names must list annotated sequences, {unusable[0]} is none")
     if config.modality in ("rgb", "tir"):
-        return [SingleModality(one, config.modality) for one in found]
+        found = [SingleModality(one, config.modality) for one in found]
     return found
 
 
