@@ -49,7 +49,21 @@ class OrderedConvolutions(nn.Module):
         return (ordered_causal_conv1d(x, weight, bias, "silu", order=order),)
 
 
+class ContinuedConvolutions(nn.Module):
+    """Three ordered convolutions that go on from other tokens."""
+
+    def forward(
+        self, x: Tensor, weight: Tensor, bias: Tensor, states: Tensor, order: Tensor
+    ) -> Any:
+        return ordered_causal_conv1d(
+            x, weight, bias, "silu", order=order, initial_states=states, return_final_states=True
+        )
+
+
 MODULES = pytest.mark.parametrize("module", [Scan, OrderedScans, Convolution, OrderedConvolutions])
+
+EVERY_MODULE = pytest.mark.parametrize("module", [*MODULES.args[1], ContinuedConvolutions])
+"""Those that are one op, and one that is several."""
 
 
 def tensors_for(module: type[nn.Module], length: int = 72) -> list[Tensor]:
@@ -62,10 +76,12 @@ def tensors_for(module: type[nn.Module], length: int = 72) -> list[Tensor]:
         )
         given = ordered_arguments(make_scan_inputs(case))
     else:
-        order = (3, 2, 8) if module is OrderedConvolutions else None
+        order = None if module is Convolution else (3, 2, 8)
         case = ConvCase(
             "", length=length, directions=3 if order else 1, order=order, shared=frozenset({"x"})
         )
         given = ordered_arguments(make_conv_inputs(case))
         given["x"] = given["x"] if order else given["x"].mT.contiguous()
+        if module is ContinuedConvolutions:
+            given["states"] = given["x"][:, :3].clone()
     return [*floating(given).values(), *([given["order"]] if "order" in given else [])]

@@ -58,7 +58,7 @@ def ordered_arguments(inputs: ScanInputs | ConvInputs) -> dict[str, Any]:
     elif inputs.B.shape[3] == 1:
         given |= {"B": inputs.B.squeeze(3), "C": inputs.C.squeeze(3)}
     for name, x in given.items():
-        if isinstance(x, Tensor) and len(x) == 1 and x.dim() < 5 and name != "order":
+        if isinstance(x, Tensor) and len(x) == 1 and name != "order":
             given[name] = x[0]
     if inputs.order is not None and inputs.order.shape[1] == 1:
         given["order"] = inputs.order[:, 0] if len(inputs.order) > 1 else inputs.order[0, 0]

@@ -1,5 +1,6 @@
 """The public convolutions: what they compute, in both forms and on every backend."""
 
+import re
 from typing import Any
 
 import pytest
@@ -139,6 +140,125 @@ def test_gradients_of_the_ordered_convolution_are_those_of_finite_differences() 
         return ordered_causal_conv1d(**(arguments | dict(zip(leaves, values, strict=True))))
 
     assert torch.autograd.gradcheck(run, list(leaves.values()))
+
+
+ORDERS = {
+    "natural": None,
+    "of segments": torch.tensor([2, 0, 3, 1]),
+    "per direction": torch.tensor([[3, 2, 1, 0], [1, 0, 2, 3]]),
+    "per direction and sample": torch.stack([torch.randperm(4) for _ in range(4)]).view(2, 2, 4),
+}
+
+
+def in_scan_order(length: int, order: Tensor | None, direction: int, sample: int) -> Tensor:
+    """Return the rows that a direction of a sample visits, one by one."""
+    if order is None:
+        return torch.arange(length)
+    if order.dim() == 1:
+        order = order[None]
+    if order.dim() == 2:
+        order = order[:, None]
+    segments = order[direction % len(order), sample % order.shape[1]].tolist()
+    size = length // len(segments)
+    return torch.tensor([segment * size + i for segment in segments for i in range(size)])
+
+
+@pytest.mark.parametrize("backend", AVAILABLE)
+@pytest.mark.parametrize("directed", [False, True], ids=["states of all", "states per direction"])
+@pytest.mark.parametrize("length", [4, 12])
+@pytest.mark.parametrize("name", ORDERS)
+def test_an_ordered_convolution_goes_on_from_states(
+    name: str, length: int, directed: bool, backend: str
+) -> None:
+    """As the convolution of the permuted sequence that goes on from the same states."""
+    order = ORDERS[name]
+    random = torch.Generator().manual_seed(0)
+    x, weight, bias, states = (
+        torch.randn(*shape, generator=random)
+        for shape in ((2, length, 6), (6, 5), (6,), (2, 2, 4, 6) if directed else (2, 4, 6))
+    )
+    given = {"x": x, "weight": weight, "bias": bias, "initial_states": states}
+
+    def public(**given: Tensor) -> tuple[Tensor, ...]:
+        return ordered_causal_conv1d(
+            **given, activation="silu", order=order, return_final_states=True, backend=backend
+        )
+
+    def permuted(**given: Tensor) -> tuple[Tensor, ...]:
+        directions = 2 if directed or (order is not None and order.dim() > 1) else 1
+        outs, finals = [], []
+        for r in range(directions):
+            for b in range(2):
+                rows = in_scan_order(length, order, r, b)
+                start = given["initial_states"]
+                start = start[r, b] if directed else start[b]
+                sequence = torch.cat([start, given["x"][b][rows]])
+                y = causal_conv1d_semantics(
+                    sequence.mT[None], given["weight"], given["bias"], "silu"
+                )[0].mT[4:]
+                outs.append(torch.empty_like(y).index_copy(0, rows, y))
+                finals.append(sequence[-4:])
+        shape = (directions, 2, -1, 6) if directions > 1 else (2, -1, 6)
+        return torch.stack(outs).view(shape), torch.stack(finals).view(shape)
+
+    found, wanted = differentiate(public, given), differentiate(permuted, given)
+    assert found.keys() == wanted.keys()
+    for key, want in wanted.items():
+        torch.testing.assert_close(found[key], want, rtol=1e-4, atol=1e-5, msg=key)
+
+
+def test_an_ordered_convolution_in_two_parts_is_the_whole() -> None:
+    arguments = arguments_of(length=20)
+    x = arguments.pop("x").mT
+    whole = ordered_causal_conv1d(x, **arguments)
+    first, states = ordered_causal_conv1d(x[:, :1], **arguments, return_final_states=True)
+    rest, _ = ordered_causal_conv1d(
+        x[:, 1:], **arguments, initial_states=states, return_final_states=True
+    )
+    torch.testing.assert_close(torch.cat([first, rest], 1), whole)
+    assert states.shape == (2, 3, 6)
+    assert not states[:, :2].any()  # nothing came before
+
+
+def test_gradients_of_an_ordered_convolution_with_states_are_those_of_finite_differences() -> None:
+    x = torch.randn(2, 6, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    states = torch.randn(2, 3, 3, dtype=torch.float64, requires_grad=True)
+    order = torch.tensor([[2, 0, 1], [0, 2, 1]])
+
+    def run(x: Tensor, weight: Tensor, states: Tensor) -> tuple[Tensor, ...]:
+        return ordered_causal_conv1d(
+            x, weight, None, "silu", order=order, initial_states=states, return_final_states=True
+        )
+
+    assert torch.autograd.gradcheck(run, (x, weight, states))
+
+
+@pytest.mark.parametrize(
+    ("states", "error", "message"),
+    [
+        (torch.zeros(2, 4, 6), ShapeError, "initial_states must have shape (R, B, 3, D)"),
+        (torch.zeros(6), ShapeError, "initial_states must have at least 3 axes"),
+        (torch.zeros(2, 3, 6).double(), TypeError, "initial_states must have the dtype of x"),
+        (torch.zeros(2, 3, 6, device="meta"), ValueError, "initial_states must be on the device"),
+    ],
+)
+def test_states_of_an_ordered_convolution_are_checked(
+    states: Tensor, error: type[Exception], message: str
+) -> None:
+    arguments = arguments_of()
+    with pytest.raises(error, match=re.escape(message)):
+        ordered_causal_conv1d(
+            arguments["x"].mT, arguments["weight"], arguments["bias"], initial_states=states
+        )
+
+
+def test_a_packed_row_has_no_order() -> None:
+    arguments = arguments_of()
+    with pytest.raises(TypeError, match="seq_idx"):
+        ordered_causal_conv1d(
+            arguments["x"].mT, arguments["weight"], seq_idx=torch.zeros(2, 70, dtype=torch.int32)
+        )
 
 
 def states_and_sequences(layout: str, length: int = 9) -> dict[str, Any]:

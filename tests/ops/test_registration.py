@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ops.agreement import ConvCase, ScanCase, make_conv_inputs, make_scan_inputs, upstream
-from ops.modules import MODULES, Convolution, OrderedScans, tensors_for
+from ops.modules import EVERY_MODULE, MODULES, Convolution, OrderedScans, tensors_for
 from ops.public_arguments import floating, mamba_ssm_arguments
 from rgbt_fusion import DFM, OFM, causal_conv1d, selective_scan
 
@@ -28,7 +28,7 @@ def assert_all_close(got: list[Tensor], want: list[Tensor]) -> None:
         torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)
 
 
-@MODULES
+@EVERY_MODULE
 def test_compiled_op_equals_the_eager_one(module: type[nn.Module]) -> None:
     torch.compiler.reset()
     tensors = tensors_for(module)
@@ -38,7 +38,7 @@ def test_compiled_op_equals_the_eager_one(module: type[nn.Module]) -> None:
     )
 
 
-@MODULES
+@EVERY_MODULE
 def test_one_compilation_serves_every_length(module: type[nn.Module]) -> None:
     torch.compiler.reset()
     compilations = []
@@ -66,7 +66,7 @@ def test_inductor_equals_the_eager_scan() -> None:
     )
 
 
-@MODULES
+@EVERY_MODULE
 def test_exported_op_equals_the_eager_one(module: type[nn.Module]) -> None:
     tensors = [x.detach() for x in tensors_for(module)]
     exported = torch.export.export(module(), tuple(tensors))

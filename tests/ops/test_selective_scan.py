@@ -22,7 +22,7 @@ from ops.public_arguments import (
     mamba_ssm_arguments,
     ordered_arguments,
 )
-from rgbt_fusion import BackendUnavailableError, ordered_selective_scan, selective_scan
+from rgbt_fusion import BackendUnavailableError, ShapeError, ordered_selective_scan, selective_scan
 from rgbt_fusion.ops import reference
 from rgbt_fusion.ops.backends import BACKENDS
 
@@ -135,6 +135,36 @@ def test_ordered_scan_agrees_with_the_reference(case: ScanCase, backend: str) ->
     assert got["out"].dim() == 3 + (directed and not case.merge)
     assert got["last_state"].dim() == 3 + directed
     assert_close({name: x.reshape(want[name].shape) for name, x in got.items()}, want)
+
+
+@pytest.mark.parametrize("backend", AVAILABLE)
+@pytest.mark.parametrize("groups", [1, 3])
+def test_groups_of_channels_need_no_direction_axis(groups: int, backend: str) -> None:
+    case = ScanCase("", length=12, channels=6, groups=groups, directions=1)
+    arguments = make_scan_inputs(case)._asdict() | {"backend": backend}
+    for name in ("readout", "merge"):
+        del arguments[name]
+    directed = differentiate(ordered_selective_scan, arguments)
+    plain = {k: x[0] if isinstance(x, Tensor) else x for k, x in arguments.items()}
+    assert plain["B"].dim() == 4
+    found = differentiate(ordered_selective_scan, plain)
+    for name, want in directed.items():
+        torch.testing.assert_close(found[name], want[0], rtol=0, atol=0)
+
+
+def test_four_axes_that_can_be_read_both_ways_are_refused() -> None:
+    x, A = torch.randn(2, 2, 6), -torch.rand(6, 4)
+    both = torch.randn(2, 2, 2, 4)
+    with pytest.raises(ShapeError, match="B must have five axes"):
+        ordered_selective_scan(x, x, A, both, both[0])
+    with pytest.raises(ShapeError, match="C must have five axes"):
+        ordered_selective_scan(x, x, A, both[0], both)
+    grouped = ordered_selective_scan(x, x, A, both[None], both[None])
+    directed = ordered_selective_scan(x, x, A, both[:, :, :, None], both[:, :, :, None])
+    assert grouped.out.shape == (1, 2, 2, 6)
+    assert directed.out.shape == (2, 2, 2, 6)
+    with pytest.raises(ShapeError, match=r"B must have shape \(B, L, N\), \(R, B, L, N\)"):
+        ordered_selective_scan(x, x, A, A, both[0])
 
 
 @pytest.mark.parametrize("backend", AVAILABLE)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
-from ops.modules import MODULES, tensors_for
+from ops.modules import EVERY_MODULE, MODULES, tensors_for
 
 FORWARD_MODE = r"(selective_scan|causal_conv1d) has no derivative in forward mode"
 
@@ -39,7 +39,7 @@ def assert_all_close(got: Any, want: Any) -> None:
         torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-5)
 
 
-@MODULES
+@EVERY_MODULE
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_gradients_under_checkpointing_are_the_plain_ones(
     module: type[nn.Module], use_reentrant: bool
@@ -78,7 +78,7 @@ def test_saved_tensors_are_unpacked_once(module: type[nn.Module]) -> None:
     assert_all_close(got, gradients(module(), tensors))
 
 
-@MODULES
+@EVERY_MODULE
 def test_func_grad_gives_the_gradients_of_backward(module: type[nn.Module]) -> None:
     tensors = tensors_for(module)
     plain = [x.detach() for x in tensors]
@@ -93,7 +93,7 @@ def test_func_grad_gives_the_gradients_of_backward(module: type[nn.Module]) -> N
 SAMPLES = 3
 
 
-@MODULES
+@EVERY_MODULE
 @pytest.mark.parametrize("everything", [False, True], ids=["one input", "every input"])
 def test_vmap_of_grad_gives_the_gradients_of_each_sample(
     module: type[nn.Module], everything: bool
@@ -122,7 +122,7 @@ def test_vmap_of_grad_gives_the_gradients_of_each_sample(
     assert_all_close(got, [torch.stack(x) for x in zip(*one_by_one, strict=True)])
 
 
-@MODULES
+@EVERY_MODULE
 def test_vmap_gives_the_results_of_each_sample(module: type[nn.Module]) -> None:
     tensors = [x.detach() for x in tensors_for(module)]
     samples = torch.stack([tensors[0], tensors[0] * 2])

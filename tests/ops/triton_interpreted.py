@@ -30,7 +30,7 @@ from ops.agreement import (
     assert_conv_agrees,
     assert_scan_agrees,
 )
-from rgbt_fusion import selective_scan
+from rgbt_fusion import ordered_causal_conv1d, selective_scan
 from rgbt_fusion.ops.triton import backend as triton_backend
 
 FULL = ALL_OPTIONS | {"readout", "initial_state"}
@@ -167,6 +167,28 @@ def public_call() -> None:
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
+def continued_call() -> None:
+    """Raise unless a convolution along an order goes on from states as the reference does."""
+    random = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(shape, generator=random) for shape in ((1, 6, 3), (2, 3, 4), (1, 3, 3))]
+    results = []
+    for backend in ("triton", "reference"):
+        x, weight, states = (one.clone().requires_grad_() for one in inputs)
+        out, final = ordered_causal_conv1d(
+            x,
+            weight,
+            order=torch.tensor([[2, 0, 1], [0, 1, 2]]),
+            initial_states=states,
+            return_final_states=True,
+            backend=backend,
+        )
+        total = out.square().sum() + final.sum()
+        gradients = torch.autograd.grad(total, (x, weight, states))
+        results.append([out.detach(), final.detach(), *gradients])
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
 def checks(everything: bool) -> dict[str, Callable[[], None]]:
     """What to run, by name."""
     runs = [
@@ -176,7 +198,11 @@ def checks(everything: bool) -> dict[str, Callable[[], None]]:
         *_convolutions(),
         *(_others() if everything else ()),
     ]
-    return {"public call": public_call, **{str(run): run.check for run in runs}}
+    return {
+        "public call": public_call,
+        "continued call": continued_call,
+        **{str(run): run.check for run in runs},
+    }
 
 
 def main(everything: bool) -> None:

@@ -56,7 +56,8 @@ def with_direction_axis(
         result[name] = x if name in directed else x[None]
     directions = max([1, *directed.values()])
     for name, size in directed.items():
-        if size not in (1, directions):
+        # not "in": a compiler that follows symbolic sizes compares them by identity there
+        if size != 1 and size != directions:
             raise ShapeError(
                 f"{name} must have {directions} directions as its first axis, or 1, got {size}"
             )

@@ -12,6 +12,7 @@ from rgbt_fusion.ops.arguments import (
     check_order_fits,
     order_with_sample_axis,
     with_direction_axis,
+    within_bounds,
 )
 from rgbt_fusion.ops.backends import BackendName, choose, load_mamba_ssm
 from rgbt_fusion.ops.conv_op import ConvArguments, conv_op
@@ -265,6 +266,7 @@ def _convolve_packed(
     return out.masked_fill((seq_idx < 0)[:, None], 0).to(x.dtype)
 
 
+@overload
 def ordered_causal_conv1d(
     x: Tensor,
     weight: Tensor,
@@ -272,9 +274,49 @@ def ordered_causal_conv1d(
     activation: Activation | None = None,
     *,
     order: Tensor | None = None,
+    initial_states: Tensor | None = None,
+    return_final_states: Literal[False] = False,
     trusted_order: bool = False,
     backend: BackendName = "auto",
-) -> Tensor:
+) -> Tensor: ...
+@overload
+def ordered_causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: Activation | None = None,
+    *,
+    order: Tensor | None = None,
+    initial_states: Tensor | None = None,
+    return_final_states: Literal[True],
+    trusted_order: bool = False,
+    backend: BackendName = "auto",
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def ordered_causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: Activation | None = None,
+    *,
+    order: Tensor | None = None,
+    initial_states: Tensor | None = None,
+    return_final_states: bool = False,
+    trusted_order: bool = False,
+    backend: BackendName = "auto",
+) -> Tensor | tuple[Tensor, Tensor]: ...
+def ordered_causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: Activation | None = None,
+    *,
+    order: Tensor | None = None,
+    initial_states: Tensor | None = None,
+    return_final_states: bool = False,
+    trusted_order: bool = False,
+    backend: BackendName = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:
     r"""Convolve token-major sequences causally along one or several segment orders.
 
     The taps reach back in scan order: across the border between two segments they meet the tokens
@@ -286,7 +328,9 @@ def ordered_causal_conv1d(
         x_{\pi(s<0)} = 0
 
     Paper and code: AINet's released code convolves the permuted sequence, so the taps cross the
-    borders of segments. So do these.
+    borders of segments. So do these. There is no ``seq_idx`` here: the ordered scan behind this
+    convolution does not start its state again inside a row, so a packed row would mix its sequences
+    there. Give each sequence a row of its own.
 
     Args:
         x: the input sequence; one for all directions, or one per direction.
@@ -295,6 +339,10 @@ def ordered_causal_conv1d(
         activation: ``"silu"`` (or its other name ``"swish"``), or None for the identity.
         order: the segments in the order of their visits, a permutation of ``0..K-1``; natural order
             if absent.
+        initial_states: the tokens that were visited before the first one, the last of them nearest;
+            zeros if absent.
+        return_final_states: also return the last W - 1 tokens in scan order, which continue the
+            sequence as ``initial_states``, as the last state of the ordered scan does.
         trusted_order: do not check that ``order`` holds permutations. On a GPU the check waits for
             the device, and the result of an ``argsort`` does not need it.
         backend: ``"auto"``, or the name of the backend that must run.
@@ -304,8 +352,10 @@ def ordered_causal_conv1d(
         - weight: ``(D, W)`` or ``(R, D, W)``
         - bias: ``(D,)`` or ``(R, D)``
         - order: ``(K,)``, ``(R, K)`` or ``(R, B, K)`` int64, with K dividing L
+        - initial_states: ``(B, W - 1, D)`` or ``(R, B, W - 1, D)`` in the dtype of ``x``
         - returns ``(B, L, D)``, or ``(R, B, L, D)`` if an argument has a direction axis, in the
-          dtype and the memory layout of ``x``
+          dtype and the memory layout of ``x``; with ``return_final_states`` also
+          ``(B, W - 1, D)``, or ``(R, B, W - 1, D)``
 
     Raises:
         ShapeError: an argument has another rank or size than above.
@@ -329,6 +379,22 @@ def ordered_causal_conv1d(
     Source:
         AINet (Lu et al., AAAI 2025), eq. 9-11: the convolution :math:`W_c` of each scan.
     """
+    if initial_states is not None or return_final_states:
+        given, has_directions = with_direction_axis(
+            {
+                "x": x,
+                "weight": weight,
+                "bias": bias,
+                "order": order_with_sample_axis(order),
+                "initial_states": initial_states,
+            },
+            {"x": 3, "weight": 2, "bias": 1, "order": 2, "initial_states": 3},
+            required=("x", "weight"),
+        )
+        out, final_states = _convolve_from_states(given, activation, trusted_order, backend)
+        if not has_directions:
+            out, final_states = out[0], final_states[0]
+        return (out, final_states) if return_final_states else out
     tensors = ConvTensors(x, weight, bias, order)
     check_order = order is not None and not trusted_order
     plan = _ORDERED_PLANS.plan(tensors, activation, backend)
@@ -336,6 +402,54 @@ def ordered_causal_conv1d(
         return plan(tensors, check_order=check_order)
     form = _ordered_form(tensors, activation)
     return form.public(conv_op(*form.arguments, check_order, backend))
+
+
+def _convolve_from_states(
+    given: dict[str, Tensor],
+    activation: Activation | None,
+    trusted_order: bool,
+    backend: BackendName,
+) -> tuple[Tensor, Tensor]:
+    """Convolve along an order that continues, with direction axes; return the final states, too.
+
+    The op starts from zeros, so the first W - 1 steps are convolved once more behind the states.
+    """
+    x, weight, order = given["x"], given["weight"], given.get("order")
+    parameters = {"weight": weight, "bias": given.get("bias"), "activation": activation}
+    out = ordered_causal_conv1d(
+        x, **parameters, order=order, trusted_order=trusted_order, backend=backend
+    )
+    directions, batch, length, channels = out.shape
+    kept = weight.shape[-1] - 1
+    states = given.get("initial_states")
+    if states is None:
+        before = x.new_zeros(()).expand(directions, batch, kept, channels)
+    else:
+        check_shape(states, f"R B {kept} D", name="initial_states", B=batch, D=channels)
+        check_same_dtype(states, x, name="initial_states", like_name="x")
+        check_same_device(states, x, name="initial_states", like_name="x")
+        directions = max(directions, states.shape[0])
+        out = out.expand(directions, -1, -1, -1)
+        before = states.expand(directions, -1, -1, -1)
+    reached = min(kept, length)
+    tokens = x.expand(directions, -1, -1, -1)
+
+    def rows_of(first_step: int) -> Tensor:
+        """Return the rows of some steps of the scan, as an index into the tokens."""
+        steps = torch.arange(first_step, first_step + reached, device=x.device)
+        rows = steps[None, None]
+        if order is not None:
+            size = length // order.shape[2]
+            rows = within_bounds(order)[:, :, steps // size] * size + steps % size
+        return rows[..., None].expand(directions, batch, reached, channels)
+
+    if states is not None and reached > 0:
+        first = rows_of(0)
+        continued = torch.cat([before, tokens.gather(2, first)], dim=2)
+        from_states = ordered_causal_conv1d(continued, **parameters, backend=backend)
+        out = out.scatter(2, first, from_states[:, :, kept:])
+    last = tokens.gather(2, rows_of(length - reached))
+    return out, torch.cat([before[:, :, reached:], last], dim=2)
 
 
 def _ordered_form(tensors: ConvTensors, activation: Activation | None) -> ConvForm:

@@ -1,6 +1,6 @@
 """The selective scan: mamba-ssm's op on ``(B, D, L)``, and the ordered, token-major form."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -192,8 +192,8 @@ def ordered_selective_scan(
         - u, delta, z: ``(B, L, D)`` or ``(R, B, L, D)``, one of float32, bfloat16, float16, float64
         - A: ``(D, N)`` or ``(R, D, N)``
         - D, delta_bias: ``(D,)`` or ``(R, D)``
-        - B, C: ``(B, L, N)``, ``(R, B, L, N)`` or, with G groups of channels, ``(R, B, L, G, N)``,
-          in the dtype of ``u``
+        - B, C: ``(B, L, N)`` or ``(R, B, L, N)``; with G groups of channels ``(B, L, G, N)`` or
+          ``(R, B, L, G, N)``; in the dtype of ``u``
         - order: ``(K,)``, ``(R, K)`` or ``(R, B, K)`` int64, with K dividing L
         - initial_state: ``(B, D, N)`` or ``(R, B, D, N)``
         - returns ``out (B, L, D)`` in the dtype and the memory layout of ``u``, or ``(R, B, L, D)``
@@ -202,7 +202,8 @@ def ordered_selective_scan(
           argument has a direction axis
 
     Raises:
-        ShapeError: an argument has another rank or size than above.
+        ShapeError: an argument has another rank or size than above; ``B`` or ``C`` has four axes
+            that can be read both ways, because R, B, L and G are one number above 1.
         TypeError: an argument has another dtype than above.
         ValueError: L is not divisible by the K of ``order``, or D by the G of ``B`` or ``C``;
             ``order`` is not a permutation; an argument is on another device than ``u``; ``backend``
@@ -292,8 +293,8 @@ def mamba_ssm_form(tensors: ScanCallTensors, delta_softplus: bool) -> ScanForm:
 _RANKS = {
     "u": 3,
     "delta": 3,
-    "B": 3,
-    "C": 3,
+    "B": 4,
+    "C": 4,
     "z": 3,
     "A": 2,
     "D": 1,
@@ -306,8 +307,12 @@ _RANKS = {
 
 def _ordered_form(tensors: ScanCallTensors, delta_softplus: bool, merge: bool) -> ScanForm:
     """Check the arguments of :func:`ordered_selective_scan`."""
-    order = order_with_sample_axis(tensors.order)
-    named = tensors._replace(order=order)._asdict()
+    grouped = tensors._replace(
+        B=_with_group_axis(tensors.B, tensors.u, "B"),
+        C=_with_group_axis(tensors.C, tensors.u, "C"),
+        order=order_with_sample_axis(tensors.order),
+    )
+    named = grouped._asdict()
     given, has_directions = with_direction_axis(
         {name: named[name] for name in _RANKS},
         _RANKS,
@@ -475,12 +480,40 @@ def _check_mamba_ssm_coefficient(
     return x[None]
 
 
+def _with_group_axis(x: Any, u: Any, name: str) -> Any:
+    """Return B or C as ``(B, L, G, N)`` or ``(R, B, L, G, N)``.
+
+    Four axes are ``(R, B, L, N)`` where B and L stand in the middle, and ``(B, L, G, N)`` where
+    they stand first.
+    """
+    if not isinstance(x, Tensor) or not isinstance(u, Tensor) or u.dim() not in (3, 4):
+        return x  # refused by the checks that follow
+    if not 3 <= x.dim() <= 5:
+        raise ShapeError(
+            f"{name} must have shape (B, L, N), (R, B, L, N), (B, L, G, N) or (R, B, L, G, N), "
+            f"got {tuple(x.shape)}"
+        )
+    if x.dim() == 5:
+        return x
+    if x.dim() == 3:
+        return x[:, :, None]
+    tokens = u.shape[-3:-1]
+    in_the_middle = x.shape[1:3] == tokens
+    first = x.shape[:2] == tokens
+    if first and in_the_middle and x.shape[0] > 1:
+        raise ShapeError(
+            f"{name} must have five axes (R, B, L, G, N) where four can be read as (R, B, L, N) "
+            f"and as (B, L, G, N), got {tuple(x.shape)}"
+        )
+    if first and not in_the_middle:
+        return x
+    return x[:, :, :, None]
+
+
 def _check_ordered_coefficient(
     x: Tensor, u: Tensor, name: str, states: int, sizes: dict[str, int]
 ) -> Tensor:
-    """Return B or C as ``(R?, B, L, G, N)``."""
-    if x.dim() == 4:
-        x = x[:, :, :, None]
+    """Check B or C ``(R?, B, L, G, N)``."""
     check_shape(x, "R B L G N", name=name, B=sizes["B"], L=sizes["L"], N=states)
     check_divisible(sizes["D"], max(1, x.shape[3]), name="D", divisor_name=f"the groups of {name}")
     check_like(x, u, name=name, like_name="u")
