@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -75,6 +76,56 @@ def test_what_is_not_served_raises_import_error(statement: str) -> None:
     compat.install()
     with pytest.raises(ImportError):
         exec(statement, {})
+
+
+CLIENT = """
+import importlib
+import importlib.util
+
+try:
+    from mamba_ssm.ops.triton.ssd_combined import (
+        mamba_chunk_scan_combined,
+        mamba_split_conv1d_scan_combined,
+    )
+except ImportError:
+    mamba_chunk_scan_combined = mamba_split_conv1d_scan_combined = None
+try:
+    from mamba_ssm.modules.mamba2 import Mamba2
+except ImportError:
+    Mamba2 = None
+try:
+    import selective_scan_cuda_nrow
+except ImportError:
+    selective_scan_cuda_nrow = None
+import mamba_ssm
+
+by_attribute = getattr(mamba_ssm, "Mamba2", None)
+by_spec = importlib.util.find_spec("mamba_ssm.modules.mamba2")
+served = mamba_ssm.Mamba, mamba_ssm.ops.selective_scan_interface.selective_scan_fn
+"""
+
+
+def test_a_client_with_a_slow_path_takes_it_for_what_is_not_served() -> None:
+    compat.install()
+    client: dict[str, Any] = {}
+    exec(CLIENT, client)
+    # a statement that asks for one name too many fails as a whole
+    assert client["mamba_chunk_scan_combined"] is None
+    for name in ("mamba_split_conv1d_scan_combined", "Mamba2", "selective_scan_cuda_nrow"):
+        assert client[name] is None
+    assert client["by_attribute"] is None
+    assert client["by_spec"] is None
+    assert all(client["served"])
+
+
+def test_behind_uninstall_a_client_finds_nothing() -> None:
+    compat.install()
+    importlib.import_module("mamba_ssm.ops.triton.layer_norm")
+    compat.uninstall()
+    for name in FOREIGN:
+        assert importlib.util.find_spec(name) is None
+        with pytest.raises(ImportError):
+            importlib.import_module(name)
 
 
 def test_uninstall_leaves_the_modules_as_they_were() -> None:
