@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from math import inf
+from sys import float_info
 from typing import Any, TypeVar
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
 ]
 
 Choice = TypeVar("Choice")
+
+LARGEST_FLOAT = float_info.max
 
 
 class ShapeError(ValueError):
@@ -43,7 +46,8 @@ def check_finite_number(value: Any, *, name: str, low: float = -inf, high: float
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if abs(value) < inf and low <= value <= high:
+    # a whole number may be beyond any float
+    if abs(value) <= LARGEST_FLOAT and low <= value <= high:
         return float(value)
     rule = "finite"
     if low != -inf or high != inf:

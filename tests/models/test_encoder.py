@@ -115,5 +115,9 @@ def test_settings_out_of_range_are_refused() -> None:
         ValueError, match="stem must be one of 'patch', 'convolution', got 'linear'"
     ):
         EncoderSettings(stem="linear")  # pyright: ignore[reportArgumentType]
+    # a slip, or a file made to eat memory, costs no memory
+    for name, value in (("depth", 100_000), ("dim", 2**31), ("search_size", 2**24)):
+        with pytest.raises(ValueError, match=rf"{name} must be at most \d+, got "):
+            EncoderSettings(**{name: value})
     with pytest.raises(ShapeError, match="image must have sides divisible by patch_size = 16"):
         small_encoder().embed_template(torch.zeros(1, 3, 60, 60))

@@ -226,12 +226,33 @@ def test_refused_files_leave_the_model_as_it_was(tmp_path: Path) -> None:
             "backbone.blocks.1.mlp.fc1.bias": wrong
         },
         "not finite in box_head.conv3_size.0.bias": {"box_head.conv3_size.0.bias": poisoned},
+        r"holds 1e\+300 in box_head.conv3_size.0.bias, which is beyond torch.float32": {
+            "box_head.conv3_size.0.bias": torch.full_like(poisoned, 1e300, dtype=torch.float64)
+        },
     }
     for reason, change in cases.items():
         path = official(small(), tmp_path / "file", **change)
         with pytest.raises(CheckpointError, match=reason):
             load_checkpoint(model, path)
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(torch.float16, 7e4), (torch.bfloat16, 3.4e38)])
+def test_weights_that_a_dtype_cannot_hold_are_not_written(
+    tmp_path: Path, dtype: torch.dtype, value: float
+) -> None:
+    model = tiny("ostrack_tiny_128")
+    with torch.no_grad():
+        model.get_parameter("backbone.blocks.0.mlp.fc1.bias")[3] = value
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(model, path)
+    before = path.read_bytes()
+    reason = r"blocks\.0\.mlp\.fc1\.bias has .*e\+\d+, which is beyond torch\.b?float16"
+    with pytest.raises(CheckpointError, match=reason):
+        save_checkpoint(model, path, dtype=dtype)
+    with pytest.raises(CheckpointError, match=reason):
+        convert_checkpoint(path, path, name="ostrack_tiny_128", dtype=dtype)
+    assert path.read_bytes() == before
 
 
 def test_a_file_with_renamed_entries_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from rgbt_fusion.checks import (
     check_finite_number,
     check_positive_int,
 )
-from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.files.text_tables import DataError, read_text
 from rgbt_fusion.files.whole import write_text
 from rgbt_fusion.frames.reading import load_cv2
 from rgbt_fusion.frames.types import Frame, FramePairLike
@@ -377,10 +377,10 @@ def read_alignment(path: str | Path) -> Alignment:
         DataError: ``path`` is missing or does not hold an alignment.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
+        content = json.loads(read_text(path))
+    except DataError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} must hold an alignment as JSON: {error}") from None
     if not isinstance(content, dict) or "tir_from_rgb" not in content:
         raise DataError(f"{path} must hold an alignment with a matrix tir_from_rgb, got none")
@@ -398,7 +398,7 @@ def read_alignment(path: str | Path) -> Alignment:
 def _matrix(rows: Any, path: str | Path) -> NDArray[np.float64]:
     try:
         matrix = np.array(rows, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         matrix = np.empty(0)
     is_usable = matrix.shape == (3, 3) and np.isfinite(matrix).all()
     if not is_usable or np.linalg.det(matrix) == 0:

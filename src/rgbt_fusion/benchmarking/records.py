@@ -18,6 +18,7 @@ from pathlib import Path
 from rgbt_fusion import __version__
 from rgbt_fusion.benchmarking.timing import Spread
 from rgbt_fusion.files.plain import from_plain
+from rgbt_fusion.files.text_tables import read_text
 from rgbt_fusion.files.whole import write_text
 
 __all__ = [
@@ -146,8 +147,8 @@ def read_record(path: Path) -> Record:
             message names it.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        data = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} must be a benchmark record, got no JSON: {error}") from error
     if isinstance(data, dict) and data.get("format") != FORMAT:
         raise ValueError(f"{path} must have format {FORMAT}, got {data.get('format')!r}")

@@ -10,6 +10,8 @@ __all__ = ["first_frames"]
 
 TABLE = "init_frame.npy"
 
+LARGEST_NUMBER = 1 << 40
+
 NUMPY_START = b"\x93NUMPY"
 
 
@@ -33,7 +35,7 @@ def _read_table(path: Path) -> dict[str, int]:
     try:
         with path.open("rb") as file:
             table = _read_npy_dict(file)
-        return {str(name): _whole_number(number) for name, number in table.items()}
+        return {str(name): _image_number(number) for name, number in table.items()}
     except (ValueError, OverflowError, OSError) as error:
         raise DataError(
             f"{path} must be a dict of first frames saved by numpy, but: {error}"
@@ -56,11 +58,15 @@ def _read_npy_dict(file: IO[bytes]) -> dict[Any, Any]:
     raise DataError("it holds no dict")
 
 
-def _whole_number(value: Any) -> int:
+def _image_number(value: Any) -> int:
     match value:
-        case InertObject(arguments=(_, bytes() as data)):
+        case InertObject(arguments=(_, bytes() as data)) if len(data) <= 8:
             # a numpy integer is pickled as a call of scalar(dtype, bytes)
-            return int.from_bytes(data, "little", signed=True)
+            number = int.from_bytes(data, "little", signed=True)
         case int() | float() | str():
-            return int(value)
-    raise DataError("it holds what is no number")
+            number = int(value)
+        case _:
+            raise DataError("it holds what is no number")
+    if not 0 <= number <= LARGEST_NUMBER:
+        raise DataError("it holds what is no number of an image")
+    return number

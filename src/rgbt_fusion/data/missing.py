@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.data.sequences import ImageSequence
-from rgbt_fusion.files.text_tables import DataError, is_plain_name, read_lines, read_numbers
+from rgbt_fusion.files.text_tables import (
+    DataError,
+    check_regular_file,
+    is_plain_name,
+    read_lines,
+    read_numbers,
+)
 from rgbt_fusion.frames.types import GroundTruth
 
 __all__ = ["hide_missing", "missing_modalities", "read_missing_list", "read_missing_lists"]
@@ -40,11 +46,7 @@ def read_missing_list(path: str | Path) -> NDArray[np.bool_]:
     """
     file = Path(path)
     if file.suffix == ".npy":
-        try:
-            # nothing in it is ever unpickled
-            table = np.asarray(np.load(file, allow_pickle=False), dtype=np.float64)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path} must be an array of numbers, but is not: {error}") from None
+        table = _read_array(file)
         if table.ndim != 2 or table.shape[1] != 2:
             raise DataError(f"{path} must have shape (T, 2), got {table.shape}")
     else:
@@ -81,6 +83,21 @@ def read_missing_lists(path: str | Path, names: Iterable[str]) -> dict[str, NDAr
     if not base.is_dir():
         raise DataError(f"missing must be a folder of lists or a JSON file, got {path}")
     return {name: read_missing_list(_list_of(base, name)) for name in names}
+
+
+def _read_array(path: Path) -> NDArray[np.float64]:
+    check_regular_file(path)
+    try:
+        with path.open("rb") as file:
+            if file.read(6) != b"\x93NUMPY":
+                raise ValueError("it is no .npy file")
+        # nothing in it is ever unpickled, and a shape larger than the file is refused at once
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"it holds {array.dtype.name[:40]}")
+        return array.astype(np.float64)
+    except Exception as error:  # numpy raises whatever its reader of headers does
+        raise DataError(f"{path} must be an array of numbers, but is not: {error}") from None
 
 
 def hide_missing(
@@ -168,7 +185,7 @@ def _lists_in_json(path: Path, names: Iterable[str]) -> dict[str, NDArray[np.boo
             rows = rows.get(DATA)
         try:
             pairs = [(float(first), float(second)) for first, second in rows]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(
                 f"{path}: {name} must hold rows of two numbers, got {str(rows)[:60]}"
             ) from None

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rgbt_fusion.files.text_tables import DataError, read_lines
+from rgbt_fusion.files.text_tables import DataError, check_regular_file, read_lines
 
 __all__ = [
     "NO_REGION",
@@ -26,7 +26,7 @@ BINARY_START = struct.pack("<h", 1)
 """How a binary file of regions begins, as the VOT toolkit writes them."""
 
 MOST_MASK_PIXELS = 1 << 27
-"""A larger mask is a mistake, or a trap."""
+"""A larger mask, or more in all masks of a file, is a mistake or a trap."""
 
 
 class Region(NamedTuple):
@@ -73,7 +73,9 @@ def parse_region(text: str) -> Region:
             mask = _mask(numbers[:_BEFORE_THE_MASK], numbers[_BEFORE_THE_MASK:])
             # the toolkit drops such a mask when it reads one from text
             return mask if mask.values[:, 1:].any() else EMPTY_MASK
-        return _points(np.array(line.replace(",", " ").split(), dtype=np.float32))
+        # a number beyond float32 becomes infinite, and is refused
+        with np.errstate(over="ignore"):
+            return _points(np.array(line.replace(",", " ").split(), dtype=np.float32))
     except (ValueError, OverflowError):
         raise DataError(f"must be a box, a polygon or a mask, got {line[:60]!r}") from None
 
@@ -87,9 +89,11 @@ def read_region_shapes(path: str | Path) -> list[Region]:
     Raises:
         DataError: ``path`` cannot be read, or holds what is no region.
     """
+    check_regular_file(path)
     try:
         with Path(path).open("rb") as file:
-            data = file.read() if file.read(len(BINARY_START)) == BINARY_START else None
+            is_binary = file.read(len(BINARY_START)) == BINARY_START
+            data = file.read(MOST_MASK_PIXELS) if is_binary else None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     if data is not None:
@@ -98,9 +102,11 @@ def read_region_shapes(path: str | Path) -> list[Region]:
     if not lines:
         raise DataError(f"{path} must hold regions, but it is empty")
     regions: list[Region] = []
+    pixels = 0
     for number, line in enumerate(lines, 1):
         try:
             regions.append(parse_region(line))
+            pixels = _added_pixels(pixels, regions[-1])
         except DataError as error:
             raise DataError(f"{path}, line {number}: {error}") from None
     return regions
@@ -162,7 +168,7 @@ def read_json_boxes(path: str | Path) -> NDArray[np.float64]:
         for row, (rectangle, here) in enumerate(zip(rectangles, exists, strict=True)):
             if here and len(rectangle):
                 boxes[row] = np.array(rectangle, dtype=np.float64).reshape(4)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise DataError(
             f"{path} must hold gt_rect, a list of [left, top, width, height], and exist, as many "
             "numbers"
@@ -220,9 +226,19 @@ def _mask(box: list[int], runs: list[int]) -> Region:
     return Region("mask", pixels.reshape(height, width), (left, top))
 
 
+def _added_pixels(pixels: int, region: Region) -> int:
+    """Return the pixels of all masks of a file so far."""
+    if region.kind == "mask":
+        pixels += region.values.size
+    if pixels > MOST_MASK_PIXELS:
+        raise DataError(f"all masks together must have at most {MOST_MASK_PIXELS} pixels")
+    return pixels
+
+
 def _read_binary(data: bytes, path: str | Path) -> list[Region]:
     """Read what follows the first two bytes of a binary file of the toolkit."""
     place = 0
+    pixels = 0
 
     def take(layout: str) -> tuple[Any, ...]:
         nonlocal place
@@ -246,6 +262,7 @@ def _read_binary(data: bytes, path: str | Path) -> list[Region]:
             elif kind == 3:
                 *box, runs = take("hhHHH")
                 regions.append(_mask(box, list(take(f"{runs}H"))))
+                pixels = _added_pixels(pixels, regions[-1])
             else:
                 raise ValueError
     except (struct.error, ValueError):

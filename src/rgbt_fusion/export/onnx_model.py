@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rgbt_fusion.checks import check_finite_number, check_positive_int
 from rgbt_fusion.export.onnx_file import (
     INITIAL_STATE_KEY,
     TRACKING_KEY,
@@ -18,6 +19,11 @@ from rgbt_fusion.models.interface import ModelOutput
 from rgbt_fusion.shapes import check_shape
 
 __all__ = ["OnnxModel", "OnnxState"]
+
+SIZES = ("template_size", "search_size", "batch", "grid")
+
+LARGEST_SIZE = 4096
+"""The largest side of a search crop in pixels."""
 
 
 class OnnxState(NamedTuple):
@@ -71,16 +77,29 @@ class OnnxModel:
                 f"{path} must be a tracking network that export_onnx of this version wrote: "
                 f"its metadata lack {TRACKING_KEY}"
             )
-        values: dict[str, Any] = json.loads(texts[TRACKING_KEY])
-        self.template_size: int = values["template_size"]
-        self.search_size: int = values["search_size"]
-        self.search_factor: float = values["search_factor"]
-        self.batch: int = values["batch"]
-        self._grid: int = values["grid"]
-        state: dict[str, Any] = json.loads(texts.get(INITIAL_STATE_KEY, "{}"))
-        self._state_names = tuple(state)
-        self._initial = tuple(torch.tensor(value) for value in state.values())
+        try:
+            self._take(json.loads(texts[TRACKING_KEY]))
+            state: dict[str, Any] = json.loads(texts.get(INITIAL_STATE_KEY, "{}"))
+            self._state_names = tuple(state)
+            self._initial = tuple(torch.tensor(value) for value in state.values())
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+            raise ValueError(
+                f"{path} must say in its metadata how it tracks, but: {str(error)[:200]}"
+            ) from error
         self._inputs = {one.name for one in self._session.get_inputs()}
+
+    def _take(self, values: Any) -> None:
+        """Take over what the metadata say of the network, each number checked."""
+        sizes = [check_positive_int(values[name], name=name) for name in SIZES]
+        self.template_size, self.search_size, self.batch, self._grid = sizes
+        self.search_factor = check_finite_number(
+            values["search_factor"], name="search_factor", low=1.0
+        )
+        if self._grid > self.search_size or self.search_size > LARGEST_SIZE:
+            raise ValueError(
+                f"search_size must be at least grid = {self._grid} and at most {LARGEST_SIZE}, "
+                f"got {self.search_size}"
+            )
 
     def __call__(
         self, template: ImagePair, search: ImagePair, state: OnnxState | None = None

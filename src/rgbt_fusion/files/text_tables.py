@@ -17,16 +17,21 @@ from rgbt_fusion.files.plain_decimals import plain_decimals
 
 __all__ = [
     "DataError",
+    "check_regular_file",
     "is_plain_name",
     "natural_key",
     "read_flags",
     "read_lines",
     "read_names",
     "read_numbers",
+    "read_text",
 ]
 
 # The boxes of a million frames take about 40 MB.
 _MOST_BYTES = 1 << 28
+
+# the log of a long training takes 10 MB; what JSON makes of a text is about ten times as large
+_MOST_SETTINGS = 1 << 24
 
 _SEPARATORS = str.maketrans(",;\t", "   ")
 
@@ -123,7 +128,16 @@ def read_lines(path: str | Path) -> list[str]:
     Raises:
         DataError: the file is missing, too large, or not a file of text.
     """
-    return _text(path).rstrip().splitlines()
+    return _decoded(path, _bytes(path)).rstrip().splitlines()
+
+
+def read_text(path: str | Path, *, most_bytes: int = _MOST_SETTINGS) -> str:
+    """Read a text of bounded size, such as settings in JSON or TOML.
+
+    Raises:
+        DataError: the file is missing, too large, or not a file of text.
+    """
+    return _decoded(path, _bytes(path, most_bytes))
 
 
 def read_names(path: str | Path) -> tuple[str, ...]:
@@ -133,7 +147,7 @@ def read_names(path: str | Path) -> tuple[str, ...]:
         DataError: the file is missing, empty, or a name is more than the name of a folder (a path,
             or ``..``).
     """
-    names = tuple(name for line in _text(path).splitlines() if (name := line.strip()))
+    names = tuple(name for line in read_lines(path) if (name := line.strip()))
     if not names:
         raise DataError(f"{path} must list sequences, but it is empty")
     for name in names:
@@ -159,26 +173,36 @@ def natural_key(name: str) -> tuple[tuple[int | str, ...], str]:
     return tuple(int(part) if k % 2 else part for k, part in enumerate(parts)), name
 
 
-def _text(path: str | Path) -> str:
-    return _decoded(path, _bytes(path))
+def check_regular_file(path: str | Path) -> None:
+    """Check that a path names no pipe, which would be waited for, and no device without an end.
 
+    A path that names nothing passes: opening it says so.
 
-def _bytes(path: str | Path) -> bytes:
-    """Read a file of bounded size, and nothing that is no file."""
-    file = Path(path)
+    Raises:
+        DataError: ``path`` is a pipe or a device, or no name of a file.
+    """
     if "\0" in str(path):
         raise DataError(f"path must be the name of a file, got {str(path)!r}")
     try:
-        status = file.stat()
-        # a pipe would be waited for, and a device may never end
-        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-            raise DataError(f"{path} must be a file, but it is a pipe or a device")
-        if status.st_size > _MOST_BYTES:
-            most = _MOST_BYTES >> 20
-            found = status.st_size >> 20
-            raise DataError(f"{path} must be a text file of at most {most} MB, got {found} MB")
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(f"{path} must be a file, but it is a pipe or a device")
+
+
+def _bytes(path: str | Path, most_bytes: int = _MOST_BYTES) -> bytes:
+    """Read a file of bounded size, and nothing that is no file."""
+    check_regular_file(path)
+    file = Path(path)
+    try:
+        size = file.stat().st_size
+        if size > most_bytes:
+            raise DataError(
+                f"{path} must be a text file of at most {most_bytes >> 20} MB, got {size >> 20} MB"
+            )
         with file.open("rb") as stream:
-            return stream.read(_MOST_BYTES)
+            return stream.read(most_bytes)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 

@@ -1,13 +1,13 @@
 """Reading images of both modalities: colour, thermal of 8 or 16 bits, depth and event frames."""
 
-import struct
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.files.text_tables import DataError, check_regular_file
+from rgbt_fusion.frames.image_header import JPEG_START, PNG_START, claimed_size, upright_size
 from rgbt_fusion.frames.types import Frame
 
 __all__ = [
@@ -28,17 +28,13 @@ FARTHEST_DEPTH_MM = 10_000
 HEADER_BYTES = 1 << 20
 """Where to look for the size of an image: metadata may stand before it."""
 
-PNG_START = b"\x89PNG\r\n\x1a\n"
-JPEG_START = b"\xff\xd8"
 JPEG_END = b"\xff\xd9"
-BMP_START = b"BM"
-PNG_EXIF = b"eXIf"
-JPEG_EXIF = b"Exif\0\0"
 
-ORIENTATION_TAG = 0x0112
+MOST_BYTES = 1 << 28
+"""The largest file that is read: more than the largest image takes without compression."""
 
-LYING_DOWN = (5, 6, 7, 8)
-"""Orientations in which width and height of the stored image are exchanged."""
+MOST_PIXELS = 1 << 26
+"""The largest image that is decoded: 8,192 x 8,192 pixels, 200 MB in colour."""
 
 
 def load_cv2() -> ModuleType:
@@ -73,7 +69,8 @@ def read_rgb(path: str | Path) -> NDArray[np.uint8]:
         - returns ``(H, W, 3)`` uint8, red first
 
     Raises:
-        DataError: ``path`` is missing, empty, cut off, or not an image.
+        DataError: ``path`` is missing, empty, cut off, not an image, or of more than 67 million
+            pixels.
         ModuleNotFoundError: OpenCV is not installed.
     """
     cv2 = load_cv2()
@@ -180,7 +177,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         DataError: ``path`` is missing, empty or not an image.
         ModuleNotFoundError: the image must be decoded and OpenCV is not installed.
     """
-    size = _size_in_header(_read_bytes(path, HEADER_BYTES))
+    size = upright_size(_read_bytes(path, HEADER_BYTES))
     if size is not None:
         return size
     cv2 = load_cv2()
@@ -188,60 +185,17 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return width, height
 
 
-def _size_in_header(head: bytes) -> tuple[int, int] | None:
-    if head.startswith(PNG_START) and len(head) >= 24 and PNG_EXIF not in head:
-        width, height = struct.unpack_from(">II", head, 16)
-        return width, height
-    if head.startswith(BMP_START) and len(head) >= 26:
-        width, height = struct.unpack_from("<ii", head, 18)
-        # a negative height says that the rows are stored from top to bottom
-        return width, abs(height)
-    if head.startswith(JPEG_START):
-        return _size_in_jpeg(head)
-    return None
-
-
-def _size_in_jpeg(head: bytes) -> tuple[int, int] | None:
-    at = len(JPEG_START)
-    orientation = 1
-    while at + 9 < len(head) and head[at] == 0xFF:
-        marker = head[at + 1]
-        # the frame headers are C0 to CF, but for the tables C4, C8 and CC
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", head, at + 5)
-            return (height, width) if orientation in LYING_DOWN else (width, height)
-        (length,) = struct.unpack_from(">H", head, at + 2)
-        segment = head[at + 4 : at + 2 + length]
-        if marker == 0xE1 and segment.startswith(JPEG_EXIF):
-            orientation = _orientation(segment[len(JPEG_EXIF) :])
-        at += 2 + length
-    return None
-
-
-def _orientation(exif: bytes) -> int:
-    """Return the orientation in a TIFF header, 1 (upright) where it has none."""
-    order = "<" if exif.startswith(b"II") else ">"
-    try:
-        (first,) = struct.unpack_from(f"{order}I", exif, 4)
-        (entries,) = struct.unpack_from(f"{order}H", exif, first)
-        for entry in range(entries):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, first + 2 + 12 * entry)
-            if tag == ORIENTATION_TAG:
-                return value
-    except struct.error:
-        # a table that is cut off says nothing
-        return 1
-    return 1
-
-
 def _read_bytes(path: str | Path, count: int = -1) -> bytes:
+    check_regular_file(path)
     try:
         with Path(path).open("rb") as file:
-            data = file.read(count)
+            data = file.read(MOST_BYTES + 1 if count < 0 else count)
     except OSError as error:
         raise DataError(f"image {path} cannot be read: {error.strerror or error}") from None
     if not data:
         raise DataError(f"image {path} is empty")
+    if len(data) > MOST_BYTES:
+        raise DataError(f"image {path} must be a file of at most {MOST_BYTES >> 20} MB, got more")
     return data
 
 
@@ -250,6 +204,17 @@ def _decode(path: str | Path, flags: int) -> NDArray:
     data = _read_bytes(path)
     if _is_cut_off(data):
         raise DataError(f"image {path} is cut off: {len(data)} bytes without an end of image")
+    size = claimed_size(data)
+    if size is None:
+        raise DataError(
+            f"image {path} cannot be decoded: it is damaged, or no PNG, JPEG, BMP, TIFF, WebP, PGM "
+            "or PPM file"
+        )
+    width, height = size
+    if width * height > MOST_PIXELS:
+        raise DataError(
+            f"image {path} must have at most {MOST_PIXELS} pixels, got {width} x {height}"
+        )
     try:
         image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error as error:

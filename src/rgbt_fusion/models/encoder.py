@@ -26,6 +26,16 @@ from rgbt_fusion.typed_module import TypedModule
 __all__ = ["ConvolutionalStem", "Encoder", "EncoderSettings", "rescale_layers", "sine_positions"]
 
 
+LARGEST = {
+    "dim": 16384,
+    "depth": 512,
+    "template_size": 4096,
+    "search_size": 4096,
+    "head_channels": 16384,
+}
+"""The largest settings that are built."""
+
+
 @dataclass(frozen=True)
 class EncoderSettings:
     """Sizes and habits of encoder and head of a tracker; the defaults are ViT-B/16 at 256 / 128.
@@ -49,7 +59,8 @@ class EncoderSettings:
             the tracker to cut.
 
     Raises:
-        ValueError: a value is out of range; a size is not a multiple of 16.
+        ValueError: a value is out of range, beyond ten times the largest networks known, or a size
+            is not a multiple of 16.
         TypeError: a count is not a whole number.
     """
 
@@ -70,6 +81,10 @@ class EncoderSettings:
     def __post_init__(self) -> None:
         for name in ("dim", "depth", "num_heads", "template_size", "search_size", "head_channels"):
             check_positive_int(getattr(self, name), name=name)
+        # a slip, or a file made to eat memory, ends here and not in the building of a network
+        for name, most in LARGEST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} must be at most {most}, got {getattr(self, name):.6g}")
         check_divisible(self.dim, self.num_heads, name="dim", divisor_name="num_heads")
         for name in ("template_size", "search_size"):
             check_divisible(

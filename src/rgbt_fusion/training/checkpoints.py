@@ -1,5 +1,7 @@
 """The checkpoint of a training: the one file that it resumes from."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import torch
 
 from rgbt_fusion.files.whole import writing
 from rgbt_fusion.training.config import TrainConfig, config_to_table
+from rgbt_fusion.weights.stored_tensors import check_torch_file
 
 __all__ = [
     "FORMAT",
@@ -14,6 +17,7 @@ __all__ = [
     "TrainingError",
     "check_same_training",
     "read_checkpoint",
+    "restoring",
     "write_checkpoint",
 ]
 
@@ -64,6 +68,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        check_torch_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise TrainingError(f"checkpoint {path} cannot be read: {_first_line(error)}") from error
@@ -74,8 +79,23 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     return content
 
 
+@contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Say that a checkpoint does not fit where torch refuses a part of it.
+
+    Raises:
+        TrainingError: the content of ``path`` does not fit the training.
+    """
+    try:
+        yield
+    except Exception as error:  # torch raises whatever it meets in a state
+        raise TrainingError(
+            f"checkpoint {path} does not fit this training: {_first_line(error)}"
+        ) from error
+
+
 def check_same_training(
-    config: TrainConfig, table: dict[str, Any], path: Path, *, done: int = 0
+    config: TrainConfig, table: Any, path: Path, *, done: int = 0
 ) -> None:
     """Check that a checkpoint was made with the same settings.
 
@@ -91,6 +111,8 @@ def check_same_training(
         TrainingError: ``config`` and ``table`` differ in a setting that decides what is computed,
             or there are fewer steps than are done.
     """
+    if not isinstance(table, dict) or not all(isinstance(name, str) for name in table):
+        raise TrainingError(f"checkpoint {path} must hold a table of settings, but does not")
     if config.steps < done:
         raise TrainingError(
             f"steps must be at least {done}, as many as {path} has made, got {config.steps}"
@@ -151,4 +173,4 @@ def _step_of(path: Path) -> int | str:
         content = read_checkpoint(path)
     except TrainingError:
         content = None
-    return "unknown" if content is None else content["step"]
+    return "unknown" if content is None else content.get("step", "unknown")

@@ -15,6 +15,7 @@ else:
 from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int, did_you_mean
 from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.files.plain import from_plain, to_plain
+from rgbt_fusion.files.text_tables import read_text
 from rgbt_fusion.models.named import names_code
 from rgbt_fusion.models.presets import check_preset_name
 from rgbt_fusion.synthetic.plan import CHALLENGES, Challenge
@@ -405,7 +406,7 @@ def read_table(name_or_file: str | Path) -> dict[str, Any]:
     name = str(name_or_file)
     path = Path(name_or_file)
     if path.is_file():
-        return parse_toml(path.read_text(encoding="utf-8"), name=name)
+        return parse_toml(read_text(path), name=name)
     return parse_toml(recipe_text(name), name=name)
 
 
@@ -433,7 +434,7 @@ def parse_toml(text: str, *, name: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} must be TOML: {error}") from None
 
 

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rgbt_fusion.files.text_tables import read_text
 from rgbt_fusion.files.whole import write_text
 from rgbt_fusion.training.checkpoints import TrainingError
 
@@ -76,7 +78,7 @@ class Log:
         self.path = folder / "log.csv"
         self.columns = ("step", *columns)
         self.board: Any = _open_board(folder) if tensorboard else None
-        kept = _whole_lines(self.path, step) if step and self.path.exists() else []
+        kept = _whole_lines(self.path, step) if step and self.path.is_file() else []
         text = io.StringIO()
         writer = csv.DictWriter(
             text, self.columns, restval="", extrasaction="ignore", lineterminator="\n"
@@ -106,18 +108,35 @@ class Log:
 
 
 def _whole_lines(path: Path, last: int) -> list[dict[str, str]]:
-    """Return the lines up to a step, without a line that a kill cut off."""
+    """Return the lines up to a step that are lines of a log.
+
+    Whatever a kill or a person left there: no weight depends on it, and nothing stops a training.
+    """
+    try:
+        header, *lines = read_text(path).splitlines()
+    except ValueError:
+        return []
+    columns = header.split(",")
     kept: list[dict[str, str]] = []
     before = 0
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            number = row["step"] or ""
-            step = int(number) if number.isdigit() else 0
-            complete = None not in row.values()
-            if before < step <= last and complete:
-                kept.append(row)
-                before = step
+    for line in lines:
+        row = dict(zip(columns, line.split(","), strict=False))
+        complete = len(row) == len(columns) and all(map(_is_number, row.values()))
+        number = row.get("step", "")
+        step = int(number) if re.fullmatch("[0-9]{1,18}", number) else 0
+        if before < step <= last and complete:
+            kept.append(row)
+            before = step
     return kept
+
+
+def _is_number(word: str) -> bool:
+    """Return whether a word is a number; a column that a log lacked is empty."""
+    try:
+        float(word or "0")
+    except ValueError:
+        return False
+    return True
 
 
 class _refusing:

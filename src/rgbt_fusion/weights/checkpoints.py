@@ -5,7 +5,7 @@ Read are files of OSTrack, DropTrack, AINet, ViT and MAE, and our own.
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,10 @@ NOT_IN_WEIGHTS = {
     "detach_history",
 }
 """Settings and options that may differ between a file and the model it is loaded into."""
+
+
+MOST_PLACES = 1 << 16
+"""The largest table of positions that is resized: that of a crop of 4,096 pixels."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,8 @@ def load_checkpoint(
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is damaged, holds values that are not finite, or does not fit;
-            where a preset fits it, the message names it.
+        CheckpointError: the file is damaged, holds values that are not finite or too large for the
+            dtype of the model, or does not fit; where a preset fits it, the message names it.
         ValueError: ``minimum_share`` is not in [0, 1].
 
     Example:
@@ -138,14 +142,9 @@ def load_checkpoint(
     model = unwrapped(model)
     path = Path(path)
     file = recognise(open_weight_file(path), own_names=model.state_dict())
-    if minimum_share is None:
-        _refuse_another_configuration(model, path, file)
-        minimum_share = _share_needed(model, file)
-    plan = _Plan.of(model, file)
+    plan = _plan_of(model, path, file, minimum_share)
     report = plan.report(path, file)
-    if report.share < minimum_share:
-        _refuse_what_is_missing(model, plan, report, file, minimum_share)
-    _refuse_values_not_finite(plan, path)
+    _refuse_values_not_finite(plan, model, path)
     plan.carry_out(model)
     return report
 
@@ -166,10 +165,11 @@ def save_checkpoint(
         metadata: further texts to store.
 
     Raises:
-        CheckpointError: the file cannot be written; nothing is left behind.
+        CheckpointError: a value is too large for ``dtype``, or the file cannot be written; nothing
+            is left behind.
     """
     model = unwrapped(model)
-    state = {name: _as_saved(value, dtype) for name, value in model.state_dict().items()}
+    state = {name: _as_saved(name, value, dtype) for name, value in model.state_dict().items()}
     texts = dict(metadata or {})
     texts[CONFIGURATION_KEY] = json.dumps(configuration_of(model))
     try:
@@ -179,11 +179,27 @@ def save_checkpoint(
         raise CheckpointError(f"{path} cannot be written: {error}") from error
 
 
-def _as_saved(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+def _as_saved(name: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:
     value = value.detach().cpu()
     if dtype is not None and value.is_floating_point():
+        if _overflows(value, dtype):
+            raise CheckpointError(
+                f"dtype must hold all values of the model, but {name} has "
+                f"{_largest(value):.3g}, which is beyond {dtype}"
+            )
         value = value.to(dtype)
     return value.contiguous()
+
+
+def _overflows(value: Tensor, dtype: torch.dtype) -> bool:
+    """Say whether finite values become infinite in another dtype."""
+    if not dtype.is_floating_point or dtype == value.dtype or not value.numel():
+        return False
+    return bool(value.isfinite().all()) and not bool(value.to(dtype).isfinite().all())
+
+
+def _largest(value: Tensor) -> float:
+    return float(value.detach().double().abs().max())
 
 
 def load_model(path: str | Path) -> TrackingNetwork:
@@ -200,7 +216,7 @@ def load_model(path: str | Path) -> TrackingNetwork:
         raise CheckpointError(
             f"{path} carries no configuration: create_model, then load_checkpoint; {_hint(file)}"
         )
-    name = configuration["model"]
+    name = configuration["model"][:80]
     if name not in _model_names():
         raise CheckpointError(
             f"{path} describes a model that this version does not know: {name}; "
@@ -208,10 +224,16 @@ def load_model(path: str | Path) -> TrackingNetwork:
             f"or name it on the command line: --model package.module:{name} --checkpoint {path}"
         )
     try:
+        # without memory for its weights, until the file is seen to hold them
+        with torch.device("meta"):
+            described = build_from_configuration(configuration)
+        _plan_of(described, path, file, None)
         model = build_from_configuration(configuration)
-    except (TypeError, ValueError) as error:
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError, KeyError, OverflowError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path} describes a model that this version does not know: {error}"
+            f"{path} describes a model that this version does not know: {str(error)[:200]}"
         ) from error
     load_checkpoint(model, path)
     return model
@@ -236,8 +258,8 @@ def convert_checkpoint(
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is damaged, does not fit ``name``, or fits no preset where no name
-            is given.
+        CheckpointError: the file is damaged, does not fit ``name``, fits no preset where no name is
+            given, or holds a value that is too large for ``dtype``.
     """
     if name is None:
         name = _preset_of(Path(path))
@@ -254,6 +276,9 @@ def fitting_preset(configuration: dict[str, Any]) -> str | None:
     """
     for name, preset in MODELS.items():
         if preset.network.__name__ != configuration["model"]:
+            continue
+        # most are told apart without building them
+        if _differences(configuration["settings"], vars(preset.settings)):
             continue
         with torch.device("meta"):
             model = preset()
@@ -281,16 +306,38 @@ def _misfits(configuration: dict[str, Any], model: nn.Module) -> list[str]:
     own = configuration_of(model)
     misfits = []
     for part in ("settings", "options"):
-        for key, value in configuration[part].items():
-            own_value = own[part].get(key)
-            if key not in NOT_IN_WEIGHTS and own_value != value:
-                misfits.append(f"{key} is {value!r} in the file and {own_value!r} in the model")
+        misfits += _differences(configuration[part], own[part])
     return misfits
+
+
+def _differences(theirs: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Return in which values of a file it differs from those of a model, in words."""
+    found = []
+    for key, value in theirs.items():
+        own_value = own.get(key)
+        if key not in NOT_IN_WEIGHTS and own_value != value:
+            shown = repr(value)[:80]
+            found.append(f"{key[:80]} is {shown} in the file and {own_value!r} in the model")
+    return found
 
 
 def _hint(file: RecognisedFile) -> str:
     name = None if file.configuration is None else fitting_preset(file.configuration)
     return "no preset fits the file" if name is None else f"the file fits create_model({name!r})"
+
+
+def _plan_of(
+    model: nn.Module, path: Path, file: RecognisedFile, minimum_share: float | None
+) -> "_Plan":
+    """Match a file with a model, and refuse it where it does not fit or lacks too much."""
+    if minimum_share is None:
+        _refuse_another_configuration(model, path, file)
+        minimum_share = _share_needed(model, file)
+    plan = _Plan.of(model, file)
+    report = plan.report(path, file)
+    if report.share < minimum_share:
+        _refuse_what_is_missing(model, plan, report, file, minimum_share)
+    return plan
 
 
 def _refuse_another_configuration(model: nn.Module, path: Path, file: RecognisedFile) -> None:
@@ -312,7 +359,7 @@ def _refuse_another_configuration(model: nn.Module, path: Path, file: Recognised
         ]
     if misfits:
         raise CheckpointError(
-            f"{path} does not fit this model: {'; '.join(misfits)}; {_hint(file)}"
+            f"{path} does not fit this model: {_some(misfits, 20, '; ')}; {_hint(file)}"
         )
 
 
@@ -357,11 +404,17 @@ def _refuse_what_is_missing(
     )
 
 
-def _refuse_values_not_finite(plan: "_Plan", path: Path) -> None:
+def _refuse_values_not_finite(plan: "_Plan", model: nn.Module, path: Path) -> None:
+    own = model.state_dict()
     for name, value in plan.values():
         if value.is_floating_point() and not value.isfinite().all():
             raise CheckpointError(
                 f"{path} holds values that are not finite in {name}; the model is unchanged"
+            )
+        if _overflows(value, own[name].dtype):
+            raise CheckpointError(
+                f"{path} holds {_largest(value):.3g} in {name}, which is beyond "
+                f"{own[name].dtype} of the model; the model is unchanged"
             )
 
 
@@ -485,7 +538,10 @@ def _can_become(entry: StoredEntry, size: tuple[int, ...]) -> bool:
         return True
     is_table = len(entry.shape) == 3 and entry.interpolation is not None
     # only the number of places may differ
-    return is_table and entry.shape[::2] == size[::2]
+    if not is_table or entry.shape[::2] != size[::2]:
+        return False
+    places = entry.shape[1]
+    return 1 <= places <= MOST_PLACES and math.isqrt(places) ** 2 == places
 
 
 def _reads_the_streams(name: str) -> bool:
@@ -502,9 +558,9 @@ def _resize(table: Tensor, size: tuple[int, ...], interpolation: str) -> Tensor:
     return resized.flatten(2).transpose(1, 2)
 
 
-def _some(names: Sequence[str], count: int = 4) -> str:
+def _some(names: Sequence[str], count: int = 4, separator: str = ", ") -> str:
     """List the first names, and say how many more there are."""
-    text = ", ".join(names[:count])
+    text = separator.join(name[:200] for name in names[:count])
     if len(names) > count:
         text += f" and {len(names) - count} more"
     return text

@@ -82,7 +82,9 @@ def fetch_weights(
         raise ValueError(f"sha256 must be 64 hexadecimal digits, got {sha256!r}")
     path = _place(address)
     record = path.with_name(path.name + ".sha256")
-    recorded = record.read_text(encoding="utf-8").strip() if record.is_file() else None
+    recorded = None
+    if record.is_file():
+        recorded = record.read_text(encoding="utf-8", errors="replace").strip()
     expected = recorded if sha256 is None else sha256.lower()
     if not path.is_file():
         _download(address, path, expected, on_progress)

@@ -102,6 +102,9 @@ def _recognised(file: WeightFile, stored: Mapping[str, StoredTensor]) -> Recogni
     return RecognisedFile("state_dict", None, _as_stored(stored))
 
 
+MOST_WRAPPERS = 16
+"""How many wrappers around a model are taken off."""
+
 _WRAPPERS = ("_orig_mod.", "module.", "model.")
 """What ``torch.compile``, DataParallel and Lightning put before the names of a model."""
 
@@ -112,9 +115,9 @@ def _without_wrappers(
     """Take the names of wrappers off, and say which ones there were."""
     stored = dict(tensors)
     removed: list[str] = []
-    while stored:
+    for _ in range(MOST_WRAPPERS):
         prefix = _wrapper(stored, own_names)
-        if prefix is None:
+        if prefix is None or not stored:
             break
         stored = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
         removed.append(prefix)
@@ -140,7 +143,7 @@ def _wrapper(names: Iterable[str], own_names: tuple[str, ...]) -> str | None:
 def _own_configuration(file: WeightFile) -> dict[str, Any]:
     try:
         configuration = json.loads(file.metadata[CONFIGURATION_KEY])
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{file.path} carries a configuration that is not JSON: {error}"
         ) from error

@@ -8,6 +8,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeGuard
@@ -18,7 +19,13 @@ from torch import Tensor
 
 from rgbt_fusion.files.inert_pickle import InertObject, Name, Reference, read_pickle
 
-__all__ = ["CheckpointError", "StoredTensor", "WeightFile", "open_weight_file"]
+__all__ = [
+    "CheckpointError",
+    "StoredTensor",
+    "WeightFile",
+    "check_torch_file",
+    "open_weight_file",
+]
 
 
 class CheckpointError(ValueError):
@@ -80,23 +87,46 @@ def open_weight_file(path: str | Path) -> WeightFile:
         raise FileNotFoundError(
             f"path must be a file of weights, got {path}, which does not exist or is a folder"
         )
-    with path.open("rb") as file:
-        head = file.read(16)
-    try:
+    with _refusals(path):
+        with path.open("rb") as file:
+            head = file.read(16)
         # first of all: the length of its header may begin with any byte, even 0x80 of a pickle
         if head[8:9] == b"{":
             return _read_safetensors(path)
-        if head.startswith(b"PK\x03\x04"):
+        if head.startswith(_ZIP_START):
             return WeightFile(path, _named_tensors(_read_archive(path)), {})
         if head.startswith(b"\x80"):
             return WeightFile(path, _named_tensors(_read_legacy(path)), {})
+    raise CheckpointError(
+        f"{path} is neither a safetensors nor a torch.save file: it starts with {head[:8]!r}"
+    )
+
+
+def check_torch_file(path: str | Path) -> None:
+    """Check that a ``torch.save`` archive is whole and small enough for ``torch.load``.
+
+    ``torch.load`` runs nothing either, but may take all memory or forever.
+
+    Raises:
+        CheckpointError: the file is missing, of another kind, or damaged, or exceeds a bound.
+    """
+    path = Path(path)
+    with _refusals(path):
+        with path.open("rb") as file:
+            if file.read(4) != _ZIP_START:
+                raise _UnusableFileError("it is no archive of torch.save")
+        _read_archive(path)
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """Turn whatever a file does to its readers into a CheckpointError."""
+    try:
+        yield
     except _UnusableFileError as error:
         raise CheckpointError(f"{path} is not a usable file of weights: {error}") from error
     except _DAMAGES as error:
         raise CheckpointError(f"{path} is damaged or incomplete: {error}") from error
-    raise CheckpointError(
-        f"{path} is neither a safetensors nor a torch.save file: it starts with {head[:8]!r}"
-    )
 
 
 class _UnusableFileError(ValueError):
@@ -112,6 +142,8 @@ _DAMAGES = (
     # zipfile's answers to versions that it does not know, and to places beyond any file
     NotImplementedError,
     OverflowError,
+    # a header that nests too deep
+    RecursionError,
 )
 _STORAGES = {
     "DoubleStorage": torch.float64,
@@ -139,8 +171,10 @@ _SAFETENSORS_DTYPES = {
 }
 _WRAPPERS = ("net", "model", "state_dict", "model_state_dict")
 _LARGEST_PICKLE = 1 << 26
-# the list of files in an archive: a model of 20,000 tensors has about 2 MB
+# the list of what a file holds: a model of 20,000 tensors has about 2 MB
 _LARGEST_DIRECTORY = 1 << 23
+_LARGEST_HEADER = 1 << 22
+_ZIP_START = b"PK\x03\x04"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MOST_AXES = 64
 
@@ -156,20 +190,26 @@ class _Storages:
 
 
 def _read_safetensors(path: Path) -> WeightFile:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if _LARGEST_HEADER < length <= path.stat().st_size:
+        raise _UnusableFileError(f"its list of tensors has {length} bytes")
     with safe_open(path, framework="pt") as file:
         # the library has checked the header: offsets in range, without gaps, sizes that agree
         metadata = file.metadata() or {}
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        file.seek(8)
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     tensors = {}
     for name, entry in header.items():
         if entry["dtype"] not in _SAFETENSORS_DTYPES:
             raise _UnusableFileError(
-                f"tensor {name} has dtype {entry['dtype']}, which no model here holds"
+                f"tensor {name[:80]} has dtype {entry['dtype'][:20]}, which no model here holds"
             )
         shape = tuple(entry["shape"])
+        if len(shape) > _MOST_AXES:
+            raise _UnusableFileError(f"tensor {name[:80]} has {len(shape)} axes")
         start = 8 + length + entry["data_offsets"][0]
         tensors[name] = StoredTensor(
             path, start, _SAFETENSORS_DTYPES[entry["dtype"]], shape, _contiguous(shape)
@@ -233,7 +273,7 @@ def _data_start(file: IO[bytes], entry: zipfile.ZipInfo) -> int:
     """Return where the data of an entry starts: after its local header."""
     file.seek(entry.header_offset)
     header = file.read(30)
-    if len(header) != 30 or not header.startswith(b"PK\x03\x04"):
+    if len(header) != 30 or not header.startswith(_ZIP_START):
         raise _UnusableFileError(f"entry {entry.filename} has no header")
     # the header ends with a name and an extra field: the directory's copies may differ in length
     name_length = int.from_bytes(header[26:28], "little")
