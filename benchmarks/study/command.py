@@ -160,11 +160,13 @@ def _show(trials: list["Trial"], documents: list[Path], plots: Path | None) -> N
 
 def _draw(trials: list["Trial"], folder: Path) -> None:
     from benchmarks.study.plots import LEARNING, plot_learning, plot_success
+    from rgbt_fusion.files.whole import writing
 
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {"study-success.png": plot_success}
     if {one.variant for one in trials} >= set(LEARNING):
         drawn["study-distillation.png"] = plot_learning
     for name, draw in drawn.items():
-        draw(trials).savefig(folder / name)
+        with writing(folder / name, keep_suffix=True) as part:
+            draw(trials).savefig(part)
         typer.echo(f"wrote {folder / name}", err=True)

@@ -9,9 +9,14 @@ from pathlib import Path
 from benchmarks.study.variants import VARIANTS
 from rgbt_fusion.checks import check_finite_number, check_positive_int
 from rgbt_fusion.files.plain import from_plain
-from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.files.text_tables import DataError, read_text
+from rgbt_fusion.files.whole import write_text
 
 __all__ = ["StudySettings", "Trial", "append_trial", "by_settings", "read_trials"]
+
+
+MOST_BYTES = 1 << 28
+"""The largest result file: a trial takes about 3 kB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +92,8 @@ class Trial:
 def append_trial(path: Path, trial: Trial) -> None:
     """Add a line; what a kill left of an unfinished one is cut off first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        file.seek(0)
-        end_of_last_line = file.read().rfind(b"\n") + 1
-        file.truncate(end_of_last_line)
-        file.write(json.dumps(asdict(trial)).encode() + b"\n")
-        file.flush()
+    there = "".join(f"{line}\n" for line in _lines(path)) if path.exists() else ""
+    write_text(path, there + json.dumps(asdict(trial)) + "\n")
 
 
 def read_trials(paths: Iterable[Path]) -> list[Trial]:
@@ -106,10 +107,7 @@ def read_trials(paths: Iterable[Path]) -> list[Trial]:
     """
     found: dict[tuple[str, int, str], Trial] = {}
     for path in paths:
-        text = path.read_text(encoding="utf-8")
-        # behind the last end of a line is what a kill left
-        whole_lines = text[: text.rfind("\n") + 1].splitlines()
-        for number, line in enumerate(whole_lines, 1):
+        for number, line in enumerate(_lines(path), 1):
             trial = _trial(line, f"{path}, line {number}")
             found[trial.variant, trial.seed, trial.settings.key] = trial
     return list(found.values())
@@ -124,10 +122,25 @@ def by_settings(trials: Iterable[Trial]) -> dict[StudySettings, list[Trial]]:
     return dict(largest_first)
 
 
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a result file, without one that a kill of an earlier version cut off.
+
+    Editors and copies leave a last line without its end: what is whole JSON stays.
+    """
+    text = read_text(path, most_bytes=MOST_BYTES)
+    lines = text.splitlines()
+    if lines and not text.endswith("\n"):
+        try:
+            json.loads(lines[-1])
+        except (ValueError, RecursionError):
+            del lines[-1]
+    return lines
+
+
 def _trial(line: str, where: str) -> Trial:
     try:
         trial = from_plain(Trial, json.loads(line))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where} must be a trial: {error}") from None
     if trial.variant not in VARIANTS:
         raise DataError(

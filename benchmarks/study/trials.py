@@ -19,6 +19,7 @@ from rgbt_fusion.checks import check_choice
 from rgbt_fusion.data.clips import Modality
 from rgbt_fusion.evaluation.held_out import HARD, held_out_sequences, score_tracker
 from rgbt_fusion.evaluation.scores import Scores
+from rgbt_fusion.files.folder_lock import only_process
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.tracking.tracker import Tracker
@@ -76,19 +77,23 @@ def run_study(
     Raises:
         ValueError: ``variants`` names none, or does not hold a teacher before its student.
         DataError: ``results.jsonl`` holds something else.
+        FolderInUseError: another process works in ``out``.
         TrainingError: see :func:`~rgbt_fusion.training.train`.
         CheckpointError: see :func:`~rgbt_fusion.training.train`.
     """
     _check_variants(variants)
-    study = _Study(Path(out), pick_device(device), workers, on_progress or _ignore_progress)
-    start, settings = study.backbone(settings, backbone)
-    same_study = [trial for trial in study.trials() if trial.settings == settings]
-    done = {(trial.variant, trial.seed): trial for trial in same_study}
-    for seed in seeds:
-        for name in variants:
-            if (name, seed) not in done:
-                done[name, seed] = study.trial(name, seed, settings, start)
-    return list(done.values())
+    folder = Path(out)
+    study = _Study(folder, pick_device(device), workers, on_progress or _ignore_progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_process(folder):
+        start, settings = study.backbone(settings, backbone)
+        same_study = [trial for trial in study.trials() if trial.settings == settings]
+        done = {(trial.variant, trial.seed): trial for trial in same_study}
+        for seed in seeds:
+            for name in variants:
+                if (name, seed) not in done:
+                    done[name, seed] = study.trial(name, seed, settings, start)
+        return list(done.values())
 
 
 def _check_variants(variants: Sequence[str]) -> None:

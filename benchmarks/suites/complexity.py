@@ -15,6 +15,7 @@ from rgbt_fusion.benchmarking.records import Row, memory_bytes
 from rgbt_fusion.benchmarking.suites import able_backends, sizes_of
 from rgbt_fusion.benchmarking.timing import Spread
 from rgbt_fusion.files.table import Table
+from rgbt_fusion.files.whole import writing
 
 __all__ = ["complexity", "complexity_table", "draw_growth"]
 
@@ -145,7 +146,8 @@ def draw_growth(rows: Sequence[Row], path: Path) -> None:
         figure = Figure(figsize=(10, 4.5), layout="constrained")
         _draw_panels(figure.subplots(1, 4), rows)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+        with writing(path, keep_suffix=True) as part:
+            figure.savefig(part, dpi=130, format=path.suffix[1:] or "png")
 
 
 def _draw_panels(axes: Any, rows: Sequence[Row]) -> None:

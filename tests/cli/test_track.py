@@ -155,7 +155,14 @@ def test_several_targets(capsys, tmp_path, folders):
         "--model",
         "ncc",
     ]
-    assert run(capsys, *folders, *options)[0] == 0
+    (tmp_path / "out_2.txt").write_text("precious")
+    status, _, messages = run(capsys, *folders, *options)
+    assert (status, (tmp_path / "out_2.txt").read_text()) == (2, "precious")
+    assert f"{tmp_path / 'out_2.txt'} exists: give --force to replace it" in messages
+    status, _, messages = run(capsys, *folders, *options, "--force")
+    assert status == 0
+    named = " and ".join(str(tmp_path / name) for name in ("out.avi", "out_1.txt", "out_2.txt"))
+    assert messages.splitlines()[-1].endswith(f"; wrote {named}")
     assert read_boxes(tmp_path / "out_2.txt").tolist() == [[10, 10, 30, 30]] * 5
     assert files(tmp_path) == [
         "out.avi",

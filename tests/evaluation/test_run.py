@@ -16,6 +16,7 @@ from rgbt_fusion.evaluation.protocols import PROTOCOLS
 from rgbt_fusion.evaluation.results import read_results
 from rgbt_fusion.evaluation.run import run_tracker
 from rgbt_fusion.evaluation.scoring import load_benchmark, score
+from rgbt_fusion.files.folder_lock import FolderInUseError, only_process
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.tracking.tracker import TrackResult
 
@@ -157,6 +158,36 @@ def test_results_of_another_run_are_not_mixed_in(tmp_path, dataset):
     (tmp_path / "drift" / "run.json").write_text("{")
     with pytest.raises(DataError, match=r"run.json must hold the settings of a run as JSON"):
         run_tracker(Drift, dataset, tmp_path / "drift", settings=settings)
+
+
+def test_results_that_say_nothing_of_their_settings_are_not_adopted(tmp_path, dataset):
+    """They may be those of another tracker, which would be scored under this one's name."""
+    run_tracker(Drift, dataset, tmp_path / "drift")
+    before = files(tmp_path / "drift")
+    with pytest.raises(DataError, match=r"hold run.json of the same run, but .* has results of "):
+        run_tracker(Drift, dataset, tmp_path / "drift", settings={"model": "other"})
+    assert files(tmp_path / "drift") == before
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("of a person")
+    report = run_tracker(Drift, dataset, tmp_path / "other", settings={"model": "other"})
+    assert len(report.finished) == 3
+
+
+def test_any_part_of_a_run_may_be_the_first(tmp_path, dataset):
+    settings = {"model": "drift"}
+    for rank in (1, 0):
+        run_tracker(Drift, dataset, tmp_path / "drift", settings=settings, shard=(rank, 2))
+    report = run_tracker(Drift, dataset, tmp_path / "drift", settings=settings)
+    assert len(report.kept) == 3
+
+
+def test_a_second_run_into_the_folder_is_refused(tmp_path, dataset):
+    with (
+        only_process(tmp_path, part=(0, 2)),
+        pytest.raises(FolderInUseError, match=f"in use by process {os.getpid()}"),
+    ):
+        run_tracker(Drift, dataset, tmp_path)
+    assert not [path for path in tmp_path.glob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Files that are whole or not there: killed writers, full disks, permissions, links and devices."""
 
+import fcntl
 import os
 import signal
 import stat
@@ -151,6 +152,41 @@ def test_only_parts_of_this_file_are_swept(tmp_path: Path, dead: int) -> None:
         "boxes.txt",
         f"boxes.txt.{dead}.00000000.part",
     ]
+
+
+def test_parts_of_any_file_are_swept_where_their_writer_is_dead(tmp_path: Path) -> None:
+    process = writer(tmp_path / "large.bin")
+    process.send_signal(signal.SIGKILL)
+    end(process)
+    living = writer(tmp_path / "other.bin")
+    (part,) = [name for name in parts(tmp_path) if name.startswith(".other.bin")]
+    write_text(tmp_path / "boxes.txt", "whole")
+    assert names(tmp_path) == [part, "boxes.txt"]
+    assert end(living) == 0
+    assert names(tmp_path) == ["boxes.txt", "other.bin"]
+
+
+def test_the_part_of_another_machine_stays_for_a_day(tmp_path: Path, dead: int) -> None:
+    path = tmp_path / f".large.bin.{dead}.01234567-89abcdef.part"
+    path.write_text("of a container whose processes nobody sees here")
+    write_text(tmp_path / "boxes.txt", "")
+    assert path.exists()
+    os.utime(path, (0, 0))
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_text(tmp_path / "boxes.txt", "")
+        assert path.exists()
+    write_text(tmp_path / "boxes.txt", "")
+    assert names(tmp_path) == ["boxes.txt"]
+
+
+def test_two_names_of_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with writing(Path("boxes.txt")) as part:
+        part.write_text("first")
+        write_text(tmp_path / "other.txt", "second")
+        assert part.exists()
+    assert names(tmp_path) == ["boxes.txt", "other.txt"]
 
 
 # ---- permissions, links and devices

@@ -15,8 +15,10 @@ import torch
 
 import one_training
 from one_training import small_training
+from rgbt_fusion.files.folder_lock import FolderInUseError
 from rgbt_fusion.training import train
 from rgbt_fusion.training.checkpoints import read_checkpoint
+from rgbt_fusion.weights.stored_tensors import open_weight_file
 
 STEPS = 40
 KILLS = int(os.environ.get("RGBT_FUSION_KILLS", "3"))
@@ -111,6 +113,43 @@ def test_the_steps_of_a_training_may_be_raised(tmp_path):
     assert ours["config"]["steps"] == 6
     with pytest.raises(ValueError, match=r"steps must be at least 6, as many as .* has made"):
         train(small_training(steps=5, **changes), out=tmp_path / "raised", device="cpu")
+
+
+@pytest.mark.parametrize("spoil", ["lose", "cut", "older", "other"])
+def test_the_model_of_a_finished_training_is_written_again(tmp_path, spoil):
+    """A training may be killed between its last checkpoint and the model."""
+    config = small_training(steps=4)
+    result = train(config, out=tmp_path, device="cpu")
+    whole = open_weight_file(result.model)
+    expected = {name: tensor.read() for name, tensor in whole.tensors.items()}
+    if spoil == "lose":
+        result.model.unlink()
+    elif spoil == "cut":
+        result.model.write_bytes(result.model.read_bytes()[:-9])
+    else:
+        changes = {"steps": 2} if spoil == "older" else {"steps": 4, "seed": 1}
+        train(small_training(**changes), out=tmp_path / "other", device="cpu")
+        (tmp_path / "other" / "model.safetensors").replace(result.model)
+    assert train(config, out=tmp_path, device="cpu").model == result.model
+    written = open_weight_file(result.model)
+    assert written.metadata == whole.metadata
+    assert written.tensors.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(written.tensors[name].read(), value), name
+
+
+def test_a_second_process_in_the_folder_is_refused(tmp_path):
+    changes = {"steps": 400, "checkpoint_every": 100}
+    process = subprocess.Popen([*SCRIPT, str(tmp_path), json.dumps(changes)])
+    try:
+        while not (tmp_path / "log.csv").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        with pytest.raises(FolderInUseError, match=rf"in use by process {process.pid} on "):
+            train(small_training(**changes), out=tmp_path, device="cpu")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_the_folder_of_another_training_is_refused(tmp_path):

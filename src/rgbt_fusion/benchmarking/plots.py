@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rgbt_fusion.benchmarking.records import Row
+from rgbt_fusion.files.whole import writing
 
 __all__ = ["draw_ratios", "plain_style"]
 
@@ -47,7 +48,8 @@ def draw_ratios(rows: Sequence[Row], path: Path) -> None:
         figure = Figure(figsize=(10, max(3.0, height)), layout="constrained")
         _draw_bars(figure.subplots(), rows)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+        with writing(path, keep_suffix=True) as part:
+            figure.savefig(part, dpi=130, format=path.suffix[1:] or "png")
 
 
 def _draw_bars(axes: Any, rows: Sequence[Row]) -> None:

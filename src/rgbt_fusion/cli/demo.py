@@ -101,6 +101,7 @@ def demo(
     """
     from rgbt_fusion.checks import check_positive_int
     from rgbt_fusion.evaluation.plots import new_figure
+    from rgbt_fusion.files.whole import writing
 
     check_positive_int(frames, name="--frames")
     check_tracker(model, checkpoint, "cpu")
@@ -115,7 +116,8 @@ def demo(
     film = _shoot(trackers, frames, out / FILM)
     _plot(axes, film.scores, frames)
     _darken(figure, axes)
-    figure.savefig(out / "overlap.png")
+    with writing(out / "overlap.png", keep_suffix=True) as part:
+        figure.savefig(part)
     _write_scores(film.scores, out / "scores.json")
     _write_page(film, figure, out)
     typer.echo(_table(film.scores))

@@ -718,6 +718,7 @@ def _plot(
         plot_reliability,
         plot_risk_coverage,
     )
+    from rgbt_fusion.files.whole import writing
 
     figures: dict[str, Figure] = {}
     for name in scores[0].curves:
@@ -732,7 +733,8 @@ def _plot(
         figures["reliability"] = plot_reliability(names, found)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name.replace(' ', '_')}.{form}")
+        with writing(folder / f"{name.replace(' ', '_')}.{form}", keep_suffix=True) as part:
+            figure.savefig(part)
     typer.echo(f"wrote {', '.join(figures)} into {folder}", err=True)
 
 

@@ -207,7 +207,7 @@ def track(
     """
     # FFmpeg's own lines would stand around ours
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    _check_outputs(out, txt, debug, fps, model, force)
+    _check_outputs(out, txt, len(init or ()), debug, fps, model, force)
     _check_uses(out, compare, fps, init, port)
     settings = _tracker_settings(offset, homography, fit, missing, tir_range, model)
     if align is not None and ("tir_from_rgb" in settings or fit):
@@ -322,7 +322,13 @@ def _say_notice(text: str) -> None:
 
 
 def _check_outputs(
-    out: Path | None, txt: Path | None, debug: bool, fps: float | None, model: str, force: bool
+    out: Path | None,
+    txt: Path | None,
+    targets: int,
+    debug: bool,
+    fps: float | None,
+    model: str,
+    force: bool,
 ) -> None:
     from rgbt_fusion.checks import check_choice, check_finite_number
     from rgbt_fusion.cli.model_argument import refuse_overwriting
@@ -340,9 +346,13 @@ def _check_outputs(
     if out is not None:
         check_choice(out.suffix.lower(), VIDEO_CODES, name="the ending of --out")
     load_cv2()
-    for path in (out, txt, txt and _beside(txt, "_confidence")):
+    written = [out] if out else []
+    for number in _numbers_of(targets):
+        if txt:
+            written += [_beside(txt, number), _beside(txt, f"{number}_confidence")]
+    for path in written:
         # a folder that is not there is made when all else is found to work
-        if path is not None and path.parent.is_dir():
+        if path.parent.is_dir():
             refuse_overwriting(path, force=force)
 
 
@@ -490,9 +500,10 @@ def _run(
             if not (source.live or source.length is None) or not results:
                 raise
     seen.say()
+    written = [outputs.video] if outputs.video else []
     if outputs.text:
-        _write_text(outputs.text, results)
-    _say_result(results, seconds, outputs)
+        written += _write_text(outputs.text, results)
+    _say_result(results, seconds, written)
 
 
 class _Notices:
@@ -509,16 +520,15 @@ class _Notices:
             self.told[place] = len(notices)
 
 
-def _say_result(results: "list[TrackResult]", seconds: float, outputs: _Outputs) -> None:
+def _say_result(results: "list[TrackResult]", seconds: float, written: list[Path]) -> None:
     import numpy as np
 
     lost = sum(bool(np.any(result.lost)) for result in results)
     speed = ""
     if len(results) > 1 and seconds > 0:
         speed = f", {(len(results) - 1) / seconds:.1f} a second"
-    paths = [str(path) for path in (outputs.video, outputs.text) if path]
-    written = f"; wrote {' and '.join(paths)}" if paths else ""
-    typer.echo(f"{len(results)} frames{speed}, lost in {lost}{written}", err=True)
+    files = f"; wrote {' and '.join(map(str, written))}" if written else ""
+    typer.echo(f"{len(results)} frames{speed}, lost in {lost}{files}", err=True)
 
 
 class _Live:
@@ -574,21 +584,29 @@ def _with_progress(
             bar.advance(1, f"{speed:.1f} frames a second" if speed else "")
 
 
-def _write_text(path: Path, results: "list[TrackResult]") -> None:
-    """Write a file of boxes and one of confidences for each target."""
+def _write_text(path: Path, results: "list[TrackResult]") -> list[Path]:
+    """Write a file of boxes and one of confidences for each target; return those of boxes."""
     import numpy as np
 
     from rgbt_fusion.files.whole import write_text
 
     boxes = np.stack([np.atleast_2d(result.box_xywh_px) for result in results])
     confidences = np.stack([np.atleast_1d(result.confidence) for result in results])
-    targets = boxes.shape[1]
-    for target in range(targets):
-        number = f"_{target + 1}" if targets > 1 else ""
+    written: list[Path] = []
+    for target, number in enumerate(_numbers_of(boxes.shape[1])):
         confidence_lines = [f"{value:.6f}\n" for value in confidences[:, target]]
         write_text(_beside(path, f"{number}_confidence"), "".join(confidence_lines))
         box_lines = [",".join(f"{side:.4f}" for side in box) + "\n" for box in boxes[:, target]]
-        write_text(_beside(path, number), "".join(box_lines))
+        written.append(_beside(path, number))
+        write_text(written[-1], "".join(box_lines))
+    return written
+
+
+def _numbers_of(targets: int) -> list[str]:
+    """Return what is put into the names of the files of each target, nothing for a single one."""
+    if targets <= 1:
+        return [""]
+    return [f"_{number}" for number in range(1, targets + 1)]
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -19,7 +19,8 @@ from rgbt_fusion.evaluation.workers import (
     work_here,
     work_in_processes,
 )
-from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.files.folder_lock import only_process
+from rgbt_fusion.files.text_tables import DataError, read_text
 from rgbt_fusion.files.whole import write_text
 from rgbt_fusion.tracking.interface import FrameTracker, first_box
 
@@ -75,14 +76,18 @@ def run_tracker(
         shard: number and count of parts, as in ``(RANK, WORLD_SIZE)``. Only this part of the
             sequences is tracked.
         settings: what the results are made with. A folder with results of other settings is
-            refused.
+            refused, and so is one with results that say nothing of their settings: they may be
+            another tracker's.
         times: also write ``<sequence>_time.txt``, the seconds of each frame. These differ from run
             to run.
         on_progress: called for every sequence that is kept or refused, and after every frame and
             every sequence.
 
     Raises:
-        DataError: ``folder`` holds results that were made with other settings.
+        DataError: ``folder`` holds results that were made with other settings, or that may have
+            been.
+        FolderInUseError: another process runs a tracker into ``folder``; the message says which
+            one. The parts of one run, see ``shard``, may share it.
         ValueError: ``workers`` or ``shard`` is out of range.
         ChildProcessError: a worker dies while it makes the tracker.
         Exception: whatever ``make_tracker`` raises.
@@ -105,8 +110,22 @@ def run_tracker(
         raise ValueError(f"shard must be a number below its count, got {rank} of {count}")
     base = Path(folder)
     base.mkdir(parents=True, exist_ok=True)
-    _check_settings(base, settings, write=rank == 0)
+    with only_process(base, part=shard):
+        _check_settings(base, settings, dataset.sequences)
+        return _run_part(make_tracker, dataset, base, workers, shard, times, on_progress)
 
+
+def _run_part(
+    make_tracker: MakeTracker,
+    dataset: Dataset,
+    base: Path,
+    workers: int,
+    shard: tuple[int, int],
+    times: bool,
+    on_progress: Callable[[RunEvent], None] | None,
+) -> RunReport:
+    """Track what the folder lacks of one part of the sequences."""
+    rank, count = shard
     part = _longest_first(dataset.sequences)[rank::count]
     waiting: list[ImageSequence] = []
     known: list[RunEvent] = []
@@ -197,18 +216,25 @@ def _longest_first(sequences: Iterable[ImageSequence]) -> list[ImageSequence]:
     return sorted(sequences, key=lambda sequence: (-len(sequence), sequence.name))
 
 
-def _check_settings(folder: Path, settings: Mapping[str, str] | None, *, write: bool) -> None:
+def _check_settings(
+    folder: Path, settings: Mapping[str, str] | None, sequences: Iterable[ImageSequence]
+) -> None:
     """Refuse a folder of results that were made with other settings; note ours in a new one."""
     if settings is None:
         return
     path = folder / SETTINGS
     if not path.is_file():
-        if write:
-            _write_lines(path, [json.dumps(settings, indent=1)])
+        there = [one.name for one in sequences if (folder / f"{one.name}.txt").exists()]
+        if there:
+            raise DataError(
+                f"folder must be new or hold {SETTINGS} of the same run, but {folder} has results "
+                f"of {there[0]} without one: they may be another tracker's; choose another folder"
+            )
+        _write_lines(path, [json.dumps(settings, indent=1)])
         return
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        earlier = json.loads(read_text(path))
+    except (ValueError, RecursionError):
         earlier = None
     if not isinstance(earlier, dict):
         raise DataError(f"{path} must hold the settings of a run as JSON, but does not")

@@ -2,20 +2,33 @@
 
 import errno
 import os
+import platform
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
+from typing import IO
+
+from rgbt_fusion.files.folder_lock import is_locked, try_lock
 
 __all__ = ["write_bytes", "write_text", "writing"]
 
-# a name may have 255 bytes; a process id, a token and the ending need less than 55
+# a name may have 255 bytes; a process id, a token, a machine and the ending need less than 55
 _LONGEST_LABEL = 200
 
+# of whatever file, with the machine that writes it
+_ANY_PART = re.compile(r"\..+\.(\d{1,9})\.[0-9a-f]{8}-([0-9a-f]{8})\.part(\.\w+)?")
+
 # the parts that this process is writing: of all parts with its id, those that are not left over
-_BEING_WRITTEN: set[Path] = set()
+_BEING_WRITTEN: set[str] = set()
+
+# nobody here can ask whether a process of another machine still runs
+_LEFT_BY_ANOTHER_MACHINE_S = 24 * 3600
 
 
 @contextmanager
@@ -24,8 +37,9 @@ def writing(path: str | Path, *, keep_suffix: bool = False) -> Iterator[Path]:
 
     The file beside it, the part, is flushed to the disk and takes the name of ``path`` when the
     block ends without an exception; otherwise it is removed and what was at ``path`` stays. A
-    process that is killed leaves its part; the next one that writes the same file removes it.
-    Parts of processes that still run are left alone: the last one to finish wins.
+    process that is killed leaves its part; the next one that writes any file into the same folder
+    removes it. Parts of processes that still run are left alone: the last one to finish wins.
+    A part from another machine or container is removed when it is a day old and not locked.
 
     Choices: the file gets the permissions of any new file (the umask's), whoever wrote the part. A
     symbolic link stays, and the file it points to is replaced. A device or a pipe cannot be
@@ -56,14 +70,15 @@ def writing(path: str | Path, *, keep_suffix: bool = False) -> Iterator[Path]:
         return
     target = path.resolve() if path.is_symlink() else path
     part = _part_name(target, keep_suffix=keep_suffix)
-    _BEING_WRITTEN.add(part)
+    own = os.path.realpath(part)
+    _BEING_WRITTEN.add(own)
     try:
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
         _sweep(target)
-        with part.open("xb") as file:
+        with _locked(part) as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        yield part
+            yield part
         # some writers put a file of their own in the place of ours, open to its owner alone
         part.chmod(mode)
         _sync(part)
@@ -75,7 +90,7 @@ def writing(path: str | Path, *, keep_suffix: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink()
-        _BEING_WRITTEN.discard(part)
+        _BEING_WRITTEN.discard(own)
     # the new name is on the disk only when the folder is; not every file system can do that
     with suppress(OSError):
         _sync(target.parent)
@@ -92,9 +107,28 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+@contextmanager
+def _locked(part: Path) -> Iterator[IO[bytes]]:
+    """Make a part and hold a lock on it, which tells other machines that somebody writes it."""
+    with part.open("xb") as file:
+        try_lock(file.fileno())
+        yield file
+
+
 def _part_name(path: Path, *, keep_suffix: bool) -> Path:
     suffix = path.suffix if keep_suffix else ""
-    return path.with_name(f"{_label(path)}.{os.getpid()}.{secrets.token_hex(4)}.part{suffix}")
+    token = f"{secrets.token_hex(4)}-{_machine()}"
+    return path.with_name(f"{_label(path)}.{os.getpid()}.{token}.part{suffix}")
+
+
+@lru_cache
+def _machine() -> str:
+    """Return what stands for this machine, or this container: where process ids mean something."""
+    try:
+        processes = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        processes = ""
+    return sha256(f"{platform.node()} {processes}".encode()).hexdigest()[:8]
 
 
 def _label(path: Path) -> str:
@@ -103,21 +137,28 @@ def _label(path: Path) -> str:
 
 
 def _sweep(path: Path) -> None:
-    """Remove the parts of a file that killed processes left."""
-    pattern = re.compile(re.escape(_label(path)) + r"\.(\d{1,9})(\.[0-9a-f]{8})?\.part(\.\w+)?")
+    """Remove the parts that killed processes left in the folder of a file."""
+    # earlier versions did not name the machine
+    earlier = re.compile(re.escape(_label(path)) + r"\.(\d{1,9})(\.[0-9a-f]{8})?\.part(\.\w+)?")
     # a folder may be open for writing and closed for reading, and a part may be somebody else's
     with suppress(OSError):
         for entry in list(path.parent.iterdir()):
-            found = pattern.fullmatch(entry.name)
-            if found and _is_left_over(entry, int(found[1])):
+            found = _ANY_PART.fullmatch(entry.name)
+            machine = found[2] if found else _machine()
+            found = found or earlier.fullmatch(entry.name)
+            if found and _is_left_over(entry, int(found[1]), machine):
                 with suppress(OSError):
                     entry.unlink()
 
 
-def _is_left_over(part: Path, process: int) -> bool:
+def _is_left_over(part: Path, process: int, machine: str) -> bool:
+    if os.path.realpath(part) in _BEING_WRITTEN or is_locked(part):
+        return False
+    if machine != _machine():
+        return time.time() - part.stat().st_mtime > _LEFT_BY_ANOTHER_MACHINE_S
     if process == os.getpid():
         # in a container, a process often has the number of the one that was killed
-        return part not in _BEING_WRITTEN
+        return True
     if os.name != "posix":
         return False
     try:

@@ -94,9 +94,7 @@ def restoring(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_same_training(
-    config: TrainConfig, table: Any, path: Path, *, done: int = 0
-) -> None:
+def check_same_training(config: TrainConfig, table: Any, path: Path, *, done: int = 0) -> None:
     """Check that a checkpoint was made with the same settings.
 
     The number of steps may differ: what is left follows the schedules of the new number.

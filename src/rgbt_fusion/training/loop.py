@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from rgbt_fusion.data.clips import ClipSource
+from rgbt_fusion.files.folder_lock import only_process
 from rgbt_fusion.files.whole import write_text
 from rgbt_fusion.models.interface import check_model
 from rgbt_fusion.models.named import build_named, names_code
@@ -142,6 +143,7 @@ def train(
         CheckpointError: ``start_from`` does not fit the model.
         DataError: more samples of ``data`` cannot be read than ``data.most_damaged``.
         TrainingStopped: Ctrl-C or SIGTERM ended the training; its checkpoint is saved.
+        FolderInUseError: another process trains in ``out``; the message says which one.
         OSError: a file or folder does not exist.
 
     Example:
@@ -298,39 +300,42 @@ def run_training(
         TrainingError: the loss is not finite, or a file cannot be written.
         DataError: too many samples cannot be read.
         TrainingStopped: Ctrl-C or SIGTERM ended the training; its checkpoint is saved.
+        FolderInUseError: another process trains in ``out``.
     """
     start, stop = processes.share(config.batch_size)
     if config.precision == "float16" and device.type == "cpu":
         raise ValueError(
             "precision must be 'float32', 'float64' or 'bfloat16' on the cpu, got 'float16'"
         )
-    run = Run(config, objective, device, processes, out, validation)
-    done = run.resume()
-    if processes.rank == 0:
-        _prepare_folder(out, config)
-    processes.wait()
-    log = None
-    if processes.rank == 0:
-        log = Log(out, run.columns, done, tensorboard=tensorboard)
-    blocks = nullcontext()
-    if config.activation_checkpointing:
-        blocks = checkpointed_blocks(run.model)
-    with Interruption(processes) as interruption, blocks:
-        steps = _Steps(run, sampler, (start, stop), log, on_progress, interruption)
-        steps.make(done)
-    if log is not None:
-        log.close()
-    processes.wait()
-    best = None if validation is None else validation.best
-    return TrainResult(
-        model=out / "model.safetensors",
-        log=out / "log.csv",
-        steps=steps.done,
-        values=steps.values,
-        best=None if best is None else run.best_path,
-        success=None if best is None else best[1],
-        damaged=run.damaged,
-    )
+    with _only_trainer(out, processes):
+        run = Run(config, objective, device, processes, out, validation)
+        done = run.resume()
+        if processes.rank == 0:
+            _note_settings(out, config)
+            run.renew_model(done)
+        processes.wait()
+        log = None
+        if processes.rank == 0:
+            log = Log(out, run.columns, done, tensorboard=tensorboard)
+        blocks = nullcontext()
+        if config.activation_checkpointing:
+            blocks = checkpointed_blocks(run.model)
+        with Interruption(processes) as interruption, blocks:
+            steps = _Steps(run, sampler, (start, stop), log, on_progress, interruption)
+            steps.make(done)
+        if log is not None:
+            log.close()
+        processes.wait()
+        best = None if validation is None else validation.best
+        return TrainResult(
+            model=out / "model.safetensors",
+            log=out / "log.csv",
+            steps=steps.done,
+            values=steps.values,
+            best=None if best is None else run.best_path,
+            success=None if best is None else best[1],
+            damaged=run.damaged,
+        )
 
 
 class _Steps:
@@ -473,11 +478,28 @@ def _write(path: Path, text: str) -> None:
         raise TrainingError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _prepare_folder(out: Path, config: TrainConfig) -> None:
-    """Make the folder of a training and note its settings there."""
-    try:
+@contextmanager
+def _only_trainer(out: Path, processes: Processes) -> Iterator[None]:
+    """Make the folder of a training, and keep other trainings out of it."""
+    if processes.rank != 0:
+        yield
+        return
+    with _folder_errors(out):
         out.mkdir(parents=True, exist_ok=True)
+    with only_process(out):
+        yield
+
+
+def _note_settings(out: Path, config: TrainConfig) -> None:
+    with _folder_errors(out):
         write_text(out / "config.json", json.dumps(config_to_table(config), indent=1) + "\n")
+
+
+@contextmanager
+def _folder_errors(out: Path) -> Iterator[None]:
+    """Say what is wrong with the folder of a training."""
+    try:
+        yield
     except OSError as error:
         raise TrainingError(
             f"out must be a folder that can be written, got {out}: {error.strerror}"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
+from rgbt_fusion.checks import check_finite_number
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.layers.candidate_elimination import scheduled_keep_ratio
 from rgbt_fusion.models.encoder import EncoderSettings
@@ -20,6 +21,7 @@ from rgbt_fusion.training.checkpoints import (
     TrainingError,
     check_same_training,
     read_checkpoint,
+    restoring,
     write_checkpoint,
 )
 from rgbt_fusion.training.config import TrainConfig, config_to_table
@@ -34,6 +36,7 @@ from rgbt_fusion.training.optimisation import (
 from rgbt_fusion.training.samples import Batch
 from rgbt_fusion.training.validation import Validation
 from rgbt_fusion.weights.checkpoints import CheckpointError, save_checkpoint
+from rgbt_fusion.weights.stored_tensors import open_weight_file
 
 __all__ = ["Run", "keep_ratio_at", "mixed_seed"]
 
@@ -105,18 +108,21 @@ class Run:
         content = read_checkpoint(self.path)
         done = 0
         if content is not None:
-            check_same_training(self.config, content["config"], self.path, done=content["step"])
-            self.objective.load_state_dict(content["objective"])
-            self.optimiser.load_state_dict(content["optimiser"])
-            self.scaler.load_state_dict(content["scaler"])
-            done = content["step"]
-            self.damaged = content.get("damaged", 0)
-            if self.validation is not None:
-                self.validation.load(content.get("validation"))
+            with restoring(self.path):
+                done = int(check_finite_number(content["step"], name="step", low=0))
+                self.damaged = int(content.get("damaged", 0))
+            check_same_training(self.config, content.get("config"), self.path, done=done)
         if self.config.optimiser.average_decay:
             self.average = WeightAverage(self.model, self.config.optimiser.average_decay)
-            if content is not None:
-                self.average.load(content["average"])
+        if content is not None:
+            with restoring(self.path):
+                self.objective.load_state_dict(content["objective"])
+                self.optimiser.load_state_dict(content["optimiser"])
+                self.scaler.load_state_dict(content["scaler"])
+                if self.average is not None:
+                    self.average.load(content["average"])
+                if self.validation is not None:
+                    self.validation.load(content.get("validation"))
         if self.processes.count > 1:
             devices = [self.device.index] if self.device.type == "cuda" else None
             self.wrapped = DistributedDataParallel(self.objective, device_ids=devices)
@@ -266,10 +272,35 @@ class Run:
         if self.validation is not None:
             content["validation"] = self.validation.state()
         write_checkpoint(self.path, content)
-        training = json.dumps({"steps_done": step} | config_to_table(self.config))
+        self._save_model(step)
+
+    def renew_model(self, step: int) -> None:
+        """Write the model of a checkpoint anew where the file is missing, damaged or older.
+
+        A training may have been killed between the checkpoint and the model, or the file was lost.
+
+        Raises:
+            TrainingError: the file cannot be written.
+        """
+        if not step:
+            return
+        try:
+            written = open_weight_file(self.model_path).metadata.get("training")
+        except (CheckpointError, OSError):
+            written = None
+        if written != self._description(step):
+            self._save_model(step)
+
+    def _description(self, step: int) -> str:
+        """Return what a file of the model says about its training."""
+        return json.dumps({"steps_done": step} | config_to_table(self.config))
+
+    def _save_model(self, step: int) -> None:
+        average = None if self.average is None else self.average.values
+        metadata = {"training": self._description(step)}
         try:
             with _swapped(self.model, average):
-                save_checkpoint(self.model, self.model_path, metadata={"training": training})
+                save_checkpoint(self.model, self.model_path, metadata=metadata)
         except CheckpointError as error:
             raise TrainingError(
                 f"{error}; {self.path} holds the checkpoint of step {step}"

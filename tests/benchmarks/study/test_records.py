@@ -28,6 +28,18 @@ def test_an_unfinished_line_is_left_out_and_cut_off(tmp_path):
     assert read_trials([path]) == [trial("sum", 1, 0.5), trial("sum", 2, 0.4)]
 
 
+def test_a_last_line_without_its_end_counts(tmp_path):
+    """Editors and copies leave such files."""
+    path = tmp_path / "results.jsonl"
+    append_trial(path, trial("sum", 1, 0.5))
+    append_trial(path, trial("sum", 2, 0.4))
+    path.write_text(path.read_text().rstrip("\n"))
+    both = [trial("sum", 1, 0.5), trial("sum", 2, 0.4)]
+    assert read_trials([path]) == both
+    append_trial(path, trial("dfm", 1, 0.6))
+    assert read_trials([path]) == [*both, trial("dfm", 1, 0.6)]
+
+
 def test_the_later_of_two_counts(tmp_path):
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     append_trial(first, trial("sum", 1, 0.5))
