@@ -19,9 +19,13 @@ test: $(READY)
 test-matrix: $(READY)
 	$(BIN)/python tests/matrix.py all
 
-# Training killed twenty times at random moments, where `make test` kills it three times.
+# What takes hours: a training killed twenty times, everything that writes files killed ten times, 100,000
+# damaged files for each reader of files, and all files of weights that were made to do harm.
 soak: $(READY)
 	RGBT_FUSION_KILLS=20 $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/training/test_resume.py
+	RGBT_FUSION_KILLED_WRITERS=10 $(BIN)/python -m pytest --strict-skips tests/integration/test_killed_writers.py
+	RGBT_FUSION_HOSTILE_EVERY=1 $(BIN)/python -m pytest --strict-skips tests/weights/test_hostile_weights.py
+	RGBT_FUSION_FUZZ=100000 $(BIN)/python -m pytest --strict-skips tests/integration/test_hostile_files.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,314 @@
+"""Everything that writes files, killed at random moments and started twice at once.
+
+python killed_writers.py FOLDER KILLS SEED JOB... prints what was found, as JSON by job. One process
+imports all there is and every run is a fork of it, so that a kill costs no start of Python.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.study.records import StudySettings, Trial, read_trials
+from benchmarks.study.trials import run_study
+from benchmarks.study.variants import BACKBONE
+from evaluation_material import Drift, write_dataset
+from one_training import small_training
+from rgbt_fusion import export_program
+from rgbt_fusion.data.sequences import open_dataset
+from rgbt_fusion.evaluation.run import run_tracker
+from rgbt_fusion.export.loading import load_program
+from rgbt_fusion.files.folder_lock import FolderInUseError
+from rgbt_fusion.training import train
+from rgbt_fusion.training.checkpoints import read_checkpoint
+from rgbt_fusion.video.film import writing_video
+from rgbt_fusion.weights.checkpoints import convert_checkpoint, save_checkpoint
+from rgbt_fusion.weights.pretrained import create_model
+from rgbt_fusion.weights.stored_tensors import open_weight_file
+
+IN_USE = 3
+"""Status of a process that was refused because another one works in the folder."""
+
+LONGEST_S = 300.0
+
+
+class Job(NamedTuple):
+    """Something that writes into a folder."""
+
+    run: Callable[[Path], None]
+    result: Callable[[Path], Any]
+    """Reads all that is there of the results, and fails at a file that is not whole."""
+    resumes: bool
+    """Whether what a killed run left is continued, and the folder is for one process alone."""
+
+
+class SlowDrift(Drift):
+    """A tracker that leaves time for a kill."""
+
+    def update(self, rgb: Any, tir: Any) -> Any:
+        time.sleep(0.01)
+        return super().update(rgb, tir)
+
+
+def jobs(material: Path) -> dict[str, Job]:
+    """Make what the jobs read; nothing of it is written later."""
+    dataset = write_dataset(material / "data", {"a": 8, "b": 10, "c": 6})
+    source = material / "source.safetensors"
+    save_checkpoint(create_model("two_stream_tiny_128"), source)
+    backbone = material / "backbone.safetensors"
+    save_checkpoint(create_model(BACKBONE.model, **BACKBONE.overrides), backbone)
+    return {
+        "train": Job(_train, _trained, True),
+        "eval": Job(partial(_evaluate, dataset), _evaluated, True),
+        "study": Job(partial(_study, backbone), _studied, True),
+        "convert": Job(partial(_convert, source), _converted, False),
+        "export": Job(_export, _exported, False),
+        "film": Job(_film, _filmed, False),
+    }
+
+
+def _train(folder: Path) -> None:
+    train(small_training(steps=16, checkpoint_every=2), out=folder, device="cpu")
+
+
+def _trained(folder: Path) -> dict[str, Any]:
+    content = read_checkpoint(folder / "checkpoint.pt")
+    found: dict[str, Any] = {}
+    if content is not None:
+        found["step"] = content["step"]
+        found["weights"] = _numbers(content["objective"])
+    model = folder / "model.safetensors"
+    if model.exists():
+        tensors = open_weight_file(model).tensors
+        found["model"] = _numbers({name: one.read() for name, one in tensors.items()})
+    log = folder / "log.csv"
+    if log.exists():
+        # all but the throughput
+        found["log"] = [line.rsplit(",", 1)[0] for line in log.read_text().splitlines()]
+    return found
+
+
+def _numbers(state: dict[str, Any]) -> dict[str, list[float]]:
+    return {name: value.double().flatten().tolist() for name, value in state.items()}
+
+
+def _evaluate(root: Path, folder: Path) -> None:
+    dataset = open_dataset(root, "rgbt234")
+    run_tracker(SlowDrift, dataset, folder, settings={"model": "drift"})
+
+
+def _evaluated(folder: Path) -> dict[str, str]:
+    found = {path.name: path.read_text() for path in folder.glob("*.txt")}
+    lengths = {"a": 8, "b": 10, "c": 6}
+    for name, text in found.items():
+        if text.count("\n") != lengths[name[0]] or not text.endswith("\n"):
+            raise ValueError(f"{name} is not whole: {text!r}")
+    settings = folder / "run.json"
+    if settings.exists():
+        json.loads(settings.read_text())
+    return found
+
+
+def _study(backbone: Path, folder: Path) -> None:
+    settings = StudySettings(steps=2, batch_size=2, backbone_steps=2, sequences=1, frames=2)
+    run_study(folder, ["tir"], [1, 2], settings, backbone=backbone, device="cpu", workers=0)
+
+
+def _studied(folder: Path) -> list[Any]:
+    path = folder / "results.jsonl"
+    trials: list[Trial] = read_trials([path]) if path.exists() else []
+    if path.exists() and path.read_text().count("\n") != len(trials):
+        raise ValueError(f"{path} has a line that is none")
+    return [[one.variant, one.seed, one.success, one.sequences] for one in trials]
+
+
+def _convert(source: Path, folder: Path) -> None:
+    convert_checkpoint(source, folder / "model.safetensors", name="two_stream_tiny_128")
+
+
+def _converted(folder: Path) -> dict[str, Any]:
+    path = folder / "model.safetensors"
+    if not path.exists():
+        return {}
+    return _numbers({name: one.read() for name, one in open_weight_file(path).tensors.items()})
+
+
+def _export(folder: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 64), nn.GELU(), nn.Linear(64, 8)).eval()
+    export_program(module, (torch.ones(2, 8),), folder / "module.pt2")
+
+
+def _exported(folder: Path) -> list[Any]:
+    path = folder / "module.pt2"
+    if not path.exists():
+        return []
+    return [value.tolist() for value in load_program(path).module()(torch.ones(2, 8)).values()]
+
+
+def _film(folder: Path) -> None:
+    generator = np.random.default_rng(0)
+    with writing_video(folder / "film.avi") as video:
+        for _ in range(30):
+            video.write(generator.integers(0, 255, (96, 128, 3), dtype=np.uint8))
+            time.sleep(0.005)
+
+
+def _filmed(folder: Path) -> list[int]:
+    path = folder / "film.avi"
+    if not path.exists():
+        return []
+    capture = cv2.VideoCapture(str(path))
+    count = 0
+    while capture.grab():
+        count += 1
+    if count != 30:
+        raise ValueError(f"{path} has {count} pictures")
+    return [count]
+
+
+# ---- processes
+
+
+def start(job: Job, folder: Path, log: Path) -> int:
+    """Start a process of a job; return its number. Its error is the last line of ``log``."""
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        with log.open("w") as errors:
+            os.dup2(errors.fileno(), 1)
+            os.dup2(errors.fileno(), 2)
+        try:
+            job.run(folder)
+            status = 0
+        except FolderInUseError as error:
+            sys.stderr.write(f"{error}\n")
+            status = IN_USE
+        except BaseException:
+            traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def wait(process: int) -> int:
+    """Return the status of a process, negative for the signal that killed it."""
+    deadline = time.monotonic() + LONGEST_S
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    raise TimeoutError(f"a process is not done after {LONGEST_S} s")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def check(condition: bool, told: str) -> None:
+    if not condition:
+        raise ValueError(told)
+
+
+def run_whole(job: Job, folder: Path, log: Path) -> None:
+    status = wait(start(job, folder, log))
+    check(status == 0, f"ended with {status}: {log.read_text()}")
+
+
+def kill_and_repeat(job: Job, base: Path, kills: int, dice: random.Random) -> dict[str, Any]:
+    """Kill a job at random moments, and see that nothing is lost, half-written or left behind."""
+    whole = base / "whole"
+    whole.mkdir(parents=True)
+    log = base / "log"
+    begin = time.monotonic()
+    run_whole(job, whole, log)
+    seconds = time.monotonic() - begin
+    expected = job.result(whole)
+    expected_names = names(whole)
+    found = {"killed": 0, "left": 0, "seconds": round(seconds, 2)}
+    folder = base / "killed"
+    folder.mkdir()
+    while found["killed"] < kills:
+        process = start(job, folder, log)
+        time.sleep(dice.uniform(0, seconds))
+        os.kill(process, signal.SIGKILL)
+        found["killed"] += wait(process) == -signal.SIGKILL
+        # whatever is there under its own name is whole
+        job.result(folder)
+        found["left"] += any(".part" in name for name in names(folder))
+        finished = names(folder) == expected_names
+        if finished or (not job.resumes and dice.random() < 0.5):
+            run_whole(job, folder, log)
+            _check_same(job, folder, expected, expected_names)
+            if job.resumes:
+                folder = base / f"killed_{found['killed']}"
+                folder.mkdir()
+    run_whole(job, folder, log)
+    _check_same(job, folder, expected, expected_names)
+    return found
+
+
+def run_twice(job: Job, base: Path) -> dict[str, Any]:
+    """Run a job in two processes at once."""
+    folder = base / "twice"
+    folder.mkdir(parents=True)
+    logs = [base / "log_0", base / "log_1"]
+    processes = [start(job, folder, log) for log in logs]
+    statuses = [wait(process) for process in processes]
+    told = " / ".join(log.read_text() for log in logs)
+    refused = [number for number, status in enumerate(statuses) if status == IN_USE]
+    check(set(statuses) <= {0, IN_USE}, f"ended with {statuses}: {told}")
+    check(0 in statuses, f"both were refused: {told}")
+    for number in refused:
+        other = f"in use by process {processes[1 - number]} on "
+        check(other in logs[number].read_text(), f"the other one is not named: {told}")
+    check(job.resumes or not refused, f"refused without a reason: {told}")
+    result = job.result(folder)
+    return {"refused": len(refused), "names": names(folder), "result": result}
+
+
+def _check_same(job: Job, folder: Path, expected: Any, expected_names: list[str]) -> None:
+    check(names(folder) == expected_names, f"left behind or lost: {names(folder)}")
+    check(job.result(folder) == expected, "the result is another one")
+
+
+def main() -> None:
+    base = Path(sys.argv[1])
+    kills = int(sys.argv[2])
+    dice = random.Random(int(sys.argv[3]))
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    found: dict[str, Any] = {}
+    all_jobs = jobs(base / "material")
+    for name in sys.argv[4:]:
+        job = all_jobs[name]
+        try:
+            found[name] = kill_and_repeat(job, base / name, kills, dice)
+            twice = run_twice(job, base / name)
+            check(twice["names"] == names(base / name / "whole"), f"left: {twice['names']}")
+            check(twice["result"] == job.result(base / name / "whole"), "two gave another result")
+            found[name]["refused"] = twice["refused"]
+        except Exception:
+            found[name] = {"error": traceback.format_exc()}
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
