@@ -2,7 +2,7 @@
 
 import struct
 
-__all__ = ["JPEG_START", "PNG_START", "claimed_size", "upright_size"]
+__all__ = ["JPEG_START", "PNG_START", "claimed_size", "has_whole_chunks", "upright_size"]
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 """How a PNG file begins."""
@@ -63,6 +63,20 @@ def upright_size(head: bytes) -> tuple[int, int] | None:
     if head.startswith((PNG_START, BMP_START)) and not turns_otherwise:
         return claimed_size(head)
     return None
+
+
+def has_whole_chunks(png: bytes) -> bool:
+    """Return whether all parts of a PNG file are there, as long as they say, up to its end.
+
+    A decoder makes room for as many bytes as a part claims before it finds them missing.
+    """
+    at = len(PNG_START)
+    while at + 12 <= len(png):
+        (length,) = struct.unpack_from(">I", png, at)
+        if png[at + 4 : at + 8] == b"IEND":
+            return True
+        at += 12 + length
+    return False
 
 
 def _claimed_size(data: bytes) -> tuple[int, int] | None:

@@ -7,7 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.files.text_tables import DataError, check_regular_file
-from rgbt_fusion.frames.image_header import JPEG_START, PNG_START, claimed_size, upright_size
+from rgbt_fusion.frames.image_header import (
+    JPEG_START,
+    PNG_START,
+    claimed_size,
+    has_whole_chunks,
+    upright_size,
+)
 from rgbt_fusion.frames.types import Frame
 
 __all__ = [
@@ -230,5 +236,5 @@ def _is_cut_off(data: bytes) -> bool:
     if data.startswith(JPEG_START):
         return JPEG_END not in end
     if data.startswith(PNG_START[:4]):
-        return b"IEND" not in end
+        return not has_whole_chunks(data)
     return False
