@@ -52,6 +52,7 @@ PARTS = {
     "MLP": "EncoderBlock",
     "DropPath": "EncoderBlock",
     "PooledOrderPredictor": "OFM",
+    "Prompter": "MutualPrompter",
     "ReleasedOrderPredictor": "OFM",
     "OrderedMamba": "OFM",
     "SelfAttention": "Attention",
