@@ -34,6 +34,7 @@ options, and the names of models, recipes, benchmarks and layouts; it begins in 
 
 EXAMPLES = {
     "info": "rgbt-fusion info ainet_vitb_256",
+    "models": "rgbt-fusion models ainet --most-parameters 40",
     "demo": "rgbt-fusion demo",
     "bench": "rgbt-fusion bench scan --shape 1,768,256,16 --dtype bfloat16",
     "recipes": "rgbt-fusion recipes ainet_tiny_128_synthetic",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from rgbt_fusion.models.preset_figures import FIGURES, preset_figures
 from rgbt_fusion.models.presets import list_models
 from rgbt_fusion.models.summary import ModelSummary, summarise
 from rgbt_fusion.weights.pretrained import create_model
@@ -39,6 +40,15 @@ def test_parameters_and_arithmetic_are_those_on_the_page(
     summary = counted(name, **({"keep_ratio": float(keep_ratio)} if keep_ratio else {}))
     assert f"{summary.parameters:,}" == parameters
     assert f"{summary.macs / 1e9:.1f}" == macs
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in list_models() if "_vits_" not in name or name == "ainet_vits_256"]
+)
+def test_the_list_of_presets_says_what_is_counted(name: str) -> None:
+    summary = counted(name)
+    assert preset_figures(name) == (summary.parameters, summary.macs)
+    assert name in FIGURES
 
 
 def test_the_readme_says_the_same() -> None:

@@ -23,6 +23,7 @@ from rgbt_fusion.cli import (
     distill,
     export,
     info,
+    models,
     plot,
     recipes,
     track,
@@ -38,6 +39,7 @@ Command = Callable[..., None] | typer.Typer
 
 COMMANDS: dict[str, Command] = {
     "info": info.info,
+    "models": models.models,
     "demo": demo.demo,
     "bench": bench.bench,
     "recipes": recipes.recipes,

@@ -22,8 +22,9 @@ class TrainingStopped(KeyboardInterrupt):
 class Interruption:
     """Note Ctrl-C and SIGTERM instead of dying in the middle of a step, in a ``with`` statement.
 
-    A second Ctrl-C interrupts at once. Several processes agree to stop after the same step. Outside
-    of the main thread nothing is noted, since Python hands signals to that thread only.
+    A second Ctrl-C interrupts at once. Several processes agree to stop after the same step, one at
+    which they write to the log. Outside of the main thread nothing is noted, since Python hands
+    signals to that thread only.
 
     Args:
         processes: the processes that train together.
@@ -55,10 +56,16 @@ class Interruption:
             raise KeyboardInterrupt
         self.noted = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
 
-    def asked(self) -> bool:
-        """Return whether to stop, the same in all processes; each must ask after every step."""
+    def asked(self, *, meets: bool = True) -> bool:
+        """Return whether to stop, the same in all processes.
+
+        Args:
+            meets: whether all processes ask now; several only know when they do.
+        """
         if self.processes.count == 1:
             return self.noted is not None
+        if not meets:
+            return False
         wanted = torch.tensor(float(self.noted is not None), device=self._device())
         return bool(self.processes.mean(wanted) > 0)
 

@@ -385,18 +385,20 @@ class _Steps:
             stream = batches(self.sampler, done, config.steps, start=start, stop=stop, pin=pin)
         for step, batch in enumerate(stream, done):
             run.step(step, batch)
-            run.note_damaged(batch.damaged)
             self.done = step + 1
-            stops = self.interruption.asked()
-            is_last = stops or self.done == config.steps
             is_due = run.validation is not None and run.validation.is_due(self.done)
+            is_last = self.done == config.steps
             saves = is_last or is_due or self.done % config.checkpoint_every == 0
-            if saves or self.done % config.log_every == 0:
+            logs = saves or self.done % config.log_every == 0
+            # what all processes must agree on is asked where they meet anyway
+            run.note_damaged(batch.damaged, meets=logs)
+            stops = self.interruption.asked(meets=logs)
+            if logs or stops:
                 self._report()
             if is_due and not stops:
                 if self._validate(saved=False):
                     return
-            elif saves and run.processes.rank == 0:
+            elif (saves or stops) and run.processes.rank == 0:
                 run.save(self.done)
             if stops:
                 self._stop()

@@ -98,6 +98,7 @@ class Run:
         self.keep_ratio = 1.0
         self.damaged = 0
         """How many samples could not be read, over all processes."""
+        self._damaged_here = 0
 
     def resume(self) -> int:
         """Load the checkpoint, if there is one, and return the number of steps done.
@@ -175,20 +176,27 @@ class Run:
         values: dict[str, float] = dict(zip(names, means, strict=True))
         return values | {"learning_rate": self.learning_rate, "keep_ratio": self.keep_ratio}
 
-    def note_damaged(self, reasons: Sequence[str]) -> None:
+    def note_damaged(self, reasons: Sequence[str], *, meets: bool) -> None:
         """Count samples that could not be read, and name the first ones.
 
-        All processes must call it after every step.
+        Args:
+            reasons: why the samples of one step could not be read.
+            meets: whether all processes call it after this step and may add up their counts.
 
         Raises:
             DataError: they are more than the config allows.
         """
         for reason in reasons[: max(0, SHOWN_DAMAGED - self.damaged)]:
             LOGGER.warning("a sample is replaced by another one: %s", reason)
-        more = torch.tensor(float(len(reasons)), device=self.device)
+        self._damaged_here += len(reasons)
+        if self.processes.count > 1 and not meets:
+            return
+        more = float(self._damaged_here)
+        self._damaged_here = 0
         if self.processes.count > 1:
-            more = self.processes.mean(more) * self.processes.count
-        self.damaged += round(float(more))
+            mean = self.processes.mean(torch.tensor(more, device=self.device))
+            more = float(mean) * self.processes.count
+        self.damaged += round(more)
         limit = self.config.data.most_damaged
         if self.damaged > limit:
             last = reasons[-1] if reasons else "another process says which"

@@ -9,10 +9,38 @@ from rgbt_fusion.models.presets import build_preset, check_preset_name
 from rgbt_fusion.weights.checkpoints import load_checkpoint
 from rgbt_fusion.weights.download import download_bar, fetch_weights, is_address
 
-__all__ = ["PRETRAINED", "create_model"]
+__all__ = ["AUTHORS_FILES", "PRETRAINED", "create_model", "weights_of"]
 
 PRETRAINED = {"ainet_tiny_128": "ainet_tiny_128.safetensors"}
 """The presets whose trained weights ship with the package, and their files in ``weights``."""
+
+AUTHORS_FILES = {
+    "ostrack_vitb_256": "files of OSTrack (Ye et al., ECCV 2022)",
+    "ostrack_vitb_384": "files of OSTrack (Ye et al., ECCV 2022)",
+    "ainet_vitb_256_released": "files of AINet (Lu et al., AAAI 2025)",
+    "ainet_vitb_384_released": "files of AINet (Lu et al., AAAI 2025)",
+}
+"""The presets that files of the authors of a tracker fill whole, and whose they are."""
+
+
+def weights_of(name: str) -> str:
+    """Return where trained weights of a preset come from; empty where none are known.
+
+    Args:
+        name: one of :func:`list_models`.
+
+    Raises:
+        ValueError: ``name`` is unknown.
+
+    Example:
+        >>> from rgbt_fusion.weights.pretrained import weights_of
+        >>> weights_of("ainet_tiny_128"), weights_of("ainet_vits_256")
+        ('in the package', '')
+    """
+    check_preset_name(name, name="name")
+    if name in PRETRAINED:
+        return "in the package"
+    return AUTHORS_FILES.get(name, "")
 
 
 def create_model(
