@@ -98,6 +98,8 @@ def parameters(command: Callable[..., None]) -> list[Parameter]:
     """Return what a command takes, in order."""
     found = []
     for name, parameter in inspect.signature(command).parameters.items():
+        if parameter.annotation is typer.Context:
+            continue
         annotation, info = get_args(parameter.annotation)
         kind = _value_of(annotation)
         repeatable = get_origin(kind) is list

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "data": {"frames", "files", "synthetic"},
     "tracking": {"frames", "boxes", "shapes", "models.interface"},
     "evaluation": {"frames", "files", "data", "synthetic", "tracking.interface"},
-    "video": {"frames", "files", "data", "models", "tracking"},
+    "video": {"frames", "files", "data", "models", "tracking", "alignment"},
     "training": {
         "frames", "files", "boxes", "layers", "losses", "models", "weights", "synthetic", "data",
         "tracking", "evaluation", "alignment", "typed_module",

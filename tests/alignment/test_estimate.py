@@ -1,6 +1,7 @@
 """How two recordings lie on each other, and whether the answer can be relied on."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from rgbt_fusion.alignment.estimate import (
     align_source,
     estimate_alignment,
     read_alignment,
+    read_homography,
     write_alignment,
 )
 from rgbt_fusion.alignment.geometry import distance, resizing
@@ -146,6 +148,10 @@ def test_what_is_not_sure_is_not_written(tmp_path):
             json.dumps({"tir_from_rgb": np.eye(3).tolist(), "offset_frames": "two"}),
             "offset_frames must be a number",
         ),
+        ('{"tir_from_rgb": ' + "[" * 100_000, "must hold an alignment as JSON"),
+        ("1 0 0\n0 1 0\n", "must hold three rows of three numbers, got 2"),
+        ("1 0 0\n0 1 0\n0 0 nan\n", "must be an invertible 3x3 matrix"),
+        ("not numbers\n", "line 1: must have 3 numbers, got 2"),
     ],
 )
 def test_a_file_of_anything_else_is_refused(tmp_path, content, message):
@@ -158,3 +164,18 @@ def test_a_file_of_anything_else_is_refused(tmp_path, content, message):
 def test_a_file_that_is_missing_is_named(tmp_path):
     with pytest.raises(DataError, match=r"gone\.json cannot be read"):
         read_alignment(tmp_path / "gone.json")
+
+
+def test_a_text_file_of_the_matrix_is_an_alignment(tmp_path):
+    path = tmp_path / "matrix.txt"
+    path.write_text("0.5 0 12\n0 0.5 4\n0 0 1\n")
+    for found in (read_alignment(path), read_homography(path)):
+        assert found.tir_from_rgb.tolist() == [[0.5, 0, 12], [0, 0.5, 4], [0, 0, 1]]
+        assert (found.sure, found.offset_frames) == (True, 0.0)
+
+
+def test_a_pipe_is_no_file_of_an_alignment(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="it is a pipe or a device"):
+        read_alignment(path)

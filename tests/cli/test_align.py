@@ -125,7 +125,94 @@ def test_a_tracker_takes_one_alignment(capsys, tmp_path, related):
 
 
 def test_results_that_were_made_elsewhere_cannot_be_aligned(capsys, tmp_path):
-    options = ("--benchmark", "rgbt234", "--align", "auto")
-    status, _, messages = run(capsys, "eval", tmp_path, *options)
+    for option in (("--align", "auto"), ("--fit",), ("--homography", "h.txt"), ("--times",)):
+        status, _, messages = run(capsys, "eval", tmp_path, "--benchmark", "rgbt234", *option)
+        assert status == 2
+        assert f"{option[0]} must come with --model" in messages
+
+
+def small_thermal_dataset(root: Path, frames: int = 3) -> tuple[Path, Path]:
+    """A sequence twice, with thermal images as large as the colour images, and half as large."""
+    from rgbt_fusion.synthetic.world import SyntheticSequence
+
+    sequence = SyntheticSequence(3, frames=frames, challenge="none")
+    for name, factor in (("whole", 1), ("small", 2)):
+        for modality in ("rgb", "tir"):
+            (root / name / "boy" / modality).mkdir(parents=True)
+        for number, (rgb, tir) in enumerate(sequence):
+            size = (tir.shape[1] // factor, tir.shape[0] // factor)
+            seen = cv2.resize(tir, size, interpolation=cv2.INTER_AREA)
+            folder = root / name / "boy"
+            cv2.imwrite(str(folder / "rgb" / f"{number}.png"), rgb[:, :, ::-1])
+            cv2.imwrite(str(folder / "tir" / f"{number}.png"), seen)
+        truth = root / name / "boy" / "groundtruth.txt"
+        np.savetxt(truth, sequence.truth.rgb, delimiter=",", fmt="%.2f")
+    return root / "whole", root / "small"
+
+
+HALF = "0.5 0 -0.25\n0 0.5 -0.25\n0 0 1\n"
+
+
+def test_thermal_images_of_half_the_size_are_scored_as_those_of_the_whole(capsys, tmp_path):
+    whole, small = small_thermal_dataset(tmp_path)
+    half = tmp_path / "half.txt"
+    half.write_text(HALF)
+    options = ("eval", "--benchmark", "folder", "--model", "ncc", "--format", "csv")
+    assert run(capsys, *options, "--root", whole, "--out", tmp_path / "a")[0] == 0
+    for number, option in enumerate((("--fit",), ("--homography", half))):
+        out = tmp_path / f"b{number}"
+        status, _, messages = run(capsys, *options, "--root", small, "--out", out, *option)
+        assert status == 0, messages
+        np.testing.assert_allclose(
+            np.loadtxt(out / "boy.txt", delimiter=","),
+            np.loadtxt(tmp_path / "a" / "boy.txt", delimiter=","),
+            atol=1.01,
+        )
+    # another alignment is another run
+    out = tmp_path / "b1"
+    half.write_text(HALF.replace("-0.25", "9"))
+    status, _, messages = run(capsys, *options, "--root", small, "--out", out, "--homography", half)
     assert status == 2
-    assert "--align and --missing must come with --model" in messages
+    assert "were made with align" in messages
+    status, _, messages = run(capsys, *options, "--root", small, "--out", tmp_path / "c")
+    assert status == 2
+    assert "give --fit, --homography or --align" in messages
+
+
+def test_compare_and_train_take_the_same_options_and_name_them(capsys, tmp_path):
+    _, small = small_thermal_dataset(tmp_path)
+    data = ("--data", small)
+    compared = ("compare", "--model", "ainet_tiny_128", *data, "--layout", "folder")
+    status, told, messages = run(capsys, *compared, "--fit")
+    assert (status, "1 sequences, 3 frames of small" in told) == (0, True), messages
+    status, _, messages = run(capsys, *compared)
+    assert (status, "give --fit, --homography or --align" in messages) == (2, True)
+
+    half = tmp_path / "half.txt"
+    half.write_text(HALF)
+    settings = ("steps=1", "batch_size=1", "data.workers=0", "optimiser.warmup_steps=0")
+    sets = [part for one in ('data.layout="folder"', *settings) for part in ("--set", one)]
+    training = ("train", "ainet_tiny_128_synthetic", *data, *sets, "--device", "cpu")
+    status, _, messages = run(capsys, *training, "--out", tmp_path / "run")
+    assert status == 2
+    assert "both modalities must have one size to train on" in messages
+    assert "give --fit, --homography or --align" in messages
+    status, _, messages = run(capsys, *training, "--out", tmp_path / "run2", "--homography", half)
+    assert status == 0, messages
+    # a training is resumed as it was begun
+    status, _, messages = run(capsys, *training, "--out", tmp_path / "run2", "--fit")
+    assert status == 2
+    assert 'align must be \'{"tir_from_rgb": [[0.5, 0.0, -0.25]' in messages
+    status, _, messages = run(
+        capsys, *training, "--out", tmp_path / "x", "--fit", "--align", "auto"
+    )
+    assert (status, "--align must not come with --fit" in messages) == (2, True)
+    status, _, messages = run(capsys, *training, "--out", tmp_path / "x", "--align", "follow")
+    assert (status, "got 'follow', which needs the frames in order" in messages) == (2, True)
+
+
+def test_points_are_clicked_by_a_person_only(capsys, tmp_path, related):
+    status, _, messages = run(capsys, "align", *related, "--pick")
+    assert (status, "this is no terminal" in messages) == (2, True)
+    status, _, messages = run(capsys, "align", *related, "--port", 8123)
+    assert (status, "--port must come with --pick" in messages) == (2, True)

@@ -10,8 +10,11 @@ import pytest
 from rgbt_fusion.cli import main
 from rgbt_fusion.cli.demo import SCENES, _should_open
 from rgbt_fusion.synthetic.world import SyntheticSequence
+from rgbt_fusion.video.film import default_ending
 from rgbt_fusion.weights.checkpoints import save_checkpoint
 from rgbt_fusion.weights.pretrained import PRETRAINED, create_model
+
+FILM = f"film{default_ending()}"
 
 
 def run(*arguments: object) -> object:
@@ -30,7 +33,7 @@ def test_a_film_a_plot_scores_and_a_page(tmp_path, capsys):
     assert told.startswith("| success | mine | template matching |")
     assert "15 frames in" in told
     assert {path.name for path in out.iterdir()} == {
-        "film.mp4",
+        FILM,
         "index.html",
         "overlap.png",
         "scores.json",
@@ -41,7 +44,7 @@ def test_a_film_a_plot_scores_and_a_page(tmp_path, capsys):
     assert all(0 < value["mine"] < 1 for value in scores.values())
     assert scores["by day"]["template matching"] > scores["by day"]["mine"]
 
-    film = cv2.VideoCapture(str(out / "film.mp4"))
+    film = cv2.VideoCapture(str(out / FILM))
     assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 10  # of three frames of each scene, two are shown
     assert film.get(cv2.CAP_PROP_FRAME_WIDTH) == 800
 

@@ -43,6 +43,33 @@ def lasher(tmp_path) -> Path:
     return tmp_path
 
 
+def test_attributes_that_are_not_there_are_told_with_their_place(lasher, capsys):
+    asked = (lasher / "steady", "--root", lasher / "data", "--attributes", "--benchmark")
+    assert run(*asked, "lasher") == 0
+    assert "SR by attribute" in capsys.readouterr().out
+    (lasher / "AttriSeqsTxt").rename(lasher / "elsewhere")
+    assert run(*asked, "lasher") == 0
+    told = capsys.readouterr()
+    assert "by attribute" not in told.out
+    assert told.err.count("notice: --attributes shows nothing: ") == 1
+    assert "must hold the attributes of LasHeR in AttriSeqsTxt, or it must be beside it" in told.err
+
+
+def test_results_of_sparse_annotations_are_counted_from_the_first_image_with_a_notice(
+    tmp_path, capsys
+):
+    boxes = np.tile([100.0, 80, 40, 60], (3, 1))
+    folder = tmp_path / "data" / "boy"
+    folder.mkdir(parents=True)
+    for name in ("rgb.txt", "ir.txt"):
+        np.savetxt(folder / name, boxes)
+    (tmp_path / "mine").mkdir()
+    np.savetxt(tmp_path / "mine" / "boy.txt", np.tile(boxes[:1], (21, 1)))
+    asked = (tmp_path / "mine", "--root", tmp_path / "data", "--benchmark", "vtuav_st")
+    assert run(*asked) == 0
+    assert capsys.readouterr().err.count("notice: init_frame.npy is not in ") == 1
+
+
 def test_two_trackers_in_a_table(lasher, capsys):
     assert (
         run(
@@ -298,7 +325,7 @@ def test_a_part_of_a_run_does_not_score(tmp_path, capsys, monkeypatch):
             "--format must be one of .* got 'word'",
         ),
         (
-            ["x", "--benchmark", "lasher", "--plot-format", "gif"],
+            ["x", "--benchmark", "lasher", "--plots", "p", "--plot-format", "gif"],
             "--plot-format must be one of .* got 'gif'",
         ),
         (
@@ -313,10 +340,13 @@ def test_a_part_of_a_run_does_not_score(tmp_path, capsys, monkeypatch):
             ["x", "--benchmark", "lasher", "--digits", "16"],
             "--digits must be a number from 0 to 1",
         ),
-        (["x", "--benchmark", "lasher", "--worst", "0"], "--worst must be at least 1, got 0"),
+        (
+            ["x", "--benchmark", "lasher", "--report", "r", "--worst", "0"],
+            "--worst must be at least 1, got 0",
+        ),
         (
             ["x", "--benchmark", "lasher", "--out", "y"],
-            "--checkpoint, --out and --align must come with --model, got y",
+            "--out must come with --model, got it without",
         ),
         (["--model", "ncc", "--benchmark", "lasher"], "--root must be given to run a tracker"),
         (
@@ -379,7 +409,8 @@ def test_the_real_sequences_score_what_a_correlation_tracker_should(tmp_path, ca
         "pan_cyclist": 0.69,
         "paste_ped_dark": 0.835,
     }
-    assert {name: float(success) for name, _, success in rows} == pytest.approx(expected, abs=6e-3)
+    found = {name: float(success) for name, _, success, _ in rows}
+    assert found == pytest.approx(expected, abs=6e-3)
 
 
 # ---- a run that is killed

@@ -1,6 +1,7 @@
 """The command from its arguments to its files: what it writes, what it refuses, and that a refusal
 leaves nothing."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,13 +10,16 @@ import pytest
 import torch
 
 from rgbt_fusion import Tracker
+from rgbt_fusion.alignment.known import alignment_from_points
 from rgbt_fusion.cli import main
 from rgbt_fusion.data.annotations import read_boxes
+from rgbt_fusion.video.film import default_ending
+from rgbt_fusion.video.pick import Picked
 from rgbt_fusion.weights.checkpoints import load_model, save_checkpoint
 from rgbt_fusion.weights.pretrained import create_model
 from shared_material import shared
 from tracking_material import BOX
-from video_material import cv2, split, write_images, write_video
+from video_material import Viewer, cv2, split, write_images, write_video
 
 INIT = ",".join(f"{side:g}" for side in BOX)
 
@@ -246,7 +250,7 @@ def test_thermal_images_of_another_resolution_are_fitted(capsys, tmp_path):
     np.testing.assert_allclose(read_boxes(fitted)[1], whole[1], atol=2)
     status, _, messages = run(capsys, places[0], smaller, *options, "--txt", tmp_path / "o.txt")
     assert status == 2
-    assert "give --offset, --homography or --fit" in messages
+    assert "give --offset, --homography, --fit or --align" in messages
 
 
 def test_the_range_of_thermal_values_is_given_for_deep_images_only(capsys, tmp_path, folders):
@@ -298,12 +302,14 @@ class Terminal:
 
 
 def test_a_person_is_asked_for_the_box(capsys, tmp_path, folders, monkeypatch):
-    def pick(rgb, tir, *, announce, port):
+    def pick(rgb, tir, *, announce, port, tir_from_rgb, points):
         announce("http://127.0.0.1:1/secret/")
         assert (rgb.shape, tir.shape, port) == ((120, 160, 3), (120, 160), 8123)
-        return (64.0, 44.0, 36.0, 28.0)
+        # template matching takes aligned frames only
+        assert (tir_from_rgb, points) == (None, False)
+        return Picked((64.0, 44.0, 36.0, 28.0), None)
 
-    monkeypatch.setattr("rgbt_fusion.video.pick.pick_box", pick)
+    monkeypatch.setattr("rgbt_fusion.video.pick.pick_target", pick)
     arguments = [*folders, "--txt", tmp_path / "out.txt", "--model", "ncc", "--port", "8123"]
     status, _, messages = run(capsys, *arguments)
     assert status == 2
@@ -315,6 +321,67 @@ def test_a_person_is_asked_for_the_box(capsys, tmp_path, folders, monkeypatch):
     assert status == 0
     assert "draw a box: http://127.0.0.1:1/secret/" in messages
     assert read_boxes(tmp_path / "out.txt")[0].tolist() == [64, 44, 36, 28]
+
+
+def test_points_that_a_person_clicked_align_the_cameras(
+    capsys, tmp_path, folders, monkeypatch, weights
+):
+    corners = np.array([[0.0, 0], [159, 0], [159, 119], [0, 119]])
+
+    def pick(rgb, tir, *, announce, port, tir_from_rgb, points):
+        assert (tir_from_rgb, points) == (None, True)
+        moved = alignment_from_points(
+            corners, corners + np.array([3, 2]), size=(160, 120), tir_size=(160, 120)
+        )
+        return Picked(BOX, moved)
+
+    monkeypatch.setattr("rgbt_fusion.video.pick.pick_target", pick)
+    for name in ("stdin", "stderr"):
+        monkeypatch.setattr(sys, name, Terminal(getattr(sys, name)))
+    txt, given = tmp_path / "picked.txt", tmp_path / "given.txt"
+    status, _, messages = run(capsys, *folders, "--txt", txt, "--model", weights)
+    assert status == 0
+    assert "aligned: scale 1.000, turn +0.00 degrees, shift +3.0, +2.0 pixels" in messages
+    assert "4 pairs of points" in messages
+    options = ("--init", INIT, "--offset", "3,2", "--txt", given, "--model", weights)
+    assert run(capsys, *folders, *options)[0] == 0
+    np.testing.assert_allclose(read_boxes(txt)[:2], read_boxes(given)[:2], atol=0.1)
+
+
+def test_a_page_shows_the_tracking_and_ends_with_it(capsys, tmp_path, folders, monkeypatch):
+    viewers = []
+
+    def echo(text="", **options):
+        if "open this page" in text:
+            viewers.append(Viewer(text.rsplit(": ", 1)[1]))
+            viewers[0].start()
+        messages.append(text)
+
+    messages: list[str] = []
+    monkeypatch.setattr("rgbt_fusion.cli.track.typer.echo", echo)
+    # a person sits there: the recording waits for the page to be opened
+    monkeypatch.setattr(sys, "stderr", Terminal(sys.stderr))
+    options = ("--init", INIT, "--live", "--model", "ncc", "--port", "0")
+    status, _, _ = run(capsys, *folders, *options)
+    assert status == 0
+    viewers[0].join(timeout=20)
+    assert viewers[0].end == "The tracking has ended after 5 frames."
+    assert viewers[0].texts[-1].startswith("frame 5, confidence ")
+    assert messages[-1].startswith("5 frames")
+    assert "wrote" not in messages[-1]
+    assert files(tmp_path) == []
+
+
+def test_a_video_without_an_ending_gets_the_one_that_plays(capsys, tmp_path, folders, monkeypatch):
+    options = ("--init", INIT, "--model", "ncc", "--out")
+    assert run(capsys, *folders, *options, tmp_path / "film")[0] == 0
+    assert lengths(tmp_path / f"film{default_ending()}")[0] == 5
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    status, _, messages = run(capsys, *folders, *options, tmp_path / "other.mp4")
+    assert status == 0
+    assert "other.mp4 plays in video players, not in browsers" in messages
+    status, _, messages = run(capsys, *folders, *options, tmp_path / "in")
+    assert (status, "--out must be a file, got the folder" in messages) == (2, True)
 
 
 REFUSED = {

@@ -36,6 +36,12 @@ def test_the_baseline():
     assert isinstance(make_tracker("ncc", None, "cpu"), NCCTracker)
 
 
+def test_the_baseline_is_not_moved_to_a_card(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="--device must be cpu for template matching, got 'cuda'"):
+        make_tracker("ncc", None, "cuda")
+
+
 def test_settings_tell_weights_apart_by_their_content(checkpoint, tmp_path):
     settings = tracker_settings(str(checkpoint), None)
     assert settings["model"] == "mine"

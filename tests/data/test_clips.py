@@ -244,13 +244,15 @@ def test_a_dataset_of_one_modality_is_trained_on(tmp_path, left_out, modality):
 
 
 def test_what_is_left_out_of_a_training_is_told(tmp_path, caplog):
-    boxes = ["10,10,20,20", "0,0,0,0", "9000,9000,40,40", "12,10,20,20"]
-    root = write_lasher(tmp_path, frames=4, boxes=boxes)
+    boxes = ["10,10,20,20", "0,0,0,0", "9000,9000,40,40", "12,10,20,20", "-900,-900,2000,2000"]
+    root = write_lasher(tmp_path, frames=5, boxes=boxes)
     (root / "broken" / "visible").mkdir(parents=True)
     clips = DatasetClips(root, "lasher")
     assert {frame for seed in range(9) for frame in draw(clips, seed).searches} == {0, 3}
     assert clips.notices[0].startswith("not trained on: ")
-    assert clips.notices[1].startswith("2 boxes without size or outside of the image are not")
+    assert clips.notices[1].startswith(
+        "3 boxes without size, outside of the image or far larger are not"
+    )
     assert [record.getMessage() for record in caplog.records] == [
         f"{root}: {notice}" for notice in clips.notices
     ]

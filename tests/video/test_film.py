@@ -1,10 +1,13 @@
 """A video is there only when it is whole."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 
 from rgbt_fusion.files.text_tables import DataError
-from rgbt_fusion.video.film import writing_video
+from rgbt_fusion.video.film import default_ending, plays_in_browsers, writing_video
 from video_material import cv2
 
 GREY = np.full((240, 320, 3), 90, dtype=np.uint8)
@@ -15,6 +18,72 @@ def opencv():
     cv2()
 
 
+@pytest.fixture(params=["OpenCV", "ffmpeg"])
+def writer(request, monkeypatch) -> str:
+    """What writes .mp4."""
+    if request.param == "OpenCV":
+        monkeypatch.setattr(shutil, "which", lambda name: None)
+    elif not plays_in_browsers("film.mp4"):
+        pytest.skip("no ffmpeg that writes H.264")
+    return request.param
+
+
+def test_mp4_plays_in_browsers_where_an_ffmpeg_is(tmp_path, writer):
+    path = tmp_path / f"out{default_ending()}"
+    # an odd size, which H.264 as browsers play it does not have
+    with writing_video(path, fps=10) as video:
+        for _ in range(3):
+            video.write(np.full((47, 63, 3), 120, dtype=np.uint8))
+    capture = cv2().VideoCapture(str(path))
+    code = int(capture.get(cv2().CAP_PROP_FOURCC)).to_bytes(4, "little")
+    pictures = [capture.read()[1] for _ in range(3)]
+    capture.release()
+    expected = {"OpenCV": (".webm", b"VP90"), "ffmpeg": (".mp4", b"h264")}[writer]
+    assert (path.suffix, code) == expected
+    assert plays_in_browsers(path)
+    assert plays_in_browsers("a.mp4") == (writer == "ffmpeg")
+    assert all(abs(picture[:47, :63].mean() - 120) < 3 for picture in pictures)
+
+
+def test_an_ffmpeg_that_dies_is_told_and_leaves_nothing(tmp_path, monkeypatch):
+    if not plays_in_browsers("film.mp4"):
+        pytest.skip("no ffmpeg that writes H.264")
+    started = []
+    start = subprocess.Popen
+
+    def starting(*arguments, **options):
+        process = start(*arguments, **options)
+        started.append(process)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", starting)
+    path = tmp_path / "out.mp4"
+    with (
+        pytest.raises(DataError, match=r"out.mp4 cannot be written: ffmpeg: it ended with status"),
+        writing_video(path) as video,
+    ):
+        video.write(GREY)
+        started[-1].kill()
+        started[-1].wait()
+        video.write(GREY)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(KeyboardInterrupt), writing_video(path) as video:
+        video.write(GREY)
+        raise KeyboardInterrupt
+    assert started[-1].poll() is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_only_has_the_name_is_not_used(tmp_path, monkeypatch):
+    other = tmp_path / "ffmpeg"
+    other.write_text("#!/bin/sh\necho something else\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not plays_in_browsers("film.mp4")
+    assert default_ending() == ".webm"
+
+
+@pytest.mark.usefixtures("writer")
 @pytest.mark.parametrize("ending", [".mp4", ".avi", ".mkv", ".webm"])
 def test_a_video_can_be_read_again(tmp_path, ending, capfd):
     path = tmp_path / f"out{ending}"
@@ -42,7 +111,8 @@ def test_a_broken_run_leaves_what_was_there(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".avi", ".mkv"])
-def test_a_full_disk_is_told(tmp_path, ending):
+def test_a_full_disk_is_told(tmp_path, ending, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     resource = pytest.importorskip(
         "resource", reason="file sizes cannot be limited on this platform"
     )

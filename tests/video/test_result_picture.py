@@ -53,6 +53,27 @@ def test_others_do_not_share_the_colours_of_several_targets():
     assert all(shows(picture, ink) for ink in COLOURS[:3])
 
 
+def test_several_targets_have_numbers_and_one_has_none():
+    frame, tracker = [plane // 2 for plane in scene(1)[0]], NCCTracker()
+    boxes = [(20.0, 30.0, 60.0, 50.0), (0.0, 0.0, 60.0, 50.0)]
+
+    def number_pixels(result, box, colour) -> int:
+        """Pixels in a target's colour above its box, where its number stands, in both panels."""
+        left, top = (round(2 * side) for side in box[:2])
+        drawn = (draw_result(tracker, frame, result)[26:] == colour).all(-1)
+        above = drawn[max(top - 22, 0) : max(top - 3, 12)]
+        rgb = above[:, left + 3 : left + 14].sum()
+        tir = above[:, 320 + left + 3 : 320 + left + 14].sum()
+        return min(rgb, tir)
+
+    both = tracker.init(*frame, boxes)
+    assert number_pixels(both, boxes[0], COLOURS[0]) > 3
+    # a number at the border is moved into the picture
+    assert number_pixels(both, boxes[1], COLOURS[1]) > 3
+    alone = tracker.init(*frame, boxes[0])
+    assert number_pixels(alone, boxes[0], COLOURS[0]) == 0
+
+
 def test_panels_are_below_and_the_tracker_goes_on_as_before():
     torch.manual_seed(0)
     frames, tracker = scene(3), Tracker(create_model("tpmri_tiny_128", depth=2))

@@ -176,6 +176,26 @@ def test_a_thermal_video_of_16_bits_keeps_them(tmp_path):
 )
 def test_a_thermal_video_whose_bits_would_be_lost_is_refused(tmp_path, monkeypatch, pixels, bits):
     path = write_video(tmp_path / "a.avi", split()[1])
+    tell(monkeypatch, CODEC_PIXEL_FORMAT=pixels)
+    if bits == 8:
+        assert open_source(path, arrangement="tir-only").length == 5
+        return
+    with pytest.raises(DataError, match=f"{bits} bits.*ffmpeg -i .*a.avi -c:v ffv1 -pix_fmt gray"):
+        open_source(path, arrangement="tir-only")
+    assert open_source(path, arrangement="rgb-only").length == 5
+
+
+def test_raw_pixels_of_16_bits_that_nothing_describes_are_refused(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.avi", split()[1])
+    tell(monkeypatch, CODEC_PIXEL_FORMAT=b"RGB\x0f", FOURCC=bytes(4))
+    with pytest.raises(DataError, match="raw pixels of 16 bits and does not say what they are"):
+        open_source(path, arrangement="tir-only")
+    assert open_source(path, arrangement="rgb-only").length == 5
+
+
+def tell(monkeypatch, **codes: bytes) -> None:
+    """Have OpenCV say these codes of any video."""
+    told = {getattr(cv2(), f"CAP_PROP_{name}"): code for name, code in codes.items()}
     real = cv2().VideoCapture
 
     class Deep:
@@ -186,17 +206,11 @@ def test_a_thermal_video_whose_bits_would_be_lost_is_refused(tmp_path, monkeypat
             return getattr(self.inner, name)
 
         def get(self, what) -> float:
-            if what == cv2().CAP_PROP_CODEC_PIXEL_FORMAT:
-                return float(int.from_bytes(pixels, "little"))
+            if what in told:
+                return float(int.from_bytes(told[what], "little"))
             return self.inner.get(what)
 
     monkeypatch.setattr(cv2(), "VideoCapture", Deep)
-    if bits == 8:
-        assert open_source(path, arrangement="tir-only").length == 5
-        return
-    with pytest.raises(DataError, match=f"{bits} bits.*ffmpeg -i .*a.avi -c:v ffv1 -pix_fmt gray"):
-        open_source(path, arrangement="tir-only")
-    assert open_source(path, arrangement="rgb-only").length == 5
 
 
 class Camera:

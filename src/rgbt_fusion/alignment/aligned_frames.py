@@ -1,22 +1,39 @@
 """Pairs of frames of two recordings, made to look as if one camera had taken both."""
 
+import json
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rgbt_fusion.alignment.estimate import Alignment, align_source
+from rgbt_fusion.alignment.estimate import Alignment, align_source, read_alignment
 from rgbt_fusion.alignment.geometry import distance, is_plausible
 from rgbt_fusion.alignment.gradients import grey
+from rgbt_fusion.alignment.known import fit_source
 from rgbt_fusion.alignment.refinement import Level
 from rgbt_fusion.alignment.search import PlanePair
 from rgbt_fusion.frames.reading import load_cv2
 from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike, GroundTruth
 
-__all__ = ["AlignedFrames", "AlignmentWarning", "DriftFollower", "lay_on_colour", "same_moments"]
+__all__ = [
+    "ALIGNMENT_CHOICES",
+    "AlignedFrames",
+    "AlignmentChoice",
+    "AlignmentLike",
+    "AlignmentWarning",
+    "DriftFollower",
+    "choose_alignment",
+    "lay_on_colour",
+    "same_moments",
+]
+
+ALIGNMENT_CHOICES = ("auto", "follow", "fit")
+"""What may be said in place of an alignment: it is estimated, its drift is followed, or both
+recordings are the same view in another resolution."""
 
 FOLLOWED_EVERY = 10
 """Frames between two looks at the drift."""
@@ -49,9 +66,11 @@ class AlignedFrames:
 
     Args:
         source: pairs of frames as they were recorded.
-        alignment: how they lie on each other; None estimates it when the first frame is needed.
+        alignment: how they lie on each other; None finds it when the first frame is needed.
         follow: follow a slow drift of the cameras, such as a mount that gives; only where the
             frames are read in order.
+        find: finds the alignment of the source: by estimating it, or from the sizes of the images
+            with :func:`~rgbt_fusion.alignment.known.fit_source`.
 
     Example:
         >>> import numpy as np
@@ -72,10 +91,12 @@ class AlignedFrames:
         alignment: Alignment | None = None,
         *,
         follow: bool = False,
+        find: Callable[[Iterable[FramePairLike]], Alignment] = align_source,
     ) -> None:
         self._source = source
         self._known = alignment
         self._follow = follow
+        self._find = find
 
     def __getattr__(self, name: str) -> Any:
         # a copy in another process has no source yet
@@ -119,13 +140,58 @@ class AlignedFrames:
     def alignment(self) -> Alignment:
         """Return how the recordings lie on each other; warn at the first time if it is not sure."""
         if self._known is None:
-            self._known = align_source(self._source)
+            self._known = self._find(self._source)
             if not self._known.sure:
                 name = getattr(self._source, "name", "the source")
                 warnings.warn(
                     f"{name} stays unaligned: {self._known.reason}", AlignmentWarning, stacklevel=2
                 )
         return self._known
+
+
+class AlignmentChoice(NamedTuple):
+    """How recordings are laid on each other, as a user chose it."""
+
+    known: Alignment | None
+    """The alignment itself; None where each recording has its own."""
+    name: str
+    """What tells this choice from any other: its word, or the numbers of the alignment."""
+
+    def of(self, source: Iterable[FramePairLike]) -> AlignedFrames:
+        """Return the pairs of a source, aligned."""
+        if self.name == "fit":
+            return AlignedFrames(source, find=fit_source)
+        return AlignedFrames(source, self.known, follow=self.name == "follow")
+
+
+AlignmentLike: TypeAlias = str | Path | Alignment | AlignmentChoice
+"""What :func:`choose_alignment` takes."""
+
+
+def choose_alignment(choice: AlignmentLike) -> AlignmentChoice:
+    """Return what a choice means.
+
+    Args:
+        choice: ``"auto"`` estimates each recording; ``"follow"`` also follows a slow drift;
+            ``"fit"`` takes both recordings for the same view in other resolutions; or an alignment,
+            or a file of one, see :func:`~rgbt_fusion.alignment.estimate.read_alignment`; or what
+            this function returned.
+
+    Raises:
+        DataError: ``choice`` is a file that is missing or holds no alignment.
+
+    Example:
+        >>> from rgbt_fusion.alignment.aligned_frames import choose_alignment
+        >>> choose_alignment("fit")
+        AlignmentChoice(known=None, name='fit')
+    """
+    if isinstance(choice, AlignmentChoice):
+        return choice
+    if isinstance(choice, str) and choice in ALIGNMENT_CHOICES:
+        return AlignmentChoice(None, choice)
+    known = choice if isinstance(choice, Alignment) else read_alignment(choice)
+    numbers = {"tir_from_rgb": known.tir_from_rgb.tolist(), "offset_frames": known.offset_frames}
+    return AlignmentChoice(known, json.dumps(numbers))
 
 
 class DriftFollower:

@@ -21,7 +21,7 @@ from rgbt_fusion.checks import (
     check_finite_number,
     check_positive_int,
 )
-from rgbt_fusion.files.text_tables import DataError, read_text
+from rgbt_fusion.files.text_tables import DataError, read_numbers, read_text
 from rgbt_fusion.files.whole import write_text
 from rgbt_fusion.frames.reading import load_cv2
 from rgbt_fusion.frames.types import Frame, FramePairLike
@@ -33,6 +33,7 @@ __all__ = [
     "align_source",
     "estimate_alignment",
     "read_alignment",
+    "read_homography",
     "write_alignment",
 ]
 
@@ -371,15 +372,20 @@ def write_alignment(path: str | Path, alignment: Alignment) -> None:
 
 
 def read_alignment(path: str | Path) -> Alignment:
-    """Read what :func:`write_alignment` wrote; a file of the matrix alone will do.
+    """Read what :func:`write_alignment` wrote, or the matrix alone.
+
+    Args:
+        path: a JSON file, of which all but ``tir_from_rgb`` may be missing; or a text file of the
+            matrix, three rows of three numbers.
 
     Raises:
         DataError: ``path`` is missing or does not hold an alignment.
     """
+    text = read_text(path)
+    if not text.lstrip().startswith(("{", "[")):
+        return read_homography(path)
     try:
-        content = json.loads(read_text(path))
-    except DataError:
-        raise
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} must hold an alignment as JSON: {error}") from None
     if not isinstance(content, dict) or "tir_from_rgb" not in content:
@@ -393,6 +399,18 @@ def read_alignment(path: str | Path) -> Alignment:
         overlap=_number(content, "overlap", 1.0, path),
         reason=str(content.get("reason", "")),
     )
+
+
+def read_homography(path: str | Path) -> Alignment:
+    """Read a text file of the matrix alone: three rows of three numbers.
+
+    Raises:
+        DataError: ``path`` is missing or does not hold an invertible matrix.
+    """
+    rows = read_numbers(path, columns=(3,))
+    if rows.shape != (3, 3):
+        raise DataError(f"{path} must hold three rows of three numbers, got {len(rows)}")
+    return Alignment(_matrix(rows.tolist(), path), 0.0, 1.0, True, 0.0, 1.0, "a matrix")
 
 
 def _matrix(rows: Any, path: str | Path) -> NDArray[np.float64]:

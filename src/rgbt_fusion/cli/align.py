@@ -1,6 +1,8 @@
 """``rgbt-fusion align``: how two recordings lie on each other in space and time."""
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -8,20 +10,51 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from rgbt_fusion.cli.idle_options import refuse_idle
+
 if TYPE_CHECKING:
+    from rgbt_fusion.alignment.aligned_frames import AlignedFrames, AlignmentChoice
     from rgbt_fusion.alignment.estimate import Alignment, AlignmentModel
     from rgbt_fusion.frames.types import Frame
-    from rgbt_fusion.video.sources import Source
+    from rgbt_fusion.video.sources import Arrangement, Source
 
-__all__ = ["ALIGN_HELP", "UNSURE", "align", "aligned", "aligned_sequences", "described"]
+__all__ = [
+    "ALIGN_HELP",
+    "FIT_HELP",
+    "HOMOGRAPHY_HELP",
+    "UNSURE",
+    "align",
+    "aligned",
+    "aligned_sequences",
+    "choose",
+    "described",
+    "name_options",
+    "say_remedy",
+]
 
 ALIGN_HELP = (
     "Lay the thermal on the colour frames: auto estimates how, follow also follows a slow drift, "
     "FILE is what `rgbt-fusion align` wrote."
 )
 
+FIT_HELP = "Scale the thermal images to the colour ones: the same view in another resolution."
+
+HOMOGRAPHY_HELP = (
+    "Text file of the matrix from colour to thermal pixels: three rows of three numbers."
+)
+
 ESTIMATED = ("auto", "follow")
 """What stands for a file where the alignment is to be estimated."""
+
+_OPTION_OF_ARGUMENT = {
+    "arrangement": "--arrangement",
+    "layout": "--layout",
+    "frames": "--first",
+    "delay": "--delay",
+}
+
+REMEDIES = ("give tir_from_rgb", "give align")
+"""What a library error advises where a command has options for it."""
 
 UNSURE = 3
 """The status where the answer cannot be relied on."""
@@ -31,6 +64,7 @@ SHOWN_PAIRS = (0, 40)
 
 
 def align(
+    context: typer.Context,
     rgb: Annotated[
         str,
         typer.Argument(
@@ -67,12 +101,37 @@ def align(
     layout: Annotated[
         str, typer.Option(help="Layout of a sequence folder: auto, rgbt234, lasher, ...")
     ] = "auto",
+    arrangement: Annotated[
+        str | None,
+        typer.Option(
+            help="What one source shows, with colour at rgb-left, rgb-right, rgb-top or rgb-bottom."
+        ),
+    ] = None,
+    delay: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Time by which the thermal video is behind the colour one; both are then paired "
+            "by their time stamps.",
+        ),
+    ] = 0.0,
+    pick: Annotated[
+        bool,
+        typer.Option(
+            "--pick",
+            help="Click pairs of the same points in a page in the browser, instead of a search.",
+        ),
+    ] = False,
+    port: Annotated[
+        int, typer.Option(help="Port of the page to click points in; 0 takes a free one.")
+    ] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Find out how a thermal recording lies on a colour recording.
 
     The answer is a matrix from colour to thermal pixels and a time offset. Where it cannot be
-    relied on, the reason is said, no JSON file is written, and the status is 3.
+    relied on, the reason is said, no JSON file is written, and the status is 3. With --pick a
+    person clicks points instead, four pairs or more.
     """
     from rgbt_fusion.alignment.estimate import ALIGNMENT_MODELS, align_source, write_alignment
     from rgbt_fusion.checks import check_choice, check_positive_int
@@ -90,8 +149,25 @@ def align(
         check_choice(
             preview.suffix.lower(), (".png", ".jpg", ".jpeg"), name="the ending of --preview"
         )
-    source = open_source(rgb, tir, layout=layout, frames=first)
-    found = align_source(source, model=kind, frames=frames, max_offset=max_offset)
+    refuse_idle(
+        context,
+        needs={"port": "pick"},
+        excludes=dict.fromkeys(("frames", "model", "max_offset"), "pick"),
+    )
+    with name_options(_OPTION_OF_ARGUMENT, "--pick"):
+        source = open_source(
+            rgb,
+            tir,
+            # what is none is refused there
+            arrangement=cast("Arrangement | None", arrangement),
+            layout=layout,
+            frames=first,
+            delay=delay,
+        )
+    if pick:
+        found = _pick(source, port)
+    else:
+        found = align_source(source, model=kind, frames=frames, max_offset=max_offset)
     typer.echo(described(found))
     if preview is not None:
         _write_preview(preview, source, found)
@@ -100,6 +176,24 @@ def align(
     if out is not None:
         write_alignment(out, found)
         typer.echo(f"wrote {out}", err=True)
+
+
+def _pick(source: "Source", port: int) -> "Alignment":
+    """Have a person click the same points in a pair of frames, who must be there for that."""
+    from rgbt_fusion.video.pick import pick_alignment
+
+    pair = next(((rgb, tir) for rgb, tir in source if rgb is not None and tir is not None), None)
+    if pair is None:
+        raise ValueError("--pick must come with recordings of both modalities, got one")
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ValueError("--pick must come with a person who clicks, but this is no terminal")
+
+    def announce(address: str) -> None:
+        typer.echo(
+            f"open this page in a browser of this machine, and click points: {address}", err=True
+        )
+
+    return pick_alignment(*pair, announce=announce, port=port)
 
 
 def described(alignment: "Alignment") -> str:
@@ -146,19 +240,66 @@ def aligned(source: "Source", choice: str) -> "Source":
     return replace(source, frames=lambda: iter(frames))
 
 
-def aligned_sequences(sequences: "Iterable[Any]", choice: str) -> "tuple[Any, ...]":
+def aligned_sequences(
+    sequences: "Iterable[Any]", choice: "AlignmentChoice"
+) -> "tuple[AlignedFrames, ...]":
     """Return sequences whose thermal frames are laid on the colour frames.
 
     Args:
         sequences: sequences of a dataset, or synthetic ones.
-        choice: as for :func:`aligned`; each sequence is estimated when it is first read.
+        choice: how; a sequence without an alignment of its own gets it when it is first read.
     """
-    from rgbt_fusion.alignment.aligned_frames import AlignedFrames
-    from rgbt_fusion.alignment.estimate import read_alignment
+    return tuple(choice.of(sequence) for sequence in sequences)
 
-    known = None if choice in ESTIMATED else read_alignment(choice)
-    follow = choice == "follow"
-    return tuple(AlignedFrames(sequence, known, follow=follow) for sequence in sequences)
+
+def choose(align: str | None, *, fit: bool, homography: Path | None) -> "AlignmentChoice | None":
+    """Return the alignment that the options of a command ask for, None where they ask for none.
+
+    Raises:
+        ValueError: more than one of them is given, or a file holds no alignment.
+    """
+    given = {"--align": align, "--fit": fit or None, "--homography": homography}
+    names = [name for name, value in given.items() if value is not None]
+    if not names:
+        return None
+    if len(names) > 1:
+        raise ValueError(f"{names[0]} must not come with {names[1]}: each says where to look")
+    from rgbt_fusion.alignment.aligned_frames import choose_alignment
+    from rgbt_fusion.alignment.estimate import read_homography
+
+    if fit:
+        return choose_alignment("fit")
+    if homography is not None:
+        return choose_alignment(read_homography(homography))
+    return choose_alignment(align or "")
+
+
+@contextmanager
+def name_options(options: Mapping[str, str], remedy: str) -> Iterator[None]:
+    """Have an error name the options of a command instead of arguments.
+
+    Args:
+        options: the option of each argument.
+        remedy: what the command has for cameras that are not aligned.
+    """
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+        name, _, rest = message.partition(" ")
+        if name in options:
+            message = f"{options[name]} {rest}"
+        message = say_remedy(message, remedy)
+        if "frames" in options:
+            message = message.replace("; frames = ", f"; {options['frames']} ")
+        raise type(error)(message) from None
+
+
+def say_remedy(message: str, remedy: str) -> str:
+    """Return the message of an error with what the command has for cameras not aligned."""
+    for advice in REMEDIES:
+        message = message.replace(advice, f"give {remedy}")
+    return message
 
 
 def _write_preview(path: Path, source: "Source", found: "Alignment") -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rgbt_fusion.cli.idle_options import refuse_idle
 from rgbt_fusion.cli.measuring import (
     BackendOption,
     BudgetOption,
@@ -36,6 +37,7 @@ PROGRAM = "rgbt-fusion"
 
 
 def bench(
+    context: typer.Context,
     what: Annotated[
         list[str] | None,
         typer.Argument(
@@ -81,6 +83,9 @@ def bench(
 
     All contenders run in turn in one process. Without a suite, all of them are run.
     """
+    measuring = ("quick", "shape", "backend", "dtype", "threads", "layout", "passes", "device")
+    writing = ("rounds", "budget", "json", "plot", "save", "machine")
+    refuse_idle(context, excludes=dict.fromkeys((*measuring, *writing), "table"))
     if table:
         _show_records(what or [])
         return

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from rgbt_fusion.cli.align import ALIGN_HELP, aligned_sequences
+from rgbt_fusion.cli.align import (
+    ALIGN_HELP,
+    FIT_HELP,
+    HOMOGRAPHY_HELP,
+    aligned_sequences,
+    choose,
+    name_options,
+)
 from rgbt_fusion.cli.bars import Bar
 from rgbt_fusion.cli.completion import complete_models
+from rgbt_fusion.cli.idle_options import refuse_idle
 from rgbt_fusion.cli.trackers import (
     CHECKPOINT_HELP,
     DEVICE_HELP,
@@ -22,6 +30,7 @@ from rgbt_fusion.cli.trackers import (
 )
 
 if TYPE_CHECKING:
+    from rgbt_fusion.alignment.aligned_frames import AlignmentChoice
     from rgbt_fusion.data.clips import Modality
     from rgbt_fusion.evaluation.scores import Scores
     from rgbt_fusion.evaluation.workers import RunEvent
@@ -40,8 +49,13 @@ class Entry(NamedTuple):
         """The name of the folder that keeps its boxes."""
         return self.name.replace(",", "").replace(" ", "_")
 
+    def device(self, chosen: str) -> str:
+        """Return what runs it: template matching has no network to move to a GPU."""
+        return "cpu" if self.model == TEMPLATE_MATCHING else chosen
+
 
 def compare(
+    context: typer.Context,
     model: Annotated[
         str, typer.Option(help=NETWORK_HELP, autocompletion=complete_models)
     ] = "ainet_tiny_128",
@@ -90,6 +104,8 @@ def compare(
         Path | None, typer.Option(metavar="FILE", help="Also write the numbers to this JSON file.")
     ] = None,
     align: Annotated[str | None, typer.Option(metavar="auto|follow|FILE", help=ALIGN_HELP)] = None,
+    fit: Annotated[bool, typer.Option("--fit", help=FIT_HELP)] = False,
+    homography: Annotated[Path | None, typer.Option(metavar="FILE", help=HOMOGRAPHY_HELP)] = None,
     workers: Annotated[int, typer.Option(help="Number of processes that track.")] = 1,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
 ) -> None:
@@ -97,13 +113,16 @@ def compare(
 
     Success counts, in each frame, the modality whose box fits better.
     """
+    refuse_idle(context, needs={"layout": "data"}, excludes={"sequences": "data", "frames": "data"})
     entries = _entries(model, checkpoint, {"rgb": rgb_model, "tir": tir_model}, halves)
     for entry in entries:
-        check_tracker(entry.model, entry.checkpoint, device)
+        check_tracker(entry.model, entry.checkpoint, entry.device(device))
+    choice = choose(align, fit=fit, homography=homography)
     groups, title = _sequences(data, layout, sequences, frames)
-    if align is not None:
-        groups = {name: aligned_sequences(group, align) for name, group in groups.items()}
-    scored = [_score(entry, groups, title, out, workers, device, align) for entry in entries]
+    if choice is not None:
+        groups = {name: aligned_sequences(group, choice) for name, group in groups.items()}
+    with name_options({}, "--fit, --homography or --align"):
+        scored = [_score(entry, groups, title, out, workers, device, choice) for entry in entries]
     _print(scored)
     _say_starts(entries, groups)
     if json is not None:
@@ -152,14 +171,14 @@ def _score(
     out: Path | None,
     workers: int,
     device: str,
-    align: str | None,
+    align: "AlignmentChoice | None",
 ) -> "Scores":
     """Run a tracker over all sequences and score it."""
     from rgbt_fusion.evaluation.held_out import score_tracker
 
     settings = tracker_settings(entry.model, entry.checkpoint) | {"shown": entry.modality}
     if align is not None:
-        settings |= {"align": align}
+        settings |= {"align": align.name}
     total = sum(len(sequence) for group in groups.values() for sequence in group)
     with Bar(total, entry.name) as bar:
 
@@ -168,7 +187,7 @@ def _score(
                 bar.advance()
 
         return score_tracker(
-            partial(make_tracker, entry.model, entry.checkpoint, device),
+            partial(make_tracker, entry.model, entry.checkpoint, entry.device(device)),
             groups,
             name=entry.name,
             title=title,

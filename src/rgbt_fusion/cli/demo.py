@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from rgbt_fusion.tracking.interface import FrameTracker
     from rgbt_fusion.video.overlay import Mark
 
-FILM = "film.mp4"
+FILM = "film"
+"""Name of the film, without its ending."""
 FPS = 16
 FRAME_STEP = 2
 """The film shows every second frame; all are tracked."""
@@ -102,6 +103,7 @@ def demo(
     from rgbt_fusion.checks import check_positive_int
     from rgbt_fusion.evaluation.plots import new_figure
     from rgbt_fusion.files.whole import writing
+    from rgbt_fusion.video.film import default_ending
 
     check_positive_int(frames, name="--frames")
     check_tracker(model, checkpoint, "cpu")
@@ -113,7 +115,7 @@ def demo(
     figure, axes = new_figure(width=9.6, height=3.2)
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    film = _shoot(trackers, frames, out / FILM)
+    film = _shoot(trackers, frames, out / (FILM + default_ending()))
     _plot(axes, film.scores, frames)
     _darken(figure, axes)
     with writing(out / "overlap.png", keep_suffix=True) as part:

@@ -4,11 +4,16 @@ from typing import Annotated
 
 import typer
 
+from rgbt_fusion.cli.align import choose, name_options
 from rgbt_fusion.cli.train import (
+    REMEDY,
+    AlignOption,
     BoardOption,
     ConfigArgument,
     DataOption,
     DeviceOption,
+    FitOption,
+    HomographyOption,
     NamesOption,
     OutOption,
     SetOption,
@@ -42,6 +47,9 @@ def distill(
     device: DeviceOption = None,
     threads: ThreadsOption = None,
     tensorboard: BoardOption = False,
+    align: AlignOption = None,
+    fit: FitOption = False,
+    homography: HomographyOption = None,
 ) -> None:
     """Train a student that also learns from the tokens and responses of its teacher.
 
@@ -53,7 +61,8 @@ def distill(
 
     settings = config_from_table(DistillConfig, changed(read_table(config), change or []))
     use_threads(threads)
-    with progress_line() as show, told_when_stopped():
+    choice = choose(align, fit=fit, homography=homography)
+    with name_options({}, REMEDY), progress_line() as show, told_when_stopped():
         result = run(
             settings,
             teacher=build_named(teacher) if names_code(teacher) else teacher,
@@ -65,5 +74,6 @@ def distill(
             device=device,
             tensorboard=tensorboard,
             on_progress=show,
+            align=choice,
         )
     say_result(result)

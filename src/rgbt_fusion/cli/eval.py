@@ -6,9 +6,17 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
-from rgbt_fusion.cli.align import ALIGN_HELP, aligned_sequences
+from rgbt_fusion.cli.align import (
+    ALIGN_HELP,
+    FIT_HELP,
+    HOMOGRAPHY_HELP,
+    aligned_sequences,
+    choose,
+    say_remedy,
+)
 from rgbt_fusion.cli.bars import Bar
 from rgbt_fusion.cli.completion import complete_benchmarks, complete_models
+from rgbt_fusion.cli.idle_options import refuse_idle
 from rgbt_fusion.cli.trackers import (
     CHECKPOINT_HELP,
     TRACKER_HELP,
@@ -21,6 +29,7 @@ from rgbt_fusion.cli.trackers import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from rgbt_fusion.alignment.aligned_frames import AlignmentChoice
     from rgbt_fusion.data.layouts import BoxFormat
     from rgbt_fusion.data.sequences import Dataset
     from rgbt_fusion.evaluation.intervals import PairedDifference, ScoreIntervals
@@ -41,12 +50,19 @@ FROM_ANCHORS = "vot"
 MOST_PAIRS = 10
 """More pairs of trackers than this are not shown on a terminal."""
 
+REMEDY = "--fit, --homography or --align"
+
 _RUN = "To run a tracker"
 _SCORE = "To score"
 _SHOW = "To show"
 
 
+OF_A_RUN = (*("checkpoint", "out", "workers", "device", "align", "fit", "homography", "times"),)
+"""Options that are for running a tracker."""
+
+
 def evaluate(
+    context: typer.Context,
     results: Annotated[
         list[Path] | None,
         typer.Argument(metavar="RESULTS", help="Result folders to score, one per tracker."),
@@ -96,6 +112,11 @@ def evaluate(
     align: Annotated[
         str | None,
         typer.Option(metavar="auto|follow|FILE", help=ALIGN_HELP, rich_help_panel=_RUN),
+    ] = None,
+    fit: Annotated[bool, typer.Option("--fit", help=FIT_HELP, rich_help_panel=_RUN)] = False,
+    homography: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=HOMOGRAPHY_HELP, rich_help_panel=_RUN),
     ] = None,
     missing: Annotated[
         Path | None,
@@ -219,6 +240,8 @@ def evaluate(
     that was stopped; `torchrun` shares the sequences of a run between machines. The status is 1
     where a sequence failed.
     """
+    needs = dict.fromkeys(OF_A_RUN, "model") | {"plot_format": "plots", "worst": "report"}
+    refuse_idle(context, needs=needs)
     if not results and model is None:
         raise ValueError("RESULTS to score or --model to run must be given, got neither")
     rules = _rules(benchmark, root, sequences, protocol, prefix, box_format, incomplete, missing)
@@ -240,16 +263,14 @@ def evaluate(
     failed = 0
     if model is not None:
         folder = out or _usual_folder(rules, model)
-        run = _run(rules, folder, model, checkpoint, device, workers, times, align)
+        choice = choose(align, fit=fit, homography=homography)
+        run = _run(rules, folder, model, checkpoint, device, workers, times, choice)
         failed, scores_here = _meet(len(run.failed))
         if not scores_here:
             raise typer.Exit(int(failed > 0))
         folders.insert(0, folder)
-    elif checkpoint or out or align:
-        given = checkpoint or out or align
-        raise ValueError(
-            f"--checkpoint, --out and --align must come with --model, got {given} without"
-        )
+    else:
+        _say_unknown_first_frames(rules)
     truth, scores = _score(rules, folders)
     for one in scores:
         _say_left_out(one)
@@ -258,7 +279,11 @@ def evaluate(
     intervals = score_intervals(scores)
     wanted = _metrics(scores, metrics)
     differences = _pairs(scores, wanted)
-    _show(scores, intervals, differences, wanted, attributes, per_sequence, form, digits)
+    _show(scores, intervals, differences, wanted, form, digits)
+    if attributes:
+        _show_attributes(scores, intervals, wanted, rules, form, digits)
+    if per_sequence:
+        _show_sequences(scores, wanted, form, digits)
     if confidence:
         _show_confidence(scores, form, digits)
     if json:
@@ -335,6 +360,20 @@ def _rules(
     )
 
 
+def _say_unknown_first_frames(rules: _Rules) -> None:
+    """Say that boxes of every tenth image are counted from the first image, right or not."""
+    from rgbt_fusion.data.first_frames import first_frames
+    from rgbt_fusion.data.layouts import get_layout
+
+    is_sparse = get_layout(rules.benchmark).annotated_every > 1
+    if is_sparse and rules.root is not None and not first_frames(rules.root):
+        typer.echo(
+            f"notice: init_frame.npy is not in {rules.root} or beside it: the first row of each "
+            "result is taken for that of the first annotated image",
+            err=True,
+        )
+
+
 def _check_output(form: str, plot_format: str, worst: int, digits: int | None) -> None:
     from rgbt_fusion.checks import check_choice
 
@@ -354,7 +393,7 @@ def _run(
     device: str,
     workers: int,
     times: bool,
-    align: str | None,
+    align: "AlignmentChoice | None",
 ) -> "RunReport":
     from functools import partial
 
@@ -389,7 +428,7 @@ def _run(
     if rules.missing is not None:
         settings |= {"missing": str(rules.missing)}
     if align is not None:
-        settings |= {"align": align}
+        settings |= {"align": align.name}
         dataset = dataset._replace(sequences=aligned_sequences(dataset.sequences, align))
     with Bar(sum(lengths.values()) // count, hidden=rank > 0) as bar:
         report = run_tracker(
@@ -419,7 +458,7 @@ def _say_notices(dataset: "Dataset") -> None:
 def _follow(bar: Bar, lengths: dict[str, int], event: "RunEvent") -> None:
     """Show the progress of a run in frames, and each failure as it happens."""
     if event.state == "failed":
-        bar.say(f"{event.sequence} failed: {event.reason}")
+        bar.say(f"{event.sequence} failed: {say_remedy(event.reason, REMEDY)}")
     elif event.state == "kept":
         bar.advance(lengths[event.sequence])
     elif event.state == "frame":
@@ -555,18 +594,14 @@ def _show(
     intervals: "tuple[ScoreIntervals, ...]",
     differences: "dict[str, tuple[PairedDifference, ...]]",
     wanted: tuple[str, ...] | None,
-    attributes: bool,
-    per_sequence: bool,
     form: str,
     digits: int | None,
 ) -> None:
     from rgbt_fusion.evaluation.tables import (
-        attribute_table,
         interval_note,
         paired_note,
         paired_table,
         score_table,
-        sequence_table,
     )
 
     title = f"{scores[0].protocol.title}, {len(scores[0].sequences)} sequences"
@@ -584,14 +619,37 @@ def _show(
                 f"Shown are neighbours in rank; --json and --format csv hold all {len(pairs)}.",
                 form,
             )
-    if attributes:
-        for name in wanted or (scores[0].protocol.metrics[-1],):
-            table = attribute_table(scores, metric=name, intervals=intervals)
-            _print(f"{name} by attribute", table, form, digits)
-    if per_sequence:
-        for one in scores:
-            table = sequence_table(one, metrics=wanted, named=form == "csv")
-            _print(one.tracker, table, form, digits)
+
+
+def _show_attributes(
+    scores: "list[Scores]",
+    intervals: "tuple[ScoreIntervals, ...]",
+    wanted: tuple[str, ...] | None,
+    rules: _Rules,
+    form: str,
+    digits: int | None,
+) -> None:
+    """Show the scores by attribute, or say where the files of attributes would lie."""
+    from rgbt_fusion.data.layouts import where_attributes_lie
+    from rgbt_fusion.evaluation.tables import attribute_table
+
+    if not any(one.attributes for one in scores):
+        places = where_attributes_lie(rules.benchmark, rules.root)
+        typer.echo(f"notice: --attributes shows nothing: {places}", err=True)
+        return
+    for name in wanted or (scores[0].protocol.metrics[-1],):
+        table = attribute_table(scores, metric=name, intervals=intervals)
+        _print(f"{name} by attribute", table, form, digits)
+
+
+def _show_sequences(
+    scores: "list[Scores]", wanted: tuple[str, ...] | None, form: str, digits: int | None
+) -> None:
+    from rgbt_fusion.evaluation.tables import sequence_table
+
+    for one in scores:
+        table = sequence_table(one, metrics=wanted, named=form == "csv")
+        _print(one.tracker, table, form, digits)
 
 
 def _show_confidence(scores: "list[Scores]", form: str, digits: int | None) -> None:

@@ -5,14 +5,21 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 
-from rgbt_fusion.cli.align import ALIGN_HELP, aligned
+from rgbt_fusion.cli.align import (
+    ALIGN_HELP,
+    FIT_HELP,
+    HOMOGRAPHY_HELP,
+    aligned,
+    described,
+    name_options,
+)
 from rgbt_fusion.cli.bars import Bar
 from rgbt_fusion.cli.completion import complete_layouts, complete_models
 from rgbt_fusion.cli.trackers import (
@@ -28,8 +35,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from rgbt_fusion.frames.drawing import Picture
     from rgbt_fusion.frames.types import FramePair
     from rgbt_fusion.tracking.interface import FrameTracker, TrackResult
+    from rgbt_fusion.video.live import LivePage
     from rgbt_fusion.video.sources import Arrangement, Source
 
     Boxes = NDArray[np.float64]
@@ -38,6 +47,11 @@ _CAMERAS = "Cameras"
 _DRAWING = "Drawing"
 
 USUAL_FPS = 25.0
+
+OPENING_SECONDS = 30.0
+"""How long a recording waits for the page of --live to be opened, where a person is."""
+
+_REMEDY = "--offset, --homography, --fit or --align"
 
 _OPTION_OF_ARGUMENT = {
     "arrangement": "--arrangement",
@@ -54,6 +68,8 @@ class _Outputs(NamedTuple):
 
     video: Path | None
     text: Path | None
+    live: bool
+    port: int
     debug: bool
     fps: float | None
     compare: "dict[str, Boxes]"
@@ -80,8 +96,9 @@ def track(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Video to write, with the boxes drawn: .webm (plays in browsers), .mp4, .avi or "
-            ".mkv. Its folder is made.",
+            help="Video to write, with the boxes drawn: .webm, .mp4, .avi or .mkv. Browsers play "
+            ".webm, and .mp4 if an ffmpeg is on the path; without an ending it gets the one that "
+            "plays. Its folder is made.",
         ),
     ] = None,
     txt: Annotated[
@@ -91,6 +108,10 @@ def track(
             help="Text file to write: left, top, width and height, one line per frame.",
         ),
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Show the tracking as it goes, in a page on this machine."),
+    ] = False,
     model: Annotated[
         str, typer.Option(help=TRACKER_HELP, autocompletion=complete_models)
     ] = "ainet_tiny_128",
@@ -126,8 +147,7 @@ def track(
         bool,
         typer.Option(
             "--fit",
-            help="Scale the thermal images to the colour ones: the same view in another "
-            "resolution.",
+            help=FIT_HELP,
             rich_help_panel=_CAMERAS,
         ),
     ] = False,
@@ -144,8 +164,7 @@ def track(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Text file of the matrix from colour to thermal pixels: three rows of three "
-            "numbers.",
+            help=HOMOGRAPHY_HELP,
             rich_help_panel=_CAMERAS,
         ),
     ] = None,
@@ -192,23 +211,29 @@ def track(
         ),
     ] = None,
     port: Annotated[
-        int, typer.Option(help="Port of the page to pick the target in; 0 takes a free one.")
+        int,
+        typer.Option(
+            help="Port of the page to pick the target in, and of that of --live; 0 takes a free "
+            "one."
+        ),
     ] = 0,
 ) -> None:
     """Follow a target and write its boxes and a video of them.
 
-    With neither --out nor --txt the boxes are shown as they are found: one line that is renewed on
-    a terminal, one line of CSV per frame elsewhere.
+    Without --out, --txt and --live the boxes are shown as they are found: one line that is renewed
+    on a terminal, one line of CSV per frame elsewhere.
 
     Without --init the annotation of a sequence is taken. Where there is none, a page in the
-    browser of this machine asks for a box. Ctrl-C ends the tracking of a camera and keeps what was
-    found; of a video it keeps nothing. A camera or a video that stops by itself ends the tracking,
-    and what was found is kept.
+    browser of this machine asks for a box, and for points that both cameras see where they do not
+    lie on each other. Ctrl-C ends the tracking of a camera and keeps what was found; of a video it
+    keeps nothing. A camera or a video that stops by itself ends the tracking, and what was found is
+    kept.
     """
     # FFmpeg's own lines would stand around ours
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    _check_outputs(out, txt, len(init or ()), debug, fps, model, force)
-    _check_uses(out, compare, fps, init, port)
+    out = _with_ending(out)
+    _check_outputs(out, txt, live, len(init or ()), debug, fps, model, force)
+    _check_uses(out, live, compare, fps, init, port)
     settings = _tracker_settings(offset, homography, fit, missing, tir_range, model)
     if align is not None and ("tir_from_rgb" in settings or fit):
         raise ValueError(
@@ -220,7 +245,7 @@ def track(
 
     from rgbt_fusion.video.sources import open_source
 
-    with _option_names():
+    with name_options(_OPTION_OF_ARGUMENT, _REMEDY):
         source = open_source(
             rgb,
             tir,
@@ -232,7 +257,8 @@ def track(
         )
     if align is not None:
         source = aligned(source, align)
-    outputs = _Outputs(out, txt, debug, fps, _read_compared(compare or [], source))
+    compared = _read_compared(compare or [], source)
+    outputs = _Outputs(out, txt, live, port, debug, fps, compared)
     with ExitStack() as stack:
         pairs = iter(source)
         if hasattr(pairs, "close"):
@@ -242,63 +268,55 @@ def track(
             raise ValueError(f"{rgb} must hold at least one frame, got none")
         if fit:
             _fit(tracker, first)
-        targets = boxes or _find_box(source, first, port)
+        targets = boxes or _find_box(tracker, source, first, port, may_point=align is None)
         start = targets[0] if len(targets) == 1 else targets
-        with _option_names():
+        with name_options(_OPTION_OF_ARGUMENT, _REMEDY):
             # an unusable frame or box is refused here, before any file is there
             result = tracker.init(*first, start)
         _say_boxes_beyond(targets, first)
         _run(tracker, source, chain([first], pairs), result, outputs, tracker_name(model))
 
 
-@contextmanager
-def _option_names() -> "Iterator[None]":
-    """Have an error name the option of the command instead of an argument."""
-    try:
-        yield
-    except ValueError as error:
-        message = str(error)
-        name, _, rest = message.partition(" ")
-        if name in _OPTION_OF_ARGUMENT:
-            message = f"{_OPTION_OF_ARGUMENT[name]} {rest}"
-        message = message.replace("give tir_from_rgb", "give --offset, --homography or --fit")
-        message = message.replace("; frames = ", "; --frames ")
-        raise type(error)(message) from None
+def _with_ending(out: Path | None) -> Path | None:
+    """Give a video without an ending the one that browsers play."""
+    if out is None or out.suffix:
+        return out
+    if out.is_dir():
+        raise ValueError(f"--out must be a file, got the folder {out}")
+    from rgbt_fusion.video.film import default_ending
+
+    return out.with_name(out.name + default_ending())
 
 
 def _check_uses(
     out: Path | None,
+    live: bool,
     compare: list[Path] | None,
     fps: float | None,
     init: list[str] | None,
     port: int,
 ) -> None:
     """Refuse an option that would do nothing."""
-    if out is None and compare:
-        raise ValueError("--compare must come with --out, the video to draw in, got it without")
+    if out is None and compare and not live:
+        raise ValueError("--compare must come with --out or --live, to draw in, got it without")
     if out is None and fps is not None:
         raise ValueError("--fps must come with --out, the video to write, got it without")
-    if init and port:
+    if init and port and not live:
         raise ValueError(f"--port must not come with --init, which needs no page, got {port}")
 
 
 def _fit(tracker: "FrameTracker", first: "FramePair") -> None:
     """Have a tracker scale thermal images of the same view to the size of the colour images."""
+    from rgbt_fusion.alignment.known import fit_source
     from rgbt_fusion.tracking.tracker import Tracker
 
     if first.rgb is None or first.tir is None:
         raise ValueError("--fit must come with both modalities, got one")
-    rows, columns = first.rgb.shape[:2]
-    scale_x = first.tir.shape[1] / columns
-    scale_y = first.tir.shape[0] / rows
-    # the edges of both pictures lie on each other, not the centres of their first pixels
-    matrix = [
-        [scale_x, 0.0, scale_x / 2 - 0.5],
-        [0.0, scale_y, scale_y / 2 - 0.5],
-        [0.0, 0.0, 1.0],
-    ]
+    found = fit_source([first])
+    if "stretched" in found.reason:
+        _say_notice(found.reason)
     if isinstance(tracker, Tracker):
-        tracker.tir_from_rgb = matrix
+        tracker.tir_from_rgb = found.tir_from_rgb
 
 
 def _say_boxes_beyond(boxes: Sequence[Sequence[float]], first: "FramePair") -> None:
@@ -324,6 +342,7 @@ def _say_notice(text: str) -> None:
 def _check_outputs(
     out: Path | None,
     txt: Path | None,
+    live: bool,
     targets: int,
     debug: bool,
     fps: float | None,
@@ -337,8 +356,8 @@ def _check_outputs(
 
     if out is not None and out == txt:
         raise ValueError(f"--out and --txt must be two files, got {out} for both")
-    if debug and out is None:
-        raise ValueError("--debug must come with --out, the video to draw in, got it without")
+    if debug and out is None and not live:
+        raise ValueError("--debug must come with --out or --live, to draw in, got it without")
     if debug and model == TEMPLATE_MATCHING:
         raise ValueError(f"--debug must come with a network, which {TEMPLATE_MATCHING} has none of")
     if fps is not None:
@@ -365,7 +384,6 @@ def _tracker_settings(
     model: str,
 ) -> dict[str, Any]:
     from rgbt_fusion.checks import check_choice
-    from rgbt_fusion.files.text_tables import DataError, read_numbers
     from rgbt_fusion.tracking.tracker import MISSING
 
     check_choice(missing, MISSING, name="--missing")
@@ -382,12 +400,9 @@ def _tracker_settings(
     if offset is not None:
         settings["tir_from_rgb"] = _numbers(offset, 2, "--offset")
     if homography is not None:
-        matrix = read_numbers(homography, columns=(3,))
-        if matrix.shape != (3, 3):
-            raise DataError(
-                f"{homography} must hold three rows of three numbers, got {len(matrix)}"
-            )
-        settings["tir_from_rgb"] = matrix
+        from rgbt_fusion.alignment.estimate import read_homography
+
+        settings["tir_from_rgb"] = read_homography(homography).tir_from_rgb
     if (settings or fit) and model == TEMPLATE_MATCHING:
         raise ValueError(
             "--missing, --offset, --homography, --fit and --tir-range must come with a network, "
@@ -419,8 +434,12 @@ def _make_tracker(
     return tracker
 
 
-def _find_box(source: "Source", first: "FramePair", port: int) -> list[Sequence[float]]:
+def _find_box(
+    tracker: "FrameTracker", source: "Source", first: "FramePair", port: int, *, may_point: bool
+) -> list[Sequence[float]]:
     """Return the annotated box, or what a person picks, who must be there for that."""
+    from rgbt_fusion.tracking.tracker import Tracker
+
     if source.truth is not None:
         return [source.truth.rgb[0].tolist()]
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -428,14 +447,24 @@ def _find_box(source: "Source", first: "FramePair", port: int) -> list[Sequence[
             "--init must be given where nobody can pick the target: this is no terminal. "
             "Hint: --init x,y,w,h, left, top, width and height in pixels of the first colour frame"
         )
-    from rgbt_fusion.video.pick import pick_box
+    from rgbt_fusion.video.pick import pick_target
 
-    def announce(address: str) -> None:
-        typer.echo(
-            f"open this page in a browser of this machine, and draw a box: {address}", err=True
-        )
+    network_tracker = tracker if isinstance(tracker, Tracker) else None
+    picked = pick_target(
+        *first,
+        announce=lambda address: _say_page(address, "and draw a box"),
+        port=port,
+        tir_from_rgb=network_tracker.tir_from_rgb if network_tracker else None,
+        points=may_point and network_tracker is not None,
+    )
+    if picked.alignment is not None and network_tracker is not None:
+        network_tracker.tir_from_rgb = picked.alignment.tir_from_rgb
+        typer.echo(f"aligned: {described(picked.alignment)}", err=True)
+    return [picked.box_xywh_px]
 
-    return [pick_box(*first, announce=announce, port=port)]
+
+def _say_page(address: str, what_for: str) -> None:
+    typer.echo(f"open this page in a browser of this machine, {what_for}: {address}", err=True)
 
 
 def _read_compared(folders: list[Path], source: "Source") -> "dict[str, Boxes]":
@@ -480,30 +509,82 @@ def _run(
     seen = _Notices(source, tracker)
     seen.say()
     with ExitStack() as stack:
+        page = _open_live_page(source, outputs.port, stack) if outputs.live else None
         video = None
         if outputs.video:
             fps = outputs.fps or source.fps or USUAL_FPS
             video = stack.enter_context(writing_video(outputs.video, fps=fps))
-        live = stack.enter_context(_Live()) if not (outputs.video or outputs.text) else None
+            _say_where_it_plays(outputs.video)
+        unseen = not (outputs.video or outputs.text or outputs.live)
+        lines = stack.enter_context(_Lines()) if unseen else None
         try:
-            for rgb, tir in _with_progress(pairs, source.length, hidden=live is not None):
+            for rgb, tir in _with_progress(pairs, source.length, hidden=lines is not None):
                 start = time.perf_counter()
                 results.append(tracker.update(rgb, tir) if results else first)
                 seconds += time.perf_counter() - start
-                if live is not None:
-                    live.show(results[-1], len(results) / seconds)
+                if lines is not None:
+                    lines.show(results[-1], len(results) / seconds)
+                picture = partial(draw, tracker, (rgb, tir), results[-1])
                 if video is not None:
-                    video.write(draw(tracker, (rgb, tir), results[-1]))
+                    drawn = picture()
+                    video.write(drawn)
+                    picture = partial(_same, drawn)
+                if page is not None:
+                    page.show(picture, _live_text(results, seconds))
                 seen.say()
         except KeyboardInterrupt:
             # a camera has no other end
             if not (source.live or source.length is None) or not results:
                 raise
+        if page is not None:
+            page.end(f"The tracking has ended after {len(results)} frames.")
     seen.say()
     written = [outputs.video] if outputs.video else []
     if outputs.text:
         written += _write_text(outputs.text, results)
     _say_result(results, seconds, written)
+
+
+def _open_live_page(source: "Source", port: int, stack: ExitStack) -> "LivePage":
+    """Open the page of --live; a recording waits for a person who is there to look at it."""
+    from rgbt_fusion.video.live import LivePage
+
+    def announce(address: str) -> None:
+        _say_page(address, "to see the tracking")
+
+    page = stack.enter_context(LivePage(announce=announce, port=port))
+    if not source.live and sys.stderr.isatty():
+        page.wait_for_viewer(OPENING_SECONDS)
+    return page
+
+
+def _same(drawn: "Picture") -> "Picture":
+    """Return a picture that is drawn already."""
+    return drawn
+
+
+def _live_text(results: "list[TrackResult]", seconds: float) -> str:
+    import numpy as np
+
+    last = results[-1]
+    confidences = ", ".join(f"{value:.2f}" for value in np.atleast_1d(last.confidence))
+    words = [f"frame {len(results)}", f"confidence {confidences}"]
+    if np.any(last.lost):
+        words.append("lost")
+    if len(results) > 1 and seconds > 0:
+        words.append(f"{(len(results) - 1) / seconds:.1f} frames a second")
+    return ", ".join(words)
+
+
+def _say_where_it_plays(path: Path) -> None:
+    """Say that an .mp4 without an ffmpeg does not play everywhere."""
+    from rgbt_fusion.video.film import plays_in_browsers
+
+    if path.suffix.lower() == ".mp4" and not plays_in_browsers(path):
+        _say_notice(
+            f"{path} plays in video players, not in browsers and chat programs: an ffmpeg with "
+            "libx264 on the path writes one that does, and .webm does without"
+        )
 
 
 class _Notices:
@@ -531,7 +612,7 @@ def _say_result(results: "list[TrackResult]", seconds: float, written: list[Path
     typer.echo(f"{len(results)} frames{speed}, lost in {lost}{files}", err=True)
 
 
-class _Live:
+class _Lines:
     """Shows results as they come, to be used in a ``with`` statement.
 
     On a terminal it is one line that is renewed, elsewhere one line of CSV per frame and target.
@@ -540,7 +621,7 @@ class _Live:
     def __init__(self) -> None:
         self.renews = sys.stdout.isatty()
 
-    def __enter__(self) -> "_Live":
+    def __enter__(self) -> "_Lines":
         if not self.renews:
             typer.echo("frame,target,left,top,width,height,confidence")
         return self

@@ -64,6 +64,8 @@ def check_tracker(model: str, checkpoint: Path | None, device: str) -> None:
     if model.endswith(ONNX_ENDING) and device != "cpu":
         raise ValueError(f"--device must be cpu for an ONNX file, got {device!r}")
     _check_device(device)
+    if model == TEMPLATE_MATCHING and device != "cpu":
+        raise ValueError(f"--device must be cpu for template matching, got {device!r}")
 
 
 def make_tracker(model: str, checkpoint: Path | None, device: str) -> "FrameTracker":

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rgbt_fusion.cli.align import FIT_HELP, HOMOGRAPHY_HELP, choose, name_options
 from rgbt_fusion.cli.completion import complete_recipes
 
 if TYPE_CHECKING:
     from rgbt_fusion.training import Progress, TrainResult
+
+REMEDY = "--fit, --homography or --align"
+"""What a training has for cameras that are not aligned."""
 
 ConfigArgument = Annotated[
     str,
@@ -75,6 +79,8 @@ AlignOption = Annotated[
         "FILE is what `rgbt-fusion align` wrote.",
     ),
 ]
+FitOption = Annotated[bool, typer.Option("--fit", help=FIT_HELP)]
+HomographyOption = Annotated[Path | None, typer.Option(metavar="FILE", help=HOMOGRAPHY_HELP)]
 BoardOption = Annotated[
     bool, typer.Option("--tensorboard", help="Also write events for TensorBoard.")
 ]
@@ -92,6 +98,8 @@ def train(
     threads: ThreadsOption = None,
     tensorboard: BoardOption = False,
     align: AlignOption = None,
+    fit: FitOption = False,
+    homography: HomographyOption = None,
 ) -> None:
     """Train a tracker.
 
@@ -103,7 +111,8 @@ def train(
 
     settings = config_from_table(TrainConfig, changed(read_table(config), change or []))
     use_threads(threads)
-    with progress_line() as show, told_when_stopped():
+    choice = choose(align, fit=fit, homography=homography)
+    with name_options({}, REMEDY), progress_line() as show, told_when_stopped():
         result = run(
             settings,
             out=out,
@@ -114,7 +123,7 @@ def train(
             device=device,
             tensorboard=tensorboard,
             on_progress=show,
-            align=align,
+            align=choice,
         )
     say_result(result)
 

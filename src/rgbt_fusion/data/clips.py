@@ -17,7 +17,7 @@ from rgbt_fusion.checks import check_choice, check_finite_number, check_positive
 from rgbt_fusion.data.sequences import Dataset, ImageSequence, open_dataset
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.crop import CropPair, crop_pair
-from rgbt_fusion.frames.square import search_square
+from rgbt_fusion.frames.square import LARGEST_FIRST_SIDE, search_square
 from rgbt_fusion.synthetic.plan import CHALLENGES, Challenge
 from rgbt_fusion.synthetic.world import SyntheticSequence
 
@@ -165,8 +165,8 @@ class SyntheticClips:
 class DatasetClips:
     """Draw clips from the sequences of a dataset on disk.
 
-    Sequences that cannot be opened and boxes without size or outside of the image are left out;
-    ``notices`` says so, and so does a line of the log each.
+    Sequences that cannot be opened are left out, and so are boxes without size, outside of the
+    image or more than twice as large; ``notices`` says so, and so does a line of the log each.
 
     Args:
         root: the dataset's folder.
@@ -297,9 +297,11 @@ def _notices(dataset: Dataset, sequences: "list[_StoredSequence]") -> list[str]:
     left_out = {one.sequence.name: one.left_out for one in sequences if one.left_out}
     if left_out:
         some = ", ".join(list(left_out)[:SHOWN])
+        if len(left_out) > SHOWN:
+            some += ", ..."
         notices.append(
-            f"{sum(left_out.values())} boxes without size or outside of the image are not trained "
-            f"on, in {len(left_out)} sequences ({some}{', ...' if len(left_out) > SHOWN else ''})"
+            f"{sum(left_out.values())} boxes without size, outside of the image or far larger are "
+            f"not trained on, in {len(left_out)} sequences ({some})"
         )
     odd = [(one.sequence.name, notice) for one in sequences for notice in one.sequence.notices]
     notices += [f"{name}: {notice}" for name, notice in odd[:SHOWN]]
@@ -444,7 +446,7 @@ class _StoredSequence:
             raise DataError(
                 f"{self.sequence.name}: both modalities must have one size to train on, "
                 f"got {rgb.shape[1]}x{rgb.shape[0]} and {tir.shape[1]}x{tir.shape[0]} "
-                f"at frame {frame + 1}"
+                f"at frame {frame + 1}; where they show the same view or its part, give align"
             )
         # a tracker's range forgets within a few frames, so that each frame has its own
         return crop_pair(rgb, tir, box_xywh_px, factor=factor, size=size)
@@ -479,7 +481,7 @@ class _StoredSequence:
     def _usable_boxes(
         self, frames: NDArray[np.int64], track: NDArray[np.float64]
     ) -> dict[int, NDArray[np.float64]]:
-        """Return the boxes that are finite, have a size and lie in the image, by frame."""
+        """Return the boxes that are finite, have a size and fit the image, by frame."""
         usable = np.isfinite(track).all(axis=1) & (track[:, 2:] > 0).all(axis=1)
         try:
             size = self.sequence.size
@@ -490,5 +492,8 @@ class _StoredSequence:
             starts = track[:, :2]
             ends = starts + track[:, 2:]
             usable &= (starts < size).all(axis=1) & (ends > 0).all(axis=1)
+            # no tracker is started on a larger one either
+            largest = LARGEST_FIRST_SIDE * np.array(size)
+            usable &= (track[:, 2:] <= largest).all(axis=1)
         numbers = frames[usable].tolist()
         return dict(zip(numbers, track[usable], strict=True))

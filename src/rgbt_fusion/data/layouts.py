@@ -12,7 +12,15 @@ from typing import Literal, TypeAlias
 
 from rgbt_fusion.checks import check_choice
 
-__all__ = ["LAYOUTS", "BoxFormat", "Layout", "SecondModality", "get_layout", "unnamed_images"]
+__all__ = [
+    "LAYOUTS",
+    "BoxFormat",
+    "Layout",
+    "SecondModality",
+    "get_layout",
+    "unnamed_images",
+    "where_attributes_lie",
+]
 
 BoxFormat: TypeAlias = Literal["auto", "xywh", "xyxy", "corners"]
 """Meaning of the columns of a box, see :func:`~rgbt_fusion.data.annotations.to_xywh`."""
@@ -294,6 +302,37 @@ def get_layout(layout: str) -> Layout:
     """
     check_choice(layout, LAYOUTS, name="layout")
     return LAYOUTS[layout]
+
+
+def where_attributes_lie(layout: str, root: str | Path | None = None) -> str:
+    """Say where the attributes of a dataset are looked for.
+
+    Args:
+        layout: a key of ``LAYOUTS``.
+        root: the dataset's folder; None says it in general.
+
+    Raises:
+        ValueError: ``layout`` is not a key of ``LAYOUTS``.
+
+    Example:
+        >>> from rgbt_fusion.data.layouts import where_attributes_lie
+        >>> where_attributes_lie("otb100")
+        'attributes of OTB-100 are not read'
+    """
+    row = get_layout(layout)
+    base = "the dataset's folder" if root is None else str(root)
+    if row.tags:
+        return (
+            f"{base} must hold the attributes of {row.title} in its sequences, as <ATTRIBUTE>.tag "
+            "or .label with a number per frame"
+        )
+    if not row.attribute_folder:
+        return f"attributes of {row.title} are not read"
+    return (
+        f"{base} must hold the attributes of {row.title} in {row.attribute_folder}, or it must be "
+        f"beside it: <ATTRIBUTE>.txt for {row.attributes[0]}, {row.attributes[1]}, ... with a "
+        "number per sequence of SequencesName.txt, or <sequence>.txt with a number per attribute"
+    )
 
 
 def unnamed_images(folder: Path, names: list[str], *, beside: Path | None = None) -> str:

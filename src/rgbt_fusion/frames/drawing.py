@@ -46,6 +46,8 @@ class Mark(NamedTuple):
     colour: Colour
     dashed: bool = False
     """A dashed outline says that the target counts as lost."""
+    tag: str = ""
+    """What is written at the box, such as the number of its target."""
 
 
 def eight_bits(frame: Frame, limits: tuple[float, float] | None = None) -> Picture:

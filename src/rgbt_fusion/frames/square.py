@@ -12,7 +12,7 @@ from rgbt_fusion.frames.types import Box
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SearchSquare", "check_box", "check_first_box", "search_square"]
+__all__ = ["LARGEST_FIRST_SIDE", "SearchSquare", "check_box", "check_first_box", "search_square"]
 
 SMALLEST_FIRST_SIDE_PX = 1
 """A target of less than a pixel cannot be seen; such boxes are fractions of the frame."""

@@ -15,6 +15,7 @@ __all__ = [
     "FORMAT",
     "NOT_COMPUTED",
     "TrainingError",
+    "check_same_alignment",
     "check_same_training",
     "read_checkpoint",
     "restoring",
@@ -125,6 +126,24 @@ def check_same_training(config: TrainConfig, table: Any, path: Path, *, done: in
                 f"{name} must be {before!r}, as in the training that {path} belongs to, "
                 f"got {now!r}; choose another folder for another training"
             )
+
+
+def check_same_alignment(align: str | None, before: str | None, path: Path) -> None:
+    """Check that a checkpoint was made with frames aligned in the same way.
+
+    Args:
+        align: the name of the way now, None for frames as they are.
+        before: that of the checkpoint.
+        path: the checkpoint.
+
+    Raises:
+        TrainingError: the two differ.
+    """
+    if align != before:
+        raise TrainingError(
+            f"align must be {before!r}, as in the training that {path} belongs to, got {align!r}; "
+            "choose another folder for another training"
+        )
 
 
 def _reason(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from rgbt_fusion.alignment.aligned_frames import AlignmentLike, choose_alignment
 from rgbt_fusion.checks import check_choice, check_finite_number
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.layers.token_selection import restore_tokens
@@ -126,6 +127,7 @@ def distill(
     device: str | None = None,
     tensorboard: bool = False,
     on_progress: OnProgress | None = None,
+    align: AlignmentLike | None = None,
 ) -> TrainResult:
     """Train a student with the help of a teacher, or resume an interrupted distillation.
 
@@ -151,6 +153,7 @@ def distill(
         device: see ``train``.
         tensorboard: see ``train``.
         on_progress: see ``train``.
+        align: see ``train``.
 
     Raises:
         ValueError: ``teacher`` takes crops of other sizes than the student, or ``feature_weight``
@@ -175,11 +178,12 @@ def distill(
     Source:
         Luo et al., "From Two-Stream to One-Stream", 2024, section 3.4.
     """
+    choice = None if align is None else choose_alignment(align)
     where = pick_device(device)
     settings = with_layouts(config, data)
     with join_processes(where) as processes, undisturbed(where):
-        clips = open_clips(settings, data, names=names)
-        validation = open_validation(settings, clips, data, validation_names, processes)
+        clips = open_clips(settings, data, names=names, align=choice)
+        validation = open_validation(settings, clips, data, validation_names, processes, choice)
         student = starting_model(settings, start_from, model=model)
         master = teacher if isinstance(teacher, nn.Module) else load_model(teacher)
         objective = DistillationObjective(student, master, config, processes, where)
@@ -193,6 +197,7 @@ def distill(
             tensorboard=tensorboard,
             on_progress=on_progress,
             validation=validation,
+            align=None if choice is None else choice.name,
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from rgbt_fusion.alignment.aligned_frames import AlignmentChoice, AlignmentLike, choose_alignment
 from rgbt_fusion.data.clips import ClipSource
 from rgbt_fusion.files.folder_lock import only_process
 from rgbt_fusion.files.whole import write_text
@@ -92,7 +93,7 @@ def train(
     device: str | None = None,
     tensorboard: bool = False,
     on_progress: OnProgress | None = None,
-    align: str | Path | None = None,
+    align: AlignmentLike | None = None,
 ) -> TrainResult:
     """Train a tracker, or resume an interrupted training.
 
@@ -129,9 +130,11 @@ def train(
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``. None takes a graphics card if there is one.
         tensorboard: also write events for TensorBoard.
         on_progress: called after every line of the log.
-        align: ``"auto"`` lays the thermal on the colour frames of each sequence of the dataset, as
-            :func:`~rgbt_fusion.alignment.estimate.estimate_alignment` finds them; or a file that
-            ``rgbt-fusion align`` wrote, for all of them. None takes them as they are.
+        align: how the thermal frames of each sequence of the dataset are laid on its colour
+            frames: ``"auto"`` estimates it, ``"fit"`` takes them for the same view in another
+            resolution, an alignment or a file of one stands for all of them; see
+            :func:`~rgbt_fusion.alignment.aligned_frames.choose_alignment`. None takes them as they
+            are. A training is resumed with the alignment that it was started with.
 
     Raises:
         ValueError: ``config`` contradicts the model, the data or the checkpoint in ``out``, or
@@ -165,10 +168,11 @@ def train(
         Ye et al., "OSTrack", ECCV 2022, section 4.1 and its code.
     """
     where = pick_device(device)
+    choice = None if align is None else choose_alignment(align)
     config = with_layouts(config, data)
     with join_processes(where) as processes, undisturbed(where):
-        clips = open_clips(config, data, names=names, align=align)
-        validation = open_validation(config, clips, data, validation_names, processes)
+        clips = open_clips(config, data, names=names, align=choice)
+        validation = open_validation(config, clips, data, validation_names, processes, choice)
         network = starting_model(config, start_from, model=model)
         if loss is None:
             objective = LocalizationObjective(network, config.loss, processes)
@@ -184,6 +188,7 @@ def train(
             tensorboard=tensorboard,
             on_progress=on_progress,
             validation=validation,
+            align=None if choice is None else choice.name,
         )
 
 
@@ -193,6 +198,7 @@ def open_validation(
     data: Paths | None,
     names: str | Path | None,
     processes: Processes,
+    align: AlignmentChoice | None = None,
 ) -> Validation | None:
     """Hold out what a training is validated on; None for a training without validation.
 
@@ -207,7 +213,7 @@ def open_validation(
             )
         return None
     first = data_parts(config, data)[0]
-    sequences = hold_out(config, clips, first.root, first.layout, names)
+    sequences = hold_out(config, clips, first.root, first.layout, names, align)
     return Validation(config, sequences, processes, first.layout)
 
 
@@ -292,6 +298,7 @@ def run_training(
     tensorboard: bool = False,
     on_progress: OnProgress | None = None,
     validation: Validation | None = None,
+    align: str | None = None,
 ) -> TrainResult:
     """Minimise an objective to the end, starting from the checkpoint in ``out`` if there is one.
 
@@ -308,7 +315,7 @@ def run_training(
             "precision must be 'float32', 'float64' or 'bfloat16' on the cpu, got 'float16'"
         )
     with _only_trainer(out, processes):
-        run = Run(config, objective, device, processes, out, validation)
+        run = Run(config, objective, device, processes, out, validation, align=align)
         done = run.resume()
         if processes.rank == 0:
             _note_settings(out, config)

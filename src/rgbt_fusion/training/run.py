@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from rgbt_fusion.layers.candidate_elimination import scheduled_keep_ratio
 from rgbt_fusion.models.encoder import EncoderSettings
 from rgbt_fusion.training.checkpoints import (
     TrainingError,
+    check_same_alignment,
     check_same_training,
     read_checkpoint,
     restoring,
@@ -57,6 +58,7 @@ class Run:
         processes: the processes that share the batch.
         out: the folder of the training.
         validation: what the training is measured on. None measures nothing.
+        align: what tells how the frames are aligned from other ways; None for frames as they are.
     """
 
     def __init__(
@@ -67,9 +69,12 @@ class Run:
         processes: Processes,
         out: Path,
         validation: Validation | None = None,
+        *,
+        align: str | None = None,
     ) -> None:
         self.config = config
         self.validation = validation
+        self.align = align
         self.device = device
         self.processes = processes
         self.path = out / "checkpoint.pt"
@@ -113,6 +118,7 @@ class Run:
                 done = int(check_finite_number(content["step"], name="step", low=0))
                 self.damaged = int(content.get("damaged", 0))
             check_same_training(self.config, content.get("config"), self.path, done=done)
+            check_same_alignment(self.align, content.get("align"), self.path)
         if self.config.optimiser.average_decay:
             self.average = WeightAverage(self.model, self.config.optimiser.average_decay)
         if content is not None:
@@ -271,6 +277,7 @@ class Run:
         content = {
             "step": step,
             "config": config_to_table(self.config),
+            "align": self.align,
             "objective": self.objective.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -301,7 +308,10 @@ class Run:
 
     def _description(self, step: int) -> str:
         """Return what a file of the model says about its training."""
-        return json.dumps({"steps_done": step} | config_to_table(self.config))
+        settings: dict[str, Any] = {"steps_done": step} | config_to_table(self.config)
+        if self.align is not None:
+            settings["align"] = self.align
+        return json.dumps(settings)
 
     def _save_model(self, step: int) -> None:
         average = None if self.average is None else self.average.values

@@ -12,8 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from rgbt_fusion.alignment.aligned_frames import AlignedFrames
-from rgbt_fusion.alignment.estimate import read_alignment
+from rgbt_fusion.alignment.aligned_frames import (
+    AlignmentChoice,
+    AlignmentLike,
+    choose_alignment,
+)
 from rgbt_fusion.data.clips import (
     Clip,
     ClipSource,
@@ -100,7 +103,7 @@ def open_clips(
     data: Paths | None = None,
     *,
     names: Paths | None = None,
-    align: str | Path | None = None,
+    align: AlignmentLike | None = None,
 ) -> ClipSource:
     """Open the sequences that a config's samples are drawn from.
 
@@ -110,11 +113,12 @@ def open_clips(
             each dataset of the config. None stands for ``"synthetic"`` where that is the layout.
         names: a file that lists the sequences of the dataset to use, ``"all"`` for all of them; one
             for each dataset. None uses all.
-        align: ``"auto"`` or a file of an alignment; see :func:`~rgbt_fusion.training.loop.train`.
+        align: how the thermal frames of each sequence are laid on its colour frames; see
+            :func:`~rgbt_fusion.alignment.aligned_frames.choose_alignment`.
 
     Raises:
-        ValueError: ``data`` does not fit the config's layouts, or ``names`` or ``align`` is given
-            for synthetic data.
+        ValueError: ``data`` does not fit the config's layouts, ``names`` or ``align`` is given for
+            synthetic data, or ``align`` needs the frames in order.
         DataError: see :class:`~rgbt_fusion.data.clips.DatasetClips`.
     """
     parts = data_parts(config, data)
@@ -123,10 +127,11 @@ def open_clips(
         raise ValueError(
             f"names must be one file for each of {len(parts)} datasets, got {len(lists)}"
         )
+    choice = None if align is None else choose_alignment(align)
     sources = []
     for part, listed in zip(parts, lists, strict=True):
         chosen = None if str(listed) in ("None", "all") else listed
-        sources.append(_open_one(config, part, chosen, align))
+        sources.append(_open_one(config, part, chosen, choice))
     if len(sources) == 1:
         return sources[0]
     return MixedClips(sources, [part.weight for part in parts])
@@ -200,19 +205,23 @@ def _open_one(
     config: TrainConfig,
     part: DataPart,
     names: str | Path | None,
-    align: str | Path | None,
+    align: AlignmentChoice | None,
 ) -> ClipSource:
     """Open one dataset."""
     if part.layout != "synthetic":
         clips = DatasetClips(part.root, part.layout, names=names)
         if align is not None:
-            known = None if str(align) == "auto" else read_alignment(align)
+            if align.name == "follow":
+                raise ValueError(
+                    "align must be 'auto', 'fit' or an alignment, got 'follow', which needs the "
+                    "frames in order"
+                )
             for stored in clips.sequences:
                 # behaves like the sequence, and is estimated when a frame is first needed
-                stored.sequence = AlignedFrames(stored.sequence, known)  # pyright: ignore[reportAttributeAccessIssue]
+                stored.sequence = align.of(stored.sequence)  # pyright: ignore[reportAttributeAccessIssue]
         return clips
     if align is not None:
-        raise ValueError(f"align must be absent with synthetic data, got {str(align)!r}")
+        raise ValueError(f"align must be absent with synthetic data, got {align.name}")
     if names is not None:
         raise ValueError(f"names must be absent with synthetic data, got {str(names)!r}")
     return SyntheticClips(

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from rgbt_fusion.data.clips import ClipSource, DatasetClips, MixedClips
+from rgbt_fusion.alignment.aligned_frames import AlignmentChoice
+from rgbt_fusion.data.clips import ClipSource, CropSequence, DatasetClips, MixedClips
 from rgbt_fusion.data.sequences import open_dataset
 from rgbt_fusion.evaluation.held_out import SingleModality, held_out_sequences
 from rgbt_fusion.evaluation.protocols import PROTOCOLS
@@ -57,6 +58,7 @@ def hold_out(
     data: str | Path,
     layout: str,
     names: str | Path | None = None,
+    align: AlignmentChoice | None = None,
 ) -> Sequence[AnnotatedSequence]:
     """Return the sequences that a training is measured on, and train on them no more.
 
@@ -66,6 +68,7 @@ def hold_out(
         data: the folder of that dataset, or ``"synthetic"``.
         layout: its layout.
         names: a file that lists the sequences to hold out. None draws them.
+        align: how the frames of ``clips`` are aligned, for sequences that are opened here.
 
     Raises:
         ValueError: ``names`` is given for synthetic data.
@@ -92,9 +95,12 @@ def hold_out(
         chosen = read_names(names)
         source.hold_out(chosen)
         found = list(open_dataset(data, layout, names=chosen).sequences)
+        if align is not None:
+            found = [align.of(sequence) for sequence in found]
     else:
         known = {one.sequence.name: one.sequence for one in source.sequences}
-        able = sorted(name for name, one in known.items() if _starts_with_a_box(one))
+        # of frames that are aligned, the annotation is asked for as few times as can be
+        able = sorted(one.sequence.name for one in source.sequences if _begins_usable(one))
         if len(able) <= settings.sequences:
             raise DataError(
                 f"validation.sequences must be below the {len(able)} annotated sequences that "
@@ -111,6 +117,12 @@ def hold_out(
     if config.modality in ("rgb", "tir"):
         found = [SingleModality(one, config.modality) for one in found]
     return found
+
+
+def _begins_usable(stored: CropSequence) -> bool:
+    """Return whether the first frame and another one have boxes to train on."""
+    frames = stored.usable("rgb")
+    return len(frames) >= 2 and frames[0] == 0
 
 
 def _starts_with_a_box(sequence: AnnotatedSequence) -> bool:

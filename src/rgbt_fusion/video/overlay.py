@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from rgbt_fusion.frames.drawing import (
     Colour,
@@ -37,6 +37,10 @@ TRUTH_COLOUR: Colour = (255, 255, 255)
 HEADER = 26
 """Pixels above the frames for the names of what is drawn."""
 
+TAG_WIDTH = 12
+TAG_HEIGHT = 14
+"""Room for the number at a box near the border of a frame."""
+
 SMALLEST_HEIGHT = 240
 """Smaller frames are enlarged, so that labels can be read."""
 
@@ -57,8 +61,8 @@ def draw_overlay(
     Args:
         rgb: the colour frame; if it is None, its place says "no RGB".
         tir: the thermal frame; if it is None, its place says "no TIR".
-        marks: the boxes, in the colour frame; their labels are listed above. A box with a
-            non-finite coordinate is left out.
+        marks: the boxes, in the colour frame; their labels are listed above, their tags stand at
+            the boxes. A box with a non-finite coordinate is left out.
         text: what to write above the frames.
         tir_range: the 16-bit values that become black and white; None takes percentiles 1 and 99 of
             this frame.
@@ -93,12 +97,24 @@ def draw_overlay(
     for mark in marks:
         corners = box_corners(mark.box_xywh_px)
         corners_tir = map_points(corners, tir_from_rgb)
-        draw_outline(colour, corners * scale_rgb, mark.colour, dashed=mark.dashed)
-        draw_outline(thermal, corners_tir * scale_tir, mark.colour, dashed=mark.dashed)
+        _draw_mark(colour, corners * scale_rgb, mark)
+        _draw_mark(thermal, corners_tir * scale_tir, mark)
 
     panels = np.concatenate((colour, thermal), axis=1)
     header = _header(panels.shape[1], text, marks)
     return np.concatenate((header, panels))
+
+
+def _draw_mark(panel: Picture, corners_px: NDArray[np.float64], mark: Mark) -> None:
+    """Draw the outline of a box, and its tag above the upper left corner, inside the panel."""
+    draw_outline(panel, corners_px, mark.colour, dashed=mark.dashed)
+    if not mark.tag or not np.isfinite(corners_px).all():
+        return
+    height, width = panel.shape[:2]
+    x, y = corners_px[0]
+    left = int(np.clip(x, 2, width - TAG_WIDTH))
+    bottom = int(np.clip(y - 6, TAG_HEIGHT, height - 2))
+    draw_text(panel, mark.tag, (left, bottom), mark.colour)
 
 
 def _header(width: int, text: str, marks: Sequence[Mark]) -> Picture:

@@ -94,16 +94,22 @@ def _others(
 
 
 def _own(result: TrackResult, label: str) -> list[Mark]:
-    """Return the tracker's own boxes, one colour per target."""
+    """Return the tracker's own boxes, one colour per target, and numbers where there are several.
+
+    The numbers are those of the files that the boxes are written to.
+    """
     boxes = np.atleast_2d(result.box_xywh_px)
     confidences = np.atleast_1d(result.confidence)
     losses = np.atleast_1d(result.lost)
     marks = []
     for number, (box, confidence, lost) in enumerate(zip(boxes, confidences, losses, strict=True)):
-        words = f"{label} {confidence:.2f}"
+        tag = str(number + 1) if len(boxes) > 1 else ""
+        # the first label names the tracker, the numbers tell its targets apart
+        name = f"{label} {tag}".rstrip() if number == 0 else tag
+        words = f"{name} {confidence:.2f}"
         if lost:
             words += " lost"
-        marks.append(Mark(box, words, COLOURS[number % len(COLOURS)], dashed=bool(lost)))
+        marks.append(Mark(box, words, COLOURS[number % len(COLOURS)], bool(lost), tag))
     return marks
 
 

@@ -37,6 +37,9 @@ HIGHEST_FPS = 1000
 ALIKE_FPS = 0.01
 """Frame rates that differ by less than this share are the same: 29.97 and 30."""
 
+UNTOLD_16_BITS = (b"RGB\x0f", b"RGB\x10")
+"""FFmpeg's pixel formats for raw pixels of 16 bits that nothing describes: 5 bits a colour."""
+
 REOPEN_AFTER_S = 2.0
 """How long to wait before a camera that stopped is opened again."""
 
@@ -373,6 +376,12 @@ def _read_all_bits(capture: Any, name: str) -> None:
     if camera_format == b"Y16 " or pixels == b"Y1\x00\x10":
         capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
         return
+    if pixels in UNTOLD_16_BITS and camera_format == bytes(4):
+        raise DataError(
+            f"{name} holds raw pixels of 16 bits and does not say what they are, so that OpenCV "
+            "reads thermal counts as colours of 5 bits: write it as FFV1 with gray16le, or as a "
+            "folder of images"
+        )
     bits = _bits_per_value(pixels)
     if bits > 8:
         raise DataError(
