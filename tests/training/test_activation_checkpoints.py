@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from one_training import SMALL, small_training
+from rgbt_fusion.models.interface import ModelOutput
 from rgbt_fusion.training import train
 from rgbt_fusion.training.activation_checkpoints import checkpointed_blocks, find_blocks
 from rgbt_fusion.weights.pretrained import create_model
@@ -51,12 +52,24 @@ def test_less_is_kept_for_the_backward_pass():
     assert kept() == plain
 
 
-def test_a_network_without_blocks_is_refused(tmp_path):
-    with (
-        pytest.raises(ValueError, match=r"must be false for a network without an nn.ModuleList"),
-        checkpointed_blocks(nn.Sequential(nn.Linear(2, 2))),
-    ):
-        pass
+def test_a_network_without_blocks_is_refused_before_anything_is_written(tmp_path):
+    class Plain(nn.Module):
+        template_size = 32
+        search_size = 64
+        search_factor = 4.0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.maps = nn.Conv2d(6, 5, 16, stride=16)
+
+        def forward(self, template, search, state=None):
+            maps = self.maps(torch.cat(search, dim=1))
+            return ModelOutput.from_maps(maps[:, :1], maps[:, 1:3].sigmoid(), maps[:, 3:])
+
+    config = small_training(model="given", overrides={}, activation_checkpointing=True)
+    with pytest.raises(ValueError, match=r"must be false for a network without an nn\.ModuleList"):
+        train(config, model=Plain(), out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_block_with_statistics_is_left_alone():

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["checkpointed_blocks", "find_blocks"]
+__all__ = ["check_blocks", "checkpointed_blocks", "find_blocks"]
 
 
 def find_blocks(model: nn.Module) -> list[nn.Module]:
@@ -33,6 +33,19 @@ def find_blocks(model: nn.Module) -> list[nn.Module]:
     return found
 
 
+def check_blocks(model: nn.Module) -> None:
+    """Check that a network has blocks that can be computed twice.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if not find_blocks(model):
+        raise ValueError(
+            "activation_checkpointing must be false for a network without an nn.ModuleList of "
+            f"blocks, got {type(model).__name__}"
+        )
+
+
 @contextmanager
 def checkpointed_blocks(model: nn.Module) -> Iterator[None]:
     """Keep no activations of the blocks of a network, inside the block.
@@ -49,12 +62,8 @@ def checkpointed_blocks(model: nn.Module) -> Iterator[None]:
     Source:
         Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.
     """
+    check_blocks(model)
     blocks = find_blocks(model)
-    if not blocks:
-        raise ValueError(
-            "activation_checkpointing must be false for a network without an nn.ModuleList of "
-            f"blocks, got {type(model).__name__}"
-        )
     for block in blocks:
         block.forward = _computed_twice(block, block.forward)
     try:

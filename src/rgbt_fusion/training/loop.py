@@ -18,7 +18,7 @@ from rgbt_fusion.files.folder_lock import only_process
 from rgbt_fusion.files.whole import write_text
 from rgbt_fusion.models.interface import check_model
 from rgbt_fusion.models.named import build_named, names_code
-from rgbt_fusion.training.activation_checkpoints import checkpointed_blocks
+from rgbt_fusion.training.activation_checkpoints import check_blocks, checkpointed_blocks
 from rgbt_fusion.training.checkpoints import TrainingError
 from rgbt_fusion.training.config import GIVEN, TrainConfig, config_to_table
 from rgbt_fusion.training.distributed import Processes, join_processes
@@ -314,6 +314,8 @@ def run_training(
         raise ValueError(
             "precision must be 'float32', 'float64' or 'bfloat16' on the cpu, got 'float16'"
         )
+    if config.activation_checkpointing:
+        check_blocks(objective.model)
     with _only_trainer(out, processes):
         run = Run(config, objective, device, processes, out, validation, align=align)
         done = run.resume()
