@@ -31,6 +31,21 @@ def test_the_version(capsys):
     assert run(capsys, "--version") == (0, f"{__version__}\n", "")
 
 
+def test_the_commands_import_nothing_beyond_what_typer_does():
+    script = (
+        "import sys, typer, typer.rich_utils\n"
+        "before = set(sys.modules)\n"
+        "import rgbt_fusion.cli\n"
+        "print(*sorted(n for n in set(sys.modules) - before if not n.startswith('rgbt_fusion')))\n"
+        "print(*sorted(n for n in sys.modules if n.startswith('rgbt_fusion')))"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    others, ours = done.stdout.split("\n")[:2]
+    assert others == ""
+    assert {name.split(".")[1] for name in ours.split()[1:]} == {"cli"}
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join
 )

@@ -1,6 +1,5 @@
 """``rgbt-fusion demo``: a film of the tracker that comes with the package, without a download."""
 
-import base64
 import os
 import sys
 import time
@@ -293,6 +292,7 @@ def _write_scores(scores: Sequence["Scores"], path: Path) -> None:
 
 def _write_page(film: DemoFilm, figure: "Figure", out: Path) -> None:
     """Write one page that holds the film, the plot and the scores, and needs nothing else."""
+    import base64
     import html
     import json
     from importlib import resources

@@ -1,6 +1,5 @@
 """Trackers as the command line names them: by model, checkpoint and device."""
 
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +123,8 @@ def tracker_settings(model: str, checkpoint: Path | None) -> dict[str, str]:
 
 
 def _digest(path: Path) -> str:
+    from hashlib import sha256
+
     digest = sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):

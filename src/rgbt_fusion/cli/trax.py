@@ -1,7 +1,6 @@
 """``rgbt-fusion trax``: let the VOT toolkit, or any client of TraX, drive a tracker."""
 
 import os
-import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -58,6 +57,8 @@ def _streams(stack: ExitStack) -> tuple[TextIO, TextIO]:
     address = os.environ.get(SOCKET_VARIABLE)
     if not address:
         return sys.stdin, sys.stdout
+    import socket
+
     host, _, port = address.rpartition(":")
     if not port.isdecimal():
         raise ValueError(f"{SOCKET_VARIABLE} must be PORT or HOST:PORT, got {address!r}")
