@@ -68,7 +68,7 @@ def _configurations() -> Iterator[tuple[str, bytes]]:
             f"{key}={str(value)[:12]}",
             _own(sound | {"settings": sound["settings"] | {key: value}}),
         )
-    largest = {"dim": 16384, "depth": 512, "search_size": 4096, "head_channels": 16384}
+    largest = {"dim": 16384, "depth": 256, "search_size": 4096, "head_channels": 16384}
     for count in range(1, 5):
         some = dict(list(largest.items())[:count])
         yield f"{count} largest settings", _own(sound | {"settings": sound["settings"] | some})

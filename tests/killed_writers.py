@@ -245,6 +245,7 @@ def kill_and_repeat(job: Job, base: Path, kills: int, dice: random.Random) -> di
     found = {"killed": 0, "left": 0, "seconds": round(seconds, 2)}
     folder = base / "killed"
     folder.mkdir()
+    repeats = 0
     while found["killed"] < kills:
         process = start(job, folder, log)
         time.sleep(dice.uniform(0, seconds))
@@ -258,7 +259,8 @@ def kill_and_repeat(job: Job, base: Path, kills: int, dice: random.Random) -> di
             run_whole(job, folder, log)
             _check_same(job, folder, expected, expected_names)
             if job.resumes:
-                folder = base / f"killed_{found['killed']}"
+                repeats += 1
+                folder = base / f"killed_{repeats}"
                 folder.mkdir()
     run_whole(job, folder, log)
     _check_same(job, folder, expected, expected_names)

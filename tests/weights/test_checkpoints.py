@@ -237,6 +237,20 @@ def test_refused_files_leave_the_model_as_it_was(tmp_path: Path) -> None:
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("value", [torch.tensor([1 << 40]), torch.tensor([1.5])])
+def test_whole_numbers_that_a_buffer_cannot_hold_are_refused(
+    tmp_path: Path, value: torch.Tensor
+) -> None:
+    model = torch.nn.Linear(1, 1)
+    model.register_buffer("count", torch.zeros(1, dtype=torch.int32))
+    torch.save(model.state_dict() | {"count": torch.tensor([3])}, tmp_path / "sound.pt")
+    load_checkpoint(model, tmp_path / "sound.pt")
+    torch.save(model.state_dict() | {"count": value}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"in count, which is beyond torch.int32"):
+        load_checkpoint(model, tmp_path / "other.pt")
+    assert int(model.get_buffer("count")) == 3
+
+
 @pytest.mark.parametrize(("dtype", "value"), [(torch.float16, 7e4), (torch.bfloat16, 3.4e38)])
 def test_weights_that_a_dtype_cannot_hold_are_not_written(
     tmp_path: Path, dtype: torch.dtype, value: float

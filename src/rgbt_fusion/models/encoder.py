@@ -28,7 +28,7 @@ __all__ = ["ConvolutionalStem", "Encoder", "EncoderSettings", "rescale_layers", 
 
 LARGEST = {
     "dim": 16384,
-    "depth": 512,
+    "depth": 256,
     "template_size": 4096,
     "search_size": 4096,
     "head_channels": 16384,

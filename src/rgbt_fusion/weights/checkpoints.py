@@ -192,9 +192,11 @@ def _as_saved(name: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def _overflows(value: Tensor, dtype: torch.dtype) -> bool:
-    """Say whether finite values become infinite in another dtype."""
-    if not dtype.is_floating_point or dtype == value.dtype or not value.numel():
+    """Say whether finite values become infinite, or whole numbers others, in another dtype."""
+    if dtype == value.dtype or not value.numel():
         return False
+    if not dtype.is_floating_point:
+        return bool((value.to(dtype).double() != value.double()).any())
     return bool(value.isfinite().all()) and not bool(value.to(dtype).isfinite().all())
 
 
