@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,7 +181,7 @@ def _lists_in_json(path: Path, names: Iterable[str]) -> dict[str, NDArray[np.boo
     for name in names:
         if name not in content:
             raise DataError(f"{path} must hold a list for each sequence, but lacks {name}")
-        rows = content[name]
+        rows: Any = content[name]
         if isinstance(rows, dict):
             rows = rows.get(DATA)
         try:

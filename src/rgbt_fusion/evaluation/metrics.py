@@ -299,8 +299,11 @@ def repeat_previous(boxes: ArrayLike, *, nan: bool = True) -> Array:
     """
     track = _track(boxes, "boxes")
     invalid = (track[:, 2] <= 0) | (track[:, 3] <= 0)
-    if nan:
-        invalid |= np.isnan(track).any(axis=1)
+    unknown = np.isnan(track)
+    if nan and unknown.any():
+        invalid |= unknown.any(axis=1)
+    if not invalid[1:].any():
+        return track.copy()
     source = np.arange(len(track))
     source[1:][invalid[1:]] = 0
     return track[np.maximum.accumulate(source)]
