@@ -68,6 +68,7 @@ class Picker:
         self.collected = 0
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.reasons: Counter[tuple[str, str]] = Counter()
+        self.failed: list[str] = []
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         self.collected = len(items)
@@ -84,6 +85,8 @@ class Picker:
         function = report.nodeid.rpartition("::")[2].partition("[")[0]
         if report.when == "call" or report.outcome == "skipped":
             self.outcomes[function, report.outcome] += 1
+        if report.failed:
+            self.failed.append(report.nodeid.rpartition("::")[2])
         if report.failed or report.skipped:
             lines = str(report.longrepr).strip().splitlines()
             last = lines[-1] if lines else "no reason"
@@ -121,6 +124,40 @@ def substitute(checkouts: dict[str, Path], *, functions: bool) -> None:
         conv: Any = importlib.import_module("causal_conv1d.causal_conv1d_interface")
         conv.causal_conv1d_fn = ours.causal_conv1d_fn
         conv.causal_conv1d_update = ours.causal_conv1d_update
+
+
+def in_float32(reference: Any) -> Any:
+    """Return their state update with its sums in float32: the control of cases in half precision.
+
+    Their reference adds up a whole state in the precision of the state.
+    """
+
+    def controlled(state: torch.Tensor, x: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        def wide(value: Any) -> Any:
+            return value.float() if isinstance(value, torch.Tensor) else value
+
+        precise = state.float()
+        options = {name: wide(value) for name, value in options.items()}
+        out = reference(precise, x.float(), *(wide(value) for value in arguments), **options)
+        state.copy_(precise)
+        return out.to(x.dtype)
+
+    return controlled
+
+
+def run_control(path: Path, failed: list[str], arguments: list[str]) -> None:
+    """Repeat the failed cases of the state update against :func:`in_float32`."""
+    name = "mamba_ssm.ops.triton.selective_state_update"
+    reference = getattr(sys.modules[name], TRITON_FILES[name])
+    setattr(sys.modules[name], TRITON_FILES[name], in_float32(reference))
+    sys.modules.pop(path.stem, None)
+    picker = Picker(1, 0)
+    cases = [f"{path}::{case}" for case in failed]
+    with compat.on_cpu():
+        pytest.main([*cases, *arguments], plugins=[picker])
+    for (function, outcome), count in sorted(picker.outcomes.items()):
+        print(f"  {function}: {count} of the failed {outcome} with sums in float32")
+    setattr(sys.modules[name], TRITON_FILES[name], reference)
 
 
 def run_grid(path: Path, every: int) -> None:
@@ -189,15 +226,17 @@ def main() -> None:
         for file in SUITES[suite]:
             path = checkouts[suite] / file
             picker = Picker(options.every, options.offset)
-            arguments = [str(path), "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
-            arguments += ["--rootdir", str(checkouts[suite]), "-c", "/dev/null", "-k", options.k]
+            arguments = ["-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
+            arguments += ["--rootdir", str(checkouts[suite]), "-c", "/dev/null"]
             with compat.on_cpu():
-                pytest.main(arguments, plugins=[picker])
+                pytest.main([str(path), *arguments, "-k", options.k], plugins=[picker])
             print(f"\n{suite}: {file}, {picker.collected} cases in all")
             for (function, outcome), count in sorted(picker.outcomes.items()):
                 print(f"  {function}: {count} {outcome}")
             for (function, reason), count in sorted(picker.reasons.items()):
                 print(f"    {count} x {function}: {reason}")
+            if picker.failed and path.stem == "test_selective_state_update":
+                run_control(path, picker.failed, arguments)
     if options.grid:
         run_grid(checkouts["mamba"] / SUITES["mamba"][0], options.every)
     print(f"\n{compat.report()}")
