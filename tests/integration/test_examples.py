@@ -93,4 +93,12 @@ def test_06_trains_in_a_loop_of_its_own(tmp_path):
     assert out.is_file()
 
 
+def test_10_trains_the_detector_on_eight_pairs():
+    # 08_detector_network.py and 09_detector_score.py are its parts
+    printed = run("10_train_the_detector.py", "--steps", "40")
+    first, last, ap50 = (float(x.strip(",")) for x in printed.split() if x[0].isdigit())
+    assert last < first / 5
+    assert ap50 > 0.9
+
+
 # 07_track_without_torch.py is run by test_own_network.py, which exports the file that it reads

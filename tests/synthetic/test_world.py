@@ -220,3 +220,11 @@ def test_bad_settings(options, message):
 def test_beyond_the_end():
     with pytest.raises(IndexError, match="index must be below 5, got 5"):
         SyntheticSequence(0, frames=5)[5]
+
+
+def test_every_object_of_a_frame_has_its_box():
+    sequence = SyntheticSequence(5, frames=40)
+    boxes = sequence.boxes(20)
+    assert boxes.shape == (1 + len(sequence.plan.distractors), 4)
+    np.testing.assert_array_equal(boxes[0], sequence.truth.rgb[20])
+    assert (boxes[:, 2:] > 0).all()

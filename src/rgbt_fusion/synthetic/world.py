@@ -148,6 +148,25 @@ class SyntheticSequence:
         boxes_tir = np.array([self._box_tir(box, k) for k, box in enumerate(boxes)])
         return GroundTruth(boxes, boxes_tir, frames)
 
+    def boxes(self, index: int) -> NDArray[np.float64]:
+        """Return the boxes of all objects in a colour frame, for detection.
+
+        Occluders are no objects. A box may reach beyond the frame, and an object may be hidden.
+
+        Args:
+            index: the frame.
+
+        Shape:
+            - returns ``(M, 4)``, xywh in pixels; the first is the target of ``truth``
+
+        Example:
+            >>> from rgbt_fusion.synthetic.world import SyntheticSequence
+            >>> SyntheticSequence(5, frames=40).boxes(20).shape
+            (4, 4)
+        """
+        actors = (self.plan.target, *self.plan.distractors)
+        return np.array([self._box(self._place(actor, index)) for actor in actors])
+
     def _box(self, actor: _Placed) -> tuple[float, float, float, float]:
         left, top, right, bottom = actor.picture.extents[actor.phase]
         middle = actor.picture.layers.shape[3] / 2
