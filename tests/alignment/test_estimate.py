@@ -144,6 +144,7 @@ def test_what_is_not_sure_is_not_written(tmp_path):
         (json.dumps({"tir_from_rgb": [[1, 0], [0, 1]]}), "must be an invertible 3x3 matrix"),
         (json.dumps({"tir_from_rgb": [[1, 0, 0]] * 3}), "must be an invertible 3x3 matrix"),
         (json.dumps({"tir_from_rgb": "none"}), "must be an invertible 3x3 matrix"),
+        ('{"tir_from_rgb": [[1, 0, 0], [0, 1, 0], [1e308, 0, 1]]}', "must be an invertible 3x3"),
         (
             json.dumps({"tir_from_rgb": np.eye(3).tolist(), "offset_frames": "two"}),
             "offset_frames must be a number",

@@ -71,6 +71,9 @@ LEAST_CONFIDENCE = 0.8
 CLOSE_PAIRS = 3
 """Consecutive pairs that the first registration uses while the time offset is not known."""
 
+LARGEST_COEFFICIENT = 1e9
+"""No matrix between two images has larger numbers."""
+
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
@@ -418,7 +421,7 @@ def _matrix(rows: Any, path: str | Path) -> NDArray[np.float64]:
         matrix = np.array(rows, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         matrix = np.empty(0)
-    is_usable = matrix.shape == (3, 3) and np.isfinite(matrix).all()
+    is_usable = matrix.shape == (3, 3) and (np.abs(matrix) < LARGEST_COEFFICIENT).all()
     if not is_usable or np.linalg.det(matrix) == 0:
         raise DataError(
             f"tir_from_rgb of {path} must be an invertible 3x3 matrix, got {str(rows)[:80]}"
