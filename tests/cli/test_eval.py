@@ -123,6 +123,13 @@ def test_tables_in_one_csv_say_whose_they_are(lasher, capsys):
     assert [table[1][-1] for table in tables[-2:]] == ["drifting", "steady"]
 
 
+def test_a_misspelt_metric_is_answered_with_the_nearest(lasher, capsys):
+    arguments = [lasher / "steady", "--benchmark", "lasher", "--root", lasher / "data"]
+    assert run(*arguments, "--metrics", "SR,npr2") == 2
+    assert "--metrics must be one of " in (err := capsys.readouterr().err)
+    assert "got 'npr2'; did you mean 'NPR'?" in err
+
+
 def test_a_csv_of_one_tracker_says_whose_it_is(lasher, capsys):
     arguments = [lasher / "steady", "--benchmark", "lasher", "--root", lasher / "data"]
     assert run(*arguments, "--format", "csv", "--per-sequence") == 0

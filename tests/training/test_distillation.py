@@ -11,7 +11,7 @@ from rgbt_fusion.training.checkpoints import read_checkpoint
 from rgbt_fusion.training.distillation import DistillationObjective, match_tokens
 from rgbt_fusion.training.distributed import Processes
 from rgbt_fusion.training.samples import Sampler, open_clips
-from rgbt_fusion.weights.checkpoints import save_checkpoint
+from rgbt_fusion.weights.checkpoints import load_model, save_checkpoint
 from rgbt_fusion.weights.pretrained import create_model
 
 CPU, ALONE = torch.device("cpu"), Processes(0, 1)
@@ -191,3 +191,14 @@ def test_a_teacher_of_other_crops_is_refused(tmp_path):
 def test_bad_settings(changes, message):
     with pytest.raises(ValueError, match=message):
         config(**changes)
+
+
+def test_a_distillation_is_validated_like_a_training(tmp_path):
+    settings = config(
+        validation={"every": 2, "sequences": 1, "frames": 3}, activation_checkpointing=True
+    )
+    teacher = create_model("mutual_prompt_teacher_tiny_128", **SMALL)
+    result = distill(settings, teacher=teacher, out=tmp_path, device="cpu")
+    assert result.best == tmp_path / "best.safetensors"
+    assert result.success is not None
+    assert load_model(result.best).configuration["model"] == "OneStreamStudent"

@@ -301,8 +301,7 @@ class TrainConfig:
         checkpoint_every: steps between checkpoints.
         log_every: steps between lines of the log.
         activation_checkpointing: compute the blocks of the network a second time in the backward
-            pass instead of keeping what they computed: less memory, about a third more time, the
-            same weights.
+            pass instead of keeping what they computed: less memory, more time, the same weights.
         data: see :class:`DataConfig`.
         augmentation: see :class:`AugmentationConfig`.
         optimiser: see :class:`OptimiserConfig`.
