@@ -163,9 +163,11 @@ def _exported(
         if int8:
             file = export_int8(model, file, Path(folder) / "int8.onnx", batch=batch).path
         session = open_session(file, threads=threads)
-    step = TrackerStep(model, batch=batch)
+    step = TrackerStep(model, batch=batch, embedded=True)
     grid = model.settings.search_grid
-    values = (*template, *search, torch.ones(grid, grid), *step.initial_state)
+    with torch.no_grad():
+        tokens = step.template_inputs(template)
+    values = (*tokens, *search, torch.ones(grid, grid), *step.initial_state)
     inputs = dict(zip(step.input_names, values, strict=True))
     return lambda: run_session(session, inputs)["score_map"]
 

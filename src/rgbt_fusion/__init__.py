@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from rgbt_fusion.evaluation.scoring import score as score
     from rgbt_fusion.export.agreement import ExportError as ExportError
     from rgbt_fusion.export.agreement import ExportReport as ExportReport
+    from rgbt_fusion.export.float16 import export_float16 as export_float16
     from rgbt_fusion.export.int8 import export_int8 as export_int8
     from rgbt_fusion.export.onnx_file import export_onnx as export_onnx
     from rgbt_fusion.export.program import export_program as export_program
@@ -248,6 +249,7 @@ _MODULES = {
     "evaluation.run": ("run_tracker",),
     "evaluation.scoring": ("IncompleteResultsError", "load_benchmark", "score"),
     "export.agreement": ("ExportError", "ExportReport"),
+    "export.float16": ("export_float16",),
     "export.int8": ("export_int8",),
     "export.onnx_file": ("export_onnx",),
     "export.program": ("export_program",),

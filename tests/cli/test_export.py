@@ -72,16 +72,23 @@ def test_a_preset_is_exported_with_the_weights_of_a_file(tmp_path, capsys, monke
             ("ostrack_tiny_128", "out.pt2", "--int8"),
             "--int8 must come with a DST that ends in .onnx",
         ),
+        (
+            ("ostrack_tiny_128", "out.pt2", "--float16"),
+            "--float16 must come with a DST that ends in .onnx",
+        ),
         (("ostrack_tiny", "out.pt2"), "did you mean 'ostrack_tiny_128'"),
         (("ostrack_tiny_128", "there.pt2"), "there.pt2 exists: give --force"),
         (("ostrack_tiny_128", "there.onnx", "--int8"), "there.int8.onnx exists: give --force"),
+        (("ostrack_tiny_128", "half.onnx", "--float16"), "half.float16.onnx exists: give --force"),
+        (("ostrack_tiny_128", "pair.onnx"), "pair.template.onnx exists: give --force"),
         (("ostrack_tiny_128", "out.pt2", "--batch", "0"), "batch must be"),
     ],
 )
 def test_a_wrong_call_says_what_is_wrong(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("there.pt2").touch()
-    Path("there.int8.onnx").touch()
+    for name in ("there.int8.onnx", "half.float16.onnx", "pair.template.onnx"):
+        Path(name).touch()
     status, out, err = run(capsys, *arguments)
     assert (status, out) == (2, "")
     assert message in err

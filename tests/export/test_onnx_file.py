@@ -1,3 +1,4 @@
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -9,9 +10,11 @@ import torch
 from model_material import tiny
 from rgbt_fusion.export import onnx_file
 from rgbt_fusion.export.agreement import BoxError, ExportError, ExportReport
+from rgbt_fusion.export.float16 import export_float16
 from rgbt_fusion.export.int8 import export_int8
 from rgbt_fusion.export.onnx_file import (
     INITIAL_STATE_KEY,
+    TRACKING_KEY,
     export_onnx,
     need_onnx,
     open_session,
@@ -51,11 +54,15 @@ def test_every_model_becomes_a_file_that_gives_the_same(name: str, tmp_path: Pat
     model = tiny(name, **{"depth": 1} | OPTIONS.get(name, {}))
     report = export_onnx(model, tmp_path / "step.onnx")
     assert report.errors["score_map"] < 1e-5 and report.errors["offset_map"] < 1e-4
-    assert [path.name for path in tmp_path.iterdir()] == ["step.onnx"]
-    step, session = TrackerStep(model), open_session(tmp_path / "step.onnx", threads=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"step.onnx", "step.template.onnx"}
+    step = TrackerStep(model, embedded=True)
+    session = open_session(tmp_path / "step.onnx", threads=1)
     assert [entry.name for entry in session.get_inputs()] == step.input_names
     assert [entry.name for entry in session.get_outputs()] == step.output_names
     texts = session.get_modelmeta().custom_metadata_map
+    known = json.loads(texts[TRACKING_KEY])
+    template = tmp_path / known["template"]["file"]
+    assert known["template"]["sha256"] == hashlib.sha256(template.read_bytes()).hexdigest()
     assert json.loads(texts[CONFIGURATION_KEY])["model"] == type(model).__name__
     initial = {
         name: tensor.tolist()
@@ -74,6 +81,8 @@ def test_every_model_becomes_a_file_that_gives_the_same(name: str, tmp_path: Pat
     found = run_session(session, dict(zip(step.input_names, recorded.inputs, strict=True)))
     torch.testing.assert_close(found, recorded.outputs, atol=1e-4, rtol=0)
     if name.startswith("ainet"):
+        half = export_float16(model, tmp_path / "step.onnx", tmp_path / "float16.onnx")
+        assert 0 < half.errors["score_map"] < 0.01 and half.precision == "float16"
         # with a layer whose weight the quantiser turns round, and scans, which stay as they are
         assert (
             export_int8(model, tmp_path / "step.onnx", tmp_path / "int8.onnx").errors["score_map"]
@@ -86,7 +95,7 @@ def test_a_file_that_does_not_agree_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = ExportReport(tmp_path, 1, 1, {"score_map": 2e-4}, BoxError(0.0, 0.0, 1.0))
-    monkeypatch.setattr(onnx_file, "_write", lambda step, path: path.write_text("wrong"))
+    monkeypatch.setattr(onnx_file, "_write", lambda step, path, template: path.write_text("wrong"))
     monkeypatch.setattr(onnx_file, "check_onnx", lambda step, path, count: report)
     (tmp_path / "step.onnx").write_text("what was there")
     with pytest.raises(ExportError, match="score_map of the exported step differs from PyTorch"):

@@ -41,6 +41,10 @@ def export(
             help="Also write an ONNX file with linear layers in int8, and print its error.",
         ),
     ] = False,
+    float16: Annotated[
+        bool,
+        typer.Option("--float16", help="Also write an ONNX file in float16, and print its error."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Export one tracker step of fixed shapes.
@@ -51,11 +55,12 @@ def export(
     from rgbt_fusion.cli.model_argument import open_model, refuse_overwriting
 
     check_choice(destination.suffix, (".onnx", ".pt2"), name="the ending of DST")
-    if int8 and destination.suffix != ".onnx":
-        raise ValueError(f"--int8 must come with a DST that ends in .onnx, got {destination}")
-    refuse_overwriting(destination, force=force)
-    if int8:
-        refuse_overwriting(_int8_file(destination), force=force)
+    others = [_of_precision(destination, name) for name in _chosen(int8=int8, float16=float16)]
+    if others and destination.suffix != ".onnx":
+        option = "--int8" if int8 else "--float16"
+        raise ValueError(f"{option} must come with a DST that ends in .onnx, got {destination}")
+    for file in (destination, *others):
+        refuse_overwriting(file, force=force)
     network = open_model(model, checkpoint, pretrained=pretrained)
     _note_random_weights(model, checkpoint, pretrained)
     if destination.suffix == ".pt2":
@@ -63,11 +68,19 @@ def export(
 
         typer.echo(export_program(network, destination, batch=batch))
     else:
-        _export_onnx(network, destination, batch, int8)
+        from rgbt_fusion.export.onnx_file import template_file
+
+        if hasattr(network, "embed_template"):
+            refuse_overwriting(template_file(destination), force=force)
+        _export_onnx(network, destination, batch, _chosen(int8=int8, float16=float16))
 
 
-def _int8_file(destination: Path) -> Path:
-    return destination.with_suffix(".int8.onnx")
+def _chosen(**options: bool) -> list[str]:
+    return [name for name, is_chosen in options.items() if is_chosen]
+
+
+def _of_precision(destination: Path, precision: str) -> Path:
+    return destination.with_suffix(f".{precision}.onnx")
 
 
 def _note_random_weights(model: str, checkpoint: Path | None, pretrained: bool) -> None:
@@ -79,11 +92,19 @@ def _note_random_weights(model: str, checkpoint: Path | None, pretrained: bool) 
         )
 
 
-def _export_onnx(network: "nn.Module", destination: Path, batch: int, int8: bool) -> None:
+def _export_onnx(
+    network: "nn.Module", destination: Path, batch: int, precisions: list[str]
+) -> None:
     from rgbt_fusion.export.onnx_file import export_onnx
 
     typer.echo(export_onnx(network, destination, batch=batch))
-    if int8:
-        from rgbt_fusion.export.int8 import export_int8
+    for precision in precisions:
+        other = _of_precision(destination, precision)
+        if precision == "int8":
+            from rgbt_fusion.export.int8 import export_int8
 
-        typer.echo(export_int8(network, destination, _int8_file(destination), batch=batch))
+            typer.echo(export_int8(network, destination, other, batch=batch))
+        else:
+            from rgbt_fusion.export.float16 import export_float16
+
+            typer.echo(export_float16(network, destination, other, batch=batch))

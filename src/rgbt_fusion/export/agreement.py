@@ -69,8 +69,10 @@ class ExportReport:
     """The largest absolute difference of each output over these steps."""
     box: BoxError
     """How far the boxes are from PyTorch's."""
-    precision: Literal["float32", "int8 linear layers"] = "float32"
+    precision: Literal["float32", "float16", "int8 linear layers"] = "float32"
     """What the file computes in."""
+    template: Path | None = None
+    """The file that embeds the template, once per sequence; None where the network takes images."""
 
     def __str__(self) -> str:
         size = f"{self.size_bytes / 1e6:.1f} MB, {self.precision}"
@@ -83,6 +85,8 @@ class ExportReport:
             if allowed is not None and self.precision == "float32":
                 line += f"  (at most {allowed:.0e})"
             lines.append(line)
+        if self.template is not None:
+            lines.append(f"  {self.template.name} embeds the template, once per sequence")
         box = self.box
         lines.append(
             f"  box: median {box.centre_px:.2f} px of the crop, "

@@ -31,7 +31,8 @@ def export_int8(
     instructions (VNNI).
 
     Args:
-        model: the model that ``source`` was exported from, to compare with.
+        model: the model that ``source`` was exported from, to compare with. The file that embeds
+            its template serves the new file, too.
         source: the file that :func:`~rgbt_fusion.export.onnx_file.export_onnx` wrote.
         path: the file to write. An old one is replaced when the new one is complete.
         batch: how many targets the step looks for.
@@ -48,7 +49,10 @@ def export_int8(
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     path = Path(path)
-    with evaluated_step(model, batch) as step, published_when_complete(path) as beside:
+    with (
+        evaluated_step(model, batch, embedded=True) as step,
+        published_when_complete(path) as beside,
+    ):
         with quiet():
             content = _without_shapes_of_constants(source)
             quantize_dynamic(

@@ -1,7 +1,9 @@
 """Write a tracker's step, or any module, as ONNX, for ONNX Runtime and other programs."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -32,7 +34,7 @@ from rgbt_fusion.export.program import (
     quiet,
     traced,
 )
-from rgbt_fusion.export.step import TrackerStep, recorded_steps
+from rgbt_fusion.export.step import IMAGE_INPUTS, TemplateStep, TrackerStep, recorded_steps
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.models.interface import configuration_of, unwrapped
 from rgbt_fusion.tracking.tracker import TEMPLATE_FACTOR
@@ -50,6 +52,7 @@ __all__ = [
     "need_onnx",
     "open_session",
     "run_session",
+    "template_file",
     "write_program",
 ]
 
@@ -88,9 +91,13 @@ def export_onnx(
     names of :class:`~rgbt_fusion.export.step.TrackerStep`. The metadata hold what a program needs
     to track with the file: the model's configuration, the sizes and factors of the crops, mean and
     standard deviation of the images and, for a model with a memory, the state to start from.
+
+    A network with ``embed_template`` becomes two files: that of the step takes the template as
+    tokens, and :func:`template_file` beside it makes them, once per sequence.
+
     ``export_onnx(module, inputs, path)`` writes any other module, with the layers of this library
     inside or not. Inputs have the names of the arguments of ``forward``, outputs those of the
-    result. Each scan becomes one Scan node, which is correct and much slower than in this library.
+    result. Each scan becomes one Scan node, which is correct and slower than in this library.
 
     Args:
         model: the model, with its weights, in float32.
@@ -113,12 +120,54 @@ def export_onnx(
     need_onnx()
     if inputs is not None:
         return _export_module(model, inputs, path)
-    with evaluated_step(model, batch) as step, published_when_complete(path) as beside:
+    with evaluated_step(model, batch, embedded=True) as step, ExitStack() as files:
+        beside = files.enter_context(published_when_complete(path))
+        template = None
+        if step.embedded:
+            template = template_file(path)
+            # left first: a step never stands beside the template of another one
+            template_beside = files.enter_context(published_when_complete(template))
+            digest = _write_template(step, template_beside)
+            known = {"file": template.name, "sha256": digest}
+        else:
+            known = None
         with quiet():
-            _write(step, beside)
+            _write(step, beside, known)
         report = check_onnx(step, beside, CHECKED_STEPS)
         report.refuse_beyond_tolerance()
-    return replace(report, path=path)
+    return replace(report, path=path, template=template)
+
+
+def template_file(path: str | Path) -> Path:
+    """Return the file that embeds the template for the step of ``path``.
+
+    Example:
+        >>> from rgbt_fusion.export.onnx_file import template_file
+        >>> template_file("ainet.onnx").name
+        'ainet.template.onnx'
+    """
+    return Path(path).with_suffix(".template.onnx")
+
+
+def _write_template(step: TrackerStep, path: Path) -> str:
+    """Write what embeds the template, compare it with PyTorch, and return its SHA-256."""
+    embedding = TemplateStep(step)
+    names = IMAGE_INPUTS[:2]
+    size = step.model.template_size
+    images = [torch.randn(step.batch, 3, size, size) for _ in names]
+    with torch.no_grad(), quiet():
+        expected = embedding(*images)
+        program = torch.export.export(embedding, tuple(images))
+        write_program(program, path, names, step.template_names, {})
+    session = open_session(path)
+    read = {one.name for one in session.get_inputs()}
+
+    def run(values: list[Tensor]) -> list[Tensor]:
+        given = dict(zip(names, values, strict=True))
+        return list(run_session(session, {k: v for k, v in given.items() if k in read}).values())
+
+    compare_module(path, expected, run, images, names)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _export_module(module: nn.Module, inputs: tuple[Any, ...], path: Path) -> ModuleReport:
@@ -188,8 +237,8 @@ def run_session(session: "InferenceSession", inputs: Mapping[str, Tensor]) -> di
     return {name: torch.from_numpy(value) for name, value in zip(names, found, strict=True)}
 
 
-def _write(step: TrackerStep, path: Path) -> None:
-    """Write a step as ONNX, with the model's configuration and initial state."""
+def _write(step: TrackerStep, path: Path, template: dict[str, str] | None) -> None:
+    """Write a step as ONNX, with what a program has to know to track with it."""
     state = {
         name: tensor.tolist()
         for name, tensor in zip(step.state_names, step.initial_state, strict=True)
@@ -197,7 +246,7 @@ def _write(step: TrackerStep, path: Path) -> None:
     texts = {
         CONFIGURATION_KEY: json.dumps(configuration_of(step.model)),
         INITIAL_STATE_KEY: json.dumps(state),
-        TRACKING_KEY: json.dumps(_tracking_values(step)),
+        TRACKING_KEY: json.dumps(_tracking_values(step) | {"template": template}),
     }
     write_program(traced(step), path, step.input_names, step.output_names, texts)
 

@@ -1,6 +1,8 @@
 """Track with an exported ONNX file, in ONNX Runtime."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +16,15 @@ from rgbt_fusion.export.onnx_file import (
     open_session,
     run_session,
 )
+from rgbt_fusion.export.step import IMAGE_INPUTS
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.interface import ModelOutput
 from rgbt_fusion.shapes import check_shape
 
-__all__ = ["OnnxModel", "OnnxState"]
+__all__ = ["OnnxModel", "OnnxState", "OnnxTemplate"]
+
+
+_IMAGES = IMAGE_INPUTS[:2]
 
 SIZES = ("template_size", "search_size", "batch", "grid")
 
@@ -43,12 +49,20 @@ class OnnxState(NamedTuple):
         return OnnxState(tuple(values), self.initial)
 
 
+class OnnxTemplate(NamedTuple):
+    """A template as a file takes it: the tokens of a file that embeds it, or the images."""
+
+    values: tuple[Tensor, ...]
+    """In the order of the inputs of the step, ``(B, ...)`` each."""
+
+
 class OnnxModel:
     """A tracking network that is an ONNX file: hand it to ``Tracker``.
 
     The file is one that :func:`~rgbt_fusion.export.onnx_file.export_onnx` wrote for a tracking
-    network. Its metadata say how frames are cropped. A file for one target also follows several,
-    one after the other.
+    network. Its metadata say how frames are cropped, and name the file beside it that embeds the
+    template, if the network embeds it once per sequence. A file for one target also follows
+    several, one after the other.
 
     Args:
         path: the file.
@@ -61,8 +75,9 @@ class OnnxModel:
 
     Raises:
         ModuleNotFoundError: ONNX Runtime is not installed.
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not an exported tracking network.
+        FileNotFoundError: there is no such file, or none beside it that embeds the template.
+        ValueError: the file is not an exported tracking network, or the one beside it belongs to
+            another export.
         ShapeError: an image does not have the shape above, or B is not that of the file.
     """
 
@@ -78,15 +93,42 @@ class OnnxModel:
                 f"its metadata lack {TRACKING_KEY}"
             )
         try:
-            self._take(json.loads(texts[TRACKING_KEY]))
+            values: Any = json.loads(texts[TRACKING_KEY])
+            self._take(values)
             state: dict[str, Any] = json.loads(texts.get(INITIAL_STATE_KEY, "{}"))
             self._state_names = tuple(state)
             self._initial = tuple(torch.tensor(value) for value in state.values())
+            # a file of an earlier version takes images
+            template = values.get("template")
+            known = None
+            if template is not None:
+                known = (str(template["file"]), str(template["sha256"]))
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             raise ValueError(
                 f"{path} must say in its metadata how it tracks, but: {str(error)[:200]}"
             ) from error
-        self._inputs = {one.name for one in self._session.get_inputs()}
+        self._template_session: Any = None
+        self._template_names = _IMAGES
+        if known is not None:
+            self._template_session = _session(_template_beside(self.path, *known), threads)
+            outputs = self._template_session.get_outputs()
+            self._template_names = tuple(one.name for one in outputs)
+
+    def embed_template(self, template: ImagePair) -> OnnxTemplate:
+        """Run the file that embeds the template, where there is one."""
+        size = self.template_size
+        targets = len(template.rgb)
+        for name, image in zip(("rgb", "tir"), template, strict=True):
+            check_shape(image, "B 3 H W", B=targets, H=size, W=size, name=f"template.{name}")
+        if self._template_session is None:
+            return OnnxTemplate(tuple(template))
+        found = []
+        for rows in self._rows(targets):
+            images = [image[rows] for image in template]
+            found.append(self._run(self._template_session, _IMAGES, images))
+        return OnnxTemplate(
+            tuple(torch.cat([one[name] for one in found]) for name in self._template_names)
+        )
 
     def _take(self, values: Any) -> None:
         """Take over what the metadata say of the network, each number checked."""
@@ -102,27 +144,30 @@ class OnnxModel:
             )
 
     def __call__(
-        self, template: ImagePair, search: ImagePair, state: OnnxState | None = None
+        self,
+        template: OnnxTemplate | ImagePair,
+        search: ImagePair,
+        state: OnnxState | None = None,
     ) -> ModelOutput:
         """Look for the target of the template in the search crop."""
-        targets = len(search.rgb)
-        for name, pair, size in (
-            ("template", template, self.template_size),
-            ("search", search, self.search_size),
-        ):
-            check_shape(pair.rgb, "B 3 H W", B=targets, H=size, W=size, name=f"{name}.rgb")
-            check_shape(pair.tir, "B 3 H W", B=targets, H=size, W=size, name=f"{name}.tir")
+        if isinstance(template, ImagePair):
+            template = self.embed_template(template)
+        size = self.search_size
+        targets = len(template.values[0])
+        for name, image in zip(("rgb", "tir"), search, strict=True):
+            check_shape(image, "B 3 H W", B=targets, H=size, W=size, name=f"search.{name}")
         if self.batch != 1:
             check_shape(search.rgb, "B 3 H W", B=self.batch, name="search.rgb")
         if state is None:
             repeats = targets if self.batch == 1 else 1
             values = tuple(torch.cat([one] * repeats) for one in self._initial)
             state = OnnxState(values, self._initial)
+        names = (*self._template_names, "search_rgb", "search_tir", *self._state_names, "window")
+        window = torch.ones(self._grid, self._grid)
         found = []
-        for first in range(0, targets, self.batch):
-            rows = slice(first, first + self.batch)
-            images = [image[rows] for image in (*template, *search)]
-            found.append(self._run(images, [value[rows] for value in state.values]))
+        for rows in self._rows(targets):
+            values = [value[rows] for value in (*template.values, *search, *state.values)]
+            found.append(self._run(self._session, names, [*values, window]))
         merged = {name: torch.cat([one[name] for one in found]) for name in found[0]}
         after = None
         if self._state_names:
@@ -137,15 +182,34 @@ class OnnxModel:
             state=after,
         )
 
-    def _run(self, images: list[Tensor], state: list[Tensor]) -> dict[str, Tensor]:
-        """Run the file on one batch, with a window of ones."""
-        names = ("template_rgb", "template_tir", "search_rgb", "search_tir")
-        inputs = {name: image.contiguous() for name, image in zip(names, images, strict=True)}
-        inputs["window"] = torch.ones(self._grid, self._grid)
-        inputs |= dict(zip(self._state_names, state, strict=True))
+    def _rows(self, targets: int) -> list[slice]:
+        """Return the targets that each run of a file looks for."""
+        return [slice(first, first + self.batch) for first in range(0, targets, self.batch)]
+
+    def _run(self, session: Any, names: Sequence[str], values: list[Tensor]) -> dict[str, Tensor]:
         # a network of one modality does not read the images of the other one
-        known = {name: value for name, value in inputs.items() if name in self._inputs}
-        return run_session(self._session, known)
+        read = {one.name for one in session.get_inputs()}
+        given = zip(names, values, strict=True)
+        return run_session(session, {k: v.contiguous() for k, v in given if k in read})
+
+
+def _template_beside(path: Path, name: str, digest: str) -> Path:
+    """Return the file that embeds the template for the step of ``path``.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is not the one that was written with the step, or no name of a file.
+    """
+    if Path(name).name != name:
+        raise ValueError(f"{path} must name a file beside it for its template, got {name!r}")
+    beside = path.with_name(name)
+    if not beside.is_file():
+        raise FileNotFoundError(
+            f"{path} needs {name} beside it, which embeds its template: keep both files together"
+        )
+    if hashlib.sha256(beside.read_bytes()).hexdigest() != digest:
+        raise ValueError(f"{beside} must be the file that was written with {path}: export again")
+    return beside
 
 
 def _session(path: Path, threads: int) -> Any:

@@ -1,8 +1,9 @@
 """The ops of this library in torch's own operations, for runtimes that do not know them.
 
-They are much slower than the ops themselves: the other runtime walks the recurrence step by step,
-in one ONNX Scan node. The loop is ``torch._higher_order_ops.scan``, which is not public in torch
-yet; only this file uses it.
+The recurrence becomes one ONNX Scan node. Its states have the channels innermost, so that each
+operation of the body runs over long rows. Several steps in one body are not faster: the time goes
+into the passes over the state, of which the body needs six and the kernels here one. The loop is
+``torch._higher_order_ops.scan``, which is not public in torch yet; only this file uses it.
 """
 
 from collections.abc import Callable
@@ -45,35 +46,52 @@ def _selective_scan(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
     inputs = arguments.as_inputs()
     directions = inputs.directions
     batch, _, channels = inputs.u.shape[1:]
+    groups, states = inputs.B.shape[3:]
     dtype = inputs.A.dtype
-    rates = inputs.A[:, None]
+
+    def by_group(x: Tensor) -> Tensor:
+        """``(..., D)`` to ``(..., G, P)``."""
+        return x.unflatten(-1, (groups, -1))
+
+    def state_like(x: Tensor) -> Tensor:
+        """``(R, ..., D, N)`` to ``(R, ..., G, N, P)``."""
+        return by_group(x.transpose(-1, -2)).transpose(-3, -2).contiguous()
 
     def steps(x: Tensor) -> Tensor:
-        """Lay a sequence out in the order of the scan, steps first."""
+        """``(R?, B, L, ...)`` in the order of the scan, steps first: ``(L, R, B, ...)``."""
         in_order = _in_order(x.expand(directions, *x.shape[1:]), inputs.order)
         return in_order.movedim(2, 0).to(dtype)
 
+    rates = state_like(inputs.A[:, None])
+    readout = None if inputs.readout is None else state_like(inputs.readout[:, None])
+
     def step(state: Tensor, now: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Compute h = exp(dt A) h + dt u B and y = <C, h>, over (R, B, D, N)."""
+        """Compute h = exp(dt A) h + B (dt u) and y = C h, over (R, B, G, N, P)."""
         dt, driven, B, C = now
-        state = torch.exp(dt[..., None] * rates) * state + driven[..., None] * B
-        return state, (state * C).sum(-1)
+        decay = torch.exp(dt * rates)
+        state = decay * state + torch.matmul(B, driven)
+        read = state if readout is None else state * readout
+        return state, torch.matmul(C, read)
 
     dt = inputs.delta
     if inputs.delta_bias is not None:
         dt = dt + inputs.delta_bias[:, None, None]
     if inputs.delta_softplus:
         dt = F.softplus(dt)
-    B = _by_channel(inputs.B, channels)
-    C = _by_channel(inputs.C, channels)
-    if inputs.readout is not None:
-        C = C * inputs.readout[:, None, None]
-    start = inputs.u.new_zeros(directions, batch, channels, rates.shape[-1], dtype=dtype)
+    sequences = (
+        steps(by_group(dt)[..., None, :]),
+        steps(by_group(dt * inputs.u)[..., None, :]),
+        steps(inputs.B[..., None]),
+        steps(inputs.C[..., None, :]),
+    )
+    start = inputs.A.new_zeros(directions, batch, groups, states, channels // groups)
     if inputs.initial_state is not None:
-        start = start + inputs.initial_state
+        start = start + state_like(inputs.initial_state)
 
-    last_state, y = scan(step, start, (steps(dt), steps(dt * inputs.u), steps(B), steps(C)))
-    y = _in_place(y.movedim(0, 2), inputs.order)
+    last_state, y = scan(step, start, sequences)
+    y = y.flatten(-3).movedim(0, 2)
+    last_state = last_state.transpose(2, 3).flatten(3).transpose(2, 3)
+    y = _in_place(y, inputs.order)
     if inputs.D is not None:
         y = y + inputs.D[:, None, None] * inputs.u
     if inputs.z is not None:
@@ -81,17 +99,8 @@ def _selective_scan(*values: Any) -> tuple[Tensor, Tensor, Tensor]:
     if inputs.merge:
         y = y.sum(0, keepdim=True)
     y = callers_layout(y.to(inputs.u.dtype), arguments.channels_first)
-    no_checkpoints = start.new_empty(directions, batch, 0, rates.shape[-1], channels)
+    no_checkpoints = start.new_empty(directions, batch, 0, states, channels)
     return y, last_state, no_checkpoints
-
-
-def _by_channel(coefficients: Tensor, channels: int) -> Tensor:
-    """Give each channel the coefficients of its group."""
-    groups = coefficients.shape[-2]
-    if groups == 1:
-        # broadcast
-        return coefficients
-    return coefficients.repeat_interleave(channels // groups, -2)
 
 
 def _causal_conv1d(*values: Any) -> Tensor:

@@ -177,7 +177,9 @@ def traced(step: TrackerStep) -> ExportedProgram:
 
 
 @contextmanager
-def evaluated_step(model: nn.Module, batch: int) -> Iterator[TrackerStep]:
+def evaluated_step(
+    model: nn.Module, batch: int, *, embedded: bool = False
+) -> Iterator[TrackerStep]:
     """Give the step of a model, which is in evaluation mode inside the block.
 
     Raises:
@@ -191,7 +193,7 @@ def evaluated_step(model: nn.Module, batch: int) -> Iterator[TrackerStep]:
     was_training = model.training
     model.eval()
     try:
-        yield TrackerStep(model, batch=batch)
+        yield TrackerStep(model, batch=batch, embedded=embedded)
     finally:
         model.train(was_training)
 

@@ -9,21 +9,27 @@ from torch import Tensor, nn
 from rgbt_fusion.checks import check_positive_int
 from rgbt_fusion.frames.crop import crop_pair
 from rgbt_fusion.frames.types import ImagePair
-from rgbt_fusion.models.interface import ask, check_model, decode, parameter_like
+from rgbt_fusion.models.interface import ask, check_model, decode, embed_template, parameter_like
 from rgbt_fusion.synthetic.world import SyntheticSequence
 from rgbt_fusion.tracking.tracker import TEMPLATE_FACTOR, hann_window
 
 __all__ = [
+    "FRAME_INPUTS",
     "IMAGE_INPUTS",
     "MAP_OUTPUTS",
     "RecordedStep",
+    "TemplateStep",
     "TrackerStep",
     "named_tensors",
     "recorded_steps",
 ]
 
-IMAGE_INPUTS = ("template_rgb", "template_tir", "search_rgb", "search_tir", "window")
-"""The inputs of every exported step, in order; the model's state follows, if it has one."""
+FRAME_INPUTS = ("search_rgb", "search_tir", "window")
+"""What every exported step is given anew, in order. The template stands in front; the model's state
+follows, if it has one."""
+
+IMAGE_INPUTS = ("template_rgb", "template_tir", *FRAME_INPUTS)
+"""The inputs of a step that is given the images of the template."""
 
 MAP_OUTPUTS = ("score_map", "size_map", "offset_map", "box_cxcywh_unit")
 """The outputs of every exported step, in order; the next state follows."""
@@ -39,6 +45,9 @@ class TrackerStep(nn.Module):
         model: the tracking network, of this package or your own. Switch it to evaluation mode
             first.
         batch: how many targets a step looks for.
+        embedded: take the template as the model's ``embed_template`` returns it, as the tensors
+            that ``template_names`` names, which :class:`TemplateStep` makes once per sequence. A
+            model without ``embed_template`` is given the images.
 
     Shape:
         - template_rgb, template_tir: ``(B, 3, T, T)`` with T = ``model.template_size``, normalised
@@ -64,11 +73,22 @@ class TrackerStep(nn.Module):
         torch.Size([1, 4])
     """
 
-    def __init__(self, model: nn.Module, *, batch: int = 1) -> None:
+    def __init__(self, model: nn.Module, *, batch: int = 1, embedded: bool = False) -> None:
         super().__init__()
         check_model(model)
         self.model: Any = model
         self.batch = check_positive_int(batch, name="batch")
+        images = self._blank(model.template_size)
+        self._template: Any = images
+        self.template_names = list(IMAGE_INPUTS[:2])
+        if embedded:
+            with torch.no_grad():
+                tokens = embed_template(self.model, images)
+            names = [name for name, _ in named_tensors(tokens, "template_tokens")]
+            # something else than nested tuples of tensors cannot be an input
+            if tokens is not images and names:
+                self._template = tokens
+                self.template_names = names
         self.grid, self._structure = self._grid_and_first_state()
         named = list(named_tensors(self._structure))
         self.state_names = [name for name, _ in named]
@@ -79,47 +99,75 @@ class TrackerStep(nn.Module):
 
         That is the state after a frame, with all rows reset.
         """
-        like = parameter_like(self.model)
-        template_size = self.model.template_size
-        search_size = self.model.search_size
-        template = like.new_zeros(self.batch, 3, template_size, template_size)
-        search = like.new_zeros(self.batch, 3, search_size, search_size)
         with torch.no_grad():
-            out = ask(self.model, ImagePair(template, template), ImagePair(search, search))
+            out = ask(self.model, self._template, self._blank(self.model.search_size))
         grid = out.score_map.shape[-1]
         if out.state is None:
             return grid, None
-        every_row = torch.ones(self.batch, dtype=torch.bool, device=like.device)
+        device = parameter_like(self.model).device
+        every_row = torch.ones(self.batch, dtype=torch.bool, device=device)
         return grid, out.state.reset(every_row)
+
+    def _blank(self, size: int) -> ImagePair:
+        image = parameter_like(self.model).new_zeros(self.batch, 3, size, size)
+        return ImagePair(image, image)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the template comes as tokens."""
+        return not isinstance(self._template, ImagePair)
+
+    def template_inputs(self, template: ImagePair) -> list[Tensor]:
+        """Return what the step is given of a template, in the order of ``template_names``."""
+        given = embed_template(self.model, template) if self.embedded else template
+        return [tensor for _, tensor in named_tensors(given)]
 
     @property
     def input_names(self) -> list[str]:
         """The names of the inputs, in order."""
-        return [*IMAGE_INPUTS, *self.state_names]
+        return [*self.template_names, *FRAME_INPUTS, *self.state_names]
 
     @property
     def output_names(self) -> list[str]:
         """The names of the outputs, in order."""
         return [*MAP_OUTPUTS, *(f"next_{name}" for name in self.state_names)]
 
-    def forward(
-        self,
-        template_rgb: Tensor,
-        template_tir: Tensor,
-        search_rgb: Tensor,
-        search_tir: Tensor,
-        window: Tensor,
-        *state: Tensor,
-    ) -> dict[str, Tensor]:
-        """Look for the template's target in the search crop; return tensors by name."""
-        before = _with_tensors(self._structure, iter(state))
-        template = ImagePair(template_rgb, template_tir)
-        search = ImagePair(search_rgb, search_tir)
+    def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """Look for the template's target in the search crop; return tensors by name.
+
+        ``inputs`` are in the order of ``input_names``.
+        """
+        given = iter(inputs)
+        template = _with_tensors(self._template, given)
+        search = ImagePair(next(given), next(given))
+        window = next(given)
+        before = _with_tensors(self._structure, given)
         out = self.model(template, search, before)
         box = decode(self.model, out, window)
         after = [tensor for _, tensor in named_tensors(out.state)]
         found = (out.score_map, out.size_map, out.offset_map, box, *after)
         return dict(zip(self.output_names, found, strict=True))
+
+
+class TemplateStep(nn.Module):
+    """Turn a template into the tensors that a step takes, once per sequence.
+
+    Args:
+        step: the step, with ``embedded`` template.
+
+    Shape:
+        - template_rgb, template_tir: ``(B, 3, T, T)`` with T = ``model.template_size``, normalised
+        - returns the tensors that ``step.template_names`` names
+    """
+
+    def __init__(self, step: TrackerStep) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, template_rgb: Tensor, template_tir: Tensor) -> dict[str, Tensor]:
+        """Return the tensors by name."""
+        values = self.step.template_inputs(ImagePair(template_rgb, template_tir))
+        return dict(zip(self.step.template_names, values, strict=True))
 
 
 class RecordedStep(NamedTuple):
@@ -145,15 +193,16 @@ def recorded_steps(step: TrackerStep, count: int, *, seed: int = 0) -> Iterator[
         SyntheticSequence(seed + row, frames=count + 1, challenge="none")
         for row in range(step.batch)
     ]
-    template = _crops(sequences, 0, 0, factor=TEMPLATE_FACTOR, size=model.template_size)
+    crops = _crops(sequences, 0, 0, factor=TEMPLATE_FACTOR, size=model.template_size)
+    with torch.no_grad():
+        template = step.template_inputs(ImagePair(*(image.to(like) for image in crops)))
     window = hann_window(step.grid).to(like)
     state = step.initial_state
     for number in range(1, count + 1):
         search = _crops(
             sequences, number, number - 1, factor=model.search_factor, size=model.search_size
         )
-        images = [image.to(like) for image in (*template, *search)]
-        inputs = (*images, window, *state)
+        inputs = (*template, *(image.to(like) for image in search), window, *state)
         with torch.no_grad():
             outputs = step(*inputs)
         yield RecordedStep(inputs, outputs)

@@ -1,0 +1,52 @@
+"""Write an ONNX step in float16: half the size, for runtimes on a GPU."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from rgbt_fusion.export.agreement import ExportReport, published_when_complete
+from rgbt_fusion.export.int8 import COMPARED_STEPS
+from rgbt_fusion.export.onnx_file import check_onnx, need_onnx
+from rgbt_fusion.export.program import evaluated_step, quiet
+
+__all__ = ["export_float16"]
+
+
+def export_float16(
+    model: nn.Module, source: str | Path, path: str | Path, *, batch: int = 1
+) -> ExportReport:
+    """Write an exported ONNX step in float16, and measure the difference.
+
+    ONNX Runtime's own converter rounds weights and operations. Inputs and outputs stay in float32,
+    so that the file is used like ``source``. States of scans are rounded, too. On a CPU the file is
+    not faster, because ONNX Runtime computes most operations in float32 there.
+
+    Args:
+        model: the model that ``source`` was exported from, to compare with. The file that embeds
+            its template serves the new file, too.
+        source: the file that :func:`~rgbt_fusion.export.onnx_file.export_onnx` wrote.
+        path: the file to write. An old one is replaced when the new one is complete.
+        batch: how many targets the step looks for.
+
+    Returns:
+        What was written, and its differences from PyTorch. They have no bound: judge them by your
+        use.
+
+    Raises:
+        ModuleNotFoundError: the extra ``export`` is not installed.
+        ExportError: ``path`` cannot be written, or ``model`` is not in float32.
+    """
+    need_onnx()
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    path = Path(path)
+    with (
+        evaluated_step(model, batch, embedded=True) as step,
+        published_when_complete(path) as beside,
+    ):
+        with quiet():
+            onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), beside)
+        report = check_onnx(step, beside, COMPARED_STEPS)
+    return replace(report, path=path, precision="float16")

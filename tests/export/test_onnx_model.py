@@ -1,0 +1,68 @@
+"""A tracker that is a pair of ONNX files: the template is embedded once."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model_material import tiny
+from rgbt_fusion import Tracker
+from rgbt_fusion.export.agreement import ExportError
+from rgbt_fusion.export.onnx_file import export_onnx, need_onnx
+from rgbt_fusion.export.onnx_model import OnnxModel
+from rgbt_fusion.synthetic.world import SyntheticSequence
+
+try:
+    need_onnx()
+except (ModuleNotFoundError, ExportError) as error:
+    pytest.skip(f"no ONNX here: {error}", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    model = tiny("tpmri_tiny_128", depth=1)
+    path = tmp_path_factory.mktemp("pair") / "step.onnx"
+    export_onnx(model, path)
+    return model, path
+
+
+def boxes(model: Any) -> np.ndarray:
+    sequence = SyntheticSequence(3, frames=4)
+    return np.array([result.box_xywh_px for result in Tracker(model).track(sequence)])
+
+
+def test_the_pair_tracks_as_the_network_does_and_embeds_once(
+    exported: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, path = exported
+    pair = OnnxModel(path)
+    calls: list[Any] = []
+    embed = pair.embed_template
+    monkeypatch.setattr(pair, "embed_template", lambda images: calls.append(1) or embed(images))
+    assert np.abs(boxes(pair) - boxes(model)).max() < 1e-3
+    assert len(calls) == 1
+
+
+def test_two_targets_go_through_a_file_for_one(exported: tuple[Any, Path]) -> None:
+    model, path = exported
+    sequence = SyntheticSequence(3, frames=3)
+    first = np.stack([sequence.truth.rgb[0], sequence.truth.rgb[0] + [3, 2, 0, 0]])
+    found = [
+        np.array([result.box_xywh_px for result in Tracker(one).track(sequence, first)])
+        for one in (OnnxModel(path), model)
+    ]
+    assert np.abs(found[0] - found[1]).max() < 1e-3
+
+
+def test_a_step_without_its_template_says_what_is_missing(
+    exported: tuple[Any, Path], tmp_path: Path
+) -> None:
+    _, path = exported
+    shutil.copy(path, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"needs step\.template\.onnx beside it"):
+        OnnxModel(tmp_path / "step.onnx")
+    (tmp_path / "step.template.onnx").write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match="must be the file that was written with"):
+        OnnxModel(tmp_path / "step.onnx")
