@@ -1,6 +1,7 @@
 """Weights by address, from a server of this machine."""
 
 import hashlib
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from rgbt_fusion import CheckpointError, create_model, save_checkpoint
-from rgbt_fusion.weights.download import CACHE_VARIABLE, cache_folder, fetch_weights
+from rgbt_fusion.weights.download import CACHE_VARIABLE, cache_folder, download_bar, fetch_weights
 
 CONTENT = b"weights" * 100
 
@@ -117,3 +118,17 @@ def test_a_model_is_created_with_weights_of_a_file_or_an_address(
     for place in places:
         again = create_model("ostrack_tiny_128", depth=1, pretrained=place)
         assert torch.equal(again.backbone.pos_embed_x, model.backbone.pos_embed_x)
+
+
+def test_a_terminal_shows_how_much_is_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    assert download_bar() is None
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    show = download_bar()
+    assert show is not None
+    show(1_000_000, 3_000_000)
+    show(3_000_000, 3_000_000)
+    show(2_000_000, None)
+    assert capsys.readouterr().err == ("\rweights: 1 of 3 MB\rweights: 3 of 3 MB\n\rweights: 2 MB")
