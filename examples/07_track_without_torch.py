@@ -28,7 +28,7 @@ def crop(kind):
         frame = video.retrieve()[1]
         padded = cv2.copyMakeBorder(frame, side, side, side, side, cv2.BORDER_CONSTANT)
         part = padded[top : top + side, left : left + side, ::-1]
-        image = cv2.resize(part, (known[f"{kind}_size"],) * 2) / 255
+        image = cv2.resize(np.float32(part), (known[f"{kind}_size"],) * 2) / 255
         normal = np.float32((image - known["mean"]) / known["std"])
         images[f"{kind}_{name}"] = normal.transpose(2, 0, 1)[None]
     return images, side
