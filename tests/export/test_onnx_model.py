@@ -1,5 +1,6 @@
 """A tracker that is a pair of ONNX files: the template is embedded once."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from model_material import tiny
 from rgbt_fusion import Tracker
 from rgbt_fusion.export.agreement import ExportError
-from rgbt_fusion.export.onnx_file import export_onnx, need_onnx
+from rgbt_fusion.export.onnx_file import TRACKING_KEY, export_onnx, need_onnx
 from rgbt_fusion.export.onnx_model import OnnxModel
 from rgbt_fusion.synthetic.world import SyntheticSequence
 
@@ -18,6 +19,8 @@ try:
     need_onnx()
 except (ModuleNotFoundError, ExportError) as error:
     pytest.skip(f"no ONNX here: {error}", allow_module_level=True)
+
+import onnx
 
 
 @pytest.fixture(scope="module")
@@ -65,4 +68,18 @@ def test_a_step_without_its_template_says_what_is_missing(
         OnnxModel(tmp_path / "step.onnx")
     (tmp_path / "step.template.onnx").write_bytes(path.read_bytes())
     with pytest.raises(ValueError, match="must be the file that was written with"):
+        OnnxModel(tmp_path / "step.onnx")
+
+
+def test_a_file_that_names_another_folder_is_refused(
+    exported: tuple[Any, Path], tmp_path: Path
+) -> None:
+    content = onnx.load(exported[1])
+    for entry in content.metadata_props:
+        if entry.key == TRACKING_KEY:
+            values = json.loads(entry.value)
+            values["template"]["file"] = "../step.template.onnx"
+            entry.value = json.dumps(values)
+    onnx.save(content, tmp_path / "step.onnx")
+    with pytest.raises(ValueError, match="must name a file beside it for its template"):
         OnnxModel(tmp_path / "step.onnx")

@@ -78,7 +78,7 @@ class TrackerStep(nn.Module):
         check_model(model)
         self.model: Any = model
         self.batch = check_positive_int(batch, name="batch")
-        images = self._blank(model.template_size)
+        images = self._blank(self.model.template_size)
         self._template: Any = images
         self.template_names = list(IMAGE_INPUTS[:2])
         if embedded:
