@@ -173,7 +173,7 @@ class MambaBlock(TypedModule):
         )
         self.act = nn.SiLU()
         self.x_proj = nn.Linear(inner, self.dt_rank + 2 * d_state, bias=False, **place)
-        self.dt_proj = nn.Linear(self.dt_rank, inner, bias=True, **place)
+        self.dt_proj = _StepProjection(self.dt_rank, inner, bias=True, **place)
         # The state space is kept in float32 whatever the dtype of the projections, as in mamba-ssm.
         self.A_log = nn.Parameter(torch.empty(inner, d_state, device=device, dtype=torch.float32))
         self.D = nn.Parameter(torch.empty(inner, device=device, dtype=torch.float32))
@@ -314,6 +314,14 @@ class MambaBlock(TypedModule):
             "backend": self.backend,
         }
         return ", ".join(f"{name}={value!r}" for name, value in options.items())
+
+
+class _StepProjection(nn.Linear):
+    """A linear layer that is never called: the block reads its weight, the scan adds its bias.
+
+    A class of its own, so that what exchanges linear layers for others, such as
+    ``torch.ao.quantization.quantize_dynamic``, leaves the tensors where they are.
+    """
 
 
 def mark_parameter(parameter: nn.Parameter, mark: str) -> None:
