@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 EXTRAS := tracking,triton,export,train,docs,dev
 
-.PHONY: bench test test-matrix soak lint format docs clean
+.PHONY: bench test test-matrix soak sanitize lint format docs clean
 
 bench: $(READY)
 	$(BIN)/rgbt-fusion bench --quick --json .bench/quick.json --plot .bench/quick.png
@@ -19,9 +19,13 @@ test: $(READY)
 test-matrix: $(READY)
 	$(BIN)/python tests/matrix.py all
 
+# The tests of the ops on C kernels compiled with AddressSanitizer and UndefinedBehaviorSanitizer.
+sanitize: $(READY)
+	$(BIN)/python tests/sanitize.py
+
 # What takes hours: a training killed twenty times, everything that writes files killed ten times, 100,000
-# damaged files for each reader of files, and all files of weights that were made to do harm.
-soak: $(READY)
+# damaged files for each reader of files, all files of weights that were made to do harm, and `sanitize`.
+soak: $(READY) sanitize
 	RGBT_FUSION_KILLS=20 $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/training/test_resume.py
 	RGBT_FUSION_KILLED_WRITERS=10 $(BIN)/python -m pytest --strict-skips tests/integration/test_killed_writers.py
 	RGBT_FUSION_HOSTILE_EVERY=1 $(BIN)/python -m pytest --strict-skips tests/weights/test_hostile_weights.py
