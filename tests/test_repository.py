@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "weights": {"models", "files"},
     "synthetic": {"frames"},
     "data": {"frames", "files", "synthetic"},
-    "tracking": {"frames", "boxes", "shapes", "models.interface"},
+    "tracking": {"frames", "boxes", "shapes", "models.interface", "models.inference"},
     "evaluation": {"frames", "files", "data", "synthetic", "tracking.interface"},
     "video": {"frames", "files", "data", "models", "tracking", "alignment"},
     "training": {

@@ -1,7 +1,9 @@
 """The tracker against OSTrack's loop written out, against one target at a time, and against a spot
 that can be seen."""
 
+import copy
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +14,7 @@ from rgbt_fusion import ShapeError, Tracker
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.presets import list_models
+from rgbt_fusion.tracking import tracker as tracker_module
 from rgbt_fusion.tracking.ncc import NCCTracker
 from rgbt_fusion.tracking.tracker import hann_window
 from rgbt_fusion.weights.pretrained import create_model
@@ -325,12 +328,85 @@ def test_a_box_that_is_no_number_is_not_believed():
     assert (result.confidence, result.lost) == (0.0, True)
 
 
+@pytest.mark.filterwarnings("ignore:bfloat16 is slower")
 def test_a_model_is_converted_and_evaluated():
     model = tiny().train()
     tracker = Tracker(model, dtype=torch.bfloat16, device="cpu")
     assert not model.training
     assert next(model.parameters()).dtype is torch.bfloat16
     assert np.isfinite(boxes(tracker.track(scene(3), BOX))).all()
+
+
+def say_whether_amx_is_there(monkeypatch: pytest.MonkeyPatch, answer: bool) -> None:
+    tracker_module._warn_of_slow_dtype.cache_clear()
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: answer, raising=False)
+    monkeypatch.setattr(tracker_module.platform, "machine", lambda: "x86_64")
+
+
+def test_a_dtype_that_makes_the_processor_slower_is_said_once(monkeypatch):
+    say_whether_amx_is_there(monkeypatch, answer=False)
+    with pytest.warns(RuntimeWarning, match="bfloat16 is slower than float32") as said:
+        Tracker(tiny(), dtype=torch.bfloat16)
+        Tracker(tiny().bfloat16())
+    assert len(said) == 1
+    assert said[0].filename == __file__
+
+
+def test_nothing_is_said_of_a_dtype_that_the_processor_knows(monkeypatch):
+    say_whether_amx_is_there(monkeypatch, answer=True)
+    Tracker(tiny(), dtype=torch.bfloat16)
+    Tracker(tiny(), dtype=torch.float64)
+
+
+def test_the_form_for_inference_finds_the_same_boxes():
+    tracker, plain = Tracker(tiny()), Tracker(tiny())
+    plain._form = None
+    ours, theirs = boxes(tracker.track(scene(4), BOX)), boxes(plain.track(scene(4), BOX))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_weights_are_those_of_the_present_frame():
+    tracker, plain = Tracker(tiny()), Tracker(tiny())
+    plain._form = None
+    for each in (tracker, plain):
+        each.init(*scene(1)[0], BOX)
+        each.update(*scene(2)[1])
+    before = tracker.state
+    unchanged = tracker.update(*scene(3)[2])
+    tracker.state = before
+    for each in (tracker, plain):
+        with torch.no_grad():
+            for parameter in each.model.box_head.parameters():
+                parameter.mul_(-0.5)
+    ours, theirs = (each.update(*scene(3)[2]).box_xywh_px for each in (tracker, plain))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    assert not np.allclose(ours, unchanged.box_xywh_px, atol=1e-3)
+
+
+def test_a_compiled_network_finds_the_same_boxes_and_follows_its_weights(monkeypatch):
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=keep, fullgraph=True))
+    tracker, plain = Tracker(tiny(), compile=True), Tracker(tiny())
+    for each in (tracker, plain):
+        each.init(*scene(1)[0], BOX)
+    for frame in scene(4)[1:3]:
+        ours, theirs = (each.update(*frame).box_xywh_px for each in (tracker, plain))
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    with torch.no_grad():
+        for each in (tracker, plain):
+            for parameter in each.model.box_head.parameters():
+                parameter.mul_(-0.5)
+    ours, theirs = (each.update(*scene(4)[3]).box_xywh_px for each in (tracker, plain))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    # one graph: other values are no reason to compile again
+    assert len(graphs) == 1
+    twin = copy.deepcopy(tracker)
+    assert twin.state.frame == tracker.state.frame
 
 
 def test_results_do_not_change_when_the_caller_changes_them():

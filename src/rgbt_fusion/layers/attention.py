@@ -38,12 +38,12 @@ class ScoredTokens(NamedTuple):
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
     """View ``(B, L, C)`` as ``(B, num_heads, L, C / num_heads)``."""
-    return rearrange(x, "b l (h d) -> b h l d", h=num_heads)
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:
     """Undo :func:`split_heads`: ``(B, H, L, D)`` to ``(B, L, H * D)``."""
-    return rearrange(x, "b h l d -> b l (h d)")
+    return x.transpose(1, 2).flatten(2)
 
 
 def attend(

@@ -11,7 +11,10 @@ from rgbt_fusion.checks import check_positive_int
 from rgbt_fusion.shapes import check_shape
 from rgbt_fusion.typed_module import TypedModule
 
-__all__ = ["CenterHead", "HeadMaps", "clamped_sigmoid", "decode_box"]
+__all__ = ["BRANCHES", "CenterHead", "HeadMaps", "clamped_sigmoid", "decode_box"]
+
+BRANCHES = {"ctr": 1, "offset": 2, "size": 2}
+"""The branches of the centre head by name, and how many maps each of them makes."""
 
 
 class HeadMaps(NamedTuple):
@@ -71,7 +74,7 @@ class CenterHead(TypedModule):
         if check_positive_int(channels, name="channels") < 8:
             raise ValueError(f"channels must be at least 8, got {channels}")
         widths = (dim, channels, channels // 2, channels // 4, channels // 8)
-        for branch, outputs in (("ctr", 1), ("offset", 2), ("size", 2)):
+        for branch, outputs in BRANCHES.items():
             for i in range(4):
                 self.add_module(f"conv{i + 1}_{branch}", _convolution(widths[i], widths[i + 1]))
             self.add_module(f"conv5_{branch}", nn.Conv2d(widths[4], outputs, 1))

@@ -1,9 +1,11 @@
 """From frame to frame: crop around the last box, ask the network, go back to the image."""
 
+import platform
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, cast, get_args
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from rgbt_fusion.frames.thermal import (
     thermal_range,
 )
 from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike, ImagePair, check_frames
+from rgbt_fusion.models.inference import inference_form, keep_freed_memory
 from rgbt_fusion.models.interface import (
     ModelOutput,
     ModelState,
@@ -124,7 +127,11 @@ class Tracker:
             follows level and span of the frames, see
             :func:`~rgbt_fusion.frames.thermal.follow_range`.
         device: where to move the model; None leaves it where it is.
-        dtype: the floating-point type to convert the model to; None leaves it.
+        dtype: the floating-point type to convert the model to; None leaves it. On an x86 processor
+            without AMX ``bfloat16`` and ``float16`` take several times as long as ``float32``: a
+            ``RuntimeWarning`` says so once.
+        compile: whether ``torch.compile`` makes code for the network at the first frame, which
+            takes a minute or so and needs a C++ compiler. Boxes are equal to rounding.
 
     Shape:
         - rgb: ``(H, W, 3)`` uint8, red first
@@ -171,6 +178,7 @@ class Tracker:
         tir_range: ThermalRange | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        compile: bool = False,
     ) -> None:
         check_model(model)
         self.model = model
@@ -196,6 +204,11 @@ class Tracker:
                 self.device = like.device
                 self.dtype = like.dtype
 
+        if self.device.type == "cpu":
+            _warn_of_slow_dtype(self.dtype)
+        self._form = inference_form(model)
+        self._compiled = _Compiled() if compile else None
+        keep_freed_memory()
         self._state: TrackerState | None = None
         self.last_look: Look | None = None
         """What was seen at the last frame; None before the first ``update``."""
@@ -225,12 +238,14 @@ class Tracker:
         shown = FramePair(rgb, tir)
         boxes, batched = check_boxes(box_xywh_px, self._frame_of_boxes(shown))
         self.notices = []
+        if self._form is not None:
+            self._form.refresh()
         tir_range = self._range(tir, known=None)
         useful = self._without_flat(shown, tir_range)
         crops = self._crop(useful, boxes, TEMPLATE_FACTOR, self.model.template_size, tir_range)
         images = self._batch(crops, useful)
         with torch.inference_mode():
-            template = embed_template(self.model, images)
+            template = embed_template(self._network(), images)
         self._state = TrackerState(
             boxes=boxes,
             batched=batched,
@@ -265,7 +280,7 @@ class Tracker:
         )
         search = self._batch(crops, shown)
         with torch.inference_mode():
-            output = ask(self.model, state.template, search, state.memory)
+            output = ask(self._asked(), state.template, search, state.memory)
             window = self._window(output.score_map)
             box_cxcywh_unit = decode(self.model, output, window)
             score = _score_at_the_box(output.score_map, window)
@@ -307,6 +322,17 @@ class Tracker:
         """
         return follow(self, source, box_xywh_px)
 
+    def _network(self) -> TrackerModel:
+        """Return what to call: the model, or its form for inference."""
+        if self._form is None:
+            return self.model
+        return self._form.current()
+
+    def _asked(self) -> TrackerModel:
+        """Return what is called at each frame: the network, compiled if that was wished."""
+        network = self._network()
+        return network if self._compiled is None else self._compiled.of(network)
+
     def _frame_of_boxes(self, shown: FramePair) -> tuple[int, int] | None:
         """Return height and width of the frame that boxes are in; None if it is not shown."""
         size = check_frames(*shown, aligned=self.tir_from_rgb is None)
@@ -343,7 +369,7 @@ class Tracker:
         crops = self._crop(shown, self.state.boxes, TEMPLATE_FACTOR, size, tir_range)
         images = ImagePair(unfinished.rgb, self._batch(crops, shown).tir)
         with torch.inference_mode():
-            template = embed_template(self.model, images)
+            template = embed_template(self._network(), images)
         self._state = replace(self.state, template=template)
 
     def _notice_flat_crops(self, crops: list[CropPair], tir: Frame | None, *, frame: int) -> None:
@@ -419,6 +445,23 @@ class Tracker:
         return TrackResult.of(self.state, confidences, self.lost_threshold)
 
 
+class _Compiled:
+    """The compiled form of the network that was asked last."""
+
+    def __init__(self) -> None:
+        self._pair: tuple[TrackerModel, TrackerModel] | None = None
+
+    def __reduce__(self) -> tuple[type["_Compiled"], tuple[()]]:
+        # a copy compiles anew: compiled code belongs to one network
+        return type(self), ()
+
+    def of(self, network: TrackerModel) -> TrackerModel:
+        """Return a network compiled; the same network is compiled once."""
+        if self._pair is None or self._pair[0] is not network:
+            self._pair = (network, cast(TrackerModel, torch.compile(network, dynamic=False)))
+        return self._pair[1]
+
+
 @cache
 def hann_window(size: int) -> Tensor:
     r"""Return OSTrack's window over a score map: it prefers the middle, where the target was.
@@ -483,10 +526,32 @@ def _together(images: list[Tensor]) -> Tensor:
     return torch.cat(images)
 
 
+# without these instructions an x86 processor is slower with the dtype than with float32
+_NEEDED = {torch.bfloat16: "_is_amx_tile_supported", torch.float16: "_is_amx_fp16_supported"}
+
+
+@cache
+def _warn_of_slow_dtype(dtype: torch.dtype) -> None:
+    """Warn once of a dtype that makes this processor slower."""
+    is_supported = getattr(torch.cpu, _NEEDED.get(dtype, ""), None)
+    # torch does not say it of processors other than x86
+    is_known = platform.machine().lower() in ("x86_64", "amd64")
+    if is_supported is None or not is_known or is_supported():
+        return
+    name = str(dtype).removeprefix("torch.")
+    warnings.warn(
+        f"{name} is slower than float32 on this processor, which has no instructions for it (AMX): "
+        "leave dtype out",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
 def _is_constant(image: Tensor) -> bool:
     """Return whether all pixels of a crop have the same colour."""
     first = image[..., :1, :1]
-    return bool((image == first).all())
+    # nearly always the first row has two colours already
+    return bool((image[..., :1, :] == first).all()) and bool((image == first).all())
 
 
 def _check_range(tir_range: ThermalRange | None) -> ThermalRange | None:

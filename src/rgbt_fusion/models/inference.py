@@ -1,0 +1,262 @@
+"""A network as a tracker runs it: the head's norms folded into its convolutions."""
+
+import copy
+import functools
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from rgbt_fusion.models.head import BRANCHES, CenterHead, HeadMaps, clamped_sigmoid
+from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.shapes import check_shape
+
+__all__ = ["FoldedHead", "InferenceForm", "inference_form", "keep_freed_memory"]
+
+LARGEST_KEPT = 2**25 - 2**12
+"""Bytes: a little below what glibc's allocator takes at most for a block of its own making."""
+
+
+class InferenceForm:
+    """A network for inference on a CPU, which follows the network it was made of.
+
+    Its head is a :class:`FoldedHead`. All else, parameters included, is shared with the network.
+    The answers are equal to rounding.
+
+    Choices: nothing is kept that can grow old unseen. Before each call the form looks at the
+    identity, the memory and the version of what it folded, and folds again where something
+    changed: an optimiser's step, ``load_state_dict``, ``to``, a new parameter. ``refresh`` folds
+    again in any case; that is needed after a change in inference mode or through ``tensor.data``,
+    which leaves no trace. The network itself runs in training mode, on other devices, and where
+    its head has hooks or is not a plain :class:`~rgbt_fusion.models.head.CenterHead`.
+
+    Args:
+        network: the network to run.
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion import ImagePair, create_model
+        >>> from rgbt_fusion.models.inference import InferenceForm
+        >>> network = create_model("ainet_tiny_128", pretrained=True).eval()
+        >>> template = ImagePair(*torch.rand(2, 1, 3, 64, 64))
+        >>> search = ImagePair(*torch.rand(2, 1, 3, 128, 128))
+        >>> with torch.inference_mode():
+        ...     boxes = [run(template, search).box_cxcywh_unit
+        ...              for run in (network, InferenceForm(network).current())]
+        >>> torch.allclose(*boxes, atol=1e-4)
+        True
+    """
+
+    def __init__(self, network: TrackingNetwork) -> None:
+        self._network = network
+        self._shadow = copy.copy(network)
+        self._head: FoldedHead | None = None
+
+    def current(self) -> TrackingNetwork:
+        """Return what to call now: the network with a folded head, or the network itself."""
+        head = self._network.box_head
+        # exactly this class: a subclass may compute something else
+        if type(head) is not CenterHead or not _is_plain(head):
+            return self._network
+        if self._head is None or self._head.source is not head:
+            self._head = FoldedHead(head)
+        self._head.follow()
+        self._share_all_but_the_head(self._head)
+        return self._shadow
+
+    def refresh(self) -> None:
+        """Fold again, whether or not a change shows."""
+        if self._head is not None:
+            self._head.fold()
+
+    def _share_all_but_the_head(self, head: "FoldedHead") -> None:
+        """Give the shadow every attribute that the network has now.
+
+        What has not changed is left alone, so that code compiled for the shadow stays valid.
+        """
+        attributes = dict(self._network.__dict__)
+        attributes["_modules"] = {**self._network._modules, "box_head": head}
+        mine = self._shadow.__dict__
+        if _same_things(mine["_modules"], attributes["_modules"]):
+            attributes["_modules"] = mine["_modules"]
+        if not _same_things(mine, attributes):
+            mine.clear()
+            mine.update(attributes)
+
+
+def inference_form(model: object) -> InferenceForm | None:
+    """Return the form of a network of this package; None for any other.
+
+    A network from elsewhere may write to its own attributes while it runs: its form would keep what
+    is written to itself.
+    """
+    is_of_this_package = type(model).__module__.partition(".")[0] == __name__.partition(".")[0]
+    if isinstance(model, TrackingNetwork) and is_of_this_package:
+        return InferenceForm(model)
+    return None
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let the allocator keep the memory of freed tensors; once in a process.
+
+    glibc's allocator gives blocks above a threshold back to the system when they are freed, and
+    each page of the next one must be fetched and zeroed again: hundreds per frame of a small
+    network. The threshold follows the largest block that was freed. One is taken and freed here,
+    never touched, which costs no memory. Other allocators notice nothing.
+    """
+    torch.empty(LARGEST_KEPT, dtype=torch.uint8)
+
+
+class _Mark(NamedTuple):
+    """What shows that a tensor changed."""
+
+    tensor: Tensor
+    address: int
+    version: int
+
+
+class FoldedHead(nn.Module):
+    r"""The centre head with each BatchNorm inside its convolution.
+
+    .. math::
+        W' = \frac{\gamma}{\sqrt{v + \epsilon}} W, \qquad
+        b' = \frac{\gamma}{\sqrt{v + \epsilon}} (b - m) + \beta
+
+    The first convolutions of the three branches read the same tokens: they are one with three times
+    the channels. All weights lie in memory as the maps do, channels last.
+
+    Args:
+        head: the head to run; its parameters stay its own.
+
+    Shape:
+        - tokens: ``(B, S * S, C)`` in raster order
+        - returns :class:`~rgbt_fusion.models.head.HeadMaps`
+
+    Example:
+        >>> import torch
+        >>> from rgbt_fusion.models.head import CenterHead
+        >>> from rgbt_fusion.models.inference import FoldedHead
+        >>> head = CenterHead(32, channels=16, grid=8).eval()
+        >>> tokens = torch.randn(1, 64, 32)
+        >>> torch.allclose(FoldedHead(head)(tokens).size, head(tokens).size, atol=1e-5)
+        True
+    """
+
+    def __init__(self, head: CenterHead) -> None:
+        super().__init__()
+        # in a tuple, so that it is no child: its parameters are not those of the form
+        self._source = (head,)
+        self._marks: list[_Mark] = []
+        self.fold()
+
+    @property
+    def source(self) -> CenterHead:
+        """The head that is folded."""
+        return self._source[0]
+
+    def fold(self) -> None:
+        """Compute the weights again.
+
+        They stay the same tensors where dtype and shape allow, so that what was compiled with them
+        stays valid.
+        """
+        self._marks = _look(self.source)
+        # plain tensors, wherever this is called: a tensor of inference mode cannot be changed later
+        with torch.inference_mode(False), torch.no_grad():
+            for name, new in _folded(self.source).items():
+                old = self._buffers.get(name)
+                if old is None or old.dtype != new.dtype or old.shape != new.shape:
+                    self.register_buffer(name, new)
+                else:
+                    old.copy_(new)
+
+    def follow(self) -> None:
+        """Fold again if a tensor of the head is not what it was."""
+        now = _look(self.source)
+        changed = len(now) != len(self._marks)
+        for mark, known in zip(now, self._marks, strict=False):
+            changed = changed or mark.tensor is not known.tensor or mark[1:] != known[1:]
+        if changed:
+            self.fold()
+
+    def forward(self, tokens: Tensor) -> HeadMaps:
+        """Return the maps ``(B, ..., S, S)`` of the search tokens ``(B, S * S, C)``."""
+        head = self.source
+        check_shape(tokens, "B L C", L=head.grid**2, C=head.dim, name="tokens")
+        features = rearrange(tokens, "b (h w) c -> b c h w", h=head.grid)
+        first = F.conv2d(features, self._tensor("weight1"), self._tensor("bias1"), padding=1)
+        maps = {}
+        for branch, x in zip(BRANCHES, first.relu_().chunk(len(BRANCHES), dim=1), strict=True):
+            for depth in (2, 3, 4):
+                weight = self._tensor(f"weight{depth}_{branch}")
+                x = F.conv2d(x, weight, self._tensor(f"bias{depth}_{branch}"), padding=1).relu_()
+            x = head.get_submodule(f"conv5_{branch}")(x)
+            # float32 at least, as in the head
+            maps[branch] = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
+        return HeadMaps(maps["ctr"], clamped_sigmoid(maps["size"]), maps["offset"])
+
+    def _tensor(self, name: str) -> Tensor:
+        return cast(Tensor, self._buffers[name])
+
+
+def _is_plain(head: CenterHead) -> bool:
+    """Say whether a folded head may stand for this one."""
+    for part in head.modules():
+        if part.training or part._forward_hooks or part._forward_pre_hooks:
+            return False
+        if "forward" in part.__dict__:
+            return False
+    return all(mark.tensor.is_cpu and not mark.tensor.is_inference() for mark in _look(head))
+
+
+def _look(head: CenterHead) -> list[_Mark]:
+    """Return the tensors of a head, each with what shows a change."""
+    marks = []
+    for part in head.modules():
+        for tensor in (*part._parameters.values(), *part._buffers.values()):
+            if tensor is not None:
+                version = 0 if tensor.is_inference() else tensor._version
+                marks.append(_Mark(tensor, tensor.data_ptr(), version))
+    return marks
+
+
+def _same_things(some: dict[str, Any], others: dict[str, Any]) -> bool:
+    """Say whether two dictionaries hold the very same things in the same order."""
+    if list(some) != list(others):
+        return False
+    return all(some[name] is other for name, other in others.items())
+
+
+def _folded(head: CenterHead) -> dict[str, Tensor]:
+    """Return the weights and biases of a head without its norms."""
+    tensors = {}
+    first = [_without_norm(head.get_submodule(f"conv1_{branch}")) for branch in BRANCHES]
+    tensors["weight1"] = _channels_last(torch.cat([weight for weight, _ in first]))
+    tensors["bias1"] = torch.cat([bias for _, bias in first])
+    for branch in BRANCHES:
+        for depth in (2, 3, 4):
+            weight, bias = _without_norm(head.get_submodule(f"conv{depth}_{branch}"))
+            tensors[f"weight{depth}_{branch}"] = _channels_last(weight)
+            tensors[f"bias{depth}_{branch}"] = bias
+    return tensors
+
+
+def _without_norm(block: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a convolution with the BatchNorm behind it."""
+    convolution = block.get_submodule("0")
+    norm = block.get_submodule("1")
+    given = convolution.get_parameter("weight")
+    # in float64, so that folding rounds once
+    variance = norm.get_buffer("running_var").double() + cast(nn.BatchNorm2d, norm).eps
+    scale = norm.get_parameter("weight").double() / variance.sqrt()
+    weight = given.double() * scale[:, None, None, None]
+    centred = convolution.get_parameter("bias").double() - norm.get_buffer("running_mean").double()
+    bias = centred * scale + norm.get_parameter("bias").double()
+    return weight.to(given.dtype), bias.to(given.dtype)
+
+
+def _channels_last(weight: Tensor) -> Tensor:
+    return weight.contiguous(memory_format=torch.channels_last)
