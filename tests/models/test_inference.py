@@ -176,7 +176,11 @@ def test_a_change_that_leaves_no_trace_is_seen_after_refresh() -> None:
     with torch.inference_mode():
         network.get_parameter("box_head.conv1_ctr.1.bias").add_(1.0)
         form.refresh()
+        form.current()
     assert_same_answers(form, network)
+    network.train()
+    form.refresh()
+    assert form.current() is network
 
 
 def test_what_was_compiled_stays_valid_when_weights_change() -> None:
@@ -208,11 +212,24 @@ def test_the_network_itself_runs_where_a_fold_would_differ() -> None:
     handle.remove()
     assert form.current() is not network
 
+    head = network.box_head
+    for other in (nn.Identity(), nn.GroupNorm(2, 4)):
+        network.box_head = copy.deepcopy(head)
+        network.box_head.get_submodule("conv3_size")[1] = other.eval()
+        assert form.current() is network
+    network.box_head = head
+    assert form.current() is not network
+
     class OwnHead(CenterHead):
         pass
 
     network.box_head = OwnHead(32, channels=16, grid=4).eval()
     assert form.current() is network
+
+
+def test_a_head_that_cannot_be_folded_is_refused() -> None:
+    with pytest.raises(ValueError, match="head must be a CenterHead in evaluation mode"):
+        FoldedHead(CenterHead(32, channels=16, grid=4))
 
 
 def test_hooks_on_all_other_parts_run() -> None:

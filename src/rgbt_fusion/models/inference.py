@@ -53,23 +53,25 @@ class InferenceForm:
         self._network = network
         self._shadow = copy.copy(network)
         self._head: FoldedHead | None = None
+        self._fold_again = False
 
     def current(self) -> TrackingNetwork:
         """Return what to call now: the network with a folded head, or the network itself."""
         head = self._network.box_head
-        # exactly this class: a subclass may compute something else
-        if type(head) is not CenterHead or not _is_plain(head):
+        seen = _look(head)
+        if seen is None:
             return self._network
         if self._head is None or self._head.source is not head:
             self._head = FoldedHead(head)
-        self._head.follow()
+        elif self._fold_again or seen.marks != self._head.seen.marks:
+            self._head.fold()
+        self._fold_again = False
         self._share_all_but_the_head(self._head)
         return self._shadow
 
     def refresh(self) -> None:
-        """Fold again, whether or not a change shows."""
-        if self._head is not None:
-            self._head.fold()
+        """Fold again before the next call, whether or not a change shows."""
+        self._fold_again = True
 
     def _share_all_but_the_head(self, head: "FoldedHead") -> None:
         """Give the shadow every attribute that the network has now.
@@ -110,12 +112,13 @@ def keep_freed_memory() -> None:
     torch.empty(LARGEST_KEPT, dtype=torch.uint8)
 
 
-class _Mark(NamedTuple):
-    """What shows that a tensor changed."""
+class _Seen(NamedTuple):
+    """The tensors of a head, and what shows that one of them changed."""
 
-    tensor: Tensor
-    address: int
-    version: int
+    tensors: list[Tensor]
+    """Held, so that no other tensor gets the identity of one of them."""
+    marks: list[int]
+    """Identity, address and version of each."""
 
 
 class FoldedHead(nn.Module):
@@ -135,6 +138,11 @@ class FoldedHead(nn.Module):
         - tokens: ``(B, S * S, C)`` in raster order
         - returns :class:`~rgbt_fusion.models.head.HeadMaps`
 
+    Raises:
+        ValueError: ``head`` is in training mode, on another device, or changed by hooks or other
+            layers than its own.
+        ShapeError: ``tokens`` does not have the shape above.
+
     Example:
         >>> import torch
         >>> from rgbt_fusion.models.head import CenterHead
@@ -149,7 +157,8 @@ class FoldedHead(nn.Module):
         super().__init__()
         # in a tuple, so that it is no child: its parameters are not those of the form
         self._source = (head,)
-        self._marks: list[_Mark] = []
+        self.seen = _Seen([], [])
+        """What was folded."""
         self.fold()
 
     @property
@@ -163,7 +172,12 @@ class FoldedHead(nn.Module):
         They stay the same tensors where dtype and shape allow, so that what was compiled with them
         stays valid.
         """
-        self._marks = _look(self.source)
+        seen = _look(self.source)
+        if seen is None:
+            raise ValueError(
+                "head must be a CenterHead in evaluation mode on the cpu, without hooks"
+            )
+        self.seen = seen
         # plain tensors, wherever this is called: a tensor of inference mode cannot be changed later
         with torch.inference_mode(False), torch.no_grad():
             for name, new in _folded(self.source).items():
@@ -172,15 +186,6 @@ class FoldedHead(nn.Module):
                     self.register_buffer(name, new)
                 else:
                     old.copy_(new)
-
-    def follow(self) -> None:
-        """Fold again if a tensor of the head is not what it was."""
-        now = _look(self.source)
-        changed = len(now) != len(self._marks)
-        for mark, known in zip(now, self._marks, strict=False):
-            changed = changed or mark.tensor is not known.tensor or mark[1:] != known[1:]
-        if changed:
-            self.fold()
 
     def forward(self, tokens: Tensor) -> HeadMaps:
         """Return the maps ``(B, ..., S, S)`` of the search tokens ``(B, S * S, C)``."""
@@ -202,25 +207,35 @@ class FoldedHead(nn.Module):
         return cast(Tensor, self._buffers[name])
 
 
-def _is_plain(head: CenterHead) -> bool:
-    """Say whether a folded head may stand for this one."""
-    for part in head.modules():
-        if part.training or part._forward_hooks or part._forward_pre_hooks:
-            return False
-        if "forward" in part.__dict__:
-            return False
-    return all(mark.tensor.is_cpu and not mark.tensor.is_inference() for mark in _look(head))
+# exactly these classes: another one may compute something else
+_PARTS = frozenset((CenterHead, nn.Sequential, nn.Conv2d, nn.BatchNorm2d, nn.ReLU))
 
 
-def _look(head: CenterHead) -> list[_Mark]:
-    """Return the tensors of a head, each with what shows a change."""
-    marks = []
-    for part in head.modules():
-        for tensor in (*part._parameters.values(), *part._buffers.values()):
-            if tensor is not None:
-                version = 0 if tensor.is_inference() else tensor._version
-                marks.append(_Mark(tensor, tensor.data_ptr(), version))
-    return marks
+def _look(head: nn.Module) -> _Seen | None:
+    """Look at a head; None where a folded one must not stand for it.
+
+    Written out, because it is asked at every frame.
+    """
+    parameters_and_buffers: list[Tensor | None] = []
+    waiting: list[nn.Module] = [head]
+    while waiting:
+        part = waiting.pop()
+        if type(part) not in _PARTS or part.training or "forward" in part.__dict__:
+            return None
+        if part._forward_hooks or part._forward_pre_hooks:
+            return None
+        waiting += part.children()
+        parameters_and_buffers += part._parameters.values()
+        parameters_and_buffers += part._buffers.values()
+    tensors: list[Tensor] = []
+    marks: list[int] = []
+    for tensor in parameters_and_buffers:
+        # a tensor of inference mode has no version
+        if tensor is None or not tensor.is_cpu or tensor.is_inference():
+            return None
+        tensors.append(tensor)
+        marks += (id(tensor), tensor.data_ptr(), tensor._version)
+    return _Seen(tensors, marks)
 
 
 def _same_things(some: dict[str, Any], others: dict[str, Any]) -> bool:
