@@ -381,7 +381,10 @@ def test_a_camera_that_stops_leaves_the_other_one(monkeypatch):
     source = open_source("0", "rtsp://thermal")
     assert [frame.tir is None for frame in source] == [False] * 3 + [True] * 3
     assert source.live
-    assert source.notices[0] == "rtsp://thermal gives no frame after 3: goes on with camera 0 alone"
+    assert source.notices == [
+        "rtsp://thermal gives no frame after 3: goes on with camera 0 alone",
+        "camera 0 stops after 6 frames",
+    ]
 
 
 def test_a_camera_may_come_back(monkeypatch):

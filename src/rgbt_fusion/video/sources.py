@@ -528,7 +528,9 @@ class _Watch:
 
     def _tell_early_end(self, number: int) -> None:
         for stream in (self.rgb, self.tir):
-            _tell_early_end(stream, number, self.notices)
+            # of one that had stopped before, it is told already
+            if stream is not self.stopped:
+                _tell_early_end(stream, number, self.notices)
 
     def _compare_times(self, number: int) -> None:
         """Say where the time stamps of two videos drift apart that are paired by position."""
