@@ -16,6 +16,7 @@ import time
 import traceback
 import zipfile
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,14 @@ def files() -> Iterator[tuple[str, bytes]]:
 # ---- safetensors
 
 
+@lru_cache
+def _state() -> dict[str, torch.Tensor]:
+    return create_model("ostrack_tiny_128", **SMALL).state_dict()
+
+
 def _own(configuration: Any, *, text: str | None = None) -> bytes:
     """A sound file of a small model under another configuration."""
-    state = create_model("ostrack_tiny_128", **SMALL).state_dict()
-    return save(state, {CONFIGURATION_KEY: json.dumps(configuration) if text is None else text})
+    return save(_state(), {CONFIGURATION_KEY: json.dumps(configuration) if text is None else text})
 
 
 def _configurations() -> Iterator[tuple[str, bytes]]:
@@ -143,8 +148,8 @@ SOUND_PICKLE = pickle.dumps({"weight": 1}, 2)
 
 
 def _archives() -> Iterator[tuple[str, bytes]]:
-    zeros = bytes(50_000_000)
-    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
+    for method, size in ((zipfile.ZIP_DEFLATED, 50_000_000), (zipfile.ZIP_BZIP2, 5_000_000)):
+        zeros = bytes(size)
         yield f"bomb {method}", _zip(SOUND_PICKLE, method=method, byteorder=zeros)
         yield f"pickle bomb {method}", _zip(zeros, method=method)
     claiming = _zip(SOUND_PICKLE, byteorder=b"little")
@@ -241,7 +246,7 @@ def _shapes() -> Iterator[tuple[str, bytes]]:
         "double": (one.double() * 1e300).expand(1, 16, 16),
         "of whole numbers": torch.ones(1, dtype=torch.int64).expand(1, 16, 16),
     }
-    state = dict(create_model("ostrack_tiny_128", **SMALL).state_dict())
+    state = dict(_state())
     for name, table in tables.items():
         for place in ("x", "z"):
             changed = state | {f"backbone.pos_embed_{place}": table}
