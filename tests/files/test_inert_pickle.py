@@ -304,3 +304,9 @@ class Holder:
     """An object with attributes."""
 
     other: Any
+
+
+def test_an_odd_escape_in_a_text_is_no_warning_of_another_kind() -> None:
+    """Warnings are errors in these tests; elsewhere the text is read."""
+    with pytest.raises(PickleError, match="invalid escape"):
+        read_pickle(io.BytesIO(b"S'a\\cb'\n."))

@@ -88,6 +88,8 @@ def read_pickle(stream: IO[bytes], *, only_plain_keys: bool = False) -> tuple[An
         OverflowError,
         MemoryError,
         RecursionError,
+        # an odd escape in a text, where warnings are errors
+        Warning,
     ) as error:
         raise PickleError(f"not a readable pickle: {error}") from error
     stream.seek(start + data.tell())
