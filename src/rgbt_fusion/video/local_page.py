@@ -38,10 +38,19 @@ HEADERS = {
 }
 
 TEXT = "text/plain; charset=utf-8"
+"""The type of content of a plain text."""
+
 HTML = "text/html; charset=utf-8"
+"""The type of content of a page."""
+
 JSON = "application/json"
+"""The type of content of an object."""
+
 PNG = "image/png"
+"""The type of content of a picture without loss."""
+
 JPEG = "image/jpeg"
+"""The type of content of a picture with loss."""
 
 LARGEST_PORT = 65_535
 
