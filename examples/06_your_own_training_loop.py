@@ -17,7 +17,7 @@ parser.add_argument("--out", default="own.safetensors")
 options = parser.parse_args()
 
 torch.manual_seed(0)
-model = importlib.import_module("05_your_own_network").build()
+model = importlib.import_module("05_your_own_network").Correlation()
 
 # what is drawn and how it is varied; the crops have the sizes that the model says
 data = DataConfig(challenges=("none",), workers=0)

@@ -6,8 +6,10 @@ python one_training.py FOLDER '{"steps": 9, ...}' [--limit STEP]
 
 import json
 import resource
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,6 +38,18 @@ def small_training(**changes) -> TrainConfig:
         "optimiser": {"average_decay": 0.9, "learning_rate": 1e-3},
     }
     return config_from_table(TrainConfig, table | changes)
+
+
+def train_in_two_processes(folder: Path, changes: dict[str, Any]) -> None:
+    """Run ``small_training`` in two processes that share each batch."""
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *launcher, __file__, str(folder), json.dumps(changes)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def main() -> None:

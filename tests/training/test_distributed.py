@@ -1,15 +1,10 @@
 """Several processes: a shared batch gives what one process gives."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
 
-import one_training
-from one_training import SMALL, small_training
+from one_training import SMALL, small_training, train_in_two_processes
 from rgbt_fusion.training import train
 from rgbt_fusion.training.checkpoints import read_checkpoint
 from rgbt_fusion.training.distributed import (
@@ -18,26 +13,6 @@ from rgbt_fusion.training.distributed import (
     join_processes,
     synchronise_batch_norms,
 )
-
-
-def run_two_processes(folder, changes) -> None:
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    done = subprocess.run(
-        [*command, one_training.__file__, str(folder), json.dumps(changes)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("model", ["ainet_tiny_128"])
@@ -53,7 +28,7 @@ def test_two_processes_train_as_one_does(tmp_path, model):
         # counted together
         "augmentation": {"centre_jitter": 3.9, "scale_jitter": 0.5},
     }
-    run_two_processes(tmp_path / "two", changes)
+    train_in_two_processes(tmp_path / "two", changes)
     train(small_training(**changes), out=tmp_path / "one", device="cpu")
     ours, theirs = (
         read_checkpoint(tmp_path / which / "checkpoint.pt")["objective"] for which in ("two", "one")
