@@ -16,7 +16,9 @@ PRETRAINED = {"ainet_tiny_128": "ainet_tiny_128.safetensors"}
 
 AUTHORS_FILES = {
     "ostrack_vitb_256": "files of OSTrack (Ye et al., ECCV 2022)",
-    "ostrack_vitb_384": "files of OSTrack (Ye et al., ECCV 2022)",
+    "ostrack_vitb_384": (
+        "files of OSTrack (Ye et al., ECCV 2022) and DropTrack (Wu et al., CVPR 2023)"
+    ),
     "ainet_vitb_256_released": "files of AINet (Lu et al., AAAI 2025)",
     "ainet_vitb_384_released": "files of AINet (Lu et al., AAAI 2025)",
 }
