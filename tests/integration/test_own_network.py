@@ -176,6 +176,7 @@ def test_the_command_line_names_it(tmp_path: Path) -> None:
 
 # dynamo itself looks at the gradient of the embedded template
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+@pytest.mark.filterwarnings("ignore:bfloat16 is slower than float32")
 def test_compiled_in_bfloat16_it_trains_resumes_and_tracks(tmp_path: Path) -> None:
     constant = replace(SMALL.optimiser, learning_rate=1e-3, schedule="constant")
     config = replace(SMALL, steps=20, precision="bfloat16", optimiser=constant)

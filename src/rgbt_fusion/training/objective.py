@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rgbt_fusion.boxes import box_iou, cxcywh_to_xyxy
 from rgbt_fusion.losses.localization import LocalizationLoss, gaussian_label
-from rgbt_fusion.models.interface import ModelOutput, check_output, embed_template
+from rgbt_fusion.models.interface import ModelOutput, check_output, embed_template, unwrapped
 from rgbt_fusion.training.config import LossConfig
 from rgbt_fusion.training.distributed import Processes
 from rgbt_fusion.training.samples import Batch
@@ -61,7 +61,11 @@ class TrainingObjective(TypedModule):
 
         Each frame hands its state to the next one.
         """
-        template = embed_template(self.model, batch.template)
+        template: Any = batch.template
+        if unwrapped(self.model) is self.model:
+            template = embed_template(self.model, template)
+        # what torch.compile made of a network embeds the template inside its own graph: outside of
+        # it the norms would run again, and change what the gradient needs
         # a network of your own has no candidates to keep, and no argument for it
         options = {} if keep_ratio is None else {"keep_ratio": keep_ratio}
         state = None
