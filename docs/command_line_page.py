@@ -51,6 +51,7 @@ EXAMPLES = {
     "data check": "rgbt-fusion data check LasHeR",
     "convert": "rgbt-fusion convert AINet_ep0015.pth.tar ainet.safetensors",
     "export": "rgbt-fusion export ainet.safetensors ainet.onnx --int8",
+    "verify": "rgbt-fusion verify",
 }
 """One call of every command; the tests parse it."""
 

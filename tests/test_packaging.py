@@ -1,6 +1,8 @@
 """What the build hook makes of a source tree: a wheel with the compiled kernels, or a pure one that
 still installs."""
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -11,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import rgbt_fusion
+
 ROOT = Path(__file__).resolve().parents[1]
-COMPILED = shutil.ignore_patterns("*.so", "*.dylib", "__pycache__")
+COMPILED = shutil.ignore_patterns("*.so", "*.dylib", "*.dll", "__pycache__")
 SOURCES = ("pyproject.toml", "hatch_build.py", "LICENSE", "README.md")
 
 HAS_COMPILER = os.name == "posix" and any(
@@ -61,7 +65,7 @@ def build(tree: Path, target: Path, **environment: str) -> tuple[zipfile.ZipFile
 
 
 def libraries(wheel: zipfile.ZipFile) -> list[str]:
-    return [name for name in wheel.namelist() if name.endswith((".so", ".dylib"))]
+    return [name for name in wheel.namelist() if name.endswith((".so", ".dylib", ".dll"))]
 
 
 @pytest.mark.skipif(not HAS_COMPILER, reason="no C compiler")
@@ -143,5 +147,80 @@ def test_without_a_library_the_backend_says_how_to_get_it(tmp_path: Path) -> Non
         capture_output=True,
         text=True,
     )
-    assert "pip install --force-reinstall --no-cache-dir rgbt-fusion" in done.stdout, done.stderr
+    assert "pip install --force-reinstall --no-deps" in done.stdout, done.stderr
     assert done.stdout.count("\n") == 1
+
+
+def test_a_wheel_says_what_is_in_it(source_tree: Path, tmp_path: Path) -> None:
+    """PEP 770: a bill of materials lies in the wheel and names what is no code of ours."""
+    wheel, _ = build(source_tree, tmp_path, RGBT_FUSION_PLATFORM="pure")
+    (name,) = (name for name in wheel.namelist() if "/sboms/" in name)
+    bill = json.loads(wheel.read(name))
+    assert bill["bomFormat"] == "CycloneDX"
+    assert bill["metadata"]["component"]["version"] == rgbt_fusion.__version__
+    weights = {
+        Path(entry).stem: hashlib.sha256(wheel.read(entry)).hexdigest()
+        for entry in wheel.namelist()
+        if entry.endswith(".safetensors")
+    }
+    assert weights, "the wheel holds no weights"
+    listed = {
+        component["name"]: component["hashes"][0]["content"]
+        for component in bill["components"]
+        if component["type"] == "machine-learning-model"
+    }
+    assert listed == weights
+
+
+@pytest.mark.skipif(not HAS_COMPILER, reason="no C compiler")
+def test_two_builds_in_different_folders_have_the_same_bytes(
+    source_tree: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(source_tree, elsewhere)
+    first, _ = build(source_tree, tmp_path / "first", SOURCE_DATE_EPOCH="1700000000")
+    second, _ = build(elsewhere, tmp_path / "second", SOURCE_DATE_EPOCH="1700000000")
+    assert Path(str(first.filename)).read_bytes() == Path(str(second.filename)).read_bytes()
+
+
+def test_a_platform_that_nobody_knows_is_refused(source_tree: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    environment = os.environ | {"RGBT_FUSION_PLATFORM": "amiga"}
+    done = subprocess.run(command, cwd=source_tree, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "must be one of pure, manylinux-x86_64" in done.stderr + done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_installation_is_compared_with_its_record(source_tree: Path, tmp_path: Path) -> None:
+    wheel, _ = build(source_tree, tmp_path / "wheel", RGBT_FUSION_PLATFORM="pure")
+    site = tmp_path / "site"
+    wheel.extractall(site)
+
+    def verify() -> subprocess.CompletedProcess[str]:
+        script = "from rgbt_fusion.cli import main; main(['verify'])"
+        return subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+        )
+
+    done = verify()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("recorded files, 0 findings\n")
+    package = site / "rgbt_fusion"
+    with (package / "boxes.py").open("a") as file:
+        file.write("# a line more\n")
+    (package / "py.typed").unlink()
+    (package / "layers" / "more.py").write_text("")
+    done = verify()
+    assert done.returncode == 1
+    *findings, last = done.stdout.splitlines()
+    assert sorted(findings) == [
+        "cannot be read: rgbt_fusion/py.typed (No such file or directory)",
+        "changed: rgbt_fusion/boxes.py",
+        "not recorded: rgbt_fusion/layers/more.py",
+    ]
+    assert last.endswith("recorded files, 3 findings")

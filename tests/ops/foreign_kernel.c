@@ -1,10 +1,17 @@
-/* Runs one native kernel in a process of another architecture. On its standard input, all numbers 8 bytes: how many
+/* Runs one native kernel in a process of another platform. On its standard input, all numbers 8 bytes: how many
  * regions of memory; each region's size and bytes; how many fields; the fields of the kernel's struct; how many of them
  * are pointers; for each its index, its region and its offset there. Writes the regions back to its standard output. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#if defined(_WIN32)
+#include <fcntl.h>
+#include <io.h>
+#include <malloc.h>
+#define aligned_alloc(alignment, bytes) _aligned_malloc(bytes, alignment)
+#endif
 
 typedef int Kernel(const void *);
 extern Kernel rgbt_fusion_scan_forward, rgbt_fusion_scan_backward, rgbt_fusion_conv_forward, rgbt_fusion_conv_backward;
@@ -28,6 +35,10 @@ static Kernel *named(const char *name) {
 
 int main(int count, char **arguments) {
     if (count != 2) return 102;
+#if defined(_WIN32)
+    _setmode(_fileno(stdin), _O_BINARY);
+    _setmode(_fileno(stdout), _O_BINARY);
+#endif
     int64_t regions = number(), *sizes = calloc(regions, sizeof *sizes);
     char **memory = calloc(regions, sizeof *memory);
     for (int64_t i = 0; i < regions; i++) {

@@ -76,6 +76,18 @@ def test_a_file_in_half_precision_is_half_as_large_and_loads(tmp_path: Path) -> 
         assert file.metadata()["steps"] == "6000"
 
 
+def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
+    """The writer of safetensors alone puts the texts in another order in each call."""
+    model = small()
+    texts = {letter: letter.upper() for letter in "zyxwvutsrq"}
+    first, again = tmp_path / "first.safetensors", tmp_path / "again.safetensors"
+    save_checkpoint(model, first, metadata=texts)
+    save_checkpoint(model, again, metadata=dict(sorted(texts.items())))
+    assert first.read_bytes() == again.read_bytes()
+    with safe_open(first, "pt") as file:
+        assert texts.items() <= file.metadata().items()
+
+
 def test_saving_replaces_a_file_only_when_the_new_one_is_complete(
     tmp_path: Path, monkeypatch: Any
 ) -> None:

@@ -29,6 +29,7 @@ from rgbt_fusion.cli import (
     track,
     train,
     trax,
+    verify,
 )
 from rgbt_fusion.cli.eval import evaluate
 
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Command] = {
     "data": data.data,
     "convert": convert.convert,
     "export": export.export,
+    "verify": verify.verify,
 }
 """Every command, or group of commands, in the order in which the help shows them."""
 

@@ -158,6 +158,8 @@ def save_checkpoint(
 ) -> None:
     """Write a model as safetensors, with its configuration inside.
 
+    Equal weights, dtypes and texts give equal bytes.
+
     Args:
         model: the model to write; any ``nn.Module`` of your own as well.
         path: the file; whatever is there is replaced only by a complete new file.
@@ -174,9 +176,23 @@ def save_checkpoint(
     texts[CONFIGURATION_KEY] = json.dumps(configuration_of(model))
     try:
         # not save_file: it makes a file of its own, which a kill would leave behind
-        write_bytes(Path(path), save(state, metadata=texts))
+        write_bytes(Path(path), _with_sorted_texts(save(state, metadata=texts)))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be written: {error}") from error
+
+
+def _with_sorted_texts(file: bytes) -> bytes:
+    """Return a file in the safetensors format with its texts in the order of their names.
+
+    The writer of safetensors puts them in another order in each process; equal weights would then
+    not give equal bytes.
+    """
+    size = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    written += b" " * (-len(written) % 8)  # the tensors stay aligned
+    return len(written).to_bytes(8, "little") + written + file[8 + size :]
 
 
 def _as_saved(name: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -21,9 +21,8 @@ LEVEL_VARIABLE = "RGBT_FUSION_CPU_LEVEL"
 """The environment variable that holds the kernels to an instruction set: ``baseline``, ``avx2`` or
 ``avx512``."""
 
-LIBRARY_PATH = Path(__file__).with_name(
-    "librgbt_fusion_cpu" + (".dylib" if sys.platform == "darwin" else ".so")
-)
+_LIBRARY_NAMES = {"darwin": "librgbt_fusion_cpu.dylib", "win32": "rgbt_fusion_cpu.dll"}
+LIBRARY_PATH = Path(__file__).with_name(_LIBRARY_NAMES.get(sys.platform, "librgbt_fusion_cpu.so"))
 
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _NOTHING = (0, 0, 0, 0, 0, 0)
@@ -60,7 +59,8 @@ def _library() -> _Library | str:
         return (
             "rgbt_fusion was installed without its compiled CPU kernels; "
             "with a C compiler on the PATH, "
-            "pip install --force-reinstall --no-cache-dir rgbt-fusion builds them"
+            "pip install --force-reinstall --no-deps --no-cache-dir --no-binary rgbt-fusion "
+            "rgbt-fusion builds them"
         )
     try:
         functions = ctypes.CDLL(str(LIBRARY_PATH))

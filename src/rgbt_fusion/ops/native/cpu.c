@@ -10,7 +10,16 @@
 
 #include "cpu.h"
 
+#if defined(_WIN32)
+#include <malloc.h>
+#define EXPORT __declspec(dllexport)
+#define aligned_alloc(alignment, bytes) _aligned_malloc(bytes, alignment)
+#define free_aligned _aligned_free
+#else
 #define EXPORT __attribute__((visibility("default")))
+#define free_aligned free
+#endif
+
 #define SMALL (1 << 18) /* elements of state below which a second thread costs more than it gives */
 #define MOST_THREADS 256
 /* Most channels of a piece. Rows of memory are best read whole, as long as what the piece keeps of each channel fits into the
@@ -82,7 +91,7 @@ static pthread_key_t memory_key;
 static pthread_once_t memory_once = PTHREAD_ONCE_INIT;
 
 static void free_memory(void *kept) {
-    for (int i = 0; i < PURPOSES; i++) free(((Memory *)kept)[i].data);
+    for (int i = 0; i < PURPOSES; i++) free_aligned(((Memory *)kept)[i].data);
     free(kept);
 }
 
@@ -99,7 +108,7 @@ static void *memory_for(int purpose, size_t bytes) {
     }
     Memory *memory = &kept[purpose];
     if (!memory->data || memory->bytes < bytes) {
-        free(memory->data);
+        free_aligned(memory->data);
         memory->bytes = (bytes + 63) / 64 * 64 + 64;
         memory->data = aligned_alloc(64, memory->bytes);
     }
@@ -110,7 +119,7 @@ static void *memory_for(int purpose, size_t bytes) {
 static void used_memory(int purpose) {
     Memory *memory = (Memory *)pthread_getspecific(memory_key) + purpose;
     if (memory->bytes <= MOST_KEPT) return;
-    free(memory->data);
+    free_aligned(memory->data);
     *memory = (Memory){NULL, 0};
 }
 
