@@ -18,12 +18,13 @@ def write_dataset(root: Path, lengths: dict[str, int], layout: str = "rgbt234") 
     generator = np.random.default_rng(0)
     for name, length in lengths.items():
         row = LAYOUTS[layout].of(name)
+        place = root / name / (row.views[0] if row.views else "")
         for folder in (*row.rgb[:1], *row.tir[:1]):
-            (root / name / folder).mkdir(parents=True, exist_ok=True)
+            (place / folder).mkdir(parents=True, exist_ok=True)
             for k in range(length):
                 image = generator.integers(0, 255, (48, 64, 3), dtype=np.uint8)
                 cv2.imwrite(
-                    str(root / name / folder / f"{k:03d}.png"),
+                    str(place / folder / f"{k:03d}.png"),
                     image if folder in row.rgb else image[:, :, 0],
                 )
         boxes = np.array([20.0, 15, 12, 10]) + np.arange(length)[:, None] * [1, 0, 0, 0]
@@ -31,13 +32,13 @@ def write_dataset(root: Path, lengths: dict[str, int], layout: str = "rgbt234") 
             boxes[:, 2:] += boxes[:, :2]
         for file in (*row.truth[:1], *row.truth_tir[:1]):
             if file.endswith(".json"):
-                (root / name / file).write_text(json.dumps({"gt_rect": boxes.tolist()}))
+                (place / file).write_text(json.dumps({"gt_rect": boxes.tolist()}))
                 continue
-            np.savetxt(root / name / file, boxes[:: row.annotated_every], delimiter=",", fmt="%g")
+            np.savetxt(place / file, boxes[:: row.annotated_every], delimiter=",", fmt="%g")
         if row.truth_folder:
-            place = root.parent / row.truth_folder
-            place.mkdir(exist_ok=True)
-            np.savetxt(place / f"{name}.txt", boxes, delimiter=",", fmt="%g")
+            truths = root.parent / row.truth_folder
+            truths.mkdir(exist_ok=True)
+            np.savetxt(truths / f"{name}.txt", boxes, delimiter=",", fmt="%g")
     return root
 
 

@@ -98,7 +98,7 @@ def test_all_and_no_suite_are_everything():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nonsense"], "a suite must be one of scan, .* got 'nonsense'"),
+        (["nonsense"], "a suite must be one of 'scan', .* got 'nonsense'"),
         (["scan", "--shape", "1,2"], "shape must be B,D,L,N for this suite, got 1,2"),
         (["scan", "--shape", "1,0,3,4"], "--shape must be whole numbers above 0 .* got '1,0,3,4'"),
         (["scan", "--threads", "0"], "--threads must be at least 1, got 0"),
@@ -109,7 +109,7 @@ def test_all_and_no_suite_are_everything():
         (["scan", "--pass", "sideways"], "--pass must be one of .* got 'sideways'"),
         (["scan", "--device", "tpu"], "--device must be one of .* got 'tpu'"),
         (["scan", "--backend", "triton"], "backend triton cannot run on cpu"),
-        (["models"], "a suite must be one of scan, .* got 'models'"),
+        (["models"], "a suite must be one of 'scan', .* got 'models'"),
         (["--table"], "--table must come with record files, got none"),
     ],
 )

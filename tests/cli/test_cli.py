@@ -85,7 +85,7 @@ def test_a_shell_completes_commands_and_names():
         )
         return set(done.stdout.split())
 
-    assert completed("rgbt-fusion tr") == {"train", "track"}
+    assert completed("rgbt-fusion tr") == {"train", "track", "trax"}
     assert completed("rgbt-fusion train ainet_vitb_384") == {
         "ainet_vitb_384_lasher",
         "ainet_vitb_384_vtuav",
@@ -124,7 +124,10 @@ def test_a_misspelt_name_is_answered_with_the_nearest(capsys, arguments, message
         (["compare", "ncc", "--data", "a", "--data", "b"], "--data must be given once"),
         (["track", "a", "b", "--txt", "c", "--txt", "d"], "--txt must be given once"),
         (["bench", "--threads", "two"], "Invalid value for '--threads'"),
-        (["bench", "--table", "absent.json"], "absent.json: No such file or directory"),
+        (
+            ["bench", "--table", "absent.json"],
+            "absent.json cannot be read: No such file or directory",
+        ),
     ],
 )
 def test_a_wrong_call_ends_in_one_line_and_status_2(capsys, arguments, message):

@@ -80,7 +80,7 @@ def damage(dataset: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "status", "message"),
     [
-        ("damaged", 1, "odd: image: .*2.png cannot be decoded: it is no image, or damaged"),
+        ("damaged", 1, "odd: image: .*2.png cannot be decoded: it is damaged, or no PNG, .* file"),
         ("cut off", 1, "odd: image: .*2.png is cut off: [0-9]+ bytes without an end of image"),
         ("empty", 1, "odd: image: .*2.png is empty"),
         (

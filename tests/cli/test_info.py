@@ -45,7 +45,7 @@ def test_a_missing_extra_comes_with_its_command(capsys, monkeypatch):
 def test_extras_are_those_of_the_package():
     text = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
     provided = tomllib.loads(text)["project"]["optional-dependencies"]
-    assert set(EXTRAS) | {"dev", "docs"} == set(provided)
+    assert set(EXTRAS) | {"dev", "docs", "release"} == set(provided)
 
 
 @pytest.mark.parametrize(

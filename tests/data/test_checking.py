@@ -122,9 +122,9 @@ def test_an_unknown_depth_of_checking(dataset):
 def test_the_layout_is_found_out(tmp_path, layout):
     for name in ("a", "b", "c"):
         row = LAYOUTS[layout].of(name)
-        folder = tmp_path / "group" / name
-        # what tells RGBDT500 from colour and thermal images alone
-        third = ("depth",) if layout == "rgbdt500" else ()
+        folder = tmp_path / "group" / name / (row.views[0] if row.views else "")
+        # a sequence of RGBDT500 holds all three, whichever two are read
+        third = ("color", "depth", "infrared") if layout.startswith("rgbdt500") else ()
         for images in (*row.rgb[:1], *row.tir[:1], *third):
             (folder / images).mkdir(parents=True, exist_ok=True)
             (folder / images / "1.png").touch()
@@ -140,7 +140,10 @@ def test_the_layout_is_found_out(tmp_path, layout):
         "rgbt210": "lasher",
         "vtuav_lt": "vtuav_st",
         "lasher_unaligned": "rgbt234",
-        "rgbdt500_depth": "depthtrack",
+        "muart244": "rgbt234",
+        "mv_rgbt": "rgbt234",
+        "rgbdt500_depth": "rgbdt500",
+        "rgbdt500_depth_infrared": "rgbdt500",
         "felt": "coesot",
         "eventvot": "folder",
         "lsotb_tir": "otb100",

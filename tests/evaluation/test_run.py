@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from evaluation_material import Drift, files, write_dataset
+from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.data.sequences import Dataset, open_dataset
 from rgbt_fusion.evaluation.protocols import PROTOCOLS
 from rgbt_fusion.evaluation.results import read_results
@@ -63,7 +64,9 @@ def test_every_benchmark_is_run_and_scored(tmp_path, benchmark):
     report = run_tracker(Oracle, open_dataset(root, benchmark), tmp_path / "oracle")
     assert report.failed == {}
     scores = score(tmp_path / "oracle", load_benchmark(benchmark, root))
-    assert (set(scores.sequences), scores.left_out) == ({"a", "b"}, {})
+    views = LAYOUTS[benchmark].views
+    names = {f"{name}.{views[0]}" if views else name for name in ("a", "b")}
+    assert (set(scores.sequences), scores.left_out) == (names, {})
     assert min(scores.metrics[name] for name in scores.protocol.metrics) > 0.95
     assert (scores.metrics["AO"], scores.metrics["max_ratio"]) == pytest.approx((1, 0), abs=1e-12)
 

@@ -48,8 +48,8 @@ def test_a_file_of_0_1_0_gives_the_model_that_wrote_it(name: str, recipe: Module
             "score_map": out.score_map,
             "box_cxcywh_unit": out.box_cxcywh_unit,
         }
-        # features are sums of many terms, in another order on another processor
+        # sums of many terms, in another order on another processor
         for key, value in found.items():
-            atol = 1e-5 if key == "features" else 1e-6
+            atol = 1e-5 if key == "features" else 5e-6
             expected = recorded[f"{name}.{frame}.{key}"]
             torch.testing.assert_close(value, expected, atol=atol, rtol=0)

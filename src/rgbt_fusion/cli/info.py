@@ -19,6 +19,7 @@ EXTRAS = {
     "cuda": ("mamba_ssm", "causal_conv1d"),
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "train": ("tensorboard",),
+    "vot": ("vot",),
 }
 """The packages that each extra brings, by the names they are imported under."""
 

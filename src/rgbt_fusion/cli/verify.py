@@ -1,12 +1,13 @@
 """``rgbt-fusion verify``: compare the installed files with the record of the installation."""
 
-import base64
-import hashlib
 from collections.abc import Iterator
-from importlib.metadata import Distribution, PackageNotFoundError, PackagePath, distribution
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, PackagePath
 
 PACKAGE = "rgbt_fusion"
 """The folder of the package, as its record names it."""
@@ -36,15 +37,20 @@ def verify() -> None:
         raise typer.Exit(1)
 
 
-def _installation() -> Distribution:
+def _installation() -> "Distribution":
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         return distribution("rgbt-fusion")
     except PackageNotFoundError as error:
         raise ModuleNotFoundError("rgbt-fusion is not installed: there is no record") from error
 
 
-def _differences(recorded: list[PackagePath]) -> Iterator[str]:
+def _differences(recorded: list["PackagePath"]) -> Iterator[str]:
     """Say which recorded files are not there, or have other contents."""
+    import base64
+    import hashlib
+
     for path in recorded:
         # byte code is made after the installation: its lines have no hash
         if path.hash is None:
@@ -59,7 +65,7 @@ def _differences(recorded: list[PackagePath]) -> Iterator[str]:
             yield f"changed: {path}"
 
 
-def _strangers(recorded: list[PackagePath]) -> Iterator[str]:
+def _strangers(recorded: list["PackagePath"]) -> Iterator[str]:
     """Say which files lie in the package that its record does not know."""
     known = {Path(str(path.locate())).resolve() for path in recorded}
     (marker,) = (path for path in recorded if path.parts[1:] == ("__init__.py",))

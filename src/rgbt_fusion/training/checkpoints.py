@@ -17,6 +17,7 @@ __all__ = [
     "TrainingError",
     "check_same_alignment",
     "check_same_training",
+    "decisive_settings",
     "read_checkpoint",
     "restoring",
     "write_checkpoint",
@@ -116,8 +117,8 @@ def check_same_training(config: TrainConfig, table: Any, path: Path, *, done: in
         raise TrainingError(
             f"steps must be at least {done}, as many as {path} has made, got {config.steps}"
         )
-    ours = _decisive(config_to_table(config))
-    theirs = _decisive(table)
+    ours = decisive_settings(config_to_table(config))
+    theirs = decisive_settings(table)
     for name in sorted(ours.keys() | theirs.keys()):
         now = ours.get(name)
         before = theirs.get(name)
@@ -171,7 +172,7 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _decisive(table: dict[str, Any]) -> dict[str, Any]:
+def decisive_settings(table: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that what is left of a training depends on, with dotted names."""
     flat = _flat(table)
     every = flat.get("validation.every", 0)

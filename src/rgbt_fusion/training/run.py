@@ -21,6 +21,7 @@ from rgbt_fusion.training.checkpoints import (
     TrainingError,
     check_same_alignment,
     check_same_training,
+    decisive_settings,
     read_checkpoint,
     restoring,
     write_checkpoint,
@@ -297,14 +298,18 @@ class Run:
         Raises:
             TrainingError: the file cannot be written.
         """
-        if not step:
-            return
-        try:
-            written = open_weight_file(self.model_path).metadata.get("training")
-        except (CheckpointError, OSError):
-            written = None
-        if written != self._description(step):
+        if step and not self._is_written(step):
             self._save_model(step)
+
+    def _is_written(self, step: int) -> bool:
+        """Return whether the file of the model is that of this step of this training."""
+        expected = decisive_settings(json.loads(self._description(step)))
+        try:
+            text = open_weight_file(self.model_path).metadata.get("training", "")
+            return decisive_settings(json.loads(text)) == expected
+        except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError):
+            # no file, or one of another program
+            return False
 
     def _description(self, step: int) -> str:
         """Return what a file of the model says about its training."""
