@@ -191,8 +191,12 @@ def _compiling(compiler: list[str], source: str, target: Path) -> list[str]:
 
 
 def _linking(platform: Platform, objects: list[Path], target: Path) -> list[str]:
-    shared = "-dynamiclib" if platform.library.endswith(".dylib") else "-shared"
-    command = [*_compiler(platform), shared, *map(str, objects), "-o", str(target)]
+    command = [*_compiler(platform), *map(str, objects), "-o", str(target)]
+    if platform.library.endswith(".dylib"):
+        # without: the path of the temporary folder, another one in each build
+        command += ["-dynamiclib", f"-Wl,-install_name,@rpath/{platform.library}"]
+    else:
+        command.append("-shared")
     if platform.zig_target:
         # without: all of the compiler's own library, and names that nobody asks for
         command += ["-Wl,--gc-sections", "-s"]
