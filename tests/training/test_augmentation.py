@@ -7,8 +7,12 @@ import torch
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.training.augmentation import (
+    FAILURES,
     Appearance,
+    Misalignment,
     draw_appearance,
+    draw_misalignment,
+    fail,
     flip_pair,
     jitter_box,
     rotate_pair,
@@ -139,3 +143,42 @@ def test_a_jitter_that_always_loses_the_target_gives_up():
     box = np.array([5.0, 6, 7, 8])
     config = AugmentationConfig(centre_jitter=1e6)
     assert jitter_box(box, config, np.random.default_rng(0), factor=4.0).tolist() == box.tolist()
+
+
+def test_aligned_cameras_draw_no_misalignment():
+    generator = np.random.default_rng(0)
+    assert draw_misalignment(AugmentationConfig(), generator) is None
+    assert generator.random() == np.random.default_rng(0).random(), (
+        "older samples stay as they were"
+    )
+
+
+def test_misalignments_are_in_their_ranges():
+    config = AugmentationConfig(misalignment=0.4)
+    drawn = [draw_misalignment(config, np.random.default_rng(seed)) for seed in range(300)]
+    shifts = np.array([one.shift for one in drawn])
+    zooms = np.array([one.zoom for one in drawn])
+    assert (np.abs(shifts) <= 0.4).all()
+    assert (shifts.min(0) < -0.38).all() and (shifts.max(0) > 0.38).all()
+    assert 0.95 <= zooms.min() < 0.953 < 1.047 < zooms.max() <= 1.05
+
+
+def test_the_view_of_a_misaligned_camera_is_moved_and_scaled():
+    there = Misalignment((0.5, -0.25), 1.1).view(np.array([10.0, 20, 40, 60]), 8.0)
+    # the centre (30, 50) moves by half and a quarter of the target's height
+    np.testing.assert_allclose(there, [34 - 22, 48 - 33, 44, 66])
+
+
+def test_a_failing_camera_shows_no_scene():
+    image = normalised(torch.rand(1, 3, 32, 32))
+    flat, saturated, noise = (fail(image, one, np.random.default_rng(0)) for one in FAILURES)
+    spread = [(one * STD).flatten(2).std(-1).mean() for one in (flat, saturated, noise)]
+    assert spread[0] < 1e-6
+    white = ((saturated * STD + MEAN) > 0.999).float().mean()
+    assert 0.75 < white < 0.85, "four of five levels are above the fifth"
+    assert 0.08 < spread[2] < 0.12
+    together = torch.stack((image.flatten(), noise.flatten()))
+    assert abs(torch.corrcoef(together)[0, 1]) < 0.1
+    assert (noise * STD + MEAN).mean() == pytest.approx(
+        float((image * STD + MEAN).mean()), abs=0.01
+    )

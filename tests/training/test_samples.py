@@ -11,6 +11,7 @@ from evaluation_material import write_dataset
 from rgbt_fusion.data.clips import SyntheticClips
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.training import AugmentationConfig, DataConfig, TrainConfig
+from rgbt_fusion.training.augmentation import Misalignment
 from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips, with_layouts
 from rgbt_fusion.weights.pretrained import create_model
 
@@ -134,6 +135,52 @@ def test_a_camera_fails_now_and_then():
     seen = [image.flatten(1).any(1) for image in batch.searches[0]]
     assert torch.equal(seen[0], ~seen[1])
     assert all(image.flatten(1).any(1).all() for image in batch.template)
+
+
+def test_a_misaligned_camera_is_moved_in_template_and_search_alike(monkeypatch):
+    views: list[np.ndarray] = []
+    monkeypatch.setattr(
+        Misalignment, "view", lambda self, around, height: views.append(around) or around + 8.0
+    )
+    data = DataConfig(sequences=4, challenges=("none",))
+    still = replace(PLAIN, centre_jitter=0.0, scale_jitter=0.0)
+    here = sampler(augmentation=still, data=data)
+    there = sampler(augmentation=replace(still, misalignment=0.4), data=data)
+    clip = here.clips.draw(np.random.default_rng(0), length=1, max_gap=20)
+    monkeypatch.setattr(SyntheticClips, "draw", lambda *arguments, **options: clip)
+    aligned, misaligned = here.sample(0, 0), there.sample(0, 0)
+    assert torch.equal(misaligned.boxes_cxcywh_unit[0], aligned.boxes_cxcywh_unit[0])
+    frames = (clip.template, clip.searches[0])
+    crops = ((aligned.template, misaligned.template), (aligned.searches[0], misaligned.searches[0]))
+    for frame, around, factor, (one, other) in zip(frames, views, (2.0, 4.0), crops, strict=True):
+        np.testing.assert_array_equal(around, clip.sequence.box(frame, "both"))
+        moved = clip.sequence.crop(frame, around + 8.0, factor, one.rgb.shape[-1])
+        assert torch.equal(other.rgb, one.rgb)
+        assert not torch.equal(other.tir, one.tir)
+        assert torch.equal(other.tir, moved.images.tir)
+
+
+def test_a_single_modality_is_never_misaligned():
+    one, other = (
+        sampler(augmentation=replace(PLAIN, misalignment=shift, failing=shift), modality="tir")
+        for shift in (0.0, 1.0)
+    )
+    assert same(one.batch(0, 0, 4), other.batch(0, 0, 4))
+
+
+def test_one_modality_of_the_search_crops_fails():
+    data = DataConfig(sequences=4, challenges=("none",))
+    still = replace(PLAIN, centre_jitter=0.0, scale_jitter=0.0)
+    sound = sampler(augmentation=still, data=data)
+    failing = sampler(augmentation=replace(still, failing=1.0), data=data)
+    changed = []
+    for number in range(24):
+        here, there = sound.sample(0, number), failing.sample(0, number)
+        assert torch.equal(here.template.rgb, there.template.rgb)
+        pairs = zip(here.searches[0], there.searches[0], strict=True)
+        changed.append(tuple(not torch.equal(a, b) for a, b in pairs))
+    kinds = set(changed)
+    assert {(True, False), (False, True), (True, True)} <= kinds, "each camera, and both swapped"
 
 
 def test_a_rotation_is_part_of_the_sample():

@@ -1,7 +1,7 @@
 """How crops are varied: both modalities in the same way."""
 
 from math import cos, pi, sin
-from typing import NamedTuple, overload
+from typing import Literal, NamedTuple, TypeAlias, get_args, overload
 
 import numpy as np
 import torch
@@ -12,7 +12,28 @@ from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.training.config import AugmentationConfig
 
-__all__ = ["Appearance", "draw_appearance", "flip_pair", "jitter_box", "rotate_pair", "vary_pair"]
+__all__ = [
+    "FAILURES",
+    "Appearance",
+    "Failure",
+    "Misalignment",
+    "draw_appearance",
+    "draw_misalignment",
+    "fail",
+    "flip_pair",
+    "jitter_box",
+    "rotate_pair",
+    "vary_pair",
+]
+
+Failure: TypeAlias = Literal["flat", "saturated", "noise"]
+"""How the image of a camera fails: one level, most pixels at the largest value, noise alone."""
+
+FAILURES: tuple[Failure, ...] = get_args(Failure)
+"""How the image of a camera may fail."""
+
+ZOOM = 0.05
+"""Largest difference of scale between the cameras of a misaligned sample."""
 
 _MEAN = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
 _STD = torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
@@ -31,6 +52,57 @@ class Appearance(NamedTuple):
     """What the contrast is multiplied by."""
     blurred: bool
     """Whether the crop is blurred."""
+
+
+class Misalignment(NamedTuple):
+    """How the thermal camera sees the scene that the colour camera sees."""
+
+    shift: tuple[float, float]
+    """How far its view is moved, x and y in heights of the target."""
+    zoom: float
+    """Size of its view over that of the colour camera."""
+
+    def view(self, around_xywh_px: np.ndarray, height_px: float) -> np.ndarray:
+        """Return the box that the thermal crop is cut around, where the colour crop has another.
+
+        Args:
+            around_xywh_px: the box of the colour crop.
+            height_px: height of the target.
+
+        Shape:
+            - around_xywh_px: ``(4,)``
+            - returns ``(4,)``
+        """
+        size = around_xywh_px[2:] * self.zoom
+        centre = around_xywh_px[:2] + around_xywh_px[2:] / 2 + np.array(self.shift) * height_px
+        return np.concatenate((centre - size / 2, size))
+
+
+def draw_misalignment(
+    config: AugmentationConfig, generator: np.random.Generator
+) -> Misalignment | None:
+    """Draw how a sample's cameras differ; None if they are aligned."""
+    if not config.misalignment:
+        return None
+    x, y = generator.uniform(-config.misalignment, config.misalignment, 2)
+    return Misalignment((float(x), float(y)), float(1 + generator.uniform(-ZOOM, ZOOM)))
+
+
+def fail(image: Tensor, failure: Failure, generator: np.random.Generator) -> Tensor:
+    """Return what a failing camera shows in the place of a normalised crop ``(1, 3, H, W)``.
+
+    ``"flat"`` has one level, ``"saturated"`` is five times as bright, and ``"noise"`` has the mean
+    of the crop and no scene.
+    """
+    pixels = (image * _STD + _MEAN).clamp(0, 1)
+    if failure == "flat":
+        pixels = torch.full_like(pixels, float(generator.random()))
+    elif failure == "saturated":
+        pixels = (5 * pixels).clamp(max=1)
+    else:
+        noise = torch.from_numpy(generator.standard_normal(tuple(pixels.shape[1:]))).float()
+        pixels = (pixels.mean() + 0.1 * noise[None]).clamp(0, 1)
+    return (pixels - _MEAN) / _STD
 
 
 def jitter_box(

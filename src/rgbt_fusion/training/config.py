@@ -158,9 +158,15 @@ class AugmentationConfig:
     """Probability that a crop is blurred."""
     missing: float = 0.0
     """Probability that one modality of the search crop is blank, as if its camera had failed."""
+    failing: float = 0.0
+    """Probability that one modality of the search crop shows no scene or another one: a flat or
+    saturated image, noise alone, an earlier frame, or the two cameras swapped."""
+    misalignment: float = 0.0
+    """Largest shift of the thermal image against the colour one, in heights of the target; its
+    scale then differs by up to 5 %. It is the same in the template and in the search crops."""
 
     def __post_init__(self) -> None:
-        for name in ("flip", "grey", "blur", "missing"):
+        for name in ("flip", "grey", "blur", "missing", "failing"):
             check_finite_number(getattr(self, name), name=f"augmentation.{name}", low=0.0, high=1.0)
         for name in ("brightness", "contrast"):
             check_finite_number(
@@ -169,6 +175,7 @@ class AugmentationConfig:
         check_finite_number(self.rotation, name="augmentation.rotation", low=0.0, high=180.0)
         check_finite_number(self.scale_jitter, name="augmentation.scale_jitter", low=0.0, high=1.0)
         check_finite_number(self.centre_jitter, name="augmentation.centre_jitter", low=0.0)
+        check_finite_number(self.misalignment, name="augmentation.misalignment", low=0.0, high=2.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -20,16 +21,23 @@ from rgbt_fusion.alignment.aligned_frames import (
 from rgbt_fusion.data.clips import (
     Clip,
     ClipSource,
+    CropSequence,
     DatasetClips,
     MixedClips,
     Modality,
     SyntheticClips,
 )
 from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.frames.crop import CropPair
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.interface import TrackerModel
 from rgbt_fusion.training.augmentation import (
+    FAILURES,
+    Failure,
+    Misalignment,
     draw_appearance,
+    draw_misalignment,
+    fail,
     flip_pair,
     jitter_box,
     rotate_pair,
@@ -273,7 +281,7 @@ class Sampler:
             modality=modality,
             **options,
         )
-        variation = self._draw_variation(generator)
+        variation = self._draw_variation(modality, generator)
         template = self._template(clip, modality, variation, generator)
         searches: list[ImagePair] = []
         boxes: list[Tensor] = []
@@ -307,7 +315,7 @@ class Sampler:
                 damaged.append(str(error))
         raise AssertionError  # the last attempt returns or raises
 
-    def _draw_variation(self, generator: np.random.Generator) -> "_Variation":
+    def _draw_variation(self, modality: Modality, generator: np.random.Generator) -> "_Variation":
         """Draw what all crops of a sample have in common."""
         chances = self.config.augmentation
         grey = generator.random() < chances.grey
@@ -315,7 +323,34 @@ class Sampler:
         blank = None
         if generator.random() < chances.missing:
             blank = _either(generator)
-        return _Variation(grey, mirrored, blank)
+        if modality != "both":
+            # a single camera cannot differ from another one, and must show the target
+            return _Variation(grey, mirrored, blank, None, None)
+        misalignment = draw_misalignment(chances, generator)
+        failure = None
+        if blank is None and chances.failing and generator.random() < chances.failing:
+            failure = _Failure(_either(generator), _FAILURES[generator.integers(len(_FAILURES))])
+        return _Variation(grey, mirrored, blank, misalignment, failure)
+
+    def _cut(
+        self,
+        sequence: CropSequence,
+        frame: int,
+        around: NDArray[np.float64],
+        target: NDArray[np.float64],
+        variation: "_Variation",
+        *,
+        factor: float,
+        size: int,
+    ) -> CropPair:
+        """Cut a crop; each camera has its own view where they are misaligned."""
+        crop = sequence.crop(frame, around, factor, size)
+        seen_by_both = crop.images.rgb.any() and crop.images.tir.any()
+        if variation.misalignment is None or not seen_by_both:
+            return crop
+        there = variation.misalignment.view(around, float(target[3]))
+        tir = sequence.crop(frame, there, factor, size).images.tir
+        return replace(crop, images=ImagePair(crop.images.rgb, tir))
 
     def _template(
         self,
@@ -326,8 +361,15 @@ class Sampler:
     ) -> ImagePair:
         """Cut the template crop."""
         box = clip.sequence.box(clip.template, modality)
-        factor = self.config.template_factor
-        crop = clip.sequence.crop(clip.template, box, factor, self.template_size)
+        crop = self._cut(
+            clip.sequence,
+            clip.template,
+            box,
+            box,
+            variation,
+            factor=self.config.template_factor,
+            size=self.template_size,
+        )
         appearance = draw_appearance(self.config.augmentation, generator)
         images = vary_pair(crop.images, appearance, grey=variation.grey)
         if variation.mirrored:
@@ -349,18 +391,53 @@ class Sampler:
         place = frame if clip.absent is None else clip.absent.places[number]
         target = sequence.box(place, modality)
         around = jitter_box(target, settings, generator, factor=self.search_factor)
-        crop = sequence.crop(frame, around, self.search_factor, self.search_size)
+        crop = self._cut(
+            sequence,
+            frame,
+            around,
+            target,
+            variation,
+            factor=self.search_factor,
+            size=self.search_size,
+        )
         box = crop.to_crop(torch.from_numpy(target)).float()[None]
         if clip.absent is not None:
             box = torch.full_like(box, torch.nan)
         appearance = draw_appearance(settings, generator)
         images = vary_pair(crop.images, appearance, grey=variation.grey)
+        if variation.failure is not None:
+            images = self._failed(images, clip, around, variation.failure, generator)
         if settings.rotation:
             degrees = float(generator.uniform(-settings.rotation, settings.rotation))
             images, box = rotate_pair(images, box, degrees)
         if variation.mirrored:
             images, box = flip_pair(images, box)
         return self._shown(images, modality, variation.blank), box
+
+    def _failed(
+        self,
+        images: ImagePair,
+        clip: Clip,
+        around: NDArray[np.float64],
+        failure: "_Failure",
+        generator: np.random.Generator,
+    ) -> ImagePair:
+        """Return a search crop of which one modality fails, or both are swapped."""
+        rgb, tir = images
+        if not (rgb.any() and tir.any()):
+            # the camera that is left must not fail as well
+            return images
+        if failure.kind == "swapped":
+            return ImagePair(tir, rgb)
+        shown = rgb if failure.modality == "rgb" else tir
+        if failure.kind == "late":
+            earlier = clip.sequence.crop(
+                clip.template, around, self.search_factor, self.search_size
+            )
+            shown = earlier.images.rgb if failure.modality == "rgb" else earlier.images.tir
+        else:
+            shown = fail(shown, failure.kind, generator)
+        return ImagePair(shown, tir) if failure.modality == "rgb" else ImagePair(rgb, shown)
 
     def _shown(self, images: ImagePair, modality: Modality, blank: str | None = None) -> ImagePair:
         """Return what the model is shown of a crop."""
@@ -385,6 +462,18 @@ class _Variation(NamedTuple):
     mirrored: bool
     blank: Literal["rgb", "tir"] | None
     """The modality whose search crops are blank."""
+    misalignment: Misalignment | None
+    failure: "_Failure | None"
+
+
+class _Failure(NamedTuple):
+    """How one modality of the search crops fails."""
+
+    modality: Literal["rgb", "tir"]
+    kind: Failure | Literal["late", "swapped"]
+
+
+_FAILURES: tuple[Failure | Literal["late", "swapped"], ...] = (*FAILURES, "late", "swapped")
 
 
 def _either(generator: np.random.Generator) -> Literal["rgb", "tir"]:
