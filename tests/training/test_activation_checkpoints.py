@@ -67,9 +67,33 @@ def test_a_network_without_blocks_is_refused_before_anything_is_written(tmp_path
             return ModelOutput.from_maps(maps[:, :1], maps[:, 1:3].sigmoid(), maps[:, 3:])
 
     config = small_training(model="given", overrides={}, activation_checkpointing=True)
-    with pytest.raises(ValueError, match=r"must be false for a network without an nn\.ModuleList"):
+    with pytest.raises(ValueError, match="must be false for a network without blocks"):
         train(config, model=Plain(), out=tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_layer_beside_the_lists_is_a_block():
+    model = create_model("ainet_tiny_128", depth=2)
+    assert find_blocks(model) == [*model.backbone.blocks, *model.dfm, model.ofm]
+    # a wrapper of one layer keeps its input only
+    assert find_blocks(nn.ModuleDict({"embed": nn.Sequential(nn.Linear(2, 2))})) == []
+
+
+def test_the_fusion_of_all_layers_has_the_gradients_of_one_that_keeps_all():
+    model = create_model("ainet_tiny_128", depth=3).double().train()
+    features = [torch.randn(2, 64, 128, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    leaves = [*features, *model.ofm.parameters()]
+
+    def gradients() -> tuple[torch.Tensor, ...]:
+        weight = torch.linspace(-1, 1, 128, dtype=torch.float64)
+        loss = (model.ofm(features) * weight).square().sum()
+        return torch.autograd.grad(loss, leaves)
+
+    plain = gradients()
+    with checkpointed_blocks(model):
+        twice = gradients()
+    assert all(bool(gradient.any()) for gradient in plain)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(twice, plain, strict=True))
 
 
 def test_a_block_with_statistics_is_left_alone():

@@ -1,14 +1,11 @@
 """Write an ONNX step in float16: half the size, for runtimes on a GPU."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
-from rgbt_fusion.export.agreement import ExportReport, published_when_complete
-from rgbt_fusion.export.int8 import COMPARED_STEPS
-from rgbt_fusion.export.onnx_file import check_onnx, need_onnx
-from rgbt_fusion.export.program import evaluated_step, quiet
+from rgbt_fusion.export.agreement import ExportReport
+from rgbt_fusion.export.onnx_file import need_onnx, write_converted
 
 __all__ = ["export_float16"]
 
@@ -41,12 +38,7 @@ def export_float16(
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    path = Path(path)
-    with (
-        evaluated_step(model, batch, embedded=True) as step,
-        published_when_complete(path) as beside,
-    ):
-        with quiet():
-            onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), beside)
-        report = check_onnx(step, beside, COMPARED_STEPS)
-    return replace(report, path=path, precision="float16")
+    def convert(beside: Path) -> None:
+        onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), beside)
+
+    return write_converted(model, path, convert, batch=batch, precision="float16")

@@ -1,22 +1,17 @@
 """Write an ONNX step with its linear layers in int8, for CPUs."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
-from rgbt_fusion.export.agreement import ExportReport, published_when_complete
-from rgbt_fusion.export.onnx_file import check_onnx, need_onnx
-from rgbt_fusion.export.program import evaluated_step, quiet
+from rgbt_fusion.export.agreement import ExportReport
+from rgbt_fusion.export.onnx_file import need_onnx, write_converted
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["COMPARED_STEPS", "export_int8"]
-
-COMPARED_STEPS = 8
-"""On how many synthetic frames the error of the boxes is measured."""
+__all__ = ["export_int8"]
 
 
 def export_int8(
@@ -48,23 +43,18 @@ def export_int8(
     need_onnx()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    path = Path(path)
-    with (
-        evaluated_step(model, batch, embedded=True) as step,
-        published_when_complete(path) as beside,
-    ):
-        with quiet():
-            content = _without_shapes_of_constants(source)
-            quantize_dynamic(
-                content,
-                beside,
-                nodes_to_quantize=_linear_layers(content),
-                per_channel=True,
-                reduce_range=True,
-                weight_type=QuantType.QInt8,
-            )
-        report = check_onnx(step, beside, COMPARED_STEPS)
-    return replace(report, path=path, precision="int8 linear layers")
+    def convert(beside: Path) -> None:
+        content = _without_shapes_of_constants(source)
+        quantize_dynamic(
+            content,
+            beside,
+            nodes_to_quantize=_linear_layers(content),
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+        )
+
+    return write_converted(model, path, convert, batch=batch, precision="int8 linear layers")
 
 
 def _without_shapes_of_constants(source: str | Path) -> "ModelProto":

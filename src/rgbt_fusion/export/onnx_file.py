@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 __all__ = [
+    "COMPARED_STEPS",
     "INITIAL_STATE_KEY",
     "OPSET",
     "TRACKING_KEY",
@@ -53,8 +54,12 @@ __all__ = [
     "open_session",
     "run_session",
     "template_file",
+    "write_converted",
     "write_program",
 ]
+
+COMPARED_STEPS = 8
+"""On how many synthetic frames the error of a rounded file is measured."""
 
 OPSET = 18
 """The version of the ONNX operators."""
@@ -136,6 +141,37 @@ def export_onnx(
         report = check_onnx(step, beside, CHECKED_STEPS)
         report.refuse_beyond_tolerance()
     return replace(report, path=path, template=template)
+
+
+def write_converted(
+    model: nn.Module,
+    path: str | Path,
+    convert: Callable[[Path], None],
+    *,
+    batch: int,
+    precision: str,
+) -> ExportReport:
+    """Write a step in another precision, and measure its differences from the model.
+
+    Args:
+        model: what the step was exported from.
+        path: the file to write; an old one is replaced when the new one is complete.
+        convert: writes the file at the path that it is given.
+        batch: how many targets the step looks for.
+        precision: what the report calls the result.
+
+    Raises:
+        ExportError: ``path`` cannot be written, or ``model`` is not in float32.
+    """
+    path = Path(path)
+    with (
+        evaluated_step(model, batch, embedded=True) as step,
+        published_when_complete(path) as beside,
+    ):
+        with quiet():
+            convert(beside)
+        report = check_onnx(step, beside, COMPARED_STEPS)
+    return replace(report, path=path, precision=precision)
 
 
 def template_file(path: str | Path) -> Path:

@@ -13,23 +13,26 @@ __all__ = ["check_blocks", "checkpointed_blocks", "find_blocks"]
 
 
 def find_blocks(model: nn.Module) -> list[nn.Module]:
-    """Return the entries of the outermost ``ModuleList`` of a network that can be computed twice.
+    """Return the parts of a network that can be computed twice, one at a time.
 
-    A block with a BatchNorm cannot: its statistics would be updated twice. A single layer keeps
-    hardly more than its input, and is no block.
+    They are the entries of the outermost ``ModuleList``, and the modules beside it that hold none.
+    A part with a BatchNorm is left alone: its statistics would be updated twice. A single layer
+    keeps hardly more than its input, and is no block.
 
     Example:
         >>> from rgbt_fusion import create_model
         >>> from rgbt_fusion.training.activation_checkpoints import find_blocks
-        >>> len(find_blocks(create_model("ostrack_tiny_128")))
-        4
+        >>> len(find_blocks(create_model("ainet_tiny_128")))  # 4 blocks, 4 DFMs and the OFM
+        9
     """
     found: list[nn.Module] = []
     for child in model.children():
         if isinstance(child, nn.ModuleList):
             found += [block for block in child if _is_block(block)]
-        else:
+        elif any(isinstance(part, nn.ModuleList) for part in child.modules()):
             found += find_blocks(child)
+        elif _is_block(child):
+            found.append(child)
     return found
 
 
@@ -41,8 +44,8 @@ def check_blocks(model: nn.Module) -> None:
     """
     if not find_blocks(model):
         raise ValueError(
-            "activation_checkpointing must be false for a network without an nn.ModuleList of "
-            f"blocks, got {type(model).__name__}"
+            "activation_checkpointing must be false for a network without blocks of several "
+            f"layers and without a BatchNorm, got {type(model).__name__}"
         )
 
 
@@ -87,6 +90,6 @@ def _computed_twice(block: nn.Module, forward: Callable[..., Any]) -> Callable[.
 
 
 def _is_block(module: nn.Module) -> bool:
-    has_layers = any(True for _ in module.children())
+    layers = [part for part in module.modules() if not any(part.children())]
     norms = nn.modules.batchnorm._BatchNorm
-    return has_layers and not any(isinstance(one, norms) for one in module.modules())
+    return len(layers) > 1 and not any(isinstance(layer, norms) for layer in layers)

@@ -78,17 +78,11 @@ def plot_trainings(folders: Sequence[str | Path]) -> "Figure":
 
     Example:
         >>> import tempfile
-        >>> from rgbt_fusion.training import DataConfig, TrainConfig, train
+        >>> from pathlib import Path
         >>> from rgbt_fusion.training.plots import plot_trainings
-        >>> config = TrainConfig(
-        ...     model="ostrack_tiny_128",
-        ...     steps=2,
-        ...     batch_size=2,
-        ...     log_every=1,
-        ...     data=DataConfig(workers=0),
-        ... )
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     result = train(config, out=folder, device="cpu")
+        ...     log = Path(folder, "log.csv")
+        ...     _ = log.write_text("step,loss,iou\\n1,9.1,0.2\\n2,7.5,0.3\\n")
         ...     len(plot_trainings([folder]).axes)
         4
     """
