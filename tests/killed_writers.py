@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -288,11 +289,17 @@ def run_twice(job: Job, base: Path) -> dict[str, Any]:
 
 def _check_same(job: Job, folder: Path, expected: Any, expected_names: list[str]) -> None:
     check(names(folder) == expected_names, f"left behind or lost: {names(folder)}")
+    temporary = names(Path(tempfile.gettempdir()))
+    check(not temporary, f"left behind among the temporary files: {temporary}")
     check(job.result(folder) == expected, "the result is another one")
 
 
 def main() -> None:
     base = Path(sys.argv[1])
+    temporary = base / "temporary"
+    temporary.mkdir()
+    # of this process and, by the variable, of those that it starts
+    tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
     kills = int(sys.argv[2])
     dice = random.Random(int(sys.argv[3]))
     torch.set_num_threads(1)

@@ -199,7 +199,7 @@ class _Study:
         config = make_config(variant, seed, settings, workers=self.workers)
         result = self.train(config, title, self.folder(name, seed, settings), **inputs)
         self.on_progress(f"{title}: scoring", None)
-        scores = self.score(name, result.model, settings)
+        scores = self.score(name, result.model, settings, self.folder(name, seed, settings))
         model = load_model(result.model)
         curve = _read_log(result.log)
         record = new_record("study", self.device.type, "")
@@ -225,13 +225,15 @@ class _Study:
         self.on_progress(f"{title}: success {trial.success['all']:.3f}", None)
         return trial
 
-    def score(self, name: str, model: Path, settings: StudySettings) -> Scores:
-        """Run a trained variant over the held-out sequences."""
+    def score(self, name: str, model: Path, settings: StudySettings, folder: Path) -> Scores:
+        """Run a trained variant over the held-out sequences; its boxes stay beside it."""
         return score_tracker(
             partial(_tracker, model, self.device),
             held_out_sequences(HARD, sequences=settings.sequences, frames=settings.frames),
             name=name,
             modality=check_choice(VARIANTS[name].modality, SCORED_MODALITIES, name="modality"),
+            folder=folder / "boxes",
+            settings={"weights": sha256(model.read_bytes()).hexdigest()},
             workers=max(1, self.workers),
         )
 

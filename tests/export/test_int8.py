@@ -1,4 +1,6 @@
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,3 +34,27 @@ def test_int8_makes_the_file_smaller_and_says_what_it_costs(tmp_path: Path) -> N
     assert 1e-5 < report.errors["score_map"] < 0.1
     assert report.box.centre_px <= report.box.largest_centre_px
     assert report.steps == 8 and "int8 linear layers" in str(report)
+
+
+def test_what_a_killed_conversion_leaves_lies_where_the_next_writer_sweeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quantiser has folders of its own, which are made beside the file."""
+    model = tiny("two_stream_tiny_128", depth=1)
+    export_onnx(model, tmp_path / "step.onnx")
+    made: list[Path] = []
+    make = tempfile.mkdtemp
+
+    def watched(*options: Any, **names: Any) -> str:
+        made.append(Path(make(*options, **names)))
+        return str(made[-1])
+
+    monkeypatch.setattr(tempfile, "mkdtemp", watched)
+    before = tempfile.tempdir
+    export_int8(model, tmp_path / "step.onnx", tmp_path / "int8.onnx")
+    assert made
+    for folder in made:
+        assert folder.parent.name.endswith(".part")
+        assert folder.parent.parent == tmp_path
+        assert not folder.exists()
+    assert tempfile.tempdir == before

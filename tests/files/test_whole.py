@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rgbt_fusion.files.whole import write_bytes, write_text, writing
+from rgbt_fusion.files.whole import scratch_folder, write_bytes, write_text, writing
 
 
 def names(folder: Path) -> list[str]:
@@ -89,10 +89,10 @@ with writing(sys.argv[1], keep_suffix=len(sys.argv) > 2) as part:
 """
 
 
-def writer(path: Path, *more: str) -> "subprocess.Popen[str]":
+def writer(path: Path, *more: str, script: str = HOLD) -> "subprocess.Popen[str]":
     """Start a process that writes a file and stays inside of it until it is told to end."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path), *more],
+        [sys.executable, "-c", script, str(path), *more],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -126,6 +126,35 @@ def test_the_part_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     assert end(process) == 0
     assert path.read_text() == "child"
     assert names(tmp_path) == ["boxes.txt"]
+
+
+HOLD_FOLDER = """
+import sys
+from rgbt_fusion.files.whole import scratch_folder
+with scratch_folder(sys.argv[1]) as folder:
+    (folder / "inside").mkdir()
+    (folder / "inside" / "half").write_text("child")
+    print("written", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("next_one", ["writing", "scratch_folder"])
+def test_the_scratch_folder_of_a_killed_process_is_swept(tmp_path: Path, next_one: str) -> None:
+    path = tmp_path / "step.onnx"
+    process = writer(path, script=HOLD_FOLDER)
+    assert len(parts(tmp_path)) == 1
+    write_text(tmp_path / "other.txt", "")
+    assert len(parts(tmp_path)) == 1, "that of a living process is left alone"
+    process.send_signal(signal.SIGKILL)
+    end(process)
+    assert len(parts(tmp_path)) == 1
+    if next_one == "writing":
+        write_text(tmp_path / "other.txt", "")
+    else:
+        with scratch_folder(tmp_path / "other") as folder:
+            assert names(folder) == []
+    assert names(tmp_path) == ["other.txt"]
 
 
 @pytest.fixture

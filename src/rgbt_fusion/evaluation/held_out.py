@@ -16,6 +16,7 @@ from rgbt_fusion.evaluation.scores import Scores
 from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
 from rgbt_fusion.evaluation.workers import MakeTracker, RunEvent
 from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.files.whole import scratch_folder
 from rgbt_fusion.frames.types import FramePair, GroundTruth
 from rgbt_fusion.synthetic.plan import CHALLENGES, Challenge
 from rgbt_fusion.synthetic.world import SyntheticSequence
@@ -178,7 +179,10 @@ def score_tracker(
     shown: list[Any] = list(every)
     if modality != "both":
         shown = [SingleModality(sequence, modality) for sequence in every]
-    place_of_boxes = tempfile.TemporaryDirectory() if folder is None else nullcontext(folder)
+    if folder is None:
+        place_of_boxes = scratch_folder(Path(tempfile.gettempdir()) / "rgbt-fusion-boxes")
+    else:
+        place_of_boxes = nullcontext(folder)
     with place_of_boxes as place:
         report = run_tracker(
             make_tracker,

@@ -1,5 +1,8 @@
 """Write an ONNX step with its linear layers in int8, for CPUs."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +10,7 @@ from torch import nn
 
 from rgbt_fusion.export.agreement import ExportReport
 from rgbt_fusion.export.onnx_file import need_onnx, write_converted
+from rgbt_fusion.files.whole import scratch_folder
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -45,16 +49,28 @@ def export_int8(
 
     def convert(beside: Path) -> None:
         content = _without_shapes_of_constants(source)
-        quantize_dynamic(
-            content,
-            beside,
-            nodes_to_quantize=_linear_layers(content),
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-        )
+        with scratch_folder(path) as folder, _temporary_files_in(folder):
+            quantize_dynamic(
+                content,
+                beside,
+                nodes_to_quantize=_linear_layers(content),
+                per_channel=True,
+                reduce_range=True,
+                weight_type=QuantType.QInt8,
+            )
 
     return write_converted(model, path, convert, batch=batch, precision="int8 linear layers")
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Have the quantiser, which takes no folder, put its files where the next writer sweeps."""
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _without_shapes_of_constants(source: str | Path) -> "ModelProto":

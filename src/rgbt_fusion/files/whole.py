@@ -1,10 +1,14 @@
-"""Writing a file whole: whoever looks finds the old file or the new one, never a part of one."""
+"""Writing a file whole: whoever looks finds the old file or the new one, never a part of one.
+
+And folders for what is not kept: whoever comes next removes what a killed process left.
+"""
 
 import errno
 import os
 import platform
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -16,7 +20,7 @@ from typing import IO
 
 from rgbt_fusion.files.folder_lock import is_locked, try_lock
 
-__all__ = ["write_bytes", "write_text", "writing"]
+__all__ = ["scratch_folder", "write_bytes", "write_text", "writing"]
 
 # a name may have 255 bytes; a process id, a token, a machine and the ending need less than 55
 _LONGEST_LABEL = 200
@@ -108,6 +112,52 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 @contextmanager
+def scratch_folder(path: str | Path) -> Iterator[Path]:
+    """Give an empty folder beside ``path``, which is removed when the block ends.
+
+    A process that is killed leaves it, as it leaves the part of a file; the next one that writes a
+    file or has such a folder in the same place removes it.
+
+    Args:
+        path: what the folder is for, such as the file that is made with its help.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from rgbt_fusion.files.whole import scratch_folder
+        >>> with scratch_folder(Path(tempfile.mkdtemp()) / "model.onnx") as folder:
+        ...     _ = (folder / "half_done").write_text("...")
+        >>> folder.exists()
+        False
+    """
+    folder = _part_name(Path(path), keep_suffix=False)
+    own = os.path.realpath(folder)
+    _BEING_WRITTEN.add(own)
+    try:
+        _sweep(Path(path))
+        folder.mkdir()
+        with _locked_folder(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _BEING_WRITTEN.discard(own)
+
+
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder, where the system can open one."""
+    if os.name != "posix":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try_lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def _locked(part: Path) -> Iterator[IO[bytes]]:
     """Make a part and hold a lock on it, which tells other machines that somebody writes it."""
     with part.open("xb") as file:
@@ -137,18 +187,21 @@ def _label(path: Path) -> str:
 
 
 def _sweep(path: Path) -> None:
-    """Remove the parts that killed processes left in the folder of a file."""
-    # earlier versions did not name the machine
+    """Remove the parts and scratch folders that killed processes left in the folder of a file."""
+    # earlier versions did not name the machine, and had no folders
     earlier = re.compile(re.escape(_label(path)) + r"\.(\d{1,9})(\.[0-9a-f]{8})?\.part(\.\w+)?")
     # a folder may be open for writing and closed for reading, and a part may be somebody else's
     with suppress(OSError):
         for entry in list(path.parent.iterdir()):
-            found = _ANY_PART.fullmatch(entry.name)
-            machine = found[2] if found else _machine()
-            found = found or earlier.fullmatch(entry.name)
+            current = _ANY_PART.fullmatch(entry.name)
+            machine = current[2] if current else _machine()
+            found = current or earlier.fullmatch(entry.name)
             if found and _is_left_over(entry, int(found[1]), machine):
                 with suppress(OSError):
-                    entry.unlink()
+                    if current and entry.is_dir() and not entry.is_symlink():
+                        shutil.rmtree(entry)
+                    else:
+                        entry.unlink()
 
 
 def _is_left_over(part: Path, process: int, machine: str) -> bool:
