@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import struct
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -35,12 +36,17 @@ from rgbt_fusion.data.regions import read_json_boxes, read_region_shapes, read_r
 from rgbt_fusion.data.sequences import Dataset
 from rgbt_fusion.evaluation.results import read_results
 from rgbt_fusion.evaluation.run import run_tracker
+from rgbt_fusion.export.agreement import ExportError
+from rgbt_fusion.export.loading import load_program
+from rgbt_fusion.export.onnx_file import INITIAL_STATE_KEY, OPSET, TRACKING_KEY
+from rgbt_fusion.export.onnx_model import OnnxModel
 from rgbt_fusion.files.inert_pickle import PickleError, read_pickle
 from rgbt_fusion.files.text_tables import DataError, read_flags, read_names, read_numbers
 from rgbt_fusion.frames.reading import image_size, load_cv2, read_depth, read_rgb, read_thermal
 from rgbt_fusion.training.checkpoints import TrainingError, read_checkpoint
 from rgbt_fusion.training.config import read_config
 from rgbt_fusion.training.logs import Log
+from rgbt_fusion.video.sources import open_source
 from rgbt_fusion.weights.checkpoints import (
     CheckpointError,
     load_checkpoint,
@@ -70,6 +76,10 @@ class Reader(NamedTuple):
     read: Callable[[Path], Any]
     errors: tuple[type[Exception], ...]
     """What it documents to raise at a file that is not sound."""
+    share: float = 1.0
+    """How many of the files it is shown: torch, ONNX Runtime and FFmpeg take milliseconds each."""
+    needs: str | None = None
+    """A package that reads for it."""
 
 
 def some_tensors() -> dict[str, torch.Tensor]:
@@ -111,6 +121,75 @@ def own_models(folder: Path) -> list[bytes]:
 
 def build(path: Path) -> None:
     load_model(path)
+
+
+def programs(_: Path) -> list[bytes]:
+    stream = io.BytesIO()
+    torch.export.save(torch.export.export(nn.Linear(2, 3).eval(), (torch.ones(1, 2),)), stream)
+    return [stream.getvalue()]
+
+
+GRAPH = "archive/models/model.json"
+
+
+def graphs(folder: Path) -> list[bytes]:
+    """The record of a program that holds its graph; the others stay sound beside it."""
+    (program,) = programs(folder)
+    with zipfile.ZipFile(io.BytesIO(program)) as archive:
+        return [archive.read(GRAPH)]
+
+
+def read_graph(path: Path) -> None:
+    """Read a graph as a part of a program, whose checksums are right."""
+    whole = path.with_suffix(".pt2")
+    with zipfile.ZipFile(path.with_suffix(".others")) as sound, zipfile.ZipFile(whole, "w") as made:
+        for name in sound.namelist():
+            made.writestr(name, path.read_bytes() if name == GRAPH else sound.read(name))
+    load_program(whole)
+
+
+def networks(_: Path) -> list[bytes]:
+    """A graph of one node, with all that a tracking network has beside its own."""
+    from onnx import TensorProto, helper
+
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("in", "out")
+    ]
+    weight = helper.make_tensor("weight", TensorProto.FLOAT, [4], [1.0, 2.0, 3.0, 4.0])
+    node = helper.make_node("Mul", ["in", "weight"], ["out"])
+    graph = helper.make_graph([node], "step", ends[:1], ends[1:], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    sizes = {"template_size": 32, "search_size": 64, "batch": 1, "grid": 4, "search_factor": 4.0}
+    known = {TRACKING_KEY: json.dumps(sizes), INITIAL_STATE_KEY: json.dumps({"mean": [[0.5]]})}
+    helper.set_model_props(model, known)
+    return [model.SerializeToString()]
+
+
+def open_network(path: Path) -> None:
+    OnnxModel(path, threads=1)
+
+
+def videos(folder: Path) -> list[bytes]:
+    cv2 = load_cv2()
+    made = []
+    for name, codec in (
+        ("a.avi", "MJPG"),
+        ("a.mp4", "mp4v"),
+        ("a.webm", "VP80"),
+        ("b.avi", "FFV1"),
+    ):
+        path = folder / name
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 5.0, (32, 32))
+        for shade in (0, 100, 200):
+            writer.write(np.full((32, 32, 3), shade, dtype=np.uint8))
+        writer.release()
+        made.append(path.read_bytes())
+    return made
+
+
+def watch(path: Path) -> None:
+    for _ in open_source(path, path, frames=4):
+        pass
 
 
 def pickles(_: Path) -> list[bytes]:
@@ -251,6 +330,12 @@ READERS = {
     "torch archive": Reader("file.pt", archives, fill, (CheckpointError,)),
     "old torch archive": Reader("file.pth", old_archives, fill, (CheckpointError,)),
     "model of ours": Reader("model.safetensors", own_models, build, (CheckpointError,)),
+    "program": Reader("step.pt2", programs, load_program, (ExportError,), share=0.1),
+    "graph": Reader("step.json", graphs, read_graph, (ExportError,), share=0.1),
+    "network": Reader(
+        "step.onnx", networks, open_network, (ValueError, FileNotFoundError), needs="onnxruntime"
+    ),
+    "video": Reader("film.mp4", videos, watch, (DataError,), share=0.1, needs="cv2"),
     "pickle": Reader("file.pkl", pickles, read_one_pickle, (PickleError,)),
     "checkpoint": Reader("checkpoint.pt", checkpoints, read_checkpoint, (TrainingError,)),
     "log": Reader("log.csv", texts(LOG), log_of_a_training, ()),
@@ -278,7 +363,7 @@ READERS = {
         (DataError,),
     ),
     "sequence": Reader("car.txt", texts(*NUMBERS), sequence, (DataError,)),
-    "image": Reader("image.png", images, read_image, (DataError,)),
+    "image": Reader("image.png", images, read_image, (DataError,), needs="cv2"),
     "alignment": Reader("alignment.json", alignments, read_alignment, (DataError,)),
     "results": Reader("boxes.txt", texts(*NUMBERS), results, (DataError,)),
     "confidences": Reader("boxes_confidence.txt", texts("1\n0.5\n", "1\n"), results, (DataError,)),
@@ -332,17 +417,20 @@ def outcome(reader: Reader, path: Path) -> str:
 @pytest.mark.parametrize("kind", READERS)
 def test_a_reader_takes_or_refuses_what_it_is_shown(kind: str, tmp_path: Path, shown: Path) -> None:
     reader = READERS[kind]
-    if kind == "image":
-        pytest.importorskip("cv2", reason="OpenCV is not installed")
+    if reader.needs is not None:
+        pytest.importorskip(reader.needs, reason=f"{reader.needs} is not installed")
     seeds: Sequence[bytes] = reader.seeds(tmp_path)
     if kind == "confidences":
         (shown / "boxes.txt").write_text("1,2,3,4\n5,6,7,8\n")
+    if kind == "graph":
+        (shown / "step.others").write_bytes(programs(tmp_path)[0])
     path = shown / reader.name
     for data in seeds:
         path.write_bytes(data)
         assert outcome(reader, path) in ("read", "refused")
     counts = {"read": 0, "refused": 0}
-    for number, data in enumerate(mutants(seeds, COUNT, seed=len(kind))):
+    count = round(COUNT * reader.share)
+    for number, data in enumerate(mutants(seeds, count, seed=len(kind))):
         path.write_bytes(data)
         found = outcome(reader, path)
         if found not in counts:
@@ -350,5 +438,5 @@ def test_a_reader_takes_or_refuses_what_it_is_shown(kind: str, tmp_path: Path, s
         assert found in counts, f"file {number}, kept as {tmp_path / 'found'}: {found}"
         counts[found] += 1
     # a mutator whose files are all alike tests nothing
-    print(f"{kind}: {COUNT} files of seed {len(kind)}, {counts}")
+    print(f"{kind}: {count} files of seed {len(kind)}, {counts}")
     assert counts["read"] and (counts["refused"] or not reader.errors), counts

@@ -102,20 +102,24 @@ def open_weight_file(path: str | Path) -> WeightFile:
     )
 
 
-def check_torch_file(path: str | Path) -> None:
+def check_torch_file(path: str | Path, content: bytes | None = None) -> None:
     """Check that a ``torch.save`` archive is whole and small enough for ``torch.load``.
 
     ``torch.load`` runs nothing either, but may take all memory or forever.
+
+    Args:
+        path: the file.
+        content: the archive itself, if it is not a file; ``path`` names it in errors.
 
     Raises:
         CheckpointError: the file is missing, of another kind, or damaged, or exceeds a bound.
     """
     path = Path(path)
     with _refusals(path):
-        with path.open("rb") as file:
+        with _opened(path, content) as file:
             if file.read(4) != _ZIP_START:
                 raise _UnusableFileError("it is no archive of torch.save")
-        _read_archive(path)
+        _read_archive(path, content)
 
 
 @contextmanager
@@ -217,9 +221,13 @@ def _read_safetensors(path: Path) -> WeightFile:
     return WeightFile(path, tensors, metadata)
 
 
-def _read_archive(path: Path) -> _Storages:
+def _opened(path: Path, content: bytes | None) -> "_Archive | io.BytesIO":
+    return _Archive(path) if content is None else io.BytesIO(content)
+
+
+def _read_archive(path: Path, content: bytes | None = None) -> _Storages:
     """Read the zip format of torch.save: one pickle, and every storage as an uncompressed entry."""
-    with _Archive(path) as file, zipfile.ZipFile(file) as archive:
+    with _opened(path, content) as file, zipfile.ZipFile(file) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         pickles = [name for name in entries if name.endswith("data.pkl")]
         if len(pickles) != 1:
@@ -231,7 +239,7 @@ def _read_archive(path: Path) -> _Storages:
         if order is not None and _entry_content(archive, order, 64) != b"little":
             raise _UnusableFileError("its numbers are stored big-endian")
         pickled = _entry_content(archive, entries[pickles[0]], _LARGEST_PICKLE)
-        content, references = read_pickle(io.BytesIO(pickled))
+        found, references = read_pickle(io.BytesIO(pickled))
         ranges = {}
         for key in {key for dtype, key in map(_storage, references) if dtype is not None}:
             entry = entries.get(f"{folder}data/{key}")
@@ -239,7 +247,7 @@ def _read_archive(path: Path) -> _Storages:
                 raise _UnusableFileError(f"storage {key[:80]} is missing")
             _check_plain(entry, f"storage {key}")
             ranges[key] = (_data_start(file, entry), entry.file_size)
-    return _Storages(path, content, ranges)
+    return _Storages(path, found, ranges)
 
 
 class _Archive(io.FileIO):
