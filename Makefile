@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 EXTRAS := tracking,triton,export,train,docs,dev
 
-.PHONY: bench test test-matrix soak sanitize lint format docs wheels test-wheels clean
+.PHONY: bench test test-matrix soak sanitize fuzz mutants lint format docs wheels test-wheels clean
 
 bench: $(READY)
 	$(BIN)/rgbt-fusion bench --quick --json .bench/quick.json --plot .bench/quick.png
@@ -20,19 +20,31 @@ test: $(READY)
 test-matrix: $(READY)
 	$(BIN)/python tests/matrix.py all
 
-# The tests of the ops on C kernels compiled with AddressSanitizer and UndefinedBehaviorSanitizer.
+# The tests of the ops on C kernels compiled with AddressSanitizer and UndefinedBehaviorSanitizer, then on
+# kernels compiled with ThreadSanitizer.
 sanitize: $(READY)
-	$(BIN)/python tests/sanitize.py
+	$(BIN)/python tests/sanitize.py memory
+	$(BIN)/python tests/sanitize.py threads
+
+# FUZZ_INPUTS made-up calls of each entry of the C kernels; needs Clang with libFuzzer.
+FUZZ_INPUTS ?= 100000
+fuzz: $(READY)
+	$(BIN)/python tests/ops/fuzz.py $(FUZZ_INPUTS)
+
+# 300 small changes of the library, one at a time: each must fail a test.
+mutants: $(READY)
+	$(BIN)/python tests/mutants.py run 300
 
 # What takes hours: a training killed twenty times, everything that writes files killed ten times, 100,000
 # damaged files for each reader of files, all files of weights that were made to do harm, the network of the
-# examples trained for its 200 steps and compiled by inductor, and `sanitize`.
+# examples trained for its 200 steps and compiled by inductor, `sanitize`, and `fuzz` at the end.
 soak: $(READY) sanitize
 	RGBT_FUSION_KILLS=20 $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/training/test_resume.py
 	RGBT_FUSION_KILLED_WRITERS=10 $(BIN)/python -m pytest --strict-skips tests/integration/test_killed_writers.py
 	RGBT_FUSION_HOSTILE_EVERY=1 $(BIN)/python -m pytest --strict-skips tests/weights/test_hostile_weights.py
 	RGBT_FUSION_FUZZ=100000 $(BIN)/python -m pytest --strict-skips tests/integration/test_hostile_files.py
 	RGBT_FUSION_OWN_STEPS=200 RGBT_FUSION_COMPILER=inductor $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/integration/test_own_network.py
+	$(BIN)/python tests/ops/fuzz.py $(FUZZ_INPUTS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

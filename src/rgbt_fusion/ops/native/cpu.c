@@ -20,7 +20,9 @@
 #define free_aligned free
 #endif
 
+#ifndef SMALL
 #define SMALL (1 << 18) /* elements of state below which a second thread costs more than it gives */
+#endif
 #define MOST_THREADS 256
 /* Most channels of a piece. Rows of memory are best read whole, as long as what the piece keeps of each channel fits into the
  * second cache; where each channel is a stream of its own, only so many streams run well side by side. */

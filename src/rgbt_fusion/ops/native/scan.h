@@ -112,6 +112,7 @@ static const float *kept_state(const float *from, float *room, int64_t states, i
 
 INLINE float *weights(Weights w, int64_t r, int64_t offset) { return w.data ? w.data + r * w.r + offset : NULL; }
 INLINE int adds(int64_t r, int64_t stride) { return r > 0 && stride == 0; }
+INLINE float *past(float *p, int64_t floats) { return p ? p + floats : NULL; }
 
 
 /* dt in place of delta, dtu = dt u, y = D u; `slope` is scratch space or becomes d dt / d delta. Returns whether exp2_fast
@@ -269,7 +270,7 @@ static void forward_span(const Scan *s, const Forward *f, Fetch *fetch, float *t
         const int nb = least(NB, states - n);
         Strip strip = {.steps = steps, .tile = tile, .kept = f->kept, .B = f->B + at * row + n, .C = f->C + at * row + n,
                        .row = row, .A = f->A + c * states + n * V, .start = state + n * V, .state = state + n * V,
-                       .readout = f->readout + c * states + n * V};
+                       .readout = past(f->readout, c * states + n * V)};
         fetch_lines(fetch, lines);
         if (!AT_ONCE) find_decays_variants[nb][wide][0](&strip);
         advance_variants[nb][wide][f->readout != NULL](&strip);
@@ -468,7 +469,7 @@ static void backward_span(const Scan *s, const Backward *f, Fetch *fetch, float 
         const int64_t weight = c * states + n * V, sums = at * squeezed(states) + n / 4 * V;
         Strip strip = {.steps = steps, .tile = tile, .kept = f->kept, .B = f->B + at * row + n, .C = f->C + at * row + n,
                        .row = row, .A = f->A + weight, .dA = f->dA + weight, .start = start + n * V,
-                       .dstate = f->dstate + weight, .readout = f->readout + weight, .dreadout = f->dreadout + weight,
+                       .dstate = f->dstate + weight, .readout = past(f->readout, weight), .dreadout = past(f->dreadout, weight),
                        .dB = f->dB + sums, .dC = f->dC + sums, .squeezed = squeezed(states)};
         fetch_lines(fetch, lines);
         if (!AT_ONCE) find_decays_variants[nb][wide][0](&strip);
