@@ -198,8 +198,8 @@ def _linking(platform: Platform, objects: list[Path], target: Path) -> list[str]
     else:
         command.append("-shared")
     if platform.zig_target:
-        # without: all of the compiler's own library, and names that nobody asks for
-        command += ["-Wl,--gc-sections", "-s"]
+        # without: all of the compiler's own library, unoptimised, and names that nobody asks for
+        command += ["-Os", "-Wl,--gc-sections", "-s"]
     return [*command, "-lpthread", "-lm"]
 
 

@@ -1,6 +1,7 @@
 """Change the library in small ways, one at a time, and see whether its tests notice.
 
     python tests/mutants.py run [COUNT]    300 by default, resumed where a run was ended
+    python tests/mutants.py again [COUNT]  the survivors once more, after the tests were mended
     python tests/mutants.py report         counts, and each change that no test noticed
 
 A mutant is one change of one expression: a comparison, an operator, a number, a default, a
@@ -248,6 +249,8 @@ def tests_of(path: str) -> list[Path]:
     others = sorted(
         (file for file in importing if file != own), key=lambda file: file.parent != folder
     )
+    if path.startswith("layers/"):
+        others.insert(0, folder / "test_parameters.py")
     return [own, *others] if own.exists() else others
 
 
@@ -338,6 +341,9 @@ def _become_a_run(files: list[Path], mutant: Mutant | None, cpu_seconds: float, 
         os._exit(code)
 
 
+SURVIVED = ("passed", "no tests")
+
+
 class Results:
     """What was found so far, a line of JSON per run."""
 
@@ -382,8 +388,8 @@ def chosen_tests(path: str, results: Results) -> tuple[list[Path], float]:
     return chosen, total
 
 
-def run(count: int) -> None:
-    """Run the mutants that have no result yet."""
+def run(count: int, *, again: bool) -> None:
+    """Run the mutants that have no result yet, or again those that survived."""
     # imported once, for all forks; the package itself comes with each of them
     import numpy  # noqa: F401
     import pytest  # noqa: F401
@@ -392,7 +398,10 @@ def run(count: int) -> None:
     torch.set_num_threads(1)
     results = Results(FOLDER)
     for mutant in draw(count, seed()):
-        if results.of_mutant(mutant):
+        row = results.of_mutant(mutant)
+        survived = row is not None and row["outcome"] in SURVIVED
+        wanted = survived if again else row is None
+        if not wanted:
             continue
         tests, usual = chosen_tests(mutant.path, results)
         begin = time.monotonic()
@@ -428,7 +437,7 @@ def report(count: int) -> None:
         if outcome == "passed" and mutant.name in reasons:
             outcome = "equivalent"
         outcomes[outcome] += 1
-        if outcome in ("passed", "no tests"):
+        if outcome in SURVIVED:
             print(f"survived: src/rgbt_fusion/{mutant.path}:{mutant.line}\n    {mutant.name}")
     killed = outcomes["failed"] + outcomes["endless"]
     told = killed + outcomes["passed"] + outcomes["no tests"]
@@ -439,7 +448,11 @@ def report(count: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] not in (["run"], ["report"]):
-        raise SystemExit(__doc__)
+    command = (sys.argv[1:] or [""])[0]
     wanted = int((sys.argv[2:] or ["300"])[0])
-    run(wanted) if sys.argv[1] == "run" else report(wanted)
+    if command in ("run", "again"):
+        run(wanted, again=command == "again")
+    elif command == "report":
+        report(wanted)
+    else:
+        raise SystemExit(__doc__)

@@ -62,6 +62,15 @@ def test_both_modalities_are_cropped_as_ostrack_does(box, factor, size):
     assert crop.images.rgb.dtype == torch.float32
 
 
+def test_pixels_are_normalised_as_the_networks_of_imagenet_were_trained():
+    # the numbers themselves, as torchvision's documentation has them
+    white = np.full((32, 32, 3), 255, np.uint8)
+    crop = crop_pair(white, white, (8.0, 8.0, 8.0, 8.0), factor=2.0, size=16)
+    expected = torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+    for image in (crop.images.rgb, crop.images.tir):
+        torch.testing.assert_close(image, expected.view(1, 3, 1, 1).expand_as(image))
+
+
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
 def test_one_thermal_channel_equals_three(box):
     rgb, grey = frame(), frame(1)

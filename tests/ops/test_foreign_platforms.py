@@ -41,6 +41,7 @@ LAUNCHERS = {
     "manylinux-x86_64": ["env"],
     "manylinux-aarch64": ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"],
     "musllinux-x86_64": ["/lib/ld-musl-x86_64.so.1"],
+    "musllinux-aarch64": ["qemu-aarch64", "/lib/ld-musl-aarch64.so.1"],
     "windows-x86_64": ["wine64"],
 }
 """What runs a program of a platform on 64-bit x86 Linux. macOS has no emulator here."""
@@ -88,6 +89,9 @@ def _launcher(platform: str) -> list[str]:
     found = shutil.which(launcher[0]) or shutil.which(launcher[0], path="/usr/lib/wine")
     if not found:
         pytest.skip(f"no {launcher[0]}: the kernels are not run on {platform}")
+    loader = launcher[-1]
+    if loader.startswith("/lib/") and not Path(loader).exists():
+        pytest.skip(f"no {loader}: the kernels are not run on {platform}")
     return [found, *launcher[1:]]
 
 
