@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rgbt_fusion import weights as weights
     from rgbt_fusion.alignment.estimate import Alignment as Alignment
     from rgbt_fusion.alignment.estimate import estimate_alignment as estimate_alignment
+    from rgbt_fusion.checks import NetworkError as NetworkError
     from rgbt_fusion.checks import ShapeError as ShapeError
     from rgbt_fusion.data.checking import check_dataset as check_dataset
     from rgbt_fusion.data.sequences import open_dataset as open_dataset
@@ -168,7 +169,7 @@ if TYPE_CHECKING:
     from rgbt_fusion.weights.pretrained import create_model as create_model
 
 _MODULES = {
-    "checks": ("ShapeError",),
+    "checks": ("NetworkError", "ShapeError"),
     "shapes": ("BackendUnavailableError",),
     "frames.types": ("ImagePair",),
     "files.text_tables": ("DataError",),

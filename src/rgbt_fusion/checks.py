@@ -6,6 +6,7 @@ from sys import float_info
 from typing import Any, TypeVar
 
 __all__ = [
+    "NetworkError",
     "ShapeError",
     "check_choice",
     "check_divisible",
@@ -21,6 +22,10 @@ LARGEST_FLOAT = float_info.max
 
 class ShapeError(ValueError):
     """A tensor has the wrong number of axes or the wrong sizes."""
+
+
+class NetworkError(TypeError):
+    """A network does not offer, take or return what a tracking network must."""
 
 
 def check_positive_int(value: Any, *, name: str) -> int:

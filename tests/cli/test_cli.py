@@ -158,11 +158,12 @@ def test_the_traceback_can_be_asked_for(monkeypatch):
         main([])
 
 
-def test_a_backend_that_cannot_run_is_the_users_to_know(monkeypatch, capsys):
-    from rgbt_fusion import BackendUnavailableError
+def test_a_backend_or_a_network_that_cannot_run_is_the_users_to_know(monkeypatch, capsys):
+    from rgbt_fusion import BackendUnavailableError, NetworkError
 
-    monkeypatch.setattr("rgbt_fusion.cli.app", fail_with(BackendUnavailableError("no card")))
-    assert run(capsys) == (2, "", "error: no card\n")
+    for error in (BackendUnavailableError("no card"), NetworkError("no forward")):
+        monkeypatch.setattr("rgbt_fusion.cli.app", fail_with(error))
+        assert run(capsys) == (2, "", f"error: {error}\n")
 
 
 def test_an_interruption_leaves_quietly(monkeypatch, capsys):

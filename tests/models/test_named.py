@@ -22,6 +22,12 @@ def build_mine(width=2):
 
 def build_other():
     return nn.Linear(1, 1)
+
+def build_wide(width):
+    return Mine(width)
+
+network = Mine()
+width = 5
 """
 
 
@@ -59,6 +65,12 @@ def test_a_function_of_the_working_folder_is_called_with_its_arguments(folder: P
         ("nowhere_for_test:build", "nowhere_for_test:build must name a module .* is no nowhere"),
         ("mine_for_test:build_mne", "did you mean 'build_mine'?"),
         ("mine_for_test:build_other", "got Linear without template_size, search_size"),
+        (
+            "mine_for_test:build_wide",
+            "must be callable without arguments: missing a required argument: 'width'",
+        ),
+        ("mine_for_test:network", "function or class that builds the network, got a network of"),
+        ("mine_for_test:width", "that builds the network, got a value of type int"),
         ("mine_for_test", "name must be package.module:function, got 'mine_for_test'"),
     ],
 )

@@ -63,6 +63,15 @@ def test_the_fast_path_of_multihead_attention_is_seen():
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+def test_a_module_that_branches_on_values_is_computed():
+    class Branching(torch.nn.Linear):
+        def forward(self, input):
+            found = super().forward(input)
+            return found * 2 if found.sum().item() > 0 else found
+
+    assert count_macs(Branching(8, 4), torch.zeros(2, 8)) == 2 * 8 * 4
+
+
 def test_a_mamba_block_by_hand():
     L, C, D, N, rank = 7, 16, 32, 4, 1
     block = MambaBlock(C, d_state=N, expand=2)

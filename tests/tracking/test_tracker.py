@@ -285,6 +285,22 @@ def test_a_thermal_camera_that_shows_nothing_is_told_once():
     assert "lies outside of it" in beside.notices[0]
 
 
+def test_an_answer_that_is_no_number_is_said_once():
+    class NoNumber(BrightSpot):
+        def __call__(self, template, search, state=None):
+            out = super().__call__(template, search, state)
+            return out._replace(size_map=out.size_map * float("nan"))
+
+    rgb, tir = scene(1)[0]
+    tracker = Tracker(NoNumber())
+    tracker.init(rgb, tir, BOX)
+    for _ in range(2):
+        assert tracker.update(rgb, tir).confidence == 0
+    assert tracker.notices == [
+        "at frame 2 the box or the score of NoNumber is not a finite number: the last box stands"
+    ]
+
+
 def test_the_window_holds_back_what_is_far_away():
     class TwoSpots(BrightSpot):
         def __call__(self, template, search, state=None):

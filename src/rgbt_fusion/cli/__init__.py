@@ -167,8 +167,8 @@ def _user_error(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"error: {error.filename}: {error.strerror}"
     is_expected = isinstance(error, ValueError | OSError | ModuleNotFoundError)
-    # by its name: the module of this error imports torch
-    if is_expected or type(error).__name__ == "BackendUnavailableError":
+    # by their names: a command imports what it needs when it runs
+    if is_expected or type(error).__name__ in ("BackendUnavailableError", "NetworkError"):
         return f"error: {error}"
     return None
 

@@ -116,10 +116,9 @@ def _component_table(summary: "ModelSummary") -> "Drawn":
 
 
 def _figure_table(name: str, summary: "ModelSummary", cost: "StepCost | None") -> "Drawn":
-    settings = summary.configuration["settings"]
     figures = {
         "model": name,
-        "crops": f"{settings['template_size']} px template, {settings['search_size']} px search",
+        "crops": f"{summary.template_size} px template, {summary.search_size} px search",
         "tokens": _tokens(summary),
         "MACs": f"{summary.macs / 1e9:.2f} G a step: "
         "matrix products, convolutions, attention, scans",

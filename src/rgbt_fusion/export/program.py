@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from rgbt_fusion.checks import NetworkError
 from rgbt_fusion.export.agreement import (
     ExportError,
     ExportReport,
@@ -137,7 +138,7 @@ def arguments_of_export(
     try:
         check_model(model)
     except TypeError as error:
-        raise TypeError(f"{error}; give inputs to export any other module") from None
+        raise NetworkError(f"{error}; give inputs to export any other module") from None
     return None, Path(path)
 
 

@@ -4,11 +4,14 @@ This is all that tracking, training, evaluation and export know of one. What a n
 offer has its default in the functions below.
 """
 
+import json
+from inspect import signature
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from rgbt_fusion.checks import NetworkError
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.head import clamped_sigmoid, decode_box
 from rgbt_fusion.shapes import check_same_device, check_same_dtype, check_same_shape, check_shape
@@ -135,10 +138,9 @@ class ModelOutput(NamedTuple):
         Raises:
             ShapeError: a map does not have the shape above.
         """
-        batch, _, grid, _ = score_logits.shape
-        check_shape(score_logits, "B 1 S S", B=batch, S=grid, name="score_logits")
-        check_shape(size_map, "B 2 S S", B=batch, S=grid, name="size_map")
-        check_shape(offset_map, "B 2 S S", B=batch, S=grid, name="offset_map")
+        sizes = check_shape(score_logits, "B 1 S S", name="score_logits")
+        check_shape(size_map, "B 2 S S", name="size_map", **sizes)
+        check_shape(offset_map, "B 2 S S", name="offset_map", **sizes)
         dtype = torch.promote_types(score_logits.dtype, torch.float32)
         score_logits = score_logits.to(dtype)
         size_map = size_map.to(dtype)
@@ -152,6 +154,15 @@ class ModelOutput(NamedTuple):
             box_cxcywh_unit=decode_box(score_map, size_map, offset_map),
             state=state,
         )
+
+
+_OUTPUT_AXES = {
+    "score_map": "B 1 S S",
+    "score_logits": "B 1 S S",
+    "size_map": "B 2 S S",
+    "offset_map": "B 2 S S",
+    "box_cxcywh_unit": "B 4",
+}
 
 
 class TrackerModel(Protocol):
@@ -208,27 +219,68 @@ def check_model(model: object, *, name: str = "model") -> None:
     """Check that a network offers what :class:`TrackerModel` says.
 
     Raises:
-        TypeError: ``model`` is a text, or lacks a number or the call; the message names what it
-            lacks.
-        ValueError: a number of ``model`` is not above 0.
+        NetworkError: ``model`` is a text, lacks a number or the call, cannot be called with a
+            template, a search crop and a state, or has a ``configuration`` that is not written in
+            plain values; the message names what is missing. It is a ``TypeError``.
+        ValueError: a number of ``model`` is not above 0, or a side is not whole.
     """
     if isinstance(model, str):
-        raise TypeError(
+        raise NetworkError(
             f"{name} must be a tracking model, such as create_model({model!r}), got {model!r}"
         )
     lacking = [number for number in REQUIRED if not hasattr(model, number)]
     if not callable(model):
         lacking.append("forward(template, search, state)")
     if lacking:
-        raise TypeError(
+        raise NetworkError(
             f"{name} must be a tracking model, got {type(model).__name__} without "
             f"{', '.join(lacking)}; see TrackerModel, or wrap a network of the OSTrack family in "
             "OSTrackFamily"
         )
     for number in REQUIRED:
         value = getattr(model, number)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise ValueError(f"{name}.{number} must be a number above 0, got {value!r}")
+        is_side = number != "search_factor"
+        kind = int if is_side else int | float
+        if isinstance(value, bool) or not isinstance(value, kind) or value <= 0:
+            rule = "whole number of pixels" if is_side else "number"
+            raise ValueError(f"{name}.{number} must be a {rule} above 0, got {value!r}")
+    _check_call(model, name)
+    _check_configuration(model, name)
+
+
+def _check_call(model: Any, name: str) -> None:
+    """Check that a network can be called with a template, a search crop and a state."""
+    try:
+        parameters = signature(model.forward if isinstance(model, nn.Module) else model)
+    except ValueError:
+        # compiled code does not say what it takes
+        return
+    try:
+        parameters.bind("template", "search", "state")
+    except TypeError as error:
+        raise NetworkError(
+            f"{name} must be called as {type(model).__name__}(template, search, state), but its "
+            f"arguments are {parameters}: {error}"
+        ) from None
+
+
+def _check_configuration(model: object, name: str) -> None:
+    """Check that what files say of a network can be written into them."""
+    own = getattr(model, "configuration", None)
+    if not isinstance(own, dict):
+        return
+    lacking = [key for key in ("model", "settings", "options") if key not in own]
+    try:
+        json.dumps(own)
+    except (TypeError, ValueError) as error:
+        problem = str(error)
+    else:
+        problem = f"it lacks {', '.join(lacking)}" if lacking else ""
+    if problem:
+        raise NetworkError(
+            f"{name}.configuration of {type(model).__name__} must hold plain values under model, "
+            f"settings and options: {problem}"
+        )
 
 
 def embed_template(model: TrackerModel, template: ImagePair) -> Any:
@@ -241,30 +293,44 @@ def ask(model: TrackerModel, template: Any, search: ImagePair, state: Any = None
     """Call a network, and check what it returns.
 
     Raises:
-        TypeError: the network does not return a :class:`ModelOutput`.
+        NetworkError: the network does not return a :class:`ModelOutput` of tensors.
+        ShapeError: a part of what it returns has another shape than :class:`ModelOutput` says.
     """
-    return check_output(model, model(template, search, state))
+    return check_output(model, model(template, search, state), batch=len(search.rgb))
 
 
-def check_output(model: object, output: object) -> ModelOutput:
-    """Return the answer of a network if it is a :class:`ModelOutput`.
+def check_output(model: object, output: object, *, batch: int) -> ModelOutput:
+    """Return the answer of a network if it is a :class:`ModelOutput` for a batch of crops.
 
     Raises:
-        TypeError: ``output`` is something else.
+        NetworkError: ``output``, or a part of it, is something else.
+        ShapeError: a part of ``output`` has another shape than :class:`ModelOutput` says.
     """
-    if isinstance(output, ModelOutput):
-        return output
-    raise TypeError(
-        f"{type(model).__name__} must return a ModelOutput, got {type(output).__name__}; "
-        "ModelOutput.from_maps makes one of three maps, and OSTrackFamily takes a dictionary"
-    )
+    network = type(model).__name__
+    if not isinstance(output, ModelOutput):
+        raise NetworkError(
+            f"{network} must return a ModelOutput, got {type(output).__name__}; "
+            "ModelOutput.from_maps makes one of three maps, and OSTrackFamily takes a dictionary"
+        )
+    sizes = {"B": batch}
+    for part, axes in _OUTPUT_AXES.items():
+        tensor = getattr(output, part)
+        if not isinstance(tensor, Tensor):
+            raise NetworkError(
+                f"{part} of {network}'s output must be a tensor, got {type(tensor).__name__}"
+            )
+        sizes = check_shape(tensor, axes, name=f"{part} of {network}'s output", **sizes)
+    return output
 
 
 def decode(model: TrackerModel, output: ModelOutput, window: Tensor) -> Tensor:
     """Return the box ``(B, 4)`` at the maximum of ``score_map * window``, window ``(S, S)``."""
     own = getattr(model, "decode", None)
     if own is not None:
-        return own(output, window)
+        box = own(output, window)
+        name = f"what {type(model).__name__}.decode returns"
+        check_shape(box, "B 4", B=len(output.score_map), name=name)
+        return box
     check_shape(window, "S S", S=output.score_map.shape[-1], name="window")
     return decode_box(output.score_map * window, output.size_map, output.offset_map)
 

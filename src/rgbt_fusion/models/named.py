@@ -2,9 +2,10 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def build_named(name: str, **options: Any) -> nn.Module:
         **options: what the function is called with.
 
     Raises:
-        ValueError: ``name`` is not written so, there is no such module or function, or what it
-            returns is not a tracking network.
+        ValueError: ``name`` is not written so, there is no such module or function, it cannot be
+            called so, or what it returns is not a tracking network.
 
     Example:
         >>> from rgbt_fusion.models.named import build_named
@@ -66,9 +67,16 @@ def build_named(name: str, **options: Any) -> nn.Module:
                 f"there is no {error.name}"
             ) from error
     function = getattr(module, function_name, None)
-    if not callable(function):
+    if function is None:
         hint = did_you_mean(function_name, dir(module))
         raise ValueError(f"{name} must name a function, {module_name} has none of that name{hint}")
+    if isinstance(function, nn.Module) or not callable(function):
+        raise ValueError(
+            f"{name} must name a function or class that builds the network, got "
+            f"{'a network' if isinstance(function, nn.Module) else 'a value'} of type "
+            f"{type(function).__name__}"
+        )
+    _check_options(function, options, name)
     network = function(**options)
     try:
         check_model(network, name=name)
@@ -77,6 +85,20 @@ def build_named(name: str, **options: Any) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise ValueError(f"{name} must return an nn.Module, got {type(network).__name__}")
     return network
+
+
+def _check_options(function: Callable[..., Any], options: dict[str, Any], name: str) -> None:
+    """Check that a function can be called with ``options`` alone."""
+    try:
+        parameters = signature(function)
+    except ValueError:
+        # a function of an extension does not say what it takes
+        return
+    try:
+        parameters.bind(**options)
+    except TypeError as error:
+        called = f"with {', '.join(options)}" if options else "without arguments"
+        raise ValueError(f"{name} must be callable {called}: {error}") from None
 
 
 @contextmanager

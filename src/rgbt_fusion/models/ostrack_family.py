@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from rgbt_fusion.checks import check_choice, check_finite_number, check_positive_int
+from rgbt_fusion.checks import NetworkError, check_choice, check_finite_number, check_positive_int
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.interface import ModelOutput
 from rgbt_fusion.typed_module import TypedModule
@@ -85,7 +85,7 @@ class OSTrackFamily(TypedModule):
         """Look for the target of the template in the search crop."""
         answer = self.network(self._as_they_take(template), self._as_they_take(search))
         if not isinstance(answer, Mapping):
-            raise TypeError(
+            raise NetworkError(
                 f"{type(self.network).__name__} must return a dictionary, "
                 f"got {type(answer).__name__}"
             )

@@ -44,6 +44,8 @@ class ModelSummary:
             empty for a network of your own.
         weight_bytes: size of all weights and buffers.
         configuration: what builds the model again.
+        template_size: side of the template crop in pixels.
+        search_size: side of the search crop in pixels.
     """
 
     model: str
@@ -54,6 +56,8 @@ class ModelSummary:
     search_tokens: tuple[int, ...]
     weight_bytes: int
     configuration: dict[str, Any]
+    template_size: int
+    search_size: int
 
 
 def summarise(model: nn.Module) -> ModelSummary:
@@ -93,6 +97,8 @@ def summarise(model: nn.Module) -> ModelSummary:
         search_tokens=search_tokens,
         weight_bytes=sum(x.numel() * x.element_size() for x in model.state_dict().values()),
         configuration=configuration_of(model),
+        template_size=network.template_size,
+        search_size=network.search_size,
     )
 
 

@@ -11,7 +11,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -60,7 +64,7 @@ def count_macs(module: nn.Module, *inputs: Any) -> int:
 
     Counts matrix products, convolutions, attention and scans. A state-element of a scan counts 4.5
     (nine operations), as is usual for Mamba. Element-wise work is not counted, also as usual.
-    Nothing is computed: only the shapes are followed.
+    Nothing is computed: only the shapes are followed. A module that branches on values is computed.
 
     Args:
         module: what is called.
@@ -72,12 +76,21 @@ def count_macs(module: nn.Module, *inputs: Any) -> int:
         >>> count_macs(torch.nn.Linear(8, 4), torch.zeros(2, 8))
         64
     """
-    counter = FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS)
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), FakeTensorMode(allow_non_fake_inputs=True), counter:
-            module(*inputs)
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                return _count_macs(module, inputs)
+        except (DataDependentOutputException, DynamicOutputShapeException):
+            with torch.no_grad():
+                return _count_macs(module, inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+def _count_macs(module: nn.Module, inputs: tuple[Any, ...]) -> int:
+    counter = FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS)
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        module(*inputs)
     return counter.get_total_flops() // 2

@@ -214,6 +214,7 @@ class Tracker:
         """What was seen at the last frame; None before the first ``update``."""
         self.notices: list[str] = []
         """What is odd about the frames since ``init``, each thing once."""
+        self._noticed = set[str]()
 
     @property
     def state(self) -> TrackerState:
@@ -238,6 +239,7 @@ class Tracker:
         shown = FramePair(rgb, tir)
         boxes, batched = check_boxes(box_xywh_px, self._frame_of_boxes(shown))
         self.notices = []
+        self._noticed = set()
         if self._form is not None:
             self._form.refresh()
         tir_range = self._range(tir, known=None)
@@ -290,7 +292,11 @@ class Tracker:
         if rgb is None and self.tir_from_rgb is not None:
             # boxes are those of the colour image, and the thermal image may have another size
             image_size = state.image_size
-        boxes, confidences = _to_image(crops, image_size, box_cxcywh_unit, score, state.boxes)
+        boxes, confidences, finite = _to_image(
+            crops, image_size, box_cxcywh_unit, score, state.boxes
+        )
+        if not finite.all():
+            self._notice_of_numbers(frame=state.frame + 1)
         self._notice_flat_crops(crops, tir, frame=state.frame + 1)
         self._state = replace(
             state,
@@ -374,13 +380,28 @@ class Tracker:
 
     def _notice_flat_crops(self, crops: list[CropPair], tir: Frame | None, *, frame: int) -> None:
         """Say once that the thermal camera shows nothing where the target is."""
-        if tir is None or self.notices:
+        if tir is None or "flat" in self._noticed:
             return
         if any(_is_constant(crop.images.tir) for crop in crops):
-            self.notices.append(
+            self._notice(
+                "flat",
                 f"at frame {frame + 1} the thermal image shows nothing around the target: it has "
-                "no contrast there, or the place lies outside of it"
+                "no contrast there, or the place lies outside of it",
             )
+
+    def _notice_of_numbers(self, *, frame: int) -> None:
+        """Say once that the network's answer cannot be used."""
+        self._notice(
+            "numbers",
+            f"at frame {frame + 1} the box or the score of {type(self.model).__name__} is not a "
+            "finite number: the last box stands",
+        )
+
+    def _notice(self, kind: str, text: str) -> None:
+        """Say what is odd about the frames, each kind once."""
+        if kind not in self._noticed:
+            self._noticed.add(kind)
+            self.notices.append(text)
 
     def _stand_in(self, seen: FramePair, last: FramePairLike) -> FramePair:
         """Return the frame with the last image of a missing modality, if the policy says so."""
@@ -501,8 +522,8 @@ def _to_image(
     box_cxcywh_unit: Tensor,
     score: Tensor,
     previous_xywh_px: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return boxes ``(N, 4)`` in the image and confidences ``(N,)``.
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return boxes ``(N, 4)`` in the image, confidences and which targets have a finite answer.
 
     A target without a finite box or score keeps the previous box with confidence 0.
     """
@@ -516,7 +537,8 @@ def _to_image(
     ).numpy()
     confidences = rows[:, 4].numpy()
     finite = np.isfinite(boxes).all(axis=1) & np.isfinite(confidences)
-    return np.where(finite[:, None], boxes, previous_xywh_px), np.where(finite, confidences, 0.0)
+    boxes = np.where(finite[:, None], boxes, previous_xywh_px)
+    return boxes, np.where(finite, confidences, 0.0), finite
 
 
 def _together(images: list[Tensor]) -> Tensor:

@@ -255,9 +255,10 @@ def starting_model(
 
 def _built(config: TrainConfig) -> nn.Module:
     """Build the model that a config names."""
-    build = build_named if names_code(config.model) else create_model
+    if names_code(config.model):
+        return build_named(config.model, **config.overrides)
     try:
-        return build(config.model, **config.overrides)
+        return create_model(config.model, **config.overrides)
     except TypeError as error:
         raise ValueError(f"overrides must fit the model: {error}") from None
 

@@ -71,7 +71,8 @@ class TrainingObjective(TypedModule):
         state = None
         found = []
         for search, boxes in zip(batch.searches, batch.boxes_cxcywh_unit, strict=True):
-            out = check_output(self.model, self.model(template, search, state, **options))
+            out = self.model(template, search, state, **options)
+            out = check_output(self.model, out, batch=len(boxes))
             state = out.state
             found.append((out, boxes))
         return found

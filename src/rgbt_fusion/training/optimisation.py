@@ -66,7 +66,11 @@ def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Ada
                     group["weight_decay"] = 0.0
                 groups.append(group)
     if not groups:
-        raise ValueError("frozen must leave a parameter to train, got all of them")
+        count = sum(1 for _ in model.parameters())
+        raise ValueError(
+            f"{type(model).__name__} must have a parameter to train, but frozen or its own "
+            f"requires_grad fixes all of its {count}"
+        )
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
