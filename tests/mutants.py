@@ -7,7 +7,7 @@
 A mutant is one change of one expression: a comparison, an operator, a number, a default, a
 branch. ``MUTANT_SEED`` draws others, ``MUTANT_FOLDER`` says where results are kept (``.mutants``).
 Each runs in a fork of one process that has imported torch, against the tests of its module alone:
-the file of the same name and those that import the module, as far as they take a minute of CPU
+the file of the same name and those that import the module, as far as they take 20 seconds of CPU
 together.
 ``equivalent_mutants.txt`` lists changes that no test can notice, each with its reason.
 """
@@ -43,8 +43,9 @@ TESTED_BY = {
     "ops/prepared_scan.py": "ops/test_prepared.py",
 }
 
-MOST_TEST_SECONDS = 60.0
-"""CPU seconds that the tests of one module take together, at most, unless one file takes more."""
+MOST_TEST_SECONDS = 20.0
+"""CPU seconds that the tests of one module take together, at most, unless one file takes more; no
+further file is taken after half of it."""
 
 COMPARISONS = {
     ast.Lt: ast.LtE,
@@ -146,12 +147,14 @@ def _other_constants(node: ast.Constant) -> Iterator[ast.Constant]:
 def changeable(tree: ast.Module) -> list[tuple[ast.AST, str]]:
     """Return the nodes that may be changed, in order, each with the name of where it is.
 
-    Annotations, docstrings and what is raised are left out.
+    Annotations, docstrings, what is raised and what only looks for a fault of ours are left out.
     """
     found: list[tuple[ast.AST, str]] = []
 
     def visit(node: ast.AST, place: str) -> None:
         if isinstance(node, ast.Raise | ast.JoinedStr | ast.Assert | ast.Import | ast.ImportFrom):
+            return
+        if isinstance(node, ast.keyword) and node.arg in ("strict", "stacklevel"):
             return
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             return
@@ -208,7 +211,8 @@ def changed_tree(mutant: Mutant) -> ast.Module:
     for node, _ in changeable(tree):
         for new in replacements(node):
             if number == mutant.number:
-                return ast.fix_missing_locations(_Change(node, new).visit(tree))
+                _Change(node, new).visit(tree)
+                return ast.fix_missing_locations(tree)
             number += 1
     raise ValueError(f"{mutant.path} has no change {mutant.number}")
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -22,6 +22,7 @@ from ops.agreement import (
     assert_scan_agrees,
     make_conv_inputs,
     make_scan_inputs,
+    relative_error,
     run_conv,
     run_scan,
 )
@@ -161,6 +162,62 @@ def test_the_number_of_threads_changes_no_bit(
 
 def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(other[name], value) for name, value in one.items())
+
+
+SHORT_SCANS = [case for case in SCAN_CASES if case.length * case.channels < 30_000]
+SHORT_CONVOLUTIONS = [case for case in CONV_CASES if case.channels < 100]
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, *HALVES), ids=str)
+def test_how_the_inputs_lie_in_memory_changes_no_bit(
+    library: native._Library, dtype: torch.dtype
+) -> None:
+    for level in range(len(library.levels)):
+        library.level = level
+        for case in SHORT_SCANS:
+            runs = [run_scan(native, make_scan_inputs(case, dtype, layout)) for layout in LAYOUTS]
+            assert all(same_bits(runs[0], other) for other in runs[1:]), case
+        for case in SHORT_CONVOLUTIONS:
+            runs = [run_conv(native, make_conv_inputs(case, dtype, layout)) for layout in LAYOUTS]
+            assert all(same_bits(runs[0], other) for other in runs[1:]), case
+
+
+BETWEEN_INSTRUCTION_SETS = {torch.float32: 4e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}
+"""How far two instruction sets may be apart, of the largest value of a result: docs/backends.md
+says what was measured, half of it and less."""
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, *HALVES), ids=str)
+def test_instruction_sets_differ_by_rounding_alone(
+    library: native._Library, dtype: torch.dtype
+) -> None:
+    limit = BETWEEN_INSTRUCTION_SETS[dtype]
+    for case in SHORT_SCANS:
+        inputs = make_scan_inputs(case, dtype)
+        assert_levels_are_close(library, lambda inputs=inputs: run_scan(native, inputs), limit)
+    for case in SHORT_CONVOLUTIONS:
+        inputs = make_conv_inputs(case, dtype)
+        found = assert_levels_are_close(
+            library, lambda inputs=inputs: run_conv(native, inputs), limit
+        )
+        if not case.silu and {"avx2", "avx512"} <= found.keys():
+            assert same_bits(found["avx2"], found["avx512"]), case
+
+
+def assert_levels_are_close(
+    library: native._Library, run: Callable[[], dict[str, Tensor]], limit: float
+) -> dict[str, dict[str, Tensor]]:
+    """Run at each instruction set, and return what each found."""
+    found = {}
+    for level, name in enumerate(library.levels):
+        library.level = level
+        found[name] = run()
+    # an arrangement of each instruction set's own
+    compared = found["baseline"].keys() - {"checkpoints"}
+    for other in found.values():
+        for name in compared:
+            assert relative_error(other[name], found["baseline"][name]) <= limit, name
+    return found
 
 
 @pytest.mark.parametrize("threads", [1, 3])

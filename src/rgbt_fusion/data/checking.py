@@ -254,7 +254,7 @@ def _is_sparse(folder: Path, row: Layout) -> bool:
         annotated = len(read_numbers(path))
     except DataError:
         return True
-    return annotated == 1 or annotated * row.annotated_every <= images + 2 * row.annotated_every
+    return annotated * row.annotated_every <= images + 2 * row.annotated_every
 
 
 def _has_a_file(folder: Path, names: Iterable[str]) -> bool:
