@@ -1,5 +1,7 @@
 """What asks for ``cuda`` inside the block gets the CPU."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,18 @@ def test_contexts_and_calls_of_the_device_do_nothing() -> None:
         torch.cuda.set_device("cuda:0")
         assert torch.cuda.current_device() == 0
     assert x.device.type == "cpu"
+
+
+def test_torch_compile_first_imported_inside_works() -> None:
+    script = """
+import torch
+from rgbt_fusion.compat import on_cpu
+with on_cpu():
+    double = torch.compile(lambda x: 2 * x, backend="eager")
+    print(double(torch.ones(1, device="cuda")))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "tensor([2.])\n", done.stderr
 
 
 def test_other_strings_and_devices_stay() -> None:

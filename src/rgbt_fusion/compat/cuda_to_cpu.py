@@ -89,18 +89,28 @@ class _Nowhere(contextlib.nullcontext[None]):
         super().__init__()
 
 
-def _nothing(*arguments: Any, **options: Any) -> None:
+class _NowhereOf(_Nowhere):
+    """Stand in for ``torch.cuda.device_of``."""
+
+
+def _set_device(device: Any) -> None:
     """Do nothing."""
 
 
-def _first_device() -> int:
+def _synchronize(device: Any = None) -> None:
+    """Do nothing."""
+
+
+def _current_device() -> int:
     return 0
 
 
+# one stand-in each: torch.compile refuses one function under two names of torch
 _REPLACED: dict[str, Any] = {
     "device": _Nowhere,
-    "device_of": _Nowhere,
-    "set_device": _nothing,
-    "synchronize": _nothing,
-    "current_device": _first_device,
+    "device_of": _NowhereOf,
+    "set_device": _set_device,
+    "synchronize": _synchronize,
+    "current_device": _current_device,
 }
+"""What asks for ``cuda`` inside the block gets the CPU."""
