@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from model_material import images, tiny
-from rgbt_fusion import Tracker
+from rgbt_fusion import Tracker, save_checkpoint
 from rgbt_fusion.checks import NetworkError, ShapeError
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.interface import ModelOutput, TrackerModel, check_model
@@ -100,6 +101,12 @@ def test_what_a_network_must_offer_is_said_in_one_sentence(
     with pytest.raises(error, match=message) as raised:
         check_model(network)
     assert "\n" not in str(raised.value)
+
+
+def test_what_cannot_be_written_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match="of Unwritable must hold plain values under model"):
+        save_checkpoint(Unwritable(), tmp_path / "own.safetensors")
+    assert list(tmp_path.iterdir()) == []
 
 
 class Flat(Own):

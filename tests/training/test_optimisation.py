@@ -76,7 +76,7 @@ def test_what_is_frozen_is_not_optimised():
     ):
         freeze(model, ["nonsense"])
     freeze(model, [""])
-    with pytest.raises(ValueError, match="TPMRI must have a parameter to train, but frozen"):
+    with pytest.raises(ValueError, match="network must have a parameter to train, but frozen"):
         make_optimiser(model, OptimiserConfig())
 
 

@@ -447,6 +447,12 @@ CASES: tuple[Case, ...] = (
         ),
     ),
     Case(
+        "AnyPlace, DFM on maps",
+        Setup(lambda: AnyPlace(DFM(8, d_state=4)), normals(2, 2, 8, 3, 2)),
+        (Setup(lambda: AnyPlace(DFM(768)), normals(2, 1, 768, 16, 20), "320 tokens"),),
+        compared_with="DFM",
+    ),
+    Case(
         "AnyPlace, TPI on tokens",
         Setup(lambda: AnyPlace(TPI(8), grid=(4, 3)), normals(2, 2, 12, 8)),
     ),

@@ -340,7 +340,11 @@ def configuration_of(model: nn.Module) -> dict[str, Any]:
 
     A network without a ``configuration`` of its own is described by the name of its class and the
     numbers that every tracking network has.
+
+    Raises:
+        NetworkError: ``configuration`` is a dictionary that cannot be written into a file so.
     """
+    _check_configuration(model, "model")
     own = getattr(model, "configuration", None)
     if isinstance(own, dict):
         return own

@@ -68,8 +68,8 @@ def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Ada
     if not groups:
         count = sum(1 for _ in model.parameters())
         raise ValueError(
-            f"{type(model).__name__} must have a parameter to train, but frozen or its own "
-            f"requires_grad fixes all of its {count}"
+            "the network must have a parameter to train, but frozen, or its own requires_grad, "
+            f"fixes all of its {count}"
         )
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
