@@ -109,3 +109,12 @@ def test_every_field_is_documented_or_speaks_for_itself():
     ]
     assert [field.name for field in fields(Record)] == names
     assert Row.__doc__
+
+
+def test_a_record_says_what_the_kernels_are_held_to(monkeypatch):
+    free = new_record("scan", "cpu", "a command").machine
+    monkeypatch.setenv("RGBT_FUSION_CPU_LEVEL", "avx2")
+    held = new_record("scan", "cpu", "a command").machine
+    assert "held" not in free.name
+    assert held.instructions == f"{free.instructions}, kernels held to avx2"
+    assert held.name == f"{free.name}-kernels-held-to-avx2"

@@ -48,7 +48,10 @@ class Machine:
     memory_gb: float
     system: str
     instructions: str
-    """What torch takes the CPU for: DEFAULT, AVX2, AVX512, ..."""
+    """What torch takes the CPU for: DEFAULT, AVX2, AVX512, ...
+
+    Then what the native kernels are held to, where they are.
+    """
     gpu: str | None = None
 
 
@@ -180,9 +183,14 @@ def _commit() -> str:
 def _machine(name: str | None) -> Machine:
     import torch
 
+    from rgbt_fusion.ops.native.backend import LEVEL_VARIABLE
+
     cpu = _cpu_name()
     cores = _usable_cores()
     instructions = torch.backends.cpu.get_cpu_capability()
+    level = os.environ.get(LEVEL_VARIABLE)
+    if level:
+        instructions += f", kernels held to {level}"
     name = name or f"{cpu}-{cores}-cores-{instructions}"
     return Machine(
         name=re.sub("[^a-z0-9]+", "-", name.lower()).strip("-"),
