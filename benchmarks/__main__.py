@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from benchmarks.alignment.command import alignment
+from benchmarks.card.command import card
 from benchmarks.study.command import study
 from benchmarks.suites.command import complexity, models, startup, tables
 from rgbt_fusion.cli import new_app, run_app
@@ -21,6 +22,7 @@ COMMANDS = {
     "tables": tables,
     "study": study,
     "alignment": alignment,
+    "card": card,
 }
 """Every command, in the order in which the help shows them."""
 

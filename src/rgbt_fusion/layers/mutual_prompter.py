@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import ShapeError, check_choice, check_finite_number, check_positive_int
+from rgbt_fusion.ops.prompt_op import can_fuse_prompts, mutual_prompts
 from rgbt_fusion.shapes import (
     check_dtype_unless_autocast,
     check_floating,
@@ -192,10 +193,34 @@ class MutualPrompter(Prompter):
     ) -> MutualPrompts:
         """Return one prompt per stream ``(B, L, C)``, given the previous pair or None."""
         self._check(rgb, tir, history)
+        fused = self._on_a_card(rgb, tir, history)
+        if fused is not None:
+            return MutualPrompts(*fused.unbind())
         previous_rgb, previous_tir = (None, None) if history is None else history
         return MutualPrompts(
             self._prompt(rgb, tir, previous_rgb), self._prompt(tir, rgb, previous_tir)
         )
+
+    def stacked(
+        self, rgb: Tensor, tir: Tensor, history: MutualPrompts | tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Return both prompts as one tensor ``(2, B, L, C)``, RGB first."""
+        self._check(rgb, tir, history)
+        fused = self._on_a_card(rgb, tir, history)
+        return torch.stack(self(rgb, tir, history)) if fused is None else fused
+
+    def _on_a_card(
+        self, rgb: Tensor, tir: Tensor, history: tuple[Tensor, Tensor] | None
+    ) -> Tensor | None:
+        """Return both prompts ``(2, B, L, C)`` from four kernels; None where they cannot run."""
+        if self.history is None or history is None:
+            streams = (rgb, tir)
+        else:
+            streams = (rgb, tir, *history)
+        weights = self._weights_of_gates(with_history=len(streams) > 2)
+        if weights is None or not can_fuse_prompts(streams, weights):
+            return None
+        return mutual_prompts(list(streams), weights, self.fovea_scale, self.gate == "sigmoid")
 
     def _prompt(self, own: Tensor, other: Tensor, previous: Tensor | None) -> Tensor:
         """Equation 16 for one stream."""
@@ -203,6 +228,28 @@ class MutualPrompter(Prompter):
         if self.history is None or previous is None:
             return prompt
         return prompt + self.history(previous)
+
+    def _weights_of_gates(self, *, with_history: bool) -> list[Tensor] | None:
+        """Return the weights of all gates, six per branch; None where a gate is missing or other.
+
+        The convolution and the linear form lay the same numbers out alike.
+        """
+        branches = [self.own, self.other]
+        if with_history and self.history is not None:
+            branches.append(self.history)
+        weights = []
+        for branch in branches:
+            spatial, token = branch.spatial, branch.token
+            if not isinstance(spatial, _AcrossTokens) or token is None:
+                return None
+            for layer in (spatial.reduce, spatial.restore):
+                if layer.bias is None:
+                    return None
+                weights += [layer.weight.flatten(1), layer.bias]
+            if token.mix.bias is None:
+                return None
+            weights += [token.mix.weight.flatten(), token.mix.bias]
+        return weights
 
     def _check(self, rgb: Tensor, tir: Tensor, history: tuple[Tensor, Tensor] | None) -> None:
         check_shape(rgb, "B L C", name="rgb")

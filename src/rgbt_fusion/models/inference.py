@@ -20,7 +20,7 @@ LARGEST_KEPT = 2**25 - 2**12
 
 
 class InferenceForm:
-    """A network for inference on a CPU, which follows the network it was made of.
+    """A network for inference on a CPU or a card, which follows the network it was made of.
 
     Its head is a :class:`FoldedHead`. All else, parameters included, is shared with the network.
     The answers are equal to rounding.
@@ -175,7 +175,7 @@ class FoldedHead(nn.Module):
         seen = _look(self.source)
         if seen is None:
             raise ValueError(
-                "head must be a CenterHead in evaluation mode on the cpu, without hooks"
+                "head must be a CenterHead in evaluation mode on the cpu or a card, without hooks"
             )
         self.seen = seen
         # plain tensors, wherever this is called: a tensor of inference mode cannot be changed later
@@ -231,10 +231,10 @@ def _look(head: nn.Module) -> _Seen | None:
     marks: list[int] = []
     for tensor in parameters_and_buffers:
         # a tensor of inference mode has no version
-        if tensor is None or not tensor.is_cpu or tensor.is_inference():
+        if tensor is None or not (tensor.is_cpu or tensor.is_cuda) or tensor.is_inference():
             return None
         tensors.append(tensor)
-        marks += (id(tensor), tensor.data_ptr(), tensor._version)
+        marks += (id(tensor), tensor.untyped_storage()._cdata, tensor._version)
     return _Seen(tensors, marks)
 
 

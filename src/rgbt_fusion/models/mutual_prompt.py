@@ -1,5 +1,7 @@
 """Mutual prompting: a teacher of two streams that prompt each other, and its student of one."""
 
+from typing import cast
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -128,10 +130,11 @@ class _PromptingWalk(Walk):
 
     def before_block(self, number: int) -> None:
         """Add to each stream the prompt that it gets from both and from the previous prompts."""
-        prompts = self.model.prompters[number](*self.two_streams(), self._history_of_survivors())
-        self.tokens = self.tokens + torch.cat(prompts)
+        prompter = cast(MutualPrompter, self.model.prompters[number])
+        prompts = prompter.stacked(*self.two_streams(), self._history_of_survivors())
+        self.tokens = self.tokens + prompts.flatten(0, 1)
         if self.history is not None:
-            self.history = prompts
+            self.history = MutualPrompts(*prompts.unbind())
             self.history_indices = self.indices
 
     def features(self) -> Tensor:

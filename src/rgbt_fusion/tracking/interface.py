@@ -1,14 +1,15 @@
 """What every tracker here takes and gives, with a network or without; no torch."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rgbt_fusion.checks import ShapeError
 from rgbt_fusion.frames.square import check_box, check_first_box
-from rgbt_fusion.frames.types import Frame, FramePairLike
+from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike
 
 __all__ = ["FrameTracker", "TrackResult", "TrackedState", "check_boxes", "first_box", "follow"]
 
@@ -82,7 +83,11 @@ class FrameTracker(Protocol):
 
 
 def follow(
-    tracker: FrameTracker, source: Iterable[FramePairLike], box_xywh_px: ArrayLike | None = None
+    tracker: FrameTracker,
+    source: Iterable[FramePairLike],
+    box_xywh_px: ArrayLike | None = None,
+    *,
+    read_ahead: bool = False,
 ) -> Iterator[TrackResult]:
     """Run a tracker over the frames of ``source``, the first included.
 
@@ -93,6 +98,7 @@ def follow(
         tracker: the tracker.
         source: pairs of frames.
         box_xywh_px: the boxes in the first frame; None takes the annotation of ``source``.
+        read_ahead: whether the next frame is read in a thread while this one is looked at.
 
     Raises:
         ValueError: ``box_xywh_px`` is None and ``source`` has no annotation.
@@ -100,13 +106,38 @@ def follow(
     box = first_box(source) if box_xywh_px is None else box_xywh_px
 
     def results() -> Iterator[TrackResult]:
-        for number, (rgb, tir) in enumerate(source):
+        frames = _one_ahead(source) if read_ahead else source
+        for number, (rgb, tir) in enumerate(frames):
             if number == 0:
                 yield tracker.init(rgb, tir, box)
             else:
                 yield tracker.update(rgb, tir)
 
     return results()
+
+
+def _one_ahead(source: Iterable[FramePairLike]) -> Iterator[FramePairLike]:
+    """Yield what a source yields, the next frame being read meanwhile.
+
+    Frames are copies, because a source may write the next frame where the last one was.
+    """
+    frames = iter(source)
+
+    def read() -> FramePairLike | None:
+        for rgb, tir in frames:
+            return FramePair(_copy(rgb), _copy(tir))
+        return None
+
+    with ThreadPoolExecutor(1, thread_name_prefix="rgbt-fusion-reader") as reader:
+        pending = reader.submit(read)
+        while (frame := pending.result()) is not None:
+            pending = reader.submit(read)
+            yield frame
+
+
+def _copy(frame: Any) -> Any:
+    """Return a copy of an array; what is none is left for the tracker to refuse."""
+    return frame.copy() if isinstance(frame, np.ndarray) else frame
 
 
 def first_box(source: object) -> NDArray[np.float64]:

@@ -2,10 +2,10 @@
 
 import platform
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal, NamedTuple, TypeAlias, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_finite_number
 from rgbt_fusion.frames.crop import CropPair, crop_pair
+from rgbt_fusion.frames.square import search_square
 from rgbt_fusion.frames.thermal import (
     ThermalRange,
     follow_range,
@@ -34,6 +35,8 @@ from rgbt_fusion.models.interface import (
     embed_template,
     parameter_like,
 )
+from rgbt_fusion.tracking.device_crop import pack_numbers
+from rgbt_fusion.tracking.graph import FrameGraph, FrameKind, why_no_graph
 from rgbt_fusion.tracking.interface import TrackResult, check_boxes, follow
 
 __all__ = [
@@ -132,6 +135,10 @@ class Tracker:
             ``RuntimeWarning`` says so once.
         compile: whether ``torch.compile`` makes code for the network at the first frame, which
             takes a minute or so and needs a C++ compiler. Boxes are equal to rounding.
+        graph: whether a frame is replayed as a CUDA graph: crop, network and box in one launch, and
+            one wait. It needs a CUDA device and a model whose memory is made of tensors, and does
+            not go together with ``compile``. Tensors in ``last_look`` are overwritten by the next
+            frame. ``track`` reads one frame ahead in a thread.
 
     Shape:
         - rgb: ``(H, W, 3)`` uint8, red first
@@ -145,8 +152,9 @@ class Tracker:
         ShapeError: a frame or ``box_xywh_px`` has another shape, or the frames differ in size and
             ``tir_from_rgb`` is None.
         ValueError: ``window_weight``, ``search_factor``, ``lost_threshold`` or ``missing`` is out
-            of range, ``box_xywh_px`` has no size or lies outside the first frame, or the first
-            frame lacks both modalities.
+            of range, ``box_xywh_px`` has no size or lies outside the first frame, the first frame
+            lacks both modalities, or ``graph`` is on without a CUDA device, with ``compile``, or
+            with a homography as ``tir_from_rgb``.
         RuntimeError: ``update`` comes before ``init``.
 
     Example:
@@ -179,6 +187,7 @@ class Tracker:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         compile: bool = False,
+        graph: bool = False,
     ) -> None:
         check_model(model)
         self.model = model
@@ -208,6 +217,11 @@ class Tracker:
             _warn_of_slow_dtype(self.dtype)
         self._form = inference_form(model)
         self._compiled = _Compiled() if compile else None
+        self._graphs: _Graphs | None = None
+        if graph:
+            self._check_graph(compile=compile)
+            self._graphs = _Graphs()
+        self._windows: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
         keep_freed_memory()
         self._state: TrackerState | None = None
         self.last_look: Look | None = None
@@ -242,6 +256,8 @@ class Tracker:
         self._noticed = set()
         if self._form is not None:
             self._form.refresh()
+        if self._graphs is not None:
+            self._graphs.forget_if_moved(self.model)
         tir_range = self._range(tir, known=None)
         useful = self._without_flat(shown, tir_range)
         crops = self._crop(useful, boxes, TEMPLATE_FACTOR, self.model.template_size, tir_range)
@@ -260,7 +276,8 @@ class Tracker:
             unfinished=images if useful.tir is None and tir is not None else None,
         )
         self.last_look = None
-        self._notice_flat_crops(crops, tir, frame=0)
+        if self._is_flat_somewhere(crops, tir):
+            self._notice_flat(tir, frame=0)
         return self._result(np.ones(len(boxes)))
 
     def update(self, rgb: NDArray[np.uint8] | None, tir: Frame | None) -> TrackResult:
@@ -277,31 +294,29 @@ class Tracker:
             # at the last boxes, which are a frame old; once more below, where the targets are
             self._finish_template(state.unfinished, useful, tir_range)
             state = self.state
-        crops = self._crop(
-            shown, state.boxes, self.search_factor, self.model.search_size, tir_range
+        answer = self._answer(shown, tir_range)
+        self.last_look = Look(
+            state.template,
+            answer.search,
+            state.memory,
+            answer.output,
+            answer.window,
+            answer.box_cxcywh_unit,
         )
-        search = self._batch(crops, shown)
-        with torch.inference_mode():
-            output = ask(self._asked(), state.template, search, state.memory)
-            window = self._window(output.score_map)
-            box_cxcywh_unit = decode(self.model, output, window)
-            score = _score_at_the_box(output.score_map, window)
-        self.last_look = Look(state.template, search, state.memory, output, window, box_cxcywh_unit)
 
-        image_size = crops[0].image_size
+        image_size = check_frames(*shown, aligned=self.tir_from_rgb is None)
         if rgb is None and self.tir_from_rgb is not None:
             # boxes are those of the colour image, and the thermal image may have another size
             image_size = state.image_size
-        boxes, confidences, finite = _to_image(
-            crops, image_size, box_cxcywh_unit, score, state.boxes
-        )
+        boxes, confidences, finite = _to_image(answer, image_size, state.boxes)
         if not finite.all():
             self._notice_of_numbers(frame=state.frame + 1)
-        self._notice_flat_crops(crops, tir, frame=state.frame + 1)
+        if answer.tir_is_constant:
+            self._notice_flat(tir, frame=state.frame + 1)
         self._state = replace(
             state,
             boxes=boxes,
-            memory=output.state,
+            memory=answer.output.state,
             frame=state.frame + 1,
             tir_range=tir_range,
             image_size=image_size,
@@ -326,7 +341,100 @@ class Tracker:
         Raises:
             ValueError: ``box_xywh_px`` is None and ``source`` has no annotation.
         """
-        return follow(self, source, box_xywh_px)
+        ahead = self._graphs is not None
+        return follow(self, source, box_xywh_px, read_ahead=ahead)
+
+    def _answer(self, shown: FramePair, tir_range: ThermalRange | None) -> "_Answer":
+        """Crop around the last boxes and ask the network."""
+        if self._graphs is not None:
+            return self._replayed(self._graphs, shown, tir_range)
+        state = self.state
+        crops = self._crop(
+            shown, state.boxes, self.search_factor, self.model.search_size, tir_range
+        )
+        search = self._batch(crops, shown)
+        with torch.inference_mode():
+            output = ask(self._asked(), state.template, search, state.memory)
+            window = self._window(output.score_map)
+            box_cxcywh_unit = decode(self.model, output, window)
+            score = _score_at_the_box(output.score_map, window)
+        # one transfer, so that a GPU is waited for once per frame
+        rows = torch.cat((box_cxcywh_unit, score.to(box_cxcywh_unit.dtype)), dim=1).double().cpu()
+        return _Answer(
+            places=[_Place(crop.centre_px, crop.side_px) for crop in crops],
+            search=search,
+            output=output,
+            window=window,
+            box_cxcywh_unit=box_cxcywh_unit,
+            rows=rows,
+            tir_is_constant=self._is_flat_somewhere(crops, shown.tir),
+        )
+
+    def _replayed(
+        self, graphs: "_Graphs", shown: FramePair, tir_range: ThermalRange | None
+    ) -> "_Answer":
+        """Do the same in one replay of a graph."""
+        state = self.state
+        frames = (shown.rgb, shown.tir)
+        scaled = shown.tir is not None and is_deep(shown.tir)
+        kind = graphs.kind(
+            frames,
+            targets=len(state.boxes),
+            has_memory=state.memory is not None,
+            scaled=scaled,
+        )
+        squares = [search_square(box, self.search_factor) for box in state.boxes]
+        with torch.inference_mode():
+            graph = graphs.of(kind, lambda: self._new_graph(kind, state))
+            pack_numbers(
+                graph.host_numbers,
+                frames,
+                squares,
+                tir_range=tir_range if scaled else None,
+                tir_offset=self.tir_from_rgb,
+                other_for_missing=self.missing == "other",
+            )
+            found = graph.run(frames, state.template, state.memory)
+        return _Answer(
+            places=[_Place(square.centre, square.side) for square in squares],
+            search=found.search,
+            output=found.output,
+            window=found.window,
+            box_cxcywh_unit=found.box_cxcywh_unit,
+            rows=found.rows[:, :5],
+            tir_is_constant=bool(found.rows[:, 5].any()),
+        )
+
+    def _new_graph(self, kind: FrameKind, state: TrackerState) -> FrameGraph:
+        """Return the graph of a kind of frame, captured at its first run."""
+        network = self._network()
+        size = self.model.search_size
+        blank = torch.zeros(len(state.boxes), 3, size, size, device=self.device, dtype=self.dtype)
+        # the size of the grid is the network's own: ask it once
+        output = ask(network, state.template, ImagePair(blank, blank), state.memory)
+        return FrameGraph(
+            network,
+            kind,
+            state.template,
+            state.memory,
+            self._window(output.score_map),
+            dtype=self.dtype,
+        )
+
+    def _check_graph(self, *, compile: bool) -> None:
+        """Check that frames can be CUDA graphs.
+
+        Raises:
+            ValueError: they cannot; the message says why.
+        """
+        if compile:
+            raise ValueError("graph must be off where compile is on, got graph=True, compile=True")
+        if reason := why_no_graph(self.device):
+            raise ValueError(reason)
+        if self.tir_from_rgb is not None and np.shape(self.tir_from_rgb) == (3, 3):
+            raise ValueError(
+                "tir_from_rgb must be an offset (x, y) with graph=True, got a homography"
+            )
 
     def _network(self) -> TrackerModel:
         """Return what to call: the model, or its form for inference."""
@@ -378,16 +486,21 @@ class Tracker:
             template = embed_template(self._network(), images)
         self._state = replace(self.state, template=template)
 
-    def _notice_flat_crops(self, crops: list[CropPair], tir: Frame | None, *, frame: int) -> None:
+    def _is_flat_somewhere(self, crops: list[CropPair], tir: Frame | None) -> bool:
+        """Say whether the thermal camera shows nothing around a target, if that is still news."""
+        if tir is None or "flat" in self._noticed:
+            return False
+        return any(_is_constant(crop.images.tir) for crop in crops)
+
+    def _notice_flat(self, tir: Frame | None, *, frame: int) -> None:
         """Say once that the thermal camera shows nothing where the target is."""
         if tir is None or "flat" in self._noticed:
             return
-        if any(_is_constant(crop.images.tir) for crop in crops):
-            self._notice(
-                "flat",
-                f"at frame {frame + 1} the thermal image shows nothing around the target: it has "
-                "no contrast there, or the place lies outside of it",
-            )
+        self._notice(
+            "flat",
+            f"at frame {frame + 1} the thermal image shows nothing around the target: it has "
+            "no contrast there, or the place lies outside of it",
+        )
 
     def _notice_of_numbers(self, *, frame: int) -> None:
         """Say once that the network's answer cannot be used."""
@@ -451,19 +564,88 @@ class Tracker:
             rgb = tir
         if self.missing == "other" and shown.tir is None:
             tir = rgb
+        # the copy is ordered before the network on the device: the host need not wait for it
         return ImagePair(
-            rgb.to(device=self.device, dtype=self.dtype),
-            tir.to(device=self.device, dtype=self.dtype),
+            rgb.to(device=self.device, dtype=self.dtype, non_blocking=True),
+            tir.to(device=self.device, dtype=self.dtype, non_blocking=True),
         )
 
     def _window(self, score_map: Tensor) -> Tensor:
-        """Return what the scores are multiplied by."""
-        window = hann_window(score_map.shape[-1])
-        blend = 1 - self.window_weight + self.window_weight * window
-        return blend.to(score_map)
+        """Return what the scores are multiplied by; it stays on the device of the scores."""
+        size = score_map.shape[-1]
+        place = (size, score_map.dtype, score_map.device)
+        if place not in self._windows:
+            window = hann_window(size)
+            blend = 1 - self.window_weight + self.window_weight * window
+            self._windows[place] = blend.to(score_map)
+        return self._windows[place]
 
     def _result(self, confidences: NDArray[np.float64]) -> TrackResult:
         return TrackResult.of(self.state, confidences, self.lost_threshold)
+
+
+class _Place(NamedTuple):
+    """Where a crop lies in the image."""
+
+    centre_px: tuple[float, float]
+    side_px: int
+
+
+class _Answer(NamedTuple):
+    """What the network made of one frame, and where it looked."""
+
+    places: list[_Place]
+    search: ImagePair
+    output: ModelOutput
+    window: Tensor
+    box_cxcywh_unit: Tensor
+    rows: Tensor
+    """``(N, 5)`` float64 on the CPU: the box and its score."""
+    tir_is_constant: bool
+
+
+class _Graphs:
+    """The graphs of the kinds of frames that were seen, the latest ones."""
+
+    MOST = 4
+
+    def __init__(self) -> None:
+        self._graphs: dict[FrameKind, FrameGraph] = {}
+        self._seen: tuple[int, ...] = ()
+
+    def __reduce__(self) -> tuple[type["_Graphs"], tuple[()]]:
+        # a copy captures anew: a graph belongs to one memory
+        return type(self), ()
+
+    def forget_if_moved(self, model: object) -> None:
+        """Drop all graphs if a tensor of the model lies elsewhere than when they were captured."""
+        places: tuple[int, ...] = ()
+        if isinstance(model, nn.Module):
+            tensors = (*model.parameters(), *model.buffers())
+            places = tuple(tensor.data_ptr() for tensor in tensors)
+        if places != self._seen:
+            self._graphs.clear()
+            self._seen = places
+
+    def kind(self, frames: tuple[Frame | None, Frame | None], **rest: Any) -> FrameKind:
+        """Return the kind of a frame; a missing camera keeps the place that it had."""
+        kind = FrameKind.of(frames, **rest)
+        for known in reversed(self._graphs):
+            if kind.tir is None and known.tir is not None:
+                kind = kind._replace(tir=known.tir, scaled=known.scaled)
+            if kind.rgb is None and known.rgb is not None:
+                kind = kind._replace(rgb=known.rgb)
+        return kind
+
+    def of(self, kind: FrameKind, make: Callable[[], FrameGraph]) -> FrameGraph:
+        """Return the graph of a kind, made if there is none."""
+        graph = self._graphs.pop(kind, None)
+        if graph is None:
+            graph = make()
+        self._graphs[kind] = graph
+        while len(self._graphs) > self.MOST:
+            del self._graphs[next(iter(self._graphs))]
+        return graph
 
 
 class _Compiled:
@@ -517,22 +699,17 @@ def _score_at_the_box(score_map: Tensor, window: Tensor) -> Tensor:
 
 
 def _to_image(
-    crops: list[CropPair],
-    image_size: tuple[int, int],
-    box_cxcywh_unit: Tensor,
-    score: Tensor,
-    previous_xywh_px: NDArray[np.float64],
+    answer: _Answer, image_size: tuple[int, int], previous_xywh_px: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Return boxes ``(N, 4)`` in the image, confidences and which targets have a finite answer.
 
     A target without a finite box or score keeps the previous box with confidence 0.
     """
-    # one transfer, so that a GPU is waited for once per frame
-    rows = torch.cat((box_cxcywh_unit, score.to(box_cxcywh_unit.dtype)), dim=1).double().cpu()
+    rows = answer.rows
     boxes = torch.stack(
         [
-            replace(crop, image_size=image_size).to_image(row[:4])
-            for crop, row in zip(crops, rows, strict=True)
+            CropPair(answer.search, place.centre_px, place.side_px, image_size).to_image(row[:4])
+            for place, row in zip(answer.places, rows, strict=True)
         ]
     ).numpy()
     confidences = rows[:, 4].numpy()

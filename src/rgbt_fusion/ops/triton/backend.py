@@ -60,15 +60,15 @@ _ALL_REGISTERS = {} if torch.version.hip else {"maxnreg": 255}
 
 def scan_why_not(inputs: ScanInputs) -> list[str]:
     """Say why the scan cannot run on these inputs; empty if it can."""
-    return _why_not(inputs.u)
+    return why_not(inputs.u)
 
 
 def conv_why_not(inputs: ConvInputs) -> list[str]:
     """Say why the convolution cannot run on these inputs; empty if it can."""
-    return _why_not(inputs.x)
+    return why_not(inputs.x)
 
 
-def _why_not(x: Tensor) -> list[str]:
+def why_not(x: Tensor) -> list[str]:
     if x.dtype == torch.float64:
         return ["computes in float32, the inputs are float64"]
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
@@ -133,11 +133,11 @@ def _is_cdna(device: torch.device) -> bool:
     )
 
 
-def _on(x: Tensor) -> AbstractContextManager[Any]:
+def launch_on(x: Tensor) -> AbstractContextManager[Any]:
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
-def _power_of_two(n: int) -> int:
+def power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
@@ -229,11 +229,11 @@ class _Plan(NamedTuple):
         """Cut ``inputs`` so that every multiprocessor has ``warps`` programs, if it can be."""
         _, batch, length, channels = inputs.u.shape
         groups, states = inputs.B.shape[3:]
-        padded = max(4, _power_of_two(states))
+        padded = max(4, power_of_two(states))
         per_group = channels // groups
         device = inputs.u.device
         lanes, processors = _lanes(device), _multiprocessors(device)
-        tile = max(4, min(16 * lanes // padded, 4 * lanes, _power_of_two(per_group)))
+        tile = max(4, min(16 * lanes // padded, 4 * lanes, power_of_two(per_group)))
         programs = inputs.directions * batch * groups * -(-per_group // tile)
         blocks = -(-length // CHECKPOINT_STEPS)
         chunk_blocks = blocks
@@ -317,13 +317,18 @@ def _writes(inputs: ScanInputs) -> dict[str, Any]:
     }
 
 
+def scan_launches(inputs: ScanInputs) -> int:
+    """Return how many kernels the forward pass launches."""
+    return 3 if _Plan.make(inputs, FORWARD_WARPS, may_widen=True).chunks > 1 else 1
+
+
 def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
     """Scan in one launch, or in three over chunks of the sequence where channels are few."""
     scan = _kernels().scan
     plan = _Plan.make(inputs, FORWARD_WARPS, may_widen=True)
     out = _per_direction(results.out, plan.directions)
     walk = {**plan.walk(inputs), **_reads(inputs)}
-    with _on(inputs.u):
+    with launch_on(inputs.u):
         chunk_states = None
         if plan.chunks > 1:
             chunk_states = plan.per_chunk(inputs.A, plan.channels, plan.states)
@@ -379,7 +384,7 @@ def scan_backward(
     grid = plan.grid(plan.chunks)
     walk = {**plan.walk(inputs), **_writes(inputs), **_token("grad_out", grad_out)}
     parts = _Parts.allocate(plan, inputs, grads)
-    with _on(inputs.u):
+    with launch_on(inputs.u):
         chunk_adjoints = None
         if plan.chunks > 1:
             chunk_adjoints = plan.per_chunk(inputs.A, plan.channels, plan.states)
@@ -516,7 +521,7 @@ class _ConvPlan(NamedTuple):
         _, batch, length, channels = inputs.x.shape
         tiles = -(-channels // CONV_TILE)
         wanted = FORWARD_WARPS * _multiprocessors(inputs.x.device)
-        steps = _power_of_two(length * inputs.directions * batch * tiles // max(wanted, 1))
+        steps = power_of_two(length * inputs.directions * batch * tiles // max(wanted, 1))
         steps = min(max(steps, CONV_STEPS), 256)
         return cls(
             directions=inputs.directions,
@@ -559,7 +564,7 @@ def conv_forward(inputs: ConvInputs, out: Tensor) -> None:
     """Convolve in one launch."""
     conv = _kernels().conv
     plan = _ConvPlan.make(inputs)
-    with _on(inputs.x):
+    with launch_on(inputs.x):
         conv.conv_forward_kernel[plan.grid](**plan.arguments(inputs), **_token("out", out))
 
 
@@ -571,7 +576,7 @@ def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) ->
     stretches = (plan.directions, plan.batch, plan.chunks, plan.channels)
     dweight = inputs.weight.new_empty((*stretches, plan.taps))
     dbias = None if grads.bias is None else inputs.weight.new_empty(stretches)
-    with _on(inputs.x):
+    with launch_on(inputs.x):
         conv.conv_backward_kernel[plan.grid](
             **plan.arguments(inputs),
             **_token("grad_out", grad_out),
