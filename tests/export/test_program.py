@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model_material import tiny
+from rgbt_fusion import ModelOutput, NetworkError
 from rgbt_fusion.export.agreement import TOLERANCES, ExportError
 from rgbt_fusion.export.program import export_program, quiet
 from rgbt_fusion.export.step import TrackerStep, recorded_steps
@@ -37,6 +38,36 @@ def test_a_program_that_does_not_agree_is_not_kept(
     monkeypatch.setitem(TOLERANCES, "score_map", -1.0)
     with pytest.raises(ExportError, match="score_map of the exported step differs from PyTorch"):
         export_program(tiny("two_stream_tiny_128", depth=1), tmp_path / "step.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+class Remembering(torch.nn.Module):
+    template_size, search_size, search_factor = 32, 64, 4.0
+
+    def __init__(self, state: object) -> None:
+        super().__init__()
+        self.state = state
+
+    def forward(self, template, search, state=None):
+        maps = search.rgb.new_zeros(len(search.rgb), 5, 4, 4)
+        return ModelOutput.from_maps(maps[:, :1], maps[:, 1:3], maps[:, 3:], self.state)
+
+
+@pytest.mark.parametrize("state", [torch.zeros(1), {"frames": torch.zeros(1)}])
+def test_a_state_that_cannot_begin_anew_is_refused(tmp_path: Path, state: object) -> None:
+    with pytest.raises(NetworkError, match=r"must be a named tuple of tensors with a method reset"):
+        export_program(Remembering(state), tmp_path / "own.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_branch_on_values_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    class Branching(torch.nn.Module):
+        def forward(self, x):
+            return x * 2 if x.sum() > 0 else x
+
+    with pytest.raises(ExportError, match="Branching must compute without branches") as raised:
+        export_program(Branching(), (torch.ones(2),), tmp_path / "own.pt2")
+    assert "\n" not in str(raised.value)
     assert not list(tmp_path.iterdir())
 
 

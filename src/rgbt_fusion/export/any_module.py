@@ -1,4 +1,4 @@
-"""Compare the exported file of any module with the module itself."""
+"""Follow any module with torch.export, and compare its file with the module itself."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from rgbt_fusion.export.agreement import ExportError
@@ -19,6 +21,7 @@ __all__ = [
     "compare_module",
     "evaluated",
     "flat_inputs",
+    "followed",
     "input_names",
     "output_tensors",
 ]
@@ -48,6 +51,28 @@ class ModuleReport:
         for name, error in self.errors.items():
             lines.append(f"  {name:<16} {error:.1e}")
         return "\n".join(lines)
+
+
+def followed(module: nn.Module, inputs: Sequence[Any], *, network: nn.Module) -> ExportedProgram:
+    """Return a module that runs as a program of torch.export.
+
+    Args:
+        module: what is followed.
+        inputs: its arguments.
+        network: what the message names: the user's part of ``module``.
+
+    Raises:
+        ExportError: ``module`` cannot be followed, such as past a branch on the values of a tensor.
+    """
+    try:
+        with torch.no_grad():
+            return torch.export.export(module, tuple(inputs))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ExportError(
+            f"{type(network).__name__} must compute without branches on the values of tensors "
+            f"(torch.where chooses values) to be exported, but torch.export says: {reason}"
+        ) from error
 
 
 def flat_inputs(inputs: Sequence[Any]) -> list[Tensor]:

@@ -23,6 +23,7 @@ from rgbt_fusion.export.any_module import (
     compare_module,
     evaluated,
     flat_inputs,
+    followed,
     input_names,
     output_tensors,
 )
@@ -193,7 +194,7 @@ def _write_template(step: TrackerStep, path: Path) -> str:
     images = [torch.randn(step.batch, 3, size, size) for _ in names]
     with torch.no_grad(), quiet():
         expected = embedding(*images)
-        program = torch.export.export(embedding, tuple(images))
+        program = followed(embedding, tuple(images), network=step.model)
         write_program(program, path, names, step.template_names, {})
     session = open_session(path)
     read = {one.name for one in session.get_inputs()}
@@ -214,7 +215,8 @@ def _export_module(module: nn.Module, inputs: tuple[Any, ...], path: Path) -> Mo
             expected = own(*inputs)
             # ONNX has one space for the names of inputs and outputs
             outputs = [f"out_{one}" if one in names else one for one in output_tensors(expected)]
-            write_program(torch.export.export(own, inputs), beside, names, outputs, {})
+            program = followed(own, inputs, network=own)
+            write_program(program, beside, names, outputs, {})
         session = open_session(beside)
 
         def run(values: list[Tensor]) -> list[Tensor]:

@@ -24,6 +24,7 @@ from rgbt_fusion.export.any_module import (
     compare_module,
     evaluated,
     flat_inputs,
+    followed,
     input_names,
     output_tensors,
 )
@@ -147,7 +148,7 @@ def _export_module(module: nn.Module, inputs: tuple[Any, ...], path: Path) -> Mo
     with evaluated(unwrapped(module)) as own, published_when_complete(path) as beside:
         with torch.no_grad(), quiet():
             expected = own(*inputs)
-            torch.export.save(torch.export.export(_DictionaryOut(own), inputs), beside)
+            torch.export.save(followed(_DictionaryOut(own), inputs, network=own), beside)
             program = torch.export.load(beside).module()
 
         def run(_: list[Tensor]) -> list[Tensor]:
@@ -173,8 +174,7 @@ class _DictionaryOut(nn.Module):
 def traced(step: TrackerStep) -> ExportedProgram:
     """Return the step as a program of torch.export."""
     (recorded,) = recorded_steps(step, 1)
-    with torch.no_grad():
-        return torch.export.export(step, recorded.inputs)
+    return followed(step, recorded.inputs, network=step.model)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rgbt_fusion.checks import check_positive_int
+from rgbt_fusion.checks import NetworkError, check_positive_int
 from rgbt_fusion.frames.crop import crop_pair
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.interface import ask, check_model, decode, embed_template, parameter_like
@@ -59,7 +59,8 @@ class TrackerStep(nn.Module):
 
     Raises:
         ShapeError: a tensor has another size.
-        TypeError: ``model`` lacks what a tracking network must offer.
+        NetworkError: ``model`` lacks what a tracking network must offer, or its state cannot be
+            reset.
 
     Example:
         >>> import torch
@@ -104,6 +105,11 @@ class TrackerStep(nn.Module):
         grid = out.score_map.shape[-1]
         if out.state is None:
             return grid, None
+        if not hasattr(out.state, "reset") or not list(named_tensors(out.state)):
+            raise NetworkError(
+                f"the state of {type(self.model).__name__}'s output must be a named tuple of "
+                f"tensors with a method reset(mask), got {type(out.state).__name__}"
+            )
         device = parameter_like(self.model).device
         every_row = torch.ones(self.batch, dtype=torch.bool, device=device)
         return grid, out.state.reset(every_row)
