@@ -97,13 +97,13 @@ def test_a_terminal_shows_one_line_that_is_renewed(capsys, folders, weights, mon
 
 
 def test_folders_to_video_and_text(capsys, tmp_path, folders, weights):
-    out, txt = tmp_path / "out.mp4", tmp_path / "out.txt"
+    out, txt = tmp_path / "out.webm", tmp_path / "out.txt"
     options = ["--init", INIT, "--out", out, "--txt", txt, "--model", weights, "--debug"]
     status, output, messages = run(capsys, *folders, *options)
     assert (status, output) == (0, "")
     assert messages.startswith("5 frames, ")
     assert messages.endswith(f"wrote {out} and {txt}\n")
-    assert files(tmp_path) == ["out.mp4", "out.txt", "out_confidence.txt"]
+    assert files(tmp_path) == ["out.txt", "out.webm", "out_confidence.txt"]
     results = list(Tracker(load_model(weights)).track(list(zip(*split(), strict=True)), BOX))
     np.testing.assert_allclose(
         read_boxes(txt), [result.box_xywh_px for result in results], atol=1e-3
@@ -512,7 +512,7 @@ def test_a_damaged_frame_ends_the_run_and_leaves_nothing(capsys, tmp_path, folde
         "--txt",
         tmp_path / "o.txt",
         "--out",
-        tmp_path / "o.mp4",
+        tmp_path / "o.webm",
         "--model",
         "ncc",
     ]

@@ -54,6 +54,8 @@ SINCE_0_1_0 = (
     ("data", "more"),
     ("data", "absent"),
     ("data", "most_damaged"),
+    ("augmentation", "failing"),
+    ("augmentation", "misalignment"),
     ("", "activation_checkpointing"),
     ("", "validation"),
 )
