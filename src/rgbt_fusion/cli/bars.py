@@ -1,7 +1,5 @@
 """The bar that every command shows while it works, where somebody looks at a terminal."""
 
-from types import TracebackType
-
 __all__ = ["Bar"]
 
 
@@ -43,12 +41,7 @@ class Bar:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._progress.stop()
 
     def advance(self, steps: float = 1, text: str | None = None) -> None:

@@ -267,7 +267,10 @@ def track(
         if first is None:
             raise ValueError(f"{rgb} must hold at least one frame, got none")
         if fit:
-            _fit(tracker, first)
+            settings["tir_from_rgb"] = _fitted(first)
+        if "tir_from_rgb" in settings:
+            pairs = _lay(tracker, settings["tir_from_rgb"], chain([first], pairs))
+            first = next(pairs)
         targets = boxes or _find_box(tracker, source, first, port, may_point=align is None)
         start = targets[0] if len(targets) == 1 else targets
         with name_options(_OPTION_OF_ARGUMENT, _REMEDY):
@@ -305,18 +308,36 @@ def _check_uses(
         raise ValueError(f"--port must not come with --init, which needs no page, got {port}")
 
 
-def _fit(tracker: "FrameTracker", first: "FramePair") -> None:
-    """Have a tracker scale thermal images of the same view to the size of the colour images."""
+def _fitted(first: "FramePair") -> "NDArray[np.float64]":
+    """Return the matrix between images of the same view in two sizes."""
     from rgbt_fusion.alignment.known import fit_source
-    from rgbt_fusion.tracking.tracker import Tracker
 
     if first.rgb is None or first.tir is None:
         raise ValueError("--fit must come with both modalities, got one")
     found = fit_source([first])
     if "stretched" in found.reason:
         _say_notice(found.reason)
+    return found.tir_from_rgb
+
+
+def _lay(
+    tracker: "FrameTracker", tir_from_rgb: Any, pairs: "Iterator[FramePair]"
+) -> "Iterator[FramePair]":
+    """Tell a tracker how the images lie on each other, or lay them so where it cannot be told."""
+    import numpy as np
+
+    from rgbt_fusion.alignment.aligned_frames import AlignedFrames
+    from rgbt_fusion.alignment.estimate import Alignment
+    from rgbt_fusion.tracking.tracker import Tracker
+
     if isinstance(tracker, Tracker):
-        tracker.tir_from_rgb = found.tir_from_rgb
+        tracker.tir_from_rgb = tir_from_rgb
+        return pairs
+    matrix = np.asarray(tir_from_rgb, dtype=np.float64)
+    if matrix.shape == (2,):
+        x, y = matrix
+        matrix = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
+    return iter(AlignedFrames(pairs, Alignment(matrix, 0.0, 1.0, True, 0.0, 1.0, "given")))
 
 
 def _say_boxes_beyond(boxes: Sequence[Sequence[float]], first: "FramePair") -> None:
@@ -403,10 +424,9 @@ def _tracker_settings(
         from rgbt_fusion.alignment.estimate import read_homography
 
         settings["tir_from_rgb"] = read_homography(homography).tir_from_rgb
-    if (settings or fit) and model == TEMPLATE_MATCHING:
+    if model == TEMPLATE_MATCHING and settings.keys() - {"tir_from_rgb"}:
         raise ValueError(
-            "--missing, --offset, --homography, --fit and --tir-range must come with a network, "
-            f"not with {TEMPLATE_MATCHING}"
+            f"--missing and --tir-range must come with a network, not with {TEMPLATE_MATCHING}"
         )
     return settings
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from http import HTTPStatus
 from importlib import resources
 from threading import Condition
-from types import TracebackType
 from urllib.parse import parse_qs, quote
 
 from rgbt_fusion.frames.drawing import Picture
@@ -63,21 +62,16 @@ class LivePage:
         self._announce(self._page.address)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if kind is not None:
             self._end = "The command was stopped; the terminal says why."
-        if kind is None and self._unsent is not None and self._viewers:
+        elif self._unsent is not None and self._viewers:
             self._publish(*self._unsent)
         with self._changed:
             self._has_ended = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._viewers, timeout=FAREWELL_S)
-        self._page.__exit__(kind, error, traceback)
+        self._page.__exit__(kind, *exception)
 
     def show(self, draw: Callable[[], Picture], text: str = "") -> None:
         """Show a picture with a line of text; ``draw`` is called only where somebody looks."""
