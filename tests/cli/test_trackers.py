@@ -61,6 +61,7 @@ def test_settings_tell_weights_apart_by_their_content(checkpoint, tmp_path):
             "cpu",
             "--model must be ncc, a preset, .* or package.module:function, got 'yolo'",
         ),
+        ("gone.onnx", None, "cpu", "got 'gone.onnx', which is no file here"),
         ("ostrack_tiny_128", "gone.pth", "cpu", "--checkpoint must be a file, got .*gone.pth"),
         (
             "ostrack_vitb_256",

@@ -49,6 +49,8 @@ def open_model(
         return own
     if not Path(model).is_file():
         hint = did_you_mean(model, list_models(), most=3)
+        if Path(model).suffix:
+            hint = ", which is no file here"
         raise ValueError(
             "MODEL must be a preset, a file of weights or package.module:function, "
             f"got {model!r}{hint or '; rgbt-fusion models lists the presets'}"

@@ -56,6 +56,8 @@ def check_tracker(model: str, checkpoint: Path | None, device: str) -> None:
         raise ValueError(f"--checkpoint must be given for {model}: weights come with {known} only")
     if model not in (TEMPLATE_MATCHING, *MODELS) and not is_own and not Path(model).is_file():
         hint = did_you_mean(model, [TEMPLATE_MATCHING, *MODELS], most=3)
+        if Path(model).suffix:
+            hint = ", which is no file here"
         raise ValueError(
             f"--model must be {TEMPLATE_MATCHING}, a preset, a file of weights, an .onnx file or "
             f"package.module:function, got {model!r}{hint}"
