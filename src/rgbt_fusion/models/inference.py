@@ -224,7 +224,7 @@ def _look(head: nn.Module) -> _Seen | None:
             return None
         if part._forward_hooks or part._forward_pre_hooks:
             return None
-        waiting += part.children()
+        waiting += [child for child in part._modules.values() if child is not None]
         parameters_and_buffers += part._parameters.values()
         parameters_and_buffers += part._buffers.values()
     tensors: list[Tensor] = []
