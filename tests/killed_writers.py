@@ -107,7 +107,9 @@ def _numbers(state: dict[str, Any]) -> dict[str, list[float]]:
 
 def _evaluate(root: Path, folder: Path) -> None:
     dataset = open_dataset(root, "rgbt234")
-    run_tracker(SlowDrift, dataset, folder, settings={"model": "drift"})
+    report = run_tracker(SlowDrift, dataset, folder, settings={"model": "drift"})
+    if report.failed:
+        raise ValueError(f"sequences failed: {report.failed}")
 
 
 def _evaluated(folder: Path) -> dict[str, str]:

@@ -7,8 +7,8 @@
 A mutant is one change of one expression: a comparison, an operator, a number, a default, a
 branch. ``MUTANT_SEED`` draws others, ``MUTANT_FOLDER`` says where results are kept (``.mutants``).
 Each runs in a fork of one process that has imported torch, against the tests of its module alone:
-the file of the same name and those that import the module, as far as they take 20 seconds of CPU
-together.
+the file of the same name and those of its folder that import it, as far as they take 20 seconds of
+CPU together.
 ``equivalent_mutants.txt`` lists changes that no test can notice, each with its reason.
 """
 
@@ -241,7 +241,7 @@ def module_name(path: str) -> str:
 
 
 def tests_of(path: str) -> list[Path]:
-    """Return the tests of a module: of its own name first, then those that import it."""
+    """Return the tests of a module: of its own name first, then those beside it that import it."""
     module = module_name(path)
     folder = ROOT / "tests" / Path(path).parts[0]
     own = folder / f"test_{Path(path).stem}.py"
@@ -249,10 +249,9 @@ def tests_of(path: str) -> list[Path]:
         own = ROOT / "tests" / TESTED_BY[path]
     wanted = {module, *public_names(module)}
     importing = [file for file, names in imports_of_tests().items() if names & wanted]
-    # those of the same part of the library first
-    others = sorted(
-        (file for file in importing if file != own), key=lambda file: file.parent != folder
-    )
+    # those of the same part of the library, and others only where there is none
+    near = [file for file in importing if file.parent == folder and file != own]
+    others = near if near or own.exists() else importing
     if path.startswith("layers/"):
         others.insert(0, folder / "test_parameters.py")
     return [own, *others] if own.exists() else others

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, overload
 
@@ -106,7 +107,7 @@ def export_program(
         return _export_module(model, inputs, path)
     with evaluated_step(model, batch) as step, published_when_complete(path) as beside:
         with quiet():
-            torch.export.save(traced(step), beside)
+            _save_program(traced(step), beside)
             program = torch.export.load(beside).module()
 
         def run(inputs: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
@@ -148,7 +149,7 @@ def _export_module(module: nn.Module, inputs: tuple[Any, ...], path: Path) -> Mo
     with evaluated(unwrapped(module)) as own, published_when_complete(path) as beside:
         with torch.no_grad(), quiet():
             expected = own(*inputs)
-            torch.export.save(followed(_DictionaryOut(own), inputs, network=own), beside)
+            _save_program(followed(_DictionaryOut(own), inputs, network=own), beside)
             program = torch.export.load(beside).module()
 
         def run(_: list[Tensor]) -> list[Tensor]:
@@ -157,6 +158,13 @@ def _export_module(module: nn.Module, inputs: tuple[Any, ...], path: Path) -> Mo
 
         report = compare_module(beside, expected, run, tensors, input_names(own, inputs))
     return replace(report, path=path)
+
+
+def _save_program(program: ExportedProgram, path: Path) -> None:
+    """Write a program by way of memory: torch's own writer of files aborts on a full disk."""
+    content = BytesIO()
+    torch.export.save(program, content)
+    path.write_bytes(content.getbuffer())
 
 
 class _DictionaryOut(nn.Module):
