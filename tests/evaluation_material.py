@@ -3,6 +3,7 @@ can make."""
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +56,12 @@ class Drift:
     """A tracker whose box moves with the brightness of the images: any two frames that differ give
     other boxes.
 
-    ``fails`` and ``dies`` are the frame's first pixel at which it raises, or takes its process
-    along.
+    ``fails``, ``dies`` and ``stops`` are the frame's first pixel at which it raises, takes its
+    process along, or has it stopped as a debugger would.
     """
 
-    def __init__(self, fails: int = -1, dies: int = -1) -> None:
-        self.fails, self.dies = fails, dies
+    def __init__(self, fails: int = -1, dies: int = -1, stops: int = -1) -> None:
+        self.fails, self.dies, self.stops = fails, dies, stops
         self.box = np.zeros(4)
         self.frame = 0
 
@@ -73,6 +74,8 @@ class Drift:
             raise RuntimeError("the tracker\nfell over")
         if rgb[0, 0, 0] == self.dies:
             os._exit(9)
+        if rgb[0, 0, 0] == self.stops:
+            os.kill(os.getpid(), signal.SIGSTOP)
         self.frame += 1
         self.box = self.box + np.array((rgb.mean() - 127, tir.mean() - 127, 0.1, -0.1))
         return TrackResult(self.box, float(rgb[0, 0, 1]) / 255, False, self.frame)

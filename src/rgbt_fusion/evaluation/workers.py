@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
@@ -15,7 +16,12 @@ from typing import Literal, NamedTuple, TypeAlias
 from rgbt_fusion.data.sequences import ImageSequence
 from rgbt_fusion.tracking.interface import FrameTracker
 
-__all__ = ["MakeTracker", "RunEvent", "Work", "work_here", "work_in_processes"]
+__all__ = ["LONGEST_SILENCE_S", "MakeTracker", "RunEvent", "Work", "work_here", "work_in_processes"]
+
+LONGEST_SILENCE_S = 900.0
+"""A worker that says nothing for so long, such as one that is stopped, is ended."""
+
+_LOOK_EVERY_S = 5.0
 
 MakeTracker: TypeAlias = Callable[[], FrameTracker]
 """Returns a tracker."""
@@ -65,11 +71,12 @@ def work_in_processes(
 ) -> Generator[RunEvent, None, None]:
     """Track all sequences in several processes; yield after every frame and every sequence.
 
-    A process that dies costs the sequence that it was tracking; another process takes its place.
+    A process that dies, or says nothing for :data:`LONGEST_SILENCE_S`, costs the sequence that it
+    was tracking; another process takes its place.
 
     Raises:
         TypeError: ``work`` cannot be sent to another process.
-        ChildProcessError: a process dies while it makes the tracker.
+        ChildProcessError: a process dies or falls silent while it makes the tracker.
         Exception: whatever ``work.make_tracker`` raises.
     """
     try:
@@ -90,6 +97,8 @@ class _Worker(NamedTuple):
     number: int
     sequence: ImageSequence | None
     """What it is tracking; None before it has its tracker."""
+    silent_s: float = 0.0
+    """How long this process has waited in vain for a word."""
 
 
 class _Crew:
@@ -106,17 +115,32 @@ class _Crew:
         for number in range(min(self.count, len(self.waiting))):
             self._start(number)
         while self.workers:
-            ready = wait(list(self.workers))
+            start = time.monotonic()
+            ready = wait(list(self.workers), timeout=_LOOK_EVERY_S)
+            # what is longer was no waiting: all processes were stopped, or the machine slept
+            waited = min(time.monotonic() - start, _LOOK_EVERY_S)
             for pipe in list(self.workers):
                 if pipe in ready:
                     yield from self._hear(pipe)
+                else:
+                    yield from self._miss(pipe, waited)
 
     def dismiss(self) -> None:
         """End the workers that are left."""
         for pipe, worker in self.workers.items():
-            worker.process.terminate()
+            # a stopped process takes no other signal
+            worker.process.kill()
             worker.process.join()
             pipe.close()
+
+    def _miss(self, pipe: Connection, waited: float) -> Iterator[RunEvent]:
+        """Note that a worker said nothing for a while, and end it when that is too long."""
+        worker = self.workers[pipe]
+        silent = worker.silent_s + waited
+        self.workers[pipe] = worker._replace(silent_s=silent)
+        if silent >= LONGEST_SILENCE_S:
+            worker.process.kill()
+            yield from self._replace(pipe, f"said nothing for {LONGEST_SILENCE_S:g} s")
 
     def _start(self, number: int) -> None:
         # spawned, not forked: threads and CUDA do not survive a fork
@@ -136,6 +160,7 @@ class _Crew:
         except (EOFError, ConnectionResetError):
             yield from self._replace(pipe)
             return
+        self.workers[pipe] = self.workers[pipe]._replace(silent_s=0.0)
         if isinstance(message, Exception):
             raise message
         if message is not None:
@@ -156,12 +181,12 @@ class _Crew:
             del self.workers[pipe]
             pipe.close()
 
-    def _replace(self, pipe: Connection) -> Iterator[RunEvent]:
-        """Report the sequence of a worker that died, and start another worker."""
+    def _replace(self, pipe: Connection, silence: str = "") -> Iterator[RunEvent]:
+        """Report the sequence of a worker that died or fell silent, and start another worker."""
         worker = self.workers.pop(pipe)
         pipe.close()
         worker.process.join()
-        death = f"died with exit code {worker.process.exitcode}"
+        death = silence or f"died with exit code {worker.process.exitcode}"
         if worker.sequence is None:
             raise ChildProcessError(f"a worker process {death} while it made the tracker")
         yield RunEvent(worker.sequence.name, "failed", f"its worker process {death}")
