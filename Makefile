@@ -19,6 +19,7 @@ test: $(READY)
 
 test-matrix: $(READY)
 	$(BIN)/python tests/matrix.py all
+	$(BIN)/python tests/matrix.py versions
 
 # The tests of the ops on C kernels compiled with AddressSanitizer and UndefinedBehaviorSanitizer, then on
 # kernels compiled with ThreadSanitizer.

@@ -2,9 +2,11 @@
 
     python tests/matrix.py ops    the op tests in each situation (part of `make test`)
     python tests/matrix.py all    the whole suite in each situation (`make test-matrix`)
+    python tests/matrix.py versions [PYTHON...]
+                                  the op tests with each Python and torch of `VERSIONS`
 
 It also builds a wheel, installs it outside the source tree, and checks there which backend "auto"
-takes.
+takes. A version that cannot be had here is said to be not run.
 """
 
 import os
@@ -17,6 +19,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OPS = ["tests/ops", "tests/layers/test_mamba.py", "tests/layers/test_difference_fusion_mamba.py"]
+VERSIONS = (
+    ("3.10", "2.13.0"),
+    ("3.11", "2.13.0"),
+    ("3.12", "2.13.0"),
+    ("3.13", "2.13.0"),
+    ("3.11", "2.6.0"),
+)
+"""Python and torch: every Python with the newest torch that is known to work, and the oldest torch
+that the package accepts."""
+
 BLOCKED = "triton,mamba_ssm,causal_conv1d,mambapy,selective_scan_cuda"
 
 CHOSEN = """
@@ -92,6 +104,41 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in names)
 
 
+def run_versions(pythons: list[str]) -> int:
+    """Run the op tests with each version in an environment of its own; return the status.
+
+    Args:
+        pythons: only these; all where there are none.
+    """
+    told = []
+    for python, torch in VERSIONS:
+        if not pythons or python in pythons:
+            outcome = run_version(python, torch)
+            told.append(f"Python {python}, torch {torch}: {outcome}")
+    print("\n".join(["", *told]))
+    return int(any("failed" in line for line in told))
+
+
+def run_version(python: str, torch: str) -> str:
+    """Run the op tests with one version and return what came of it in a few words."""
+    print(f"\n== Python {python}, torch {torch} ==", flush=True)
+    interpreter = shutil.which(f"python{python}")
+    # a shim may be there without its Python
+    if not interpreter or subprocess.run([interpreter, "-V"], capture_output=True).returncode:
+        return f"not run, there is no python{python} here"
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([interpreter, "-m", "venv", folder], check=True)
+        own = str(Path(folder, "bin", "python"))
+        install = [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        if subprocess.run([*install, f"torch=={torch}"]).returncode:
+            return f"not run, pip finds no torch {torch}"
+        needed = ["pytest", "pytest-timeout", "hatchling", "hatch-fancy-pypi-readme"]
+        subprocess.run([*install, f"torch=={torch}", *needed, str(ROOT)], check=True)
+        tests = [own, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *OPS]
+        done = subprocess.run(tests, cwd=ROOT)
+    return "passed" if done.returncode == 0 else "failed"
+
+
 def main(selection: list[str]) -> None:
     """Check the wheels, then run the selected tests in every situation."""
     with tempfile.TemporaryDirectory() as folder:
@@ -103,6 +150,8 @@ def main(selection: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["versions"]:
+        sys.exit(run_versions(sys.argv[2:]))
     if sys.argv[1:] not in (["ops"], ["all"]):
         raise SystemExit(__doc__)
     main(OPS if sys.argv[1] == "ops" else ["tests"])
