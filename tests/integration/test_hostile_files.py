@@ -78,8 +78,8 @@ class Reader(NamedTuple):
     """What it documents to raise at a file that is not sound."""
     share: float = 1.0
     """How many of the files it is shown: torch, ONNX Runtime and FFmpeg take milliseconds each."""
-    needs: str | None = None
-    """A package that reads for it."""
+    needs: tuple[str, str] | None = None
+    """The module that reads for it, and what people call it."""
 
 
 def some_tensors() -> dict[str, torch.Tensor]:
@@ -333,9 +333,10 @@ READERS = {
     "program": Reader("step.pt2", programs, load_program, (ExportError,), share=0.1),
     "graph": Reader("step.json", graphs, read_graph, (ExportError,), share=0.1),
     "network": Reader(
-        "step.onnx", networks, open_network, (ValueError, FileNotFoundError), needs="onnxruntime"
+        "step.onnx", networks, open_network, (ValueError, FileNotFoundError),
+        needs=("onnxruntime", "ONNX Runtime"),
     ),
-    "video": Reader("film.mp4", videos, watch, (DataError,), share=0.1, needs="cv2"),
+    "video": Reader("film.mp4", videos, watch, (DataError,), share=0.1, needs=("cv2", "OpenCV")),
     "pickle": Reader("file.pkl", pickles, read_one_pickle, (PickleError,)),
     "checkpoint": Reader("checkpoint.pt", checkpoints, read_checkpoint, (TrainingError,)),
     "log": Reader("log.csv", texts(LOG), log_of_a_training, ()),
@@ -363,7 +364,7 @@ READERS = {
         (DataError,),
     ),
     "sequence": Reader("car.txt", texts(*NUMBERS), sequence, (DataError,)),
-    "image": Reader("image.png", images, read_image, (DataError,), needs="cv2"),
+    "image": Reader("image.png", images, read_image, (DataError,), needs=("cv2", "OpenCV")),
     "alignment": Reader("alignment.json", alignments, read_alignment, (DataError,)),
     "results": Reader("boxes.txt", texts(*NUMBERS), results, (DataError,)),
     "confidences": Reader("boxes_confidence.txt", texts("1\n0.5\n", "1\n"), results, (DataError,)),
@@ -418,7 +419,8 @@ def outcome(reader: Reader, path: Path) -> str:
 def test_a_reader_takes_or_refuses_what_it_is_shown(kind: str, tmp_path: Path, shown: Path) -> None:
     reader = READERS[kind]
     if reader.needs is not None:
-        pytest.importorskip(reader.needs, reason=f"{reader.needs} is not installed")
+        module, called = reader.needs
+        pytest.importorskip(module, reason=f"{called} is not installed")
     seeds: Sequence[bytes] = reader.seeds(tmp_path)
     if kind == "confidences":
         (shown / "boxes.txt").write_text("1,2,3,4\n5,6,7,8\n")
