@@ -38,13 +38,16 @@ mutants: $(READY)
 
 # What takes hours: a training killed twenty times, everything that writes files killed ten times and on a
 # disk that is full at each of its writes, 100,000 damaged files for each reader of files, all files of weights
-# that were made to do harm, ten sequences of disturbed thermal frames, the network of the examples trained for
-# its 200 steps and compiled by inductor, `sanitize`, and `fuzz` at the end.
+# that were made to do harm, every case of the Triton kernels on three emulated cards and every preset on an
+# imagined one, ten sequences of disturbed thermal frames, the network of the examples trained for its 200 steps
+# and compiled by inductor, `sanitize`, and `fuzz` at the end.
 soak: $(READY) sanitize
 	RGBT_FUSION_KILLS=20 $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/training/test_resume.py
 	RGBT_FUSION_KILLED_WRITERS=10 $(BIN)/python -m pytest --strict-skips tests/integration/test_killed_writers.py
 	RGBT_FUSION_FULL_DISK=1 $(BIN)/python -m pytest --strict-skips tests/integration/test_full_disk.py
 	RGBT_FUSION_HOSTILE_EVERY=1 $(BIN)/python -m pytest --strict-skips tests/weights/test_hostile_weights.py
+	RGBT_FUSION_EVERY_PRESET=1 $(BIN)/python -m pytest --strict-skips tests/benchmarks/card/test_launches.py
+	RGBT_FUSION_EMULATED=all $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/ops/test_triton_emulated.py
 	RGBT_FUSION_FUZZ=100000 $(BIN)/python -m pytest --strict-skips tests/integration/test_hostile_files.py
 	RGBT_FUSION_DISTURBED=10 $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/integration/test_disturbed_thermal.py
 	RGBT_FUSION_OWN_STEPS=200 RGBT_FUSION_COMPILER=inductor $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/integration/test_own_network.py

@@ -1,9 +1,10 @@
 """Which backend runs, who may say so, and what is said when none can."""
 
 import functools
+import sys
 import warnings
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from torch import Tensor
 from ops.public_arguments import mamba_ssm_arguments
 from rgbt_fusion import BackendUnavailableError, backend_report, causal_conv1d, selective_scan
 from rgbt_fusion.ops import backends, prepared, reference, vectorised
-from rgbt_fusion.ops.backends import BACKEND_VARIABLE, BACKENDS
+from rgbt_fusion.ops.backends import BACKEND_VARIABLE, BACKENDS, choose
+from rgbt_fusion.ops.inputs import ConvInputs
 
 NAMES = ["mamba-ssm", "triton", "native", "vectorised", "reference"]
 
@@ -157,3 +159,110 @@ def test_a_fallback_that_was_asked_for_says_nothing(monkeypatch: pytest.MonkeyPa
         scan(backend="vectorised")
         monkeypatch.setenv(BACKEND_VARIABLE, "vectorised")
         scan()
+
+
+@pytest.fixture
+def fake_card_input() -> Iterator[ConvInputs]:
+    """Inputs on a card that need not exist."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        x = torch.zeros(1, 1, 64, 8, device="cuda")
+        weight = torch.zeros(1, 8, 4, device="cuda")
+        yield ConvInputs(x, weight, None, None, silu=True)
+
+
+def test_a_card_without_the_kernels_says_why_once(
+    fake_card_input: ConvInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rgbt_fusion.ops.triton import backend as triton
+
+    monkeypatch.setattr(triton, "conv_why_not", lambda inputs: ["no assembler was found"])
+    backends._warn_once.cache_clear()
+    message = "Triton kernels do not run: no assembler was found; running on pure PyTorch"
+    with pytest.warns(RuntimeWarning, match=message) as caught:
+        for _ in range(2):
+            chosen = choose("conv", "auto", fake_card_input)
+            assert chosen.name == "vectorised"
+    assert len(caught) == 1
+
+
+class TestLaunches:
+    """Test launches of Triton, counted in place of made."""
+
+    @pytest.fixture
+    def launches(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        from rgbt_fusion.ops.triton import backend as triton
+
+        made: list[int] = []
+
+        def launch(device: int) -> str | None:
+            made.append(device)
+            return "out of memory" if len(made) == 1 else None
+
+        monkeypatch.setattr(triton, "_tested", {})
+        monkeypatch.setattr(triton, "_test_launch", launch)
+        monkeypatch.setattr(triton, "_may_launch", lambda x: True)
+        return made
+
+    def test_a_failure_is_remembered_for_a_while_and_a_success_for_ever(
+        self, launches: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from rgbt_fusion.ops.triton import backend as triton
+
+        now = 0.0
+        monkeypatch.setattr(triton.time, "monotonic", lambda: now)
+        x = torch.zeros(1, device="meta")
+        assert triton._launch_error(x) == triton._launch_error(x) == "out of memory"
+        assert len(launches) == 1
+        now = triton.RETRY_SECONDS
+        assert triton._launch_error(x) is None
+        now *= 100
+        assert triton._launch_error(x) is None
+        assert len(launches) == 2
+
+    @pytest.mark.parametrize("capturing", [False, True])
+    def test_none_is_made_with_fake_tensors_or_while_a_graph_is_captured(
+        self, capturing: bool, launches: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from rgbt_fusion.ops.triton import backend as triton
+
+        monkeypatch.undo()
+        monkeypatch.setattr(triton, "_tested", {})
+        monkeypatch.setattr(triton, "_test_launch", launches.append)
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+        x = torch.zeros(1, device="meta")
+        if capturing:
+            assert triton._launch_error(x) is None
+        else:
+            from torch._subclasses.fake_tensor import FakeTensorMode
+
+            with FakeTensorMode():
+                assert triton._launch_error(x) is None
+        assert not launches
+        assert not triton._tested
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+        triton._launch_error(x)
+        assert launches == [0]
+
+    def test_the_kernel_of_real_scans_is_launched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It scans what it is given: a wrong result is told from a right one."""
+        from rgbt_fusion.ops.triton import backend as triton
+
+        ones = torch.ones
+        monkeypatch.setattr(torch, "ones", lambda *size, device: ones(*size))
+        monkeypatch.setattr(triton, "scan_forward", reference.scan_forward)
+        assert triton._test_launch(0) is None
+        monkeypatch.setattr(triton, "scan_forward", lambda inputs, results: None)
+        assert triton._test_launch(0) == "a test launch of a Triton kernel gave a wrong result"
+
+
+def test_an_old_triton_is_refused_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rgbt_fusion.ops.triton import backend as triton
+
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__="3.2.0"))
+    triton._import_error.cache_clear()
+    try:
+        assert triton._import_error() == "needs Triton 3.3 or newer, 3.2.0 is installed"
+    finally:
+        triton._import_error.cache_clear()

@@ -189,19 +189,23 @@ def continued_call() -> None:
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
-def checks(everything: bool) -> dict[str, Callable[[], None]]:
-    """What to run, by name."""
-    runs = [
+def runs(everything: bool) -> list[Run]:
+    """The cases, with those of the other backends or without."""
+    return [
         *_scans(),
         *_orders(),
         *_layouts_and_types(),
         *_convolutions(),
         *(_others() if everything else ()),
     ]
+
+
+def checks(everything: bool) -> dict[str, Callable[[], None]]:
+    """What to run, by name."""
     return {
         "public call": public_call,
         "continued call": continued_call,
-        **{str(run): run.check for run in runs},
+        **{str(run): run.check for run in runs(everything)},
     }
 
 

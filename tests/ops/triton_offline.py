@@ -72,6 +72,8 @@ class Code(NamedTuple):
     work: int
     names: set[str]
     """Every instruction that occurs."""
+    shared: int = 0
+    """Bytes of shared memory per program."""
 
     def per_element(self, name: str | None = None) -> float:
         """Instructions (called ``name``) in the loops per state-element: each is passed once by
@@ -226,7 +228,8 @@ def compile_launch(launch: Launch, card: Card) -> Code:
     compiled = triton.compile(source, target=target, options=options)
     if amd:
         return _read_amd(compiled.asm["amdgcn"], launch.work(64))
-    return _read_nvidia(compiled.asm["cubin"], launch.work(32))
+    code = _read_nvidia(compiled.asm["cubin"], launch.work(32))
+    return code._replace(shared=compiled.metadata.shared)
 
 
 def _read_nvidia(cubin: bytes, work: int) -> Code:

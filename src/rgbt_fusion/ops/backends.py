@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from rgbt_fusion.checks import check_choice
 from rgbt_fusion.ops.inputs import ConvInputs, ScanInputs
@@ -117,16 +116,25 @@ def choose(
     for backend in candidates:
         if not backend.why_not(op, inputs):
             if requested == "auto" and backend.name == "vectorised":
-                _warn_if_slow(inputs[0])
+                _warn_if_slow(op, inputs)
             return backend
     asked = f"backend {requested!r}" if requested != "auto" else "no backend"
     lines = [f"  {b.name}: {'; '.join(b.why_not(op, inputs)) or 'can run'}" for b in BACKENDS]
     raise BackendUnavailableError(f"{asked} cannot run this {op}:\n" + "\n".join(lines))
 
 
-def _warn_if_slow(x: Tensor) -> None:
-    if x.device.type == "cpu" and (reason := _load_native().why_missing()):
+def _warn_if_slow(op: str, inputs: ScanInputs | ConvInputs) -> None:
+    """Say why the kernels of the device do not run, where one would expect that they do."""
+    device = inputs[0].device.type
+    if device == "cpu" and (reason := _load_native().why_missing()):
         _warn_once(f"{reason}; running on pure PyTorch, several times slower")
+    if device == "cuda":
+        (triton,) = (backend for backend in BACKENDS if backend.name == "triton")
+        reasons = "; ".join(triton.why_not(op, inputs))
+        _warn_once(
+            f"the Triton kernels do not run: {reasons}; running on pure PyTorch, "
+            "which launches hundreds to thousands of kernels per call"
+        )
 
 
 @functools.cache

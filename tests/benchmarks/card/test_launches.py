@@ -1,4 +1,9 @@
-"""What a card is asked, counted without one."""
+"""What a card is asked, counted without one.
+
+``RGBT_FUSION_EVERY_PRESET=1`` asks every preset and not only the small ones.
+"""
+
+import os
 
 import pytest
 import torch
@@ -11,19 +16,20 @@ from benchmarks.card.launches import count_frame, count_training_step
 from rgbt_fusion import ModelOutput
 from rgbt_fusion.models.presets import MODELS
 
-TINY = [name for name in MODELS if "_tiny_" in name]
+EVERY = bool(os.environ.get("RGBT_FUSION_EVERY_PRESET"))
+PRESETS = [name for name in MODELS if EVERY or "_tiny_" in name]
 
 
 def test_the_teacher_takes_at_most_250_kernels():
     assert count_frame("mutual_prompt_teacher_vitb_256").total <= 250
 
 
-@pytest.mark.parametrize("preset", TINY)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_frame_waits_for_nothing_and_sends_nothing(preset):
     assert count_frame(preset).copies_from_host == 0
 
 
-@pytest.mark.parametrize("preset", [name for name in TINY if "compact" not in name])
+@pytest.mark.parametrize("preset", [name for name in PRESETS if "compact" not in name])
 def test_a_training_step_waits_for_nothing(preset):
     assert count_training_step(preset).total > 0
 

@@ -6,7 +6,9 @@ is added up afterwards. The number of programs depends on the device, so results
 last bits from one GPU model to another, never from run to run.
 """
 
+import math
 import os
+import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from types import ModuleType
@@ -14,6 +16,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._guards import detect_fake_mode
+from torch._subclasses.fake_tensor import FakeTensor
 
 from rgbt_fusion.ops.inputs import (
     CHECKPOINT_STEPS,
@@ -32,6 +36,12 @@ __all__ = [
     "scan_forward",
     "scan_why_not",
 ]
+
+OLDEST_TRITON = (3, 3)
+"""Older ones cannot compile the kernels."""
+
+RETRY_SECONDS = 60.0
+"""For so long, a test launch that failed is not made again."""
 
 FORWARD_WARPS = 16
 BACKWARD_WARPS = 8
@@ -74,17 +84,29 @@ def why_not(x: Tensor) -> list[str]:
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     if x.device.type != "cuda" and not (interpreted and x.device.type == "cpu"):
         return [f"runs on CUDA and ROCm devices, the inputs are on {x.device.type}"]
-    error = _import_error() or (None if interpreted else _launch_error(x.device.index))
+    error = _import_error()
+    if error is None and not interpreted:
+        error = _launch_error(x)
     return [error] if error else []
 
 
 @cache
 def _import_error() -> str | None:
     try:
+        import triton
+
+        if _version(triton.__version__) < OLDEST_TRITON:
+            wanted = ".".join(map(str, OLDEST_TRITON))
+            return f"needs Triton {wanted} or newer, {triton.__version__} is installed"
         _kernels()
     except Exception as error:  # an installed Triton can fail to import in many ways
         return f"triton cannot be imported: {error}"
     return None
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, minor = text.split(".")[:2]
+    return int(major), int(minor)
 
 
 class _Kernels(NamedTuple):
@@ -101,18 +123,60 @@ def _kernels() -> _Kernels:
     return _Kernels(scan_kernels, conv_kernels)
 
 
-@cache
-def _launch_error(device: int) -> str | None:
-    """Launch the smallest kernel: an installed Triton is not always a usable one."""
-    scan = _kernels().scan
+_tested: dict[int, tuple[float, str | None]] = {}
+"""By device: when a test launch was made, and what was wrong."""
+
+
+def _launch_error(x: Tensor) -> str | None:
+    """Test once whether kernels run on the device of ``x``: a Triton that imports may not.
+
+    A failure may pass, as a lack of memory does, so it is tried again after a while. Nothing is
+    launched under FakeTensorMode, where memory has no address, nor while a CUDA graph is captured,
+    of which the launch would become a part: what was not tested then counts as fine.
+    """
+    device = x.device.index or 0
+    when, error = _tested.get(device, (-math.inf, None))
+    is_known = device in _tested and (error is None or time.monotonic() < when + RETRY_SECONDS)
+    if is_known or not _may_launch(x):
+        return error
+    error = _test_launch(device)
+    _tested[device] = (time.monotonic(), error)
+    return error
+
+
+def _may_launch(x: Tensor) -> bool:
+    fake = isinstance(x, FakeTensor) or detect_fake_mode() is not None
+    return not fake and not torch.cuda.is_current_stream_capturing()
+
+
+def _test_launch(device: int) -> str | None:
+    """Scan four steps whose result is known, by the kernel that real scans use."""
     try:
-        probe = torch.zeros(32, device=f"cuda:{device}")
-        with torch.cuda.device(device):
-            scan.probe_kernel[(1,)](probe, SIZE=32, **_OPTIONS)
-        ok = bool((probe == torch.arange(32, device=probe.device)).all())
+        one = torch.ones(1, 1, 4, 4, device=f"cuda:{device}")
+        inputs = ScanInputs(
+            u=one,
+            delta=one,
+            A=torch.zeros(1, 4, 4, device=one.device),
+            B=one[..., None, :],
+            C=one[..., None, :],
+            readout=None,
+            D=None,
+            z=None,
+            delta_bias=None,
+            order=None,
+            initial_state=None,
+            delta_softplus=False,
+            merge=False,
+        )
+        out = torch.full_like(one, math.nan)
+        nothing = one.new_empty(1, 1, 0, 4, 4)
+        scan_forward(inputs, ScanResults(out, torch.zeros_like(one), nothing))
+        # Without decay, each of four states counts the steps.
+        expected = 4.0 * torch.arange(1, 5, device=one.device)[:, None].expand(4, 4)
+        is_right = torch.equal(out[0, 0], expected)
     except Exception as error:  # compiler, driver and launch errors have no common type
         return f"a test launch of a Triton kernel failed: {type(error).__name__}: {error}"
-    return None if ok else "a test launch of a Triton kernel gave a wrong result"
+    return None if is_right else "a test launch of a Triton kernel gave a wrong result"
 
 
 @cache
@@ -223,6 +287,8 @@ class _Plan(NamedTuple):
     """Too few programs to hide the wait for memory behind one another."""
     wide: bool
     """Twice the channels a program: a tenth fewer instructions, where there is plenty to do."""
+    replicated: bool
+    """Some lanes compute what others compute, too, or share a sum of products with them."""
 
     @classmethod
     def make(cls, inputs: ScanInputs, warps: int, *, may_widen: bool) -> "_Plan":
@@ -241,6 +307,7 @@ class _Plan(NamedTuple):
             chunk_blocks = -(-blocks // min(blocks, -(-warps * processors // programs)))
         chunks = -(-blocks // chunk_blocks)
         fits = padded <= WIDE_STATES and per_group >= 2 * tile
+        aligned = states == 1 or states % 4 == 0
         wide = may_widen and fits and programs >= 2 * HIDING_WARPS * processors
         tile = 2 * tile if wide else tile
         return cls(
@@ -257,6 +324,7 @@ class _Plan(NamedTuple):
             chunk_blocks=chunk_blocks,
             few=programs * chunks < HIDING_WARPS * processors,
             wide=wide,
+            replicated=not aligned or tile * padded < 16 * lanes,
         )
 
     @property
@@ -282,6 +350,9 @@ class _Plan(NamedTuple):
             "NP": self.padded,
             "TILE": self.tile,
             **_OPTIONS,
+            # A lane that fuses its own product into a sum rounds only those of the others: they
+            # would not get the same bits, and it were left to chance whose are stored.
+            "enable_fp_fusion": not self.replicated,
         }
 
     def walk(self, inputs: ScanInputs) -> dict[str, Any]:

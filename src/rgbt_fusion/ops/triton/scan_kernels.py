@@ -265,13 +265,6 @@ def _put_pair(
 
 
 @triton.jit
-def probe_kernel(x, SIZE: tl.constexpr):
-    """Write 0, 1, 2, ... : does a launch work at all?"""
-    i = tl.arange(0, SIZE)
-    tl.store(x + i, i.to(tl.float32))
-
-
-@triton.jit
 def forward_summary_kernel(
     u,
     delta,
@@ -677,12 +670,15 @@ def chunk_scan_kernel(
     h = A * 0.0
     if start is not None:
         h = _load_tile(start + r * start_r + b.to(tl.int64) * D * N, d, N, NP)
+    n = tl.arange(0, NP)[:, None]
+    # Lanes past the last channel must not read what the lane of that channel replaces.
+    own = live[None, :] & (n < N)
     for i in range(chunks):
         chunk = i
         if REVERSE:
             chunk = chunks - 1 - i
         at = (sequence * chunks + chunk) * D
-        added = _load_tile(chunk_states + at * N, d, N, NP)
+        added = tl.load(chunk_states + at * N + d[None, :] * N + n, mask=own, other=0.0)
         steps = tl.load(chunk_steps + at + d)
         _store_tile(chunk_states + at * N, h, d, live, N, NP)
         h = tl.exp2(steps[None, :] * A) * h + added
