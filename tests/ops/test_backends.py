@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ops.agreement import ScanCase, make_scan_inputs, run_scan
 from ops.public_arguments import mamba_ssm_arguments
 from rgbt_fusion import BackendUnavailableError, backend_report, causal_conv1d, selective_scan
 from rgbt_fusion.ops import backends, prepared, reference, vectorised
@@ -266,3 +267,19 @@ def test_an_old_triton_is_refused_by_its_number(monkeypatch: pytest.MonkeyPatch)
         assert triton._import_error() == "needs Triton 3.3 or newer, 3.2.0 is installed"
     finally:
         triton._import_error.cache_clear()
+
+
+def test_on_a_device_without_kernels_pure_pytorch_runs_and_makes_all_its_tensors_there() -> None:
+    # "meta" stands for any device: its tensors refuse to meet those of another one
+    inputs = make_scan_inputs(ScanCase("several blocks", length=150), device="meta")
+    chosen = choose("scan", "auto", inputs)
+    assert chosen.name == "vectorised"
+    assert all(result.device.type == "meta" for result in run_scan(vectorised, inputs).values())
+
+
+def test_a_gpu_of_apple_has_pure_pytorch_alone() -> None:
+    on_mps = [SimpleNamespace(device=torch.device("mps"))]
+    reasons = {backend.name: backend.why_not("scan", on_mps) for backend in BACKENDS}
+    assert reasons["native"] == ["runs on cpu, the inputs are on mps"]
+    assert reasons["triton"][0].endswith("the inputs are on mps")
+    assert not reasons["vectorised"] and not reasons["reference"]
