@@ -78,7 +78,7 @@ def test_names_with_quotes_spaces_and_brackets(tmp_path):
         ("1,2,3\n", "line 1: must have 4 or 8 numbers, got 3: '1 2 3'"),
         ("1,2,3,4,5\n", "line 1: must have 4 or 8 numbers, got 5"),
         ("1,2,3,4\n1,2,3,4\n1,2,3\n", "line 3: must have 4 or 8 numbers, got 3"),
-        ("1,2,3,4\n1,2,3,4,5,6,7,8\n", "line 2: must have 4 as in line 1 numbers, got 8"),
+        ("1,2,3,4\n1,2,3,4,5,6,7,8\n", "line 2: must have 4 numbers, as in line 1, got 8"),
         ("1,2,3,4\n1,two,3,4\n", "line 2: must hold numbers only, got '1 two 3 4'"),
         ("__import__('os')\n", "line 1: must have 4 or 8 numbers, got 1"),
         ("1,2,3,\x004\n", "must be a text file, but it holds binary data"),

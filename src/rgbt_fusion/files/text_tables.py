@@ -84,13 +84,13 @@ def read_numbers(path: str | Path, *, columns: Iterable[int] | None = None) -> N
     allowed = (width,) if wanted is None else wanted
     for number, words in rows:
         if len(words) not in allowed:
-            rule = " or ".join(map(str, allowed))
+            rule = f"{' or '.join(map(str, allowed))} numbers"
         elif len(words) != width:
-            rule = f"{width} as in line {first_number}"
+            rule = f"{width} numbers, as in line {first_number}"
         else:
             continue
         raise DataError(
-            f"{path}, line {number}: must have {rule} numbers, got {len(words)}: {_quote(words)}"
+            f"{path}, line {number}: must have {rule}, got {len(words)}: {_quote(words)}"
         )
     count = len(rows) * width
     words_of_all = chain.from_iterable(words for _, words in rows)
