@@ -66,7 +66,7 @@ def boxes(dataset: Path, rows: dict[int, list[float]]) -> None:
 
 
 def test_boxes(dataset):
-    boxes(dataset, {1: [40, 4, 5, 6], 2: [-9, 4, 5, 6], 3: [30, 20, 50, 60], 4: [1, 1, 0, 5]})
+    boxes(dataset, {1: [40, 4, 5, 6], 2: [-9, 4, 5, 6], 3: [30, 20, 50, 40], 4: [1, 1, 0, 5]})
     check = check_dataset(dataset, "lasher")
     assert problems(check) == [("odd", "notice"), ("odd", "box")]
     assert (
@@ -74,6 +74,14 @@ def test_boxes(dataset):
     )
     assert check.problems[1].message == "2 boxes (frames 2, 3) outside the image of 32x24"
     assert check.absent == 1
+
+
+def test_a_box_far_larger_than_the_image_is_a_problem(dataset):
+    """Training leaves it out; one of twice the size is kept, as by every tracker."""
+    boxes(dataset, {1: [-1e9, -1e9, 2e9, 2e9], 3: [-9, -9, 64, 48], 4: [0, 0, 64.5, 5]})
+    (problem,) = check_dataset(dataset, "lasher").problems
+    assert problem.kind == "box"
+    assert problem.message == "2 boxes (frames 2, 5) far larger than the image of 32x24"
 
 
 def test_a_first_box_without_size_cannot_be_tracked(dataset):

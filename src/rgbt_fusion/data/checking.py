@@ -19,6 +19,7 @@ from rgbt_fusion.data.layouts import LAYOUTS, Layout, get_layout, unnamed_images
 from rgbt_fusion.data.sequences import ImageSequence, open_dataset
 from rgbt_fusion.files.text_tables import DataError, read_numbers
 from rgbt_fusion.frames.reading import image_size, is_image, read_rgb, read_thermal
+from rgbt_fusion.frames.square import LARGEST_FIRST_SIDE
 from rgbt_fusion.frames.types import Frame
 
 __all__ = [
@@ -344,6 +345,12 @@ def _check_boxes(sequence: ImageSequence, size: Size | None, problems: list[Prob
         if outside.any():
             boxes = _listed(outside, truth.frames)
             message = f"{boxes} outside the image of {size[0]}x{size[1]}{which}"
+            problems.append(Problem(sequence.name, "box", message))
+        # training leaves them out, and no tracker is started on one
+        far_larger = sized & (track[:, 2:] > LARGEST_FIRST_SIDE * np.array(size)).any(axis=1)
+        if far_larger.any():
+            boxes = _listed(far_larger, truth.frames)
+            message = f"{boxes} far larger than the image of {size[0]}x{size[1]}{which}"
             problems.append(Problem(sequence.name, "box", message))
 
 
