@@ -163,6 +163,6 @@ def _imagined() -> Any:
         triton_backend,
         _multiprocessors=lambda device: MULTIPROCESSORS,
         # nothing can be launched on fake tensors, and nothing need be
-        _import_error=lambda: None,
+        why_not_installed=lambda: None,
         _launch_error=lambda device: None,
     )

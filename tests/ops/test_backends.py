@@ -262,11 +262,11 @@ def test_an_old_triton_is_refused_by_its_number(monkeypatch: pytest.MonkeyPatch)
     from rgbt_fusion.ops.triton import backend as triton
 
     monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__="3.2.0"))
-    triton._import_error.cache_clear()
+    triton.why_not_installed.cache_clear()
     try:
-        assert triton._import_error() == "needs Triton 3.3 or newer, 3.2.0 is installed"
+        assert triton.why_not_installed() == "needs Triton 3.3 or newer, 3.2.0 is installed"
     finally:
-        triton._import_error.cache_clear()
+        triton.why_not_installed.cache_clear()
 
 
 def test_on_a_device_without_kernels_pure_pytorch_runs_and_makes_all_its_tensors_there() -> None:

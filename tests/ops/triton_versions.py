@@ -5,8 +5,9 @@ Each version lies in a folder of its own, and is not installed:
     pip install --no-deps --target /tmp/triton-3.6 triton==3.6.0
     python tests/ops/triton_versions.py /tmp/triton-3.6 ...
 
-Without folders, the installed version is asked. Prints a row per version and kernel; the exit
-status is 1 where a kernel does not compile, or takes more than the limits.
+Without folders, the installed version is asked; numbers choose among the cards. Prints a row per
+version, kernel and card; the exit status is 1 where a kernel does not compile, or takes more than
+the limits.
 """
 
 import os
@@ -28,26 +29,32 @@ OPS = {
 }
 
 
-def ask(folder: str) -> int:
+def ask(folder: str, cards: list[str]) -> int:
     """Compile with the Triton of a folder, in a process of its own."""
     paths = [folder, str(Path(__file__).parents[1]), *filter(None, sys.path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    return subprocess.run([sys.executable, __file__, "--here"], env=environment).returncode
+    command = [sys.executable, __file__, "--here", *cards]
+    return subprocess.run(command, env=environment).returncode
 
 
-def compile_here() -> int:
+def compile_here(cards: list[int]) -> int:
     """Compile with the Triton that is imported; return how many kernels fail."""
     try:
         import triton
     except ImportError as error:
         print(f"| not installed: {error} |")
         return 1
+    from rgbt_fusion.ops.triton.backend import why_not_installed
+
+    if reason := why_not_installed():
+        print(f"| {triton.__version__} | refused: {reason} |")
+        return 0
     from ops.triton_offline import CASES, compile_launch, launches_of
 
     failures = 0
     for name, op in OPS.items():
         for kernel, launch in launches_of(CASES[name], op).items():
-            for card in CARDS:
+            for card in cards:
                 try:
                     code = compile_launch(launch, card)
                 except Exception as error:  # a compiler fails with anything
@@ -71,11 +78,14 @@ def compile_here() -> int:
 
 def main(arguments: list[str]) -> int:
     """Ask every folder, or the installed version."""
-    if arguments == ["--here"]:
-        return min(compile_here(), 1)
+    cards = [argument for argument in arguments if argument.isdigit()] or list(map(str, CARDS))
+    folders = [argument for argument in arguments if not argument.isdigit()]
+    if folders == ["--here"]:
+        return min(compile_here(list(map(int, cards))), 1)
     print("| Triton | case | kernel | sm | registers | stack | shared |")
     print("|---|---|---|---|---|---|---|", flush=True)
-    return max(map(ask, arguments or [str(Path(__file__).parents[1])]))
+    installed = str(Path(__file__).parents[1])
+    return max([ask(folder, cards) for folder in folders or [installed]])
 
 
 if __name__ == "__main__":

@@ -84,14 +84,15 @@ def why_not(x: Tensor) -> list[str]:
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     if x.device.type != "cuda" and not (interpreted and x.device.type == "cpu"):
         return [f"runs on CUDA and ROCm devices, the inputs are on {x.device.type}"]
-    error = _import_error()
+    error = why_not_installed()
     if error is None and not interpreted:
         error = _launch_error(x)
     return [error] if error else []
 
 
 @cache
-def _import_error() -> str | None:
+def why_not_installed() -> str | None:
+    """Say why no Triton that can compile the kernels is there; None if one is."""
     try:
         import triton
 
