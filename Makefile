@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 EXTRAS := tracking,triton,export,train,docs,dev
 
-.PHONY: bench test test-matrix soak sanitize fuzz mutants lint format docs wheels test-wheels clean
+.PHONY: bench test test-matrix soak nightly sanitize fuzz mutants lint format docs wheels test-wheels clean
 
 bench: $(READY)
 	$(BIN)/rgbt-fusion bench --quick --json .bench/quick.json --plot .bench/quick.png
@@ -36,11 +36,9 @@ fuzz: $(READY)
 mutants: $(READY)
 	$(BIN)/python tests/mutants.py run 300
 
-# What takes hours: a training killed twenty times, everything that writes files killed ten times and on a
-# disk that is full at each of its writes, 100,000 damaged files for each reader of files, all files of weights
-# that were made to do harm, every case of the Triton kernels on three emulated cards and every preset on an
-# imagined one, ten sequences of disturbed thermal frames, the network of the examples trained for its 200 steps
-# and compiled by inductor, `sanitize`, and `fuzz` at the end.
+# What takes hours: a training killed twenty times, everything that writes files killed ten times and on a disk that is
+# full at each of its writes, 100,000 damaged files for each reader of files, all files of weights that were made to do
+# harm, the network of the examples trained for its 200 steps and compiled by inductor, `sanitize`, and `fuzz` at the end.
 soak: $(READY) sanitize
 	RGBT_FUSION_KILLS=20 $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/training/test_resume.py
 	RGBT_FUSION_KILLED_WRITERS=10 $(BIN)/python -m pytest --strict-skips tests/integration/test_killed_writers.py
@@ -52,6 +50,12 @@ soak: $(READY) sanitize
 	RGBT_FUSION_DISTURBED=10 $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/integration/test_disturbed_thermal.py
 	RGBT_FUSION_OWN_STEPS=200 RGBT_FUSION_COMPILER=inductor $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/integration/test_own_network.py
 	$(BIN)/python tests/ops/fuzz.py $(FUZZ_INPUTS)
+
+# A night: 1,020 kills of everything that writes files, ten million made-up calls of the C kernels, 300 mutants.
+nightly: $(READY)
+	RGBT_FUSION_KILLED_WRITERS=170 $(BIN)/python -m pytest --strict-skips tests/integration/test_killed_writers.py
+	$(BIN)/python tests/ops/fuzz.py 2500000
+	$(BIN)/python tests/mutants.py run 300
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 derivative."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from ops.agreement import ConvCase, ScanCase, make_conv_inputs, make_scan_inputs
 from ops.modules import EVERY_MODULE, MODULES, Convolution, OrderedScans, tensors_for
 from ops.public_arguments import floating, mamba_ssm_arguments
 from rgbt_fusion import DFM, OFM, causal_conv1d, selective_scan
+from rgbt_fusion.ops import registration
 
 
 def results_and_gradients(
@@ -199,3 +201,16 @@ def test_a_second_derivative_is_refused(module: type[nn.Module]) -> None:
         RuntimeError, match=r"(selective_scan|causal_conv1d) is differentiable once"
     ):
         gradient.sum().backward()
+
+
+def test_the_way_around_is_taken_under_a_transform_alone() -> None:
+    function = SimpleNamespace(apply=lambda *arguments: "function")
+    op = registration.Op(lambda *arguments: "registered op", function)
+    found = [op()]
+
+    def differentiated(x: Tensor) -> Tensor:
+        found.append(op())
+        return x.sum()
+
+    torch.func.grad(differentiated)(torch.ones(2))
+    assert [*found, op()] == ["registered op", "function", "registered op"]
