@@ -306,8 +306,8 @@ def ainet(root: Path) -> Client:
     config = importlib.import_module("lib.config.ostrack_twobranch.config")
     config.update_config_from_file(str(root / "AINet/experiments/ostrack_twobranch/256.yaml"))
     config.cfg.MODEL.PRETRAIN_FILE = ""
-    # the loop's backward pass over twelve layers takes many minutes
-    config.cfg.MODEL.BACKBONE.INTERACT_LAYER = [0, 6, 11]
+    # AINet-1 of the paper: the loop's backward pass over more layers takes many minutes
+    config.cfg.MODEL.BACKBONE.INTERACT_LAYER = [11]
     models = importlib.import_module("lib.models.ostrack_twobranch")
     net = models.build_ostrack_twobranch(config.cfg, training=False)
     template = [noise(1, 3, 128, 128, seed=seed) for seed in (1, 2)]
