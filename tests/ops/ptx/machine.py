@@ -357,7 +357,7 @@ def _load_parameter(
     instruction: Instruction, destinations: tuple[str, ...], address: Operand
 ) -> Step:
     dtype = TYPES[instruction.opcode.split(".")[-1]]
-    if not isinstance(address, Address) or len(destinations) > 1:
+    if not isinstance(address, Address) or len(destinations) != 1:
         raise Unsupported(f"the emulator does not know the parameter of {instruction.text}")
 
     def step(party: Party, machine: Machine) -> None:
