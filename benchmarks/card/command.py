@@ -19,6 +19,7 @@ def card(
 
     from benchmarks.card.host_cost import host_costs
     from benchmarks.card.launches import count_frame, count_training_step
+    from benchmarks.card.model import modelled_scan
     from rgbt_fusion.models.presets import MODELS
 
     presets = list(MODELS) if every else list(COUNTED)
@@ -38,7 +39,15 @@ def card(
     typer.echo("\n| call | Python in `torch.add` | launches |\n|---|---|---|")
     for cost in host_costs():
         typer.echo(f"| {cost.name} | {cost.adds:.0f} | {cost.launches} |")
+    typer.echo("\n| scan | chunks | programs | modelled µs on an H200 |\n|---|---|---|---|")
+    for channels, length in MODELLED:
+        scan = modelled_scan(channels, length)
+        size = f"1 x {scan.length} x {scan.channels}"
+        typer.echo(f"| {size} | {scan.chunks} | {scan.programs} | {scan.us:.1f} |")
 
 
 COUNTED = ("ainet_vitb_256", "mutual_prompt_teacher_vitb_256", "tpmri_vitb_256", "ostrack_vitb_256")
 """The presets that are counted by default."""
+
+MODELLED = ((768, 320), (1536, 320), (384, 3840))
+"""Channels and length of the scans that are modelled: those of DFM, of twice its width, of OFM."""

@@ -189,7 +189,7 @@ def allow_cuda_fakes() -> None:
     """
     if torch.backends.cuda.is_built():
         return
-    library = ctypes.CDLL(str(next((Path(torch.__file__).parent / "lib").glob("*c10.*"))))
+    library = ctypes.CDLL(str(next((Path(torch.__path__[0]) / "lib").glob("*c10.*"))))
     guards = (ctypes.c_void_p * 22).in_dll(library, "_ZN3c104impl26device_guard_impl_registryE")
     cuda = int(torch._C._autograd.DeviceType.CUDA)
     guards[cuda] = guards[int(torch._C._autograd.DeviceType.Meta)]

@@ -223,6 +223,8 @@ CONSTANTS = {
     "BACKWARD_WARPS": (4, 8, 16),
     "FEW_WARPS": (2, 4, 8),
     "HIDING_WARPS": (4, 8, 16),
+    "LEAST_BLOCK": (8, 16, 32, 64),
+    "MOST_LOOKED_BACK": (16, 48, 128),
 }
 """What decides how a scan is cut, and what is tried in place of each."""
 

@@ -77,6 +77,8 @@ def _scans() -> Iterator[Run]:
     yield Run(scan("16 states", 4, 17, 16))
     yield Run(scan("64 states in three tiles", 3, 17, 64))
     yield Run(scan("two chunks, ordered", 66, 3, 4, order=(1, 1, 11)))
+    many = scan("chunks too many to look back over", 400, 3, 1, options=frozenset({"softplus"}))
+    yield Run(many, multiprocessors=8)
     yield Run(
         scan("two whole blocks in segments of 64", 128, 2, 1, order=(1, 1, 2)), multiprocessors=0
     )

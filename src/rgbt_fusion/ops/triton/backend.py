@@ -9,7 +9,7 @@ last bits from one GPU model to another, never from run to run.
 import math
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -26,6 +26,13 @@ from rgbt_fusion.ops.inputs import (
     ScanGradients,
     ScanInputs,
     ScanResults,
+)
+from rgbt_fusion.ops.triton.launching import (
+    launch,
+    launch_on,
+    note_scratch,
+    note_sum,
+    replay_or_record,
 )
 
 __all__ = [
@@ -55,6 +62,13 @@ Then chunks of the sequence pay for their extra pass.
 
 HIDING_WARPS = 8
 """With fewer programs per multiprocessor it waits for memory, unless every program loads ahead."""
+
+LEAST_BLOCK = 8
+"""The shortest chunk of the forward pass in steps: below it, what a program starts with weighs
+more."""
+
+MOST_LOOKED_BACK = 48
+"""With so many chunks each finds its own first state; with more, a kernel of its own finds all."""
 
 WIDE_STATES = 16
 """The most states of which twice the channels fit into the registers of the forward kernel."""
@@ -198,10 +212,6 @@ def _is_cdna(device: torch.device) -> bool:
     )
 
 
-def launch_on(x: Tensor) -> AbstractContextManager[Any]:
-    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
-
-
 def power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
@@ -246,10 +256,10 @@ def _parameter(name: str, x: Tensor | None, short: str | None = None) -> dict[st
     return {name: x, f"{short or name}_r": 0 if x is None else _stride(x, 0)}
 
 
-def _order(order: Tensor | None, length: int) -> dict[str, Any]:
+def _order(order: Tensor | None, length: int, block: int = CHECKPOINT_STEPS) -> dict[str, Any]:
     """Return the arguments for the order table.
 
-    SPAN is how many consecutive steps surely lie in consecutive rows.
+    SPAN is how many consecutive steps of a block surely lie in consecutive rows.
     """
     if order is None:
         return {
@@ -257,10 +267,10 @@ def _order(order: Tensor | None, length: int) -> dict[str, Any]:
             "order_r": 0,
             "order_b": 0,
             "segment": length,
-            "SPAN": CHECKPOINT_STEPS,
+            "SPAN": block,
         }
     segment = length // order.shape[2]
-    span = next(span for span in (CHECKPOINT_STEPS, 4, 1) if segment % span == 0)
+    span = next(span for span in (block, 4, 1) if segment % span == 0)
     return {
         "order": order,
         "order_r": _stride(order, 0),
@@ -284,6 +294,8 @@ class _Plan(NamedTuple):
     tiles_per_group: int
     chunks: int
     chunk_blocks: int
+    block: int
+    """Steps of a block: of what lies between two checkpoints, or less where chunks are shorter."""
     few: bool
     """Too few programs to hide the wait for memory behind one another."""
     wide: bool
@@ -292,8 +304,12 @@ class _Plan(NamedTuple):
     """Some lanes compute what others compute, too, or share a sum of products with them."""
 
     @classmethod
-    def make(cls, inputs: ScanInputs, warps: int, *, may_widen: bool) -> "_Plan":
-        """Cut ``inputs`` so that every multiprocessor has ``warps`` programs, if it can be."""
+    def make(cls, inputs: ScanInputs, warps: int, *, is_forward: bool) -> "_Plan":
+        """Cut ``inputs`` so that every multiprocessor has ``warps`` programs, if it can be.
+
+        The forward pass alone may take chunks shorter than what lies between two checkpoints, and
+        wide tiles.
+        """
         _, batch, length, channels = inputs.u.shape
         groups, states = inputs.B.shape[3:]
         padded = max(4, power_of_two(states))
@@ -302,14 +318,19 @@ class _Plan(NamedTuple):
         lanes, processors = _lanes(device), _multiprocessors(device)
         tile = max(4, min(16 * lanes // padded, 4 * lanes, power_of_two(per_group)))
         programs = inputs.directions * batch * groups * -(-per_group // tile)
-        blocks = -(-length // CHECKPOINT_STEPS)
+        block = CHECKPOINT_STEPS
+        blocks = -(-length // block)
         chunk_blocks = blocks
         if programs < FEW_WARPS * processors:
-            chunk_blocks = -(-blocks // min(blocks, -(-warps * processors // programs)))
+            wanted = -(-warps * processors // programs)
+            if is_forward:
+                block = _block_steps(length, wanted)
+                blocks = -(-length // block)
+            chunk_blocks = -(-blocks // min(blocks, wanted))
         chunks = -(-blocks // chunk_blocks)
         fits = padded <= WIDE_STATES and per_group >= 2 * tile
         aligned = states == 1 or states % 4 == 0
-        wide = may_widen and fits and programs >= 2 * HIDING_WARPS * processors
+        wide = is_forward and fits and programs >= 2 * HIDING_WARPS * processors
         tile = 2 * tile if wide else tile
         return cls(
             directions=inputs.directions,
@@ -323,6 +344,7 @@ class _Plan(NamedTuple):
             tiles_per_group=-(-per_group // tile),
             chunks=chunks,
             chunk_blocks=chunk_blocks,
+            block=block,
             few=programs * chunks < HIDING_WARPS * processors,
             wide=wide,
             replicated=not aligned or tile * padded < 16 * lanes,
@@ -360,19 +382,19 @@ class _Plan(NamedTuple):
         """Return the arguments of the kernels that walk the sequence."""
         return {
             **self.arguments(),
-            **_order(inputs.order, self.length),
+            **_order(inputs.order, self.length, self.block),
             **_token("delta", inputs.delta),
             **_parameter("A", inputs.A),
             **_parameter("bias", inputs.delta_bias),
             "L": self.length,
             "chunk_blocks": self.chunk_blocks,
-            "BLOCK": CHECKPOINT_STEPS,
+            "BLOCK": self.block,
             "SOFTPLUS": inputs.delta_softplus,
             "EVEN": self.length % 4 == 0,
         }
 
     def per_chunk(self, like: Tensor, *sizes: int) -> Tensor:
-        return like.new_empty((self.directions, self.batch, self.chunks, *sizes))
+        return note_scratch(like.new_empty((self.directions, self.batch, self.chunks, *sizes)))
 
 
 def _reads(inputs: ScanInputs) -> dict[str, Any]:
@@ -391,34 +413,78 @@ def _writes(inputs: ScanInputs) -> dict[str, Any]:
 
 def scan_launches(inputs: ScanInputs) -> int:
     """Return how many kernels the forward pass launches."""
-    return 3 if _Plan.make(inputs, FORWARD_WARPS, may_widen=True).chunks > 1 else 1
+    plan = _Plan.make(inputs, FORWARD_WARPS, is_forward=True)
+    if plan.chunks == 1:
+        return 1
+    return 2 if plan.chunks <= MOST_LOOKED_BACK else 3
+
+
+def _block_steps(length: int, wanted: int) -> int:
+    """Return how many steps a block has, if a sequence shall have ``wanted`` chunks."""
+    steps = power_of_two(-(-length // wanted))
+    return min(max(steps, LEAST_BLOCK), CHECKPOINT_STEPS)
 
 
 def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
     """Scan in one launch, or in three over chunks of the sequence where channels are few."""
+    tensors = (*inputs[: len(_SCAN_TENSORS)], *results)
+    flags = (inputs.delta_softplus, inputs.merge)
+
+    def call(tensors: Sequence[Any]) -> None:
+        given = ScanInputs(*tensors[: len(_SCAN_TENSORS)], *flags)
+        _scan_forward(given, ScanResults(*tensors[len(_SCAN_TENSORS) :]))
+
+    replay_or_record(tensors, ("scan", *flags, *_tuning(inputs.u)), call)
+
+
+def _tuning(x: Tensor) -> tuple[int, ...]:
+    """Return what decides, besides the inputs, how work is cut."""
+    return (
+        FORWARD_WARPS,
+        BACKWARD_WARPS,
+        FEW_WARPS,
+        HIDING_WARPS,
+        LEAST_BLOCK,
+        MOST_LOOKED_BACK,
+        _multiprocessors(x.device),
+        _lanes(x.device),
+    )
+
+
+_SCAN_TENSORS = ScanInputs._fields[:-2]
+"""The inputs of a scan that are tensors."""
+
+
+def _scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
     scan = _kernels().scan
-    plan = _Plan.make(inputs, FORWARD_WARPS, may_widen=True)
+    plan = _Plan.make(inputs, FORWARD_WARPS, is_forward=True)
     out = _per_direction(results.out, plan.directions)
     walk = {**plan.walk(inputs), **_reads(inputs)}
     with launch_on(inputs.u):
-        chunk_states = None
+        chunk_states = chunk_steps = None
         if plan.chunks > 1:
             chunk_states = plan.per_chunk(inputs.A, plan.channels, plan.states)
-            chunk = {
-                "chunk_states": chunk_states,
-                "chunk_steps": plan.per_chunk(inputs.A, plan.channels),
-            }
-            scan.forward_summary_kernel[plan.grid(plan.chunks)](**walk, **chunk)
-            _scan_chunks(plan, inputs, inputs.initial_state, chunk, reverse=False)
-        scan.scan_forward_kernel[plan.grid(plan.chunks)](
+            chunk_steps = plan.per_chunk(inputs.A, plan.channels)
+            chunk = {"chunk_states": chunk_states, "chunk_steps": chunk_steps}
+            launch(scan.forward_summary_kernel, plan.grid(plan.chunks), **walk, **chunk)
+            if plan.chunks > MOST_LOOKED_BACK:
+                chunk_states = _scan_chunks(
+                    plan, inputs, inputs.initial_state, chunk, reverse=False
+                )
+                chunk_steps = None
+        launch(
+            scan.scan_forward_kernel,
+            plan.grid(plan.chunks),
             **walk,
             **_writes(inputs),
             **_parameter("skip", inputs.D),
             **_parameter("start", inputs.initial_state),
             **_token("out", out),
             chunk_states=chunk_states,
+            chunk_steps=chunk_steps,
             checkpoints=results.checkpoints if results.checkpoints.shape[2] else None,
             last=results.last_state,
+            KEEP_EVERY=CHECKPOINT_STEPS // plan.block,
             AHEAD=plan.few,
             **(_ALL_REGISTERS if plan.few or plan.wide else {}),
         )
@@ -432,15 +498,21 @@ def _scan_chunks(
     chunk: dict[str, Tensor],
     *,
     reverse: bool,
-) -> None:
+) -> Tensor:
+    """Return the state that each chunk starts from."""
     scan = _kernels().scan
-    scan.chunk_scan_kernel[plan.grid(1)](
+    starts = plan.per_chunk(inputs.A, plan.channels, plan.states)
+    launch(
+        scan.chunk_scan_kernel,
+        plan.grid(1),
         **plan.arguments(),
         **_parameter("A", inputs.A),
         **_parameter("start", start),
         **chunk,
+        chunk_starts=starts,
         REVERSE=reverse,
     )
+    return starts
 
 
 def scan_backward(
@@ -452,21 +524,22 @@ def scan_backward(
 ) -> None:
     """Run the adjoint in one launch, or in three over chunks, and add up the partial sums."""
     scan = _kernels().scan
-    plan = _Plan.make(inputs, BACKWARD_WARPS, may_widen=False)
+    plan = _Plan.make(inputs, BACKWARD_WARPS, is_forward=False)
     grid = plan.grid(plan.chunks)
     walk = {**plan.walk(inputs), **_writes(inputs), **_token("grad_out", grad_out)}
     parts = _Parts.allocate(plan, inputs, grads)
     with launch_on(inputs.u):
         chunk_adjoints = None
         if plan.chunks > 1:
-            chunk_adjoints = plan.per_chunk(inputs.A, plan.channels, plan.states)
             chunk = {
-                "chunk_states": chunk_adjoints,
+                "chunk_states": plan.per_chunk(inputs.A, plan.channels, plan.states),
                 "chunk_steps": plan.per_chunk(inputs.A, plan.channels),
             }
-            scan.adjoint_summary_kernel[grid](**walk, **chunk)
-            _scan_chunks(plan, inputs, grad_last_state, chunk, reverse=True)
-        scan.scan_backward_kernel[grid](
+            launch(scan.adjoint_summary_kernel, grid, **walk, **chunk)
+            chunk_adjoints = _scan_chunks(plan, inputs, grad_last_state, chunk, reverse=True)
+        launch(
+            scan.scan_backward_kernel,
+            grid,
             **walk,
             **_reads(inputs),
             **_parameter("skip", inputs.D),
@@ -567,12 +640,12 @@ def _per_direction(result: Tensor, directions: int) -> Tensor:
     """Return where the directions write: ``result``, or a copy each if it is their sum."""
     if result.shape[0] == directions:
         return result
-    return result.new_empty((directions, *result.shape[1:]))
+    return note_scratch(result.new_empty((directions, *result.shape[1:])))
 
 
 def _add_directions(result: Tensor, parts: Tensor) -> None:
     if parts is not result:
-        torch.sum(parts, 0, keepdim=True, out=result)
+        note_sum(result, parts)
 
 
 class _ConvPlan(NamedTuple):
@@ -634,10 +707,24 @@ class _ConvPlan(NamedTuple):
 
 def conv_forward(inputs: ConvInputs, out: Tensor) -> None:
     """Convolve in one launch."""
+
+    def call(tensors: Sequence[Any]) -> None:
+        *given, to = tensors
+        _conv_forward(ConvInputs(*given, inputs.silu), to)
+
+    facts = ("conv", inputs.silu, *_tuning(inputs.x))
+    replay_or_record((*inputs[: len(_CONV_TENSORS)], out), facts, call)
+
+
+_CONV_TENSORS = ConvInputs._fields[:-1]
+"""The inputs of a convolution that are tensors."""
+
+
+def _conv_forward(inputs: ConvInputs, out: Tensor) -> None:
     conv = _kernels().conv
     plan = _ConvPlan.make(inputs)
     with launch_on(inputs.x):
-        conv.conv_forward_kernel[plan.grid](**plan.arguments(inputs), **_token("out", out))
+        launch(conv.conv_forward_kernel, plan.grid, **plan.arguments(inputs), **_token("out", out))
 
 
 def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) -> None:

@@ -1,11 +1,18 @@
 """Launches the kernels of the mutual prompter."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rgbt_fusion.ops.triton.backend import launch_on, power_of_two, why_not
+from rgbt_fusion.ops.triton.backend import power_of_two, why_not
+from rgbt_fusion.ops.triton.launching import (
+    launch,
+    launch_on,
+    note_scratch,
+    replay_or_record,
+)
 
 __all__ = ["mutual_prompts", "prompts_why_not"]
 
@@ -43,13 +50,33 @@ def mutual_prompts(
         fovea_scale: the factor in the softmax, or None for no fovea.
         sigmoid: whether the weights pass a sigmoid.
     """
-    from rgbt_fusion.ops.triton import prompt_kernels
-
     rgb, tir, *old = [x if x.stride(-1) == 1 else x.contiguous() for x in streams]
     if tir.stride() != rgb.stride():
         rgb, tir = rgb.contiguous(), tir.contiguous()
     if old and old[0].stride() != old[1].stride():
         old = [x.contiguous() for x in old]
+    out = rgb.new_empty((2, *rgb.shape))
+    facts = ("prompts", len(streams), sigmoid)
+
+    def call(tensors: Sequence[Any]) -> None:
+        *given, scale, to = tensors
+        _launch_all(given[: len(streams)], given[len(streams) :], scale, to, sigmoid=sigmoid)
+
+    replay_or_record((rgb, tir, *old, *weights, fovea_scale, out), facts, call)
+    return out
+
+
+def _launch_all(
+    streams: list[Tensor],
+    weights: list[Tensor],
+    fovea_scale: Tensor | None,
+    out: Tensor,
+    *,
+    sigmoid: bool,
+) -> None:
+    from rgbt_fusion.ops.triton import prompt_kernels as kernels
+
+    rgb, tir, *old = streams
     batch, tokens, channels = rgb.shape
     branches = len(weights) // len(PARTS)
     named: dict[str, Tensor | None] = {}
@@ -58,11 +85,13 @@ def mutual_prompts(
         for place, part in enumerate(PARTS):
             named[f"{branch}_{part}"] = given[place] if number < branches else None
     hidden = weights[0].shape[0]
-    new = rgb.new_empty
-    token_pool = new((len(streams), batch, 2, tokens), dtype=torch.float32)
-    token_weights = new((branches, 2, batch, tokens), dtype=torch.float32)
-    channel_pool = new((branches, 2, batch, 2, channels), dtype=torch.float32)
-    out = new((2, batch, tokens, channels))
+
+    def scratch(*shape: int) -> Tensor:
+        return note_scratch(rgb.new_empty(shape, dtype=torch.float32))
+
+    token_pool = scratch(len(streams), batch, 2, tokens)
+    token_weights = scratch(branches, 2, batch, tokens)
+    channel_pool = scratch(branches, 2, batch, 2, channels)
     inputs: dict[str, Any] = {
         "rgb": rgb,
         "tir": tir,
@@ -81,11 +110,26 @@ def mutual_prompts(
     tiles = -(-channels // TILE)
     mixes = {name: x for name, x in named.items() if "mix" in name}
     bottlenecks = {name: x for name, x in named.items() if "mix" not in name}
+    tiled: dict[str, Any] = {
+        "weights": token_weights,
+        "pooled": channel_pool,
+        "TOKENS": TOKENS,
+        "TILE": TILE,
+        **OPTIONS,
+    }
     with launch_on(rgb):
-        prompt_kernels.pool_channels_kernel[(tokens, batch * len(streams))](
-            **inputs, pooled=token_pool, **sizes, WIDTH=power_of_two(channels), **OPTIONS
+        launch(
+            kernels.pool_channels_kernel,
+            (tokens, batch * len(streams)),
+            **inputs,
+            pooled=token_pool,
+            **sizes,
+            WIDTH=power_of_two(channels),
+            **OPTIONS,
         )
-        prompt_kernels.weigh_tokens_kernel[(batch, 2 * branches)](
+        launch(
+            kernels.weigh_tokens_kernel,
+            (batch, 2 * branches),
             pooled=token_pool,
             **bottlenecks,
             weights=token_weights,
@@ -96,15 +140,12 @@ def mutual_prompts(
             SIGMOID=sigmoid,
             **OPTIONS,
         )
-        tiled: dict[str, Any] = {
-            "weights": token_weights,
-            "pooled": channel_pool,
-            "TOKENS": TOKENS,
-            "TILE": TILE,
-            **OPTIONS,
-        }
-        prompt_kernels.pool_tokens_kernel[(tiles, batch * 2 * branches)](**inputs, **sizes, **tiled)
-        prompt_kernels.prompt_kernel[(tiles, batch * 2)](
+        launch(
+            kernels.pool_tokens_kernel, (tiles, batch * 2 * branches), **inputs, **sizes, **tiled
+        )
+        launch(
+            kernels.prompt_kernel,
+            (tiles, batch * 2),
             **inputs,
             **sizes,
             **tiled,
@@ -113,4 +154,3 @@ def mutual_prompts(
             out=out,
             SIGMOID=sigmoid,
         )
-    return out

@@ -468,6 +468,7 @@ def scan_forward_kernel(
     order,
     start,
     chunk_states,
+    chunk_steps,
     checkpoints,
     out,
     last,
@@ -519,11 +520,14 @@ def scan_forward_kernel(
     SPAN: tl.constexpr,
     EVEN: tl.constexpr,
     BLOCK: tl.constexpr,
+    KEEP_EVERY: tl.constexpr,
     AHEAD: tl.constexpr,
 ):
     """Scan one chunk of the sequence, or all of it.
 
-    AHEAD loads a quad before the one in front of it is computed.
+    With ``chunk_steps`` the chunk finds the state that it starts from itself, from what the chunks
+    before it add; without, ``chunk_states`` holds it. The state is kept at the start of every
+    KEEP_EVERY-th block. AHEAD loads a quad before the one in front of it is computed.
     """
     tile, chunk, b, r = place(tiles, chunks, batch)
     group, d, live = _channels(tile, per_group, TILE)
@@ -544,17 +548,25 @@ def scan_forward_kernel(
         bias = tl.load(bias + r * bias_r + d)
     if order is not None:
         order += r * order_r + b * order_b
-    if chunk_states is not None:
+    if chunk_states is not None and chunk_steps is None:
         h = _load_tile(chunk_states + (sequence * chunks + chunk) * D * N, d, N, NP)
     elif start is not None:
         h = _load_tile(start + r * start_r + b.to(tl.int64) * D * N, d, N, NP)
     else:
         h = A * 0.0
+    if chunk_steps is not None:
+        origin = sequence * chunks * D
+        h = _state_before(h, A, chunk_states, chunk_steps, d, origin, chunk, D, N, NP)
 
     blocks = tl.cdiv(L, BLOCK)
     for block in range(chunk * chunk_blocks, tl.minimum((chunk + 1) * chunk_blocks, blocks)):
         if checkpoints is not None:
-            _keep_state(checkpoints, h, d, live, sequence, block, blocks, D, N, NP)
+            if KEEP_EVERY == 1:
+                _keep_state(checkpoints, h, d, live, sequence, block, blocks, D, N, NP)
+            elif block % KEEP_EVERY == 0:
+                kept = tl.cdiv(blocks, KEEP_EVERY)
+                at = block // KEEP_EVERY
+                _keep_state(checkpoints, h, d, live, sequence, at, kept, D, N, NP)
         block_row = row_of(order, block * BLOCK, segment)
         quads = tl.cdiv(tl.minimum(BLOCK, L - block * BLOCK), 4)
         if AHEAD:
@@ -650,6 +662,7 @@ def chunk_scan_kernel(
     start,
     chunk_states,
     chunk_steps,
+    chunk_starts,
     D,
     per_group,
     tiles,
@@ -662,7 +675,10 @@ def chunk_scan_kernel(
     TILE: tl.constexpr,
     REVERSE: tl.constexpr,
 ):
-    """Turn what every chunk adds to a state into the state that it starts from, in place."""
+    """Turn what every chunk adds to a state into the state that it starts from.
+
+    It is written elsewhere: several lanes may hold the same channel, and none waits for another.
+    """
     tile, _, b, r = place(tiles, 1, batch)
     _, d, live = _channels(tile, per_group, TILE)
     sequence = (r * batch + b).to(tl.int64)
@@ -670,18 +686,61 @@ def chunk_scan_kernel(
     h = A * 0.0
     if start is not None:
         h = _load_tile(start + r * start_r + b.to(tl.int64) * D * N, d, N, NP)
-    n = tl.arange(0, NP)[:, None]
-    # Lanes past the last channel must not read what the lane of that channel replaces.
-    own = live[None, :] & (n < N)
     for i in range(chunks):
         chunk = i
         if REVERSE:
             chunk = chunks - 1 - i
         at = (sequence * chunks + chunk) * D
-        added = tl.load(chunk_states + at * N + d[None, :] * N + n, mask=own, other=0.0)
+        added = _load_tile(chunk_states + at * N, d, N, NP)
         steps = tl.load(chunk_steps + at + d)
-        _store_tile(chunk_states + at * N, h, d, live, N, NP)
+        _store_tile(chunk_starts + at * N, h, d, live, N, NP)
         h = tl.exp2(steps[None, :] * A) * h + added
+
+
+@triton.jit
+def _past_chunks(
+    h,
+    A,
+    chunk_states,
+    chunk_steps,
+    d,
+    at,
+    D,
+    COUNT: tl.constexpr,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+):
+    """The state behind COUNT chunks, all loaded before the first is used."""
+    added = ()
+    decays = ()
+    for k in tl.static_range(COUNT):
+        added = added + (_load_tile(chunk_states + (at + k * D) * N, d, N, NP),)
+        decays = decays + (tl.load(chunk_steps + at + k * D + d),)
+    for k in tl.static_range(COUNT):
+        h = tl.exp2(decays[k][None, :] * A) * h + added[k]
+    return h
+
+
+@triton.jit
+def _state_before(
+    h,
+    A,
+    chunk_states,
+    chunk_steps,
+    d,
+    origin,
+    chunk,
+    D,
+    N: tl.constexpr,
+    NP: tl.constexpr,
+):
+    """The state in front of a chunk, from what the chunks before it add to ``h``."""
+    for i in range(chunk // 4):
+        at = origin + i * 4 * D
+        h = _past_chunks(h, A, chunk_states, chunk_steps, d, at, D, 4, N, NP)
+    for i in range(chunk // 4 * 4, chunk):
+        h = _past_chunks(h, A, chunk_states, chunk_steps, d, origin + i * D, D, 1, N, NP)
+    return h
 
 
 @triton.jit
