@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rgbt_fusion.data import checking
 from rgbt_fusion.data.checking import DatasetCheck, check_dataset, guess_layout
 from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.files.text_tables import DataError
@@ -178,3 +179,14 @@ def test_folders_of_ones_own_with_vtuavs_names_are_told_apart(tmp_path, annotate
         (tmp_path / "mine" / f"{folder}.txt").write_text("1 2 3 4\n" * annotated)
     # VTUAV has a box in every tenth frame
     assert guess_layout(tmp_path) == ("folder" if annotated == 30 else "vtuav_st")
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (5, "5 boxes (frames 1, 2, 3, 4, 5)"),
+        (6, "6 boxes (frames 1, 2, 3, 4, 5, ...)"),
+    ],
+)
+def test_five_frames_are_listed_and_dots_where_there_are_more(count, told):
+    assert checking._listed(np.ones(count, dtype=bool), np.arange(count)) == told

@@ -5,11 +5,13 @@ import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from rgbt_fusion.evaluation import scoring
 from rgbt_fusion.evaluation.intervals import paired_differences, score_intervals
 from rgbt_fusion.evaluation.results import ResultFolder, StoredTrack
 from rgbt_fusion.evaluation.scoring import (
@@ -523,3 +525,14 @@ def test_frames_that_lack_a_modality_get_numbers_of_their_own(tmp_path):
     assert (pair.first, pair.difference) == ("better", pytest.approx(0.25 * 20 / 21))
     without = load_benchmark("lasher", tmp_path / "data")
     assert "PRm" not in score({"a": lost, "b": lost, "c": lost}, without).metrics
+
+
+@pytest.mark.parametrize(
+    ("boxes", "reasons"), [(11, {}), (10, {"a": "short: 10 boxes for 11 frames"}), (2, {})]
+)
+def test_a_result_has_a_box_for_each_frame_or_for_each_annotation(boxes, reasons):
+    # annotated on frames 1 and 11
+    benchmark = SimpleNamespace(truth={"a": SimpleNamespace(frames=np.array([0, 10]))})
+    result = SimpleNamespace(boxes=np.zeros((boxes, 4)))
+    results = SimpleNamespace(results={"a": result}, unreadable={})
+    assert scoring._unscorable(results, benchmark) == reasons
