@@ -55,7 +55,7 @@ def test_it_trains_resumes_and_is_loaded(tmp_path: Path) -> None:
     assert again.steps == whole.steps
     model = own(1)
     assert load_checkpoint(model, whole.model).share == 1
-    assert not torch.equal(model.maps.weight, own().maps.weight)
+    assert not torch.equal(model.shape[0].weight, own().shape[0].weight)
 
 
 def test_it_trains_on_a_loss_of_its_own(tmp_path: Path) -> None:
@@ -243,8 +243,8 @@ def test_public_commands_take_it_from_training_to_an_onnx_file(tmp_path: Path) -
     )
     scores = json.loads((tmp_path / "scores.json").read_text())
     (ours,) = (one for name, one in scores.items() if name != "template matching")
-    # 200 steps do not reach template matching; an untrained network loses the target at once
-    assert ours["groups"]["none"] > (0.4 if whole else 0)
+    # an untrained network takes every target for a square
+    assert ours["groups"]["none"] > (0.6 if whole else 0)
     run("export", NAME, tmp_path / "own.onnx", "--checkpoint", weights)
     sequence = SyntheticSequence(3, frames=6)
     for number, (rgb, tir) in enumerate(sequence):
