@@ -109,7 +109,7 @@ def fake_launches(multiprocessors: int = MULTIPROCESSORS) -> Iterator[list[str]]
         _multiprocessors=lambda device: multiprocessors,
     ):
         real = driver._active
-        driver.set_active(FakeDriver(launched.append))
+        driver.set_active(FakeDriver(launched.append))  # pyright: ignore[reportArgumentType]
         object.__setattr__(triton, "devices", ("cpu",))
         try:
             yield launched
@@ -191,5 +191,5 @@ def allow_cuda_fakes() -> None:
         return
     library = ctypes.CDLL(str(next((Path(torch.__path__[0]) / "lib").glob("*c10.*"))))
     guards = (ctypes.c_void_p * 22).in_dll(library, "_ZN3c104impl26device_guard_impl_registryE")
-    cuda = int(torch._C._autograd.DeviceType.CUDA)
-    guards[cuda] = guards[int(torch._C._autograd.DeviceType.Meta)]
+    kinds = torch._C._autograd.DeviceType  # pyright: ignore[reportAttributeAccessIssue]
+    guards[int(kinds.CUDA)] = guards[int(kinds.Meta)]

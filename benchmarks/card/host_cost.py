@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.card.fake import fake_card
 from rgbt_fusion.ops.inputs import (
@@ -53,7 +54,7 @@ def host_costs() -> Iterator[HostCost]:
         merge=False,
     )
     conv = ConvInputs(u, A[..., :4].contiguous(), A[..., 0].contiguous(), None, silu=True)
-    conv_gradients = ConvGradients(*(torch.empty_like(x) for x in conv[:3]))
+    conv_gradients = ConvGradients(*(torch.empty_like(x) for x in conv[:3] if x is not None))
     calls: dict[str, Callable[[], Any]] = {
         "scan in chunks": lambda: backend.scan_forward(inputs, results),
         "its backward pass": lambda: backend.scan_backward(
@@ -98,7 +99,7 @@ def _scan_tensors() -> tuple[Any, Any, ScanResults, Callable[[ScanInputs], ScanG
     return u, A, results, gradients
 
 
-class _Sums(torch.utils._python_dispatch.TorchDispatchMode):
+class _Sums(TorchDispatchMode):
     """Counts the operations of PyTorch that would launch a kernel."""
 
     def __init__(self) -> None:

@@ -1,5 +1,7 @@
 """Blocks that are computed twice: the same gradients from less memory."""
 
+from typing import cast
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -74,7 +76,11 @@ def test_a_network_without_blocks_is_refused_before_anything_is_written(tmp_path
 
 def test_a_layer_beside_the_lists_is_a_block():
     model = create_model("ainet_tiny_128", depth=2)
-    assert find_blocks(model) == [*model.backbone.blocks, *model.dfm, model.ofm]
+    assert find_blocks(model) == [
+        *model.backbone.blocks,
+        *cast(nn.ModuleList, model.dfm),
+        model.ofm,
+    ]
     # a wrapper of one layer keeps its input only
     assert find_blocks(nn.ModuleDict({"embed": nn.Sequential(nn.Linear(2, 2))})) == []
 
