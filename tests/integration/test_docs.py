@@ -20,8 +20,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("sphinx", reason="Sphinx is not installed")
     root = tmp_path_factory.mktemp("docs")
     shutil.copytree(DOCS, root / "docs", ignore=shutil.ignore_patterns("_build"))
-    for folder in ("examples", "benchmarks"):
-        (root / folder).symlink_to(DOCS.parent / folder)
+    for beside in ("examples", "benchmarks", "CHANGELOG.md"):
+        (root / beside).symlink_to(DOCS.parent / beside)
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
     done = subprocess.run(
         [*command, str(root / "docs"), str(root / "html")], capture_output=True, text=True

@@ -47,7 +47,9 @@ def can_fuse_prompts(streams: Sequence[Tensor], weights: Sequence[Tensor]) -> bo
     x = streams[0]
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return False
-    if torch.is_autocast_enabled(x.device.type) or x.numel() == 0:
+    if x.device.type not in ("cpu", "cuda") or x.numel() == 0:
+        return False
+    if torch.is_autocast_enabled(x.device.type):
         return False
     if torch.is_grad_enabled() and any(t.requires_grad for t in (*streams, *weights)):
         return False
