@@ -6,10 +6,11 @@ import pytest
 
 from benchmark_material import SCAN_ROWS, record
 from benchmarks.suites.tables import all_tables, fill_text
-from rgbt_fusion import __version__
 from rgbt_fusion.benchmarking.records import read_record
 
 ROOT = Path(__file__).resolve().parents[3]
+# the version whose records are complete
+PUBLISHED = "0.1.0"
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
@@ -17,10 +18,10 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 def test_the_tables_of_a_page_are_those_of_the_records(page):
     records = [
         read_record(path)
-        for path in sorted((ROOT / "benchmarks" / "results" / __version__).glob("*.json"))
+        for path in sorted((ROOT / "benchmarks" / "results" / PUBLISHED).glob("*.json"))
     ]
     text = page.read_text()
-    command = f"python -m benchmarks tables benchmarks/results/{__version__}/*.json --into"
+    command = f"python -m benchmarks tables benchmarks/results/{PUBLISHED}/*.json --into"
     assert text == fill_text(text, records), f"{command} {page.relative_to(ROOT)}"
 
 
