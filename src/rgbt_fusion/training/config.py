@@ -162,7 +162,7 @@ class AugmentationConfig:
     """Probability that one modality of the search crop is blank, as if its camera had failed."""
     failing: float = 0.0
     """Probability that one modality of the search crop shows no scene or another one: a flat or
-    saturated image, noise alone, an earlier frame, or the two cameras swapped."""
+    saturated image, noise alone, another frame, or the two cameras swapped."""
     misalignment: float = 0.0
     """Largest shift of the thermal image against the colour one, in heights of the target; its
     scale then differs by up to 5 %. It is the same in the template and in the search crops."""
