@@ -56,6 +56,8 @@ from rgbt_fusion.weights.checkpoints import (
 from study_material import trial
 
 COUNT = int(os.environ.get("RGBT_FUSION_FUZZ", "150"))
+# so many damaged files, and some of them can still be read
+ENOUGH = 100
 LONGEST_CPU_S = 5.0
 """No file takes longer: most take less than a millisecond."""
 
@@ -427,9 +429,11 @@ def test_a_reader_takes_or_refuses_what_it_is_shown(kind: str, tmp_path: Path, s
     if kind == "graph":
         (shown / "step.others").write_bytes(programs(tmp_path)[0])
     path = shown / reader.name
+    sound = []
     for data in seeds:
         path.write_bytes(data)
-        assert outcome(reader, path) in ("read", "refused")
+        sound.append(outcome(reader, path))
+    assert "read" in sound and set(sound) <= {"read", "refused"}, sound
     counts = {"read": 0, "refused": 0}
     count = round(COUNT * reader.share)
     for number, data in enumerate(mutants(seeds, count, seed=len(kind))):
@@ -441,4 +445,5 @@ def test_a_reader_takes_or_refuses_what_it_is_shown(kind: str, tmp_path: Path, s
         counts[found] += 1
     # a mutator whose files are all alike tests nothing
     print(f"{kind}: {count} files of seed {len(kind)}, {counts}")
-    assert counts["read"] and (counts["refused"] or not reader.errors), counts
+    assert counts["refused"] or not reader.errors, counts
+    assert counts["read"] or count < ENOUGH, counts
