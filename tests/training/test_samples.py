@@ -10,7 +10,7 @@ import torch
 from evaluation_material import write_dataset
 from rgbt_fusion.data.clips import SyntheticClips
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
-from rgbt_fusion.training import AugmentationConfig, DataConfig, TrainConfig
+from rgbt_fusion.training import AugmentationConfig, DataConfig, TrainConfig, samples
 from rgbt_fusion.training.augmentation import Misalignment
 from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips, with_layouts
 from rgbt_fusion.weights.pretrained import create_model
@@ -181,6 +181,31 @@ def test_one_modality_of_the_search_crops_fails():
         changed.append(tuple(not torch.equal(a, b) for a, b in pairs))
     kinds = set(changed)
     assert {(True, False), (False, True), (True, True)} <= kinds, "each camera, and both swapped"
+
+
+def test_a_late_camera_that_is_misaligned_stays_where_it_is(monkeypatch):
+    monkeypatch.setattr(Misalignment, "view", lambda self, around, height: around + 8.0)
+    monkeypatch.setattr(samples, "_FAILURES", ("late",))
+    data = DataConfig(sequences=4, challenges=("none",))
+    still = replace(PLAIN, centre_jitter=0.0, scale_jitter=0.0)
+    one = sampler(augmentation=replace(still, misalignment=0.4, failing=1.0), data=data)
+    clip = one.clips.draw(np.random.default_rng(1), length=1, max_gap=20)
+    assert clip.template != clip.searches[0]
+    monkeypatch.setattr(SyntheticClips, "draw", lambda *arguments, **options: clip)
+    around = clip.sequence.box(clip.searches[0], "both")
+    late_rgb = clip.sequence.crop(clip.template, around, 4.0, 64).images.rgb
+    late_tir = clip.sequence.crop(clip.template, around + 8.0, 4.0, 64).images.tir
+    now = clip.sequence.crop(clip.searches[0], around + 8.0, 4.0, 64).images.tir
+    seen = set()
+    for number in range(8):
+        rgb, tir = one.sample(0, number).searches[0]
+        if torch.equal(tir, now):
+            assert torch.equal(rgb, late_rgb)
+            seen.add("rgb")
+        else:
+            assert torch.equal(tir, late_tir)
+            seen.add("tir")
+    assert seen == {"rgb", "tir"}
 
 
 def test_a_rotation_is_part_of_the_sample():

@@ -406,7 +406,7 @@ class Sampler:
         appearance = draw_appearance(settings, generator)
         images = vary_pair(crop.images, appearance, grey=variation.grey)
         if variation.failure is not None:
-            images = self._failed(images, clip, around, variation.failure, generator)
+            images = self._failed(images, clip, around, target, variation, generator)
         if settings.rotation:
             degrees = float(generator.uniform(-settings.rotation, settings.rotation))
             images, box = rotate_pair(images, box, degrees)
@@ -419,20 +419,28 @@ class Sampler:
         images: ImagePair,
         clip: Clip,
         around: NDArray[np.float64],
-        failure: "_Failure",
+        target: NDArray[np.float64],
+        variation: "_Variation",
         generator: np.random.Generator,
     ) -> ImagePair:
         """Return a search crop of which one modality fails, or both are swapped."""
         rgb, tir = images
-        if not (rgb.any() and tir.any()):
+        failure = variation.failure
+        if failure is None or not (rgb.any() and tir.any()):
             # the camera that is left must not fail as well
             return images
         if failure.kind == "swapped":
             return ImagePair(tir, rgb)
         shown = rgb if failure.modality == "rgb" else tir
         if failure.kind == "late":
-            earlier = clip.sequence.crop(
-                clip.template, around, self.search_factor, self.search_size
+            earlier = self._cut(
+                clip.sequence,
+                clip.template,
+                around,
+                target,
+                variation,
+                factor=self.search_factor,
+                size=self.search_size,
             )
             shown = earlier.images.rgb if failure.modality == "rgb" else earlier.images.tir
         else:
