@@ -301,13 +301,13 @@ def mamba_ir(root: Path) -> Client:
     return net, lambda: net(images)
 
 
-def ainet(root: Path) -> Client:
+def ainet(root: Path, layers: tuple[int, ...] | None = None) -> Client:
     sys.path[:0] = [str(root), str(root / "AINet")]
     config = importlib.import_module("lib.config.ostrack_twobranch.config")
     config.update_config_from_file(str(root / "AINet/experiments/ostrack_twobranch/256.yaml"))
     config.cfg.MODEL.PRETRAIN_FILE = ""
-    # AINet-1 of the paper: the loop's backward pass over more layers takes many minutes
-    config.cfg.MODEL.BACKBONE.INTERACT_LAYER = [11]
+    if layers is not None:
+        config.cfg.MODEL.BACKBONE.INTERACT_LAYER = [*layers]
     models = importlib.import_module("lib.models.ostrack_twobranch")
     net = models.build_ostrack_twobranch(config.cfg, training=False)
     template = [noise(1, 3, 128, 128, seed=seed) for seed in (1, 2)]
@@ -321,8 +321,14 @@ def ainet(root: Path) -> Client:
     return net, call
 
 
+def ainet_1(root: Path) -> Client:
+    """AINet-1 of the paper, whose backward pass takes seconds on a loop, and not many minutes."""
+    return ainet(root, layers=(11,))
+
+
 CLIENTS: dict[str, Callable[[Path], Client]] = {
     "AINet": ainet,
+    "AINet-1": ainet_1,
     "Vim": vim,
     "MambaVT": mamba_vt,
     "STTrack": st_track,
@@ -330,7 +336,7 @@ CLIENTS: dict[str, Callable[[Path], Client]] = {
     "MambaVision": mamba_vision,
     "MambaIR": mamba_ir,
 }
-"""The folder of each checkout, and how its model is made."""
+"""The folder of each checkout, up to a hyphen, and how its model is made."""
 
 
 def build(name: str, root: Path) -> Client:
@@ -404,7 +410,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    net, call = build(options.client, options.checkouts / options.client)
+    net, call = build(options.client, options.checkouts / options.client.partition("-")[0])
     reference = Reference(options.checkouts)
     forward(call)
     times: dict[str, list[float]] = {"forward": [], "both": []}
