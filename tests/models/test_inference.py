@@ -268,3 +268,106 @@ def test_a_network_from_elsewhere_has_no_form() -> None:
 
     assert inference_form(Elsewhere(small().settings)) is None
     assert inference_form(lambda *_: None) is None
+
+
+def scan_parameters(network: TrackingNetwork) -> list[Tensor]:
+    """Return parameters that the Mambas make something of."""
+    names = ("dfm.0.mamba.A_log", "dfm.1.mamba.conv1d.weight", "ofm.scans.A_log", "ofm.scans.D")
+    return [network.get_parameter(name) for name in names]
+
+
+def kept(network: TrackingNetwork) -> list[Tensor]:
+    """Return all tensors that a form keeps for the Mambas."""
+    return [tensor for made in network.prepared.values() for tensor in made]
+
+
+def add_to_the_scans(network: TrackingNetwork) -> None:
+    with torch.no_grad():
+        for parameter in scan_parameters(network):
+            parameter.add_(0.5)
+
+
+def exchange_a_mamba(network: TrackingNetwork) -> None:
+    add_to_the_scans(copied := copy.deepcopy(network))
+    network.get_submodule("dfm.0").mamba = copied.get_submodule("dfm.0.mamba")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        add_to_the_scans,
+        optimise,
+        load,
+        load_by_assignment,
+        exchange_a_mamba,
+        lambda network: network.half().float(),
+        lambda network: network.ofm.scans.A_log.data.mul_(2),
+    ],
+)
+def test_what_the_mambas_make_of_their_parameters_follows_them(change) -> None:
+    network = small()
+    form = InferenceForm(network)
+    add_to_the_scans(network)  # values that no rounding keeps
+    assert len(form.current().prepared) == 3
+    assert not network.prepared
+    answer(form.current())
+    change(network)
+    form.refresh()
+    assert_same_answers(form, network)
+    for layer, made in form.current().prepared.items():
+        for ours, fresh in zip(made, layer.prepare(), strict=True):
+            assert torch.equal(ours, fresh)
+
+
+def test_what_is_kept_is_seen_without_a_refresh_and_stays_in_place() -> None:
+    """A graph that was captured before reads the new values."""
+    network = small()
+    form = InferenceForm(network)
+    with torch.inference_mode():
+        before = kept(form.current())
+    places = [tensor.data_ptr() for tensor in before]
+    own = {parameter.data_ptr() for parameter in network.parameters()}
+    assert not own & set(places)
+    add_to_the_scans(network)
+    with torch.inference_mode():
+        after = kept(form.current())
+    assert [tensor.data_ptr() for tensor in after] == places
+    assert torch.equal(after[2], -torch.exp(network.get_parameter("dfm.0.mamba.A_log")))
+
+
+def test_a_second_call_makes_nothing_again() -> None:
+    network = small()
+    form = InferenceForm(network)
+    versions = [tensor._version for tensor in kept(form.current())]
+    assert [tensor._version for tensor in kept(form.current())] == versions
+    assert form.current().prepared is form.current().prepared
+
+
+def test_half_precision_parameters_are_kept_in_float32() -> None:
+    network = small().half()
+    form = InferenceForm(network)
+    assert {tensor.dtype for tensor in kept(form.current())} == {torch.float32}
+
+
+def test_a_mamba_whose_calls_are_watched_is_called() -> None:
+    network = small()
+    form = InferenceForm(network)
+    seen = []
+    mamba = network.get_submodule("dfm.1.mamba")
+    handle = mamba.register_forward_hook(lambda *_: seen.append("mamba"))
+    assert len(form.current().prepared) == 2
+    answer(form.current())
+    assert seen == ["mamba"]
+    handle.remove()
+    assert len(form.current().prepared) == 3
+
+
+def test_training_computes_from_the_parameters() -> None:
+    network = small()
+    form = InferenceForm(network)
+    answer(form.current())
+    network.train()
+    assert form.current() is network
+    template, search = (ImagePair(*torch.rand(2, 2, 3, size, size)) for size in (32, 64))
+    network(template, search).score_logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in scan_parameters(network))

@@ -235,3 +235,23 @@ def test_an_error_of_the_source_reaches_the_caller(without_a_card):
     tracker = Tracker(create_model("ostrack_tiny_128"), graph=True)
     with pytest.raises(OSError, match="the camera is gone"):
         list(tracker.track(broken(), (40, 30, 20, 25)))
+
+
+def test_weights_that_change_between_frames_are_followed(without_a_card):
+    torch.manual_seed(0)
+    model = create_model("ainet_tiny_128")
+    plain = Tracker(model)
+    graphed = Tracker(model, graph=True)
+    first, *rest = video("8 bits", 4)
+    for tracker in (plain, graphed):
+        tracker.init(*first, (40, 30, 20, 25))
+    boxes = []
+    for frames in rest:
+        want = plain.update(*frames)
+        got = graphed.update(*frames)
+        np.testing.assert_allclose(got.box_xywh_px, want.box_xywh_px, atol=1e-2)
+        boxes.append(want.box_xywh_px)
+        with torch.no_grad():
+            model.get_parameter("dfm.0.mamba.A_log").add_(1.0)
+            model.get_parameter("box_head.conv5_size.bias").add_(1.0)
+            model.get_parameter("box_head.conv3_offset.0.weight").mul_(-1.0)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_positive_int
-from rgbt_fusion.layers.mamba import MambaBlock
+from rgbt_fusion.layers.mamba import MambaBlock, ScanTensors
 from rgbt_fusion.layers.streams import check_token_streams
 from rgbt_fusion.ops.backends import BackendName
 from rgbt_fusion.typed_module import TypedModule
@@ -106,10 +106,17 @@ class DifferenceFusionMamba(TypedModule):
         rgb, tir = self.enhance(rgb, tir)
         return FusedStreams(rgb, tir, self.join(rgb, tir))
 
-    def enhance(self, rgb: Tensor, tir: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both streams, each with what it takes from the other (eq. 7)."""
+    def enhance(
+        self, rgb: Tensor, tir: Tensor, scan: ScanTensors | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return both streams, each with what it takes from the other (eq. 7).
+
+        ``scan`` is what ``mamba.prepare()`` returned, where it was kept.
+        """
         check_token_streams(rgb, tir, dim=self.dim)
-        mask = torch.tanh(self.mamba(self.norm(rgb - tir)))
+        difference = self.norm(rgb - tir)
+        mixed = self.mamba(difference) if scan is None else self.mamba.mix(difference, scan)
+        mask = torch.tanh(mixed)
         enhanced_rgb = torch.addcmul(rgb, tir, mask)
         enhanced_tir = torch.addcmul(tir, rgb, mask)
         return enhanced_rgb, enhanced_tir

@@ -1,7 +1,7 @@
 """The Mamba block, on the ops of this library, with the parameters of ``mamba_ssm.Mamba``."""
 
 import math
-from typing import Any, Literal, Protocol, TypedDict, get_args
+from typing import Any, Literal, NamedTuple, Protocol, TypedDict, get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +19,13 @@ from rgbt_fusion.typed_module import TypedModule
 __all__ = [
     "InferenceParams",
     "MambaBlock",
+    "ScanTensors",
     "StepStart",
     "decay_rates",
     "initialise_scan_",
     "inner_width",
     "mark_parameter",
+    "precise",
     "step_rank",
 ]
 
@@ -55,6 +57,16 @@ class InferenceParams(Protocol):
     """How many tokens were seen; 0 is the prompt, which comes as a whole."""
     key_value_memory_dict: dict[int, Any]
     """The states of each layer, by its ``layer_idx``."""
+
+
+class ScanTensors(NamedTuple):
+    """The parameters of a Mamba as its ops compute with them: in float32 at least."""
+
+    conv_weight: Tensor
+    conv_bias: Tensor | None
+    A: Tensor
+    D: Tensor
+    delta_bias: Tensor
 
 
 class MambaBlock(TypedModule):
@@ -197,34 +209,54 @@ class MambaBlock(TypedModule):
         """
         check_shape(hidden_states, "B L C", C=self.d_model, name="hidden_states")
         if inference_params is None:
-            return self._mix(hidden_states, None)
+            return self.mix(hidden_states, self.prepare())
         states = self._get_states_from_cache(inference_params, hidden_states.shape[0])
         if inference_params.seqlen_offset > 0:
             out, _, _ = self.step(hidden_states, *states)
             return out
-        return self._mix(hidden_states, states)
+        return self.mix(hidden_states, self.prepare(), states)
 
-    def _mix(self, hidden_states: Tensor, states: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Mix all tokens and, where there are states, leave in them what continues the sequence."""
+    def prepared_from(self) -> tuple[Tensor | None, ...]:
+        """Return the parameters that :meth:`prepare` reads."""
+        return (self.conv1d.weight, self.conv1d.bias, self.A_log, self.D, self.dt_proj.bias)
+
+    def prepare(self) -> ScanTensors:
+        """Return what :meth:`mix` computes with; it may be kept while the parameters stay."""
+        return ScanTensors(
+            conv_weight=precise(self.conv1d.weight[:, 0]),
+            conv_bias=None if self.conv1d.bias is None else precise(self.conv1d.bias),
+            A=decay_rates(self.A_log),
+            D=precise(self.D),
+            delta_bias=precise(self.dt_proj.bias),
+        )
+
+    def mix(
+        self,
+        hidden_states: Tensor,
+        scan: ScanTensors,
+        states: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Mix all tokens ``(B, L, C)`` with prepared parameters.
+
+        Where there are states, what continues the sequence is left in them.
+        """
         x, z = self.in_proj(hidden_states).chunk(2, dim=-1)
         if states is not None:
             conv_state, _ = states
             missing = max(0, self.d_conv - x.shape[1])
             last = F.pad(x.mT, (missing, 0))
             conv_state.copy_(last[:, :, last.shape[2] - self.d_conv :])
-        x = ordered_causal_conv1d(
-            x, self.conv1d.weight[:, 0], self.conv1d.bias, "silu", backend=self.backend
-        )
+        x = ordered_causal_conv1d(x, scan.conv_weight, scan.conv_bias, "silu", backend=self.backend)
         delta, B, C = self.x_proj(x).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         y, last_state = ordered_selective_scan(
             x,
             F.linear(delta, self.dt_proj.weight),
-            decay_rates(self.A_log),
+            scan.A,
             B,
             C,
-            self.D,
+            scan.D,
             z,
-            self.dt_proj.bias,
+            scan.delta_bias,
             delta_softplus=True,
             backend=self.backend,
         )
@@ -348,10 +380,16 @@ def step_rank(dim: int, dt_rank: int | Literal["auto"]) -> int:
     return check_positive_int(dt_rank, name="dt_rank")
 
 
+def precise(parameter: Tensor) -> Tensor:
+    """Return a parameter in float32 at least: the ops compute with no less."""
+    if parameter.dtype in (torch.float32, torch.float64):
+        return parameter
+    return parameter.float()
+
+
 def decay_rates(A_log: Tensor) -> Tensor:
     """Return ``A = -exp(A_log)``, in float32 at least: the state space is never less precise."""
-    precise = A_log if A_log.dtype == torch.float64 else A_log.float()
-    return -torch.exp(precise)
+    return -torch.exp(precise(A_log))
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import ShapeError, check_choice, check_positive_int
 from rgbt_fusion.layers.layer_order import ORDER_PREDICTORS
+from rgbt_fusion.layers.mamba import ScanTensors
 from rgbt_fusion.layers.ordered_mamba import OrderedMamba
 from rgbt_fusion.ops.backends import BackendName
 from rgbt_fusion.shapes import check_shape
@@ -112,8 +113,13 @@ class OrderDynamicFusionMamba(TypedModule):
         self.norm2 = nn.LayerNorm(dim)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, features: Sequence[Tensor] | Tensor) -> Tensor:
-        """Fuse K features ``(B, L, C)``, or one ``(B, K, L, C)``; return ``(B, L, C)``."""
+    def forward(
+        self, features: Sequence[Tensor] | Tensor, scan: ScanTensors | None = None
+    ) -> Tensor:
+        """Fuse K features ``(B, L, C)``, or one ``(B, K, L, C)``; return ``(B, L, C)``.
+
+        ``scan`` is what ``scans.prepare()`` returned, where it was kept.
+        """
         x = self._as_sequence(features)
         normed = self.norm1(x)
         natural = torch.arange(self.num_layers, device=x.device)
@@ -125,7 +131,11 @@ class OrderDynamicFusionMamba(TypedModule):
             orders = torch.cat([orders, dynamic[None]])
             if self.order_gradient == "straight_through" and torch.is_grad_enabled():
                 trained_logits = logits
-        x = self.norm2(x + self.scans(normed, orders, trained_logits))
+        if scan is None:
+            mixed = self.scans(normed, orders, trained_logits)
+        else:
+            mixed = self.scans.mix(normed, orders, scan, trained_logits)
+        x = self.norm2(x + mixed)
         return self.norm(x.unflatten(1, (self.num_layers, -1)).sum(1))
 
     def layer_order(self, features: Sequence[Tensor] | Tensor) -> Tensor:

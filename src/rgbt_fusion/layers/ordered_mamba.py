@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from rgbt_fusion.checks import check_choice, check_positive_int
 from rgbt_fusion.layers.layer_order import straight_through_order
 from rgbt_fusion.layers.mamba import (
+    ScanTensors,
     decay_rates,
     initialise_scan_,
     inner_width,
     mark_parameter,
+    precise,
     step_rank,
 )
 from rgbt_fusion.ops.backends import NAMES, BackendName
@@ -108,13 +110,37 @@ class OrderedMamba(TypedModule):
         Where ``order_logits (B, K)`` are given, they receive the gradient of the last direction's
         order.
         """
+        return self.mix(tokens, orders, self.prepare(), order_logits)
+
+    def prepared_from(self) -> tuple[Tensor, ...]:
+        """Return the parameters that :meth:`prepare` reads."""
+        return (self.conv_weight, self.conv_bias, self.A_log, self.D, self.dt_bias)
+
+    def prepare(self) -> ScanTensors:
+        """Return what :meth:`mix` computes with; it may be kept while the parameters stay."""
+        return ScanTensors(
+            conv_weight=precise(self.conv_weight),
+            conv_bias=precise(self.conv_bias),
+            A=decay_rates(self.A_log),
+            D=precise(self.D),
+            delta_bias=precise(self.dt_bias),
+        )
+
+    def mix(
+        self,
+        tokens: Tensor,
+        orders: Tensor,
+        scan: ScanTensors,
+        order_logits: Tensor | None = None,
+    ) -> Tensor:
+        """Scan as :meth:`forward` does, with prepared parameters."""
         x, z = self.in_proj(tokens).chunk(2, dim=-1)
         if order_logits is not None:
             x = straight_through_order(x, order_logits, orders)
         x = ordered_causal_conv1d(
             x,
-            self.conv_weight,
-            self.conv_bias,
+            scan.conv_weight,
+            scan.conv_bias,
             "silu",
             order=orders,
             trusted_order=True,
@@ -128,12 +154,12 @@ class OrderedMamba(TypedModule):
         y, _ = ordered_selective_scan(
             x,
             torch.bmm(delta, self.dt_weight.mT).view(x.shape),
-            decay_rates(self.A_log),
+            scan.A,
             B.unflatten(1, (batch, length))[:, :, :, None],
             C.unflatten(1, (batch, length))[:, :, :, None],
-            self.D,
+            scan.D,
             z,
-            self.dt_bias,
+            scan.delta_bias,
             delta_softplus=True,
             order=orders,
             merge=True,

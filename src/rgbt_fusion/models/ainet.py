@@ -197,7 +197,12 @@ class _FusingWalk(Walk):
         """Return what OFM makes of the fused features of all layers."""
         features = self._fused_survivors()
         ofm = self.model.ofm
-        found = features[-1] if ofm is None else ofm(features)
+        if ofm is None:
+            found = features[-1]
+        elif isinstance(ofm, OrderDynamicFusionMamba):
+            found = ofm(features, self.model.prepared.get(ofm.scans))
+        else:
+            found = ofm(features)
         # the template's part, where it was read at all, stands in front
         return found[:, found.shape[1] - self.indices.shape[1] :]
 
@@ -216,7 +221,7 @@ class _FusingWalk(Walk):
             return self._sum(rgb, tir)[:, skipped:] if is_read else None
         dfm = self.model.dfm[position]
         if isinstance(dfm, DifferenceFusionMamba):
-            rgb, tir = dfm.enhance(rgb, tir)
+            rgb, tir = dfm.enhance(rgb, tir, self.model.prepared.get(dfm.mamba))
             self.tokens = torch.cat((rgb, tir))
             return dfm.join(rgb[:, skipped:], tir[:, skipped:]) if is_read else None
         rgb, tir, joined = dfm(rgb, tir)

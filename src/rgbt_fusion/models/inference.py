@@ -1,7 +1,8 @@
-"""A network as a tracker runs it: the head's norms folded into its convolutions."""
+"""A network as a tracker runs it: what follows from its parameters alone is computed once."""
 
 import copy
 import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from rgbt_fusion.layers.mamba import MambaBlock
+from rgbt_fusion.layers.ordered_mamba import OrderedMamba
 from rgbt_fusion.models.head import BRANCHES, CenterHead, HeadMaps, clamped_sigmoid
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.shapes import check_shape
@@ -22,15 +25,18 @@ LARGEST_KEPT = 2**25 - 2**12
 class InferenceForm:
     """A network for inference on a CPU or a card, which follows the network it was made of.
 
-    Its head is a :class:`FoldedHead`. All else, parameters included, is shared with the network.
-    The answers are equal to rounding.
+    Its head is a :class:`FoldedHead`, and what the Mambas make of their parameters alone (decay
+    rates, float32 copies of half-precision ones) is kept. All else, parameters included, is shared
+    with the network. The answers are equal to rounding.
 
     Choices: nothing is kept that can grow old unseen. Before each call the form looks at the
-    identity, the memory and the version of what it folded, and folds again where something
-    changed: an optimiser's step, ``load_state_dict``, ``to``, a new parameter. ``refresh`` folds
-    again in any case; that is needed after a change in inference mode or through ``tensor.data``,
-    which leaves no trace. The network itself runs in training mode, on other devices, and where
-    its head has hooks or is not a plain :class:`~rgbt_fusion.models.head.CenterHead`.
+    identity, the memory and the version of what it made its own from, and makes it again where
+    something changed: an optimiser's step, ``load_state_dict``, ``to``, a new parameter.
+    ``refresh`` makes it again in any case; that is needed after a change in inference mode or
+    through ``tensor.data``, which leaves no trace. What is made again stays in its memory where
+    dtype, device and shape allow, so that a CUDA graph or compiled code that reads it stays valid.
+    The network itself runs in training mode, on other devices, and where its head has hooks or is
+    not a plain :class:`~rgbt_fusion.models.head.CenterHead`.
 
     Args:
         network: the network to run.
@@ -53,6 +59,7 @@ class InferenceForm:
         self._network = network
         self._shadow = copy.copy(network)
         self._head: FoldedHead | None = None
+        self._kept: list[_Kept] | None = None
         self._fold_again = False
 
     def current(self) -> TrackingNetwork:
@@ -65,6 +72,7 @@ class InferenceForm:
             self._head = FoldedHead(head)
         elif self._fold_again or seen.marks != self._head.seen.marks:
             self._head.fold()
+        self._prepare()
         self._fold_again = False
         self._share_all_but_the_head(self._head)
         return self._shadow
@@ -73,6 +81,19 @@ class InferenceForm:
         """Fold again before the next call, whether or not a change shows."""
         self._fold_again = True
 
+    def _prepare(self) -> None:
+        """Make again what the layers make of their parameters, where they changed."""
+        if self._kept is None or self._fold_again:
+            known = {kept.layer: kept for kept in self._kept or ()}
+            layers = [layer for layer in self._network.modules() if type(layer) in _PREPARED]
+            self._kept = [known.get(layer) or _Kept(layer) for layer in layers]
+        for kept in self._kept:
+            kept.follow(anyway=self._fold_again)
+
+    def _prepared(self) -> dict[nn.Module, Any]:
+        """Return what the layers made, but of those that must be called as a whole."""
+        return {kept.layer: kept.made for kept in self._kept or () if kept.made is not None}
+
     def _share_all_but_the_head(self, head: "FoldedHead") -> None:
         """Give the shadow every attribute that the network has now.
 
@@ -80,9 +101,12 @@ class InferenceForm:
         """
         attributes = dict(self._network.__dict__)
         attributes["_modules"] = {**self._network._modules, "box_head": head}
+        attributes["prepared"] = self._prepared()
         mine = self._shadow.__dict__
         if _same_things(mine["_modules"], attributes["_modules"]):
             attributes["_modules"] = mine["_modules"]
+        if _same_things(mine["prepared"], attributes["prepared"]):
+            attributes["prepared"] = mine["prepared"]
         if not _same_things(mine, attributes):
             mine.clear()
             mine.update(attributes)
@@ -113,7 +137,7 @@ def keep_freed_memory() -> None:
 
 
 class _Seen(NamedTuple):
-    """The tensors of a head, and what shows that one of them changed."""
+    """Some parameters and buffers, and what shows that one of them changed."""
 
     tensors: list[Tensor]
     """Held, so that no other tensor gets the identity of one of them."""
@@ -182,7 +206,7 @@ class FoldedHead(nn.Module):
         with torch.inference_mode(False), torch.no_grad():
             for name, new in _folded(self.source).items():
                 old = self._buffers.get(name)
-                if old is None or old.dtype != new.dtype or old.shape != new.shape:
+                if old is None or not _fits(old, new):
                     self.register_buffer(name, new)
                 else:
                     old.copy_(new)
@@ -207,6 +231,62 @@ class FoldedHead(nn.Module):
         return cast(Tensor, self._buffers[name])
 
 
+_PREPARED = (MambaBlock, OrderedMamba)
+"""The layers that prepare something; exactly these classes."""
+
+
+class _Kept:
+    """What one layer made of its parameters, and what shows that it must make it again.
+
+    Args:
+        layer: its ``prepare`` returns a named tuple of tensors, made of what ``prepared_from``
+            returns.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+        self.made: Any = None
+        """What ``prepare`` returned; None where the layer must be called as a whole."""
+        self._seen: _Seen | None = None
+
+    def follow(self, *, anyway: bool) -> None:
+        """Let the layer prepare again if a parameter changed, or ``anyway``."""
+        seen = None if _is_intercepted(self.layer) else _look_at(self.layer.prepared_from())
+        if seen is None:
+            self.made = None
+        elif self.made is None or anyway or self._seen is None or seen.marks != self._seen.marks:
+            # plain tensors, wherever this is called: one of inference mode cannot be changed later
+            with torch.inference_mode(False), torch.no_grad():
+                self.made = _updated(self.made, self.layer.prepare())
+        self._seen = seen
+
+
+def _updated(old: Any, new: Any) -> Any:
+    """Return a named tuple of tensors with the values of ``new``, in the memory of ``old``."""
+    values = []
+    for place, value in zip(old or [None] * len(new), new, strict=True):
+        if value is None:
+            values.append(None)
+        elif place is not None and _fits(place, value):
+            values.append(place.copy_(value))
+        else:
+            # memory of its own: what is kept changes when all of it does
+            values.append(value.clone())
+    if old is not None and all(a is b for a, b in zip(old, values, strict=True)):
+        return old
+    return type(new)(*values)
+
+
+def _fits(old: Tensor, new: Tensor) -> bool:
+    """Say whether the values of ``new`` can be copied into ``old``."""
+    return old.dtype == new.dtype and old.shape == new.shape and old.device == new.device
+
+
+def _is_intercepted(layer: nn.Module) -> bool:
+    """Say whether somebody must see each call of a layer as a whole."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or "forward" in layer.__dict__)
+
+
 # exactly these classes: another one may compute something else
 _PARTS = frozenset((CenterHead, nn.Sequential, nn.Conv2d, nn.BatchNorm2d, nn.ReLU))
 
@@ -220,18 +300,25 @@ def _look(head: nn.Module) -> _Seen | None:
     waiting: list[nn.Module] = [head]
     while waiting:
         part = waiting.pop()
-        if type(part) not in _PARTS or part.training or "forward" in part.__dict__:
-            return None
-        if part._forward_hooks or part._forward_pre_hooks:
+        if type(part) not in _PARTS or part.training or _is_intercepted(part):
             return None
         waiting += [child for child in part._modules.values() if child is not None]
         parameters_and_buffers += part._parameters.values()
         parameters_and_buffers += part._buffers.values()
+    if any(tensor is None for tensor in parameters_and_buffers):
+        return None
+    return _look_at(parameters_and_buffers)
+
+
+def _look_at(candidates: Iterable[Tensor | None]) -> _Seen | None:
+    """Look at tensors; None where one does not show its changes, or lies on another device."""
     tensors: list[Tensor] = []
     marks: list[int] = []
-    for tensor in parameters_and_buffers:
+    for tensor in candidates:
+        if tensor is None:
+            continue
         # a tensor of inference mode has no version
-        if tensor is None or not (tensor.is_cpu or tensor.is_cuda) or tensor.is_inference():
+        if not (tensor.is_cpu or tensor.is_cuda) or tensor.is_inference():
             return None
         tensors.append(tensor)
         marks += (id(tensor), tensor.untyped_storage()._cdata, tensor._version)

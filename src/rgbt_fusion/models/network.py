@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rgbt_fusion.checks import ShapeError
 from rgbt_fusion.frames.types import ImagePair
@@ -70,6 +70,10 @@ class TrackingNetwork(TypedModule):
         super().__init__()
         self.settings = settings
         self.options = options
+        self.prepared: dict[nn.Module, Any] = {}
+        """What layers made of their parameters once, by ``prepare``, for those that are given it.
+
+        Empty, but in the form for inference, which makes it again when a parameter changes."""
         self.backbone = Encoder(settings)
         self.box_head = CenterHead(
             settings.dim, channels=settings.head_channels, grid=settings.search_grid

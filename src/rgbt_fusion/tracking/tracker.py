@@ -386,6 +386,8 @@ class Tracker:
         squares = [search_square(box, self.search_factor) for box in state.boxes]
         with torch.inference_mode():
             graph = graphs.of(kind, lambda: self._new_graph(kind, state))
+            # a graph reads what was made of the parameters: let it be made again if they changed
+            self._network()
             pack_numbers(
                 graph.host_numbers,
                 frames,
