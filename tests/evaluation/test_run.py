@@ -128,8 +128,10 @@ def test_a_first_box_without_size_fails_in_a_real_tracker(tmp_path):
         (root / "a" / file).write_text("5,5,0,0\n" * 3)
     report = run_tracker(NCCTracker, open_dataset(root, "rgbt234"), tmp_path / "ncc")
     assert report.finished == ("b",)
-    assert "0.0" in report.failed["a"]
-    assert "\n" not in report.failed["a"]
+    assert report.failed["a"] == (
+        f"{root / 'a' / 'visible.txt'}, line 1: the box to start on must be finite with width and "
+        "height above 0, got (5.0, 5.0, 0.0, 0.0)"
+    )
 
 
 def test_a_sequence_without_boxes_fails(tmp_path):
@@ -138,7 +140,7 @@ def test_a_sequence_without_boxes_fails(tmp_path):
         (root / "a" / file).unlink()
     report = run_tracker(Drift, open_dataset(root, "folder"), tmp_path / "drift")
     assert report.failed == {
-        "a": "box_xywh_px must be given for a source without annotations, got None"
+        "a": f"a file of boxes must be there to start on, got {root / 'a' / 'visible'} without any"
     }
 
 

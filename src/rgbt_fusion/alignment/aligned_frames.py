@@ -135,7 +135,7 @@ class AlignedFrames:
         truth: GroundTruth | None = getattr(self._source, "truth", None)
         if truth is None or not self.alignment().sure:
             return truth
-        return truth._replace(tir=truth.rgb)
+        return truth._replace(tir=truth.rgb, files=truth.files[:1])
 
     def alignment(self) -> Alignment:
         """Return how the recordings lie on each other; warn at the first time if it is not sure."""

@@ -243,6 +243,7 @@ def track(
     boxes = [_numbers(text, 4, "--init") for text in init or ()]
     tracker = _make_tracker(model, checkpoint, device, settings)
 
+    from rgbt_fusion.tracking.interface import naming_annotation
     from rgbt_fusion.video.sources import open_source
 
     with name_options(_OPTION_OF_ARGUMENT, _REMEDY):
@@ -273,7 +274,8 @@ def track(
             first = next(pairs)
         targets = boxes or _find_box(tracker, source, first, port, may_point=align is None)
         start = targets[0] if len(targets) == 1 else targets
-        with name_options(_OPTION_OF_ARGUMENT, _REMEDY):
+        annotation = None if boxes else source.truth
+        with name_options(_OPTION_OF_ARGUMENT, _REMEDY), naming_annotation(annotation):
             # an unusable frame or box is refused here, before any file is there
             result = tracker.init(*first, start)
         _say_boxes_beyond(targets, first)

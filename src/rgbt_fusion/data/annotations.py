@@ -246,7 +246,8 @@ def read_truth(
         # a sequence begins with its first annotated image, on which trackers are started
         skipped = int(indices[0])
         frames = indices - skipped
-    return GroundTruth(rgb, tir, frames, present, skipped + start)
+    files = (place.truth,) if place.truth_tir is None else (place.truth, place.truth_tir)
+    return GroundTruth(rgb, tir, frames, present, skipped + start, files, start)
 
 
 def read_attributes(

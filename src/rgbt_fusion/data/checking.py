@@ -331,6 +331,9 @@ def _check_boxes(sequence: ImageSequence, size: Size | None, problems: list[Prob
         sized = _has_size(track)
         if not sized[0]:
             message = f"the first box{which} has no size: {track[0].tolist()}"
+            place = truth.place_of_first_box(tir=track is truth.tir)
+            if place is not None:
+                message = f"{place}: {message}"
             problems.append(Problem(sequence.name, "box", message))
         if not sized.all():
             without = _listed(~sized, truth.frames)

@@ -243,7 +243,7 @@ def _open(
     numbers = [_number(path) for path in rgb or tir] if row.annotated_every > 1 else None
     truth = read_truth(place, row, first=starts.get(name), numbers=numbers)
     if modality == "tir":
-        truth = truth._replace(rgb=truth.tir)
+        truth = truth._replace(rgb=truth.tir, files=truth.files[-1:])
     if row.annotated_every > 1 and not starts:
         notices.append(
             f"init_frame.npy is not there: the first image of {name} is taken for the first "

@@ -123,8 +123,9 @@ class SingleModality:
     def truth(self) -> GroundTruth:
         """The boxes of the modality that is shown."""
         truth = cast(GroundTruth, self.sequence.truth)
-        boxes = truth.rgb if self.modality == "rgb" else truth.tir
-        return truth._replace(rgb=boxes, tir=boxes)
+        if self.modality == "rgb":
+            return truth._replace(tir=truth.rgb, files=truth.files[:1])
+        return truth._replace(rgb=truth.tir, files=truth.files[-1:])
 
 
 def score_tracker(

@@ -244,7 +244,13 @@ def _runs_of(sequence: ImageSequence, place: Located) -> Iterator[ImageSequence]
             name=anchor.run(sequence.name),
             rgb=tuple(sequence.rgb[k] for k in order),
             tir=tuple(sequence.tir[k] for k in order),
-            truth=truth._replace(rgb=boxes, tir=boxes, frames=np.arange(len(order)), skipped=0),
+            truth=truth._replace(
+                rgb=boxes,
+                tir=boxes,
+                frames=np.arange(len(order)),
+                skipped=0,
+                row=truth.row + anchor.frame,
+            ),
         )
 
 

@@ -22,7 +22,7 @@ from rgbt_fusion.evaluation.workers import (
 from rgbt_fusion.files.folder_lock import only_process
 from rgbt_fusion.files.text_tables import DataError, read_text
 from rgbt_fusion.files.whole import write_text
-from rgbt_fusion.tracking.interface import FrameTracker, first_box
+from rgbt_fusion.tracking.interface import FrameTracker, first_box, naming_annotation
 
 __all__ = ["RunEvent", "RunReport", "run_tracker", "track_and_write"]
 
@@ -176,17 +176,22 @@ def track_and_write(
     """Track a sequence and write its files at the end; yield after every frame.
 
     Raises:
-        ValueError: ``sequence`` has no annotation to start on.
+        DataError: ``sequence`` has no annotation to start on.
+        ValueError: its first box is one that no tracker can start on; file and line are named.
         Exception: whatever the tracker or the images raise.
     """
     boxes: list[str] = []
     confidences: list[str] = []
     seconds: list[str] = []
+    if sequence.truth is None:
+        images = (sequence.rgb or sequence.tir)[0].parent
+        raise DataError(f"a file of boxes must be there to start on, got {images} without any")
     first = first_box(sequence)
     for number, (rgb, tir) in enumerate(sequence):
         start = time.perf_counter()
         if number == 0:
-            result = tracker.init(rgb, tir, first)
+            with naming_annotation(sequence.truth):
+                result = tracker.init(rgb, tir, first)
         else:
             result = tracker.update(rgb, tir)
         seconds.append(f"{time.perf_counter() - start:.6f}")

@@ -19,6 +19,7 @@ __all__ = [
     "DataError",
     "check_regular_file",
     "is_plain_name",
+    "line_of_row",
     "natural_key",
     "read_flags",
     "read_lines",
@@ -154,6 +155,33 @@ def read_names(path: str | Path) -> tuple[str, ...]:
         if not is_plain_name(name):
             raise DataError(f"{path}: a sequence must be the name of a folder, got {name[:80]!r}")
     return names
+
+
+def line_of_row(path: str | Path, row: int) -> int | None:
+    """Return the line of a text file that holds a row, from 1; empty lines are no rows.
+
+    None is returned where there is no such line, and for a file whose lines are no rows.
+
+    Args:
+        path: the file.
+        row: the number of the row, from 0.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from rgbt_fusion.files.text_tables import line_of_row
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "visible.txt"
+        >>> _ = path.write_text("\\n1,2,3,4\\n5,6,7,8\\n")
+        >>> line_of_row(path, 1)
+        3
+    """
+    if Path(path).suffix.lower() == ".json":
+        return None
+    try:
+        lines = _decoded(path, _bytes(path)).translate(_SEPARATORS).splitlines()
+    except DataError:
+        return None
+    numbers = [number for number, line in enumerate(lines, 1) if line.split()]
+    return numbers[row] if row < len(numbers) else None
 
 
 def is_plain_name(name: str) -> bool:

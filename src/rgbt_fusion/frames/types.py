@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from rgbt_fusion.checks import ShapeError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
 __all__ = [
@@ -56,6 +58,25 @@ class GroundTruth(NamedTuple):
     """``(K,)``: whether the target is visible; None if the dataset has no such file."""
     skipped: int = 0
     """Number of images before the first annotated one; they are not part of the sequence."""
+    files: "tuple[Path, ...]" = ()
+    """What the boxes were read from: one file, or that of the colour images and that of the others.
+    """
+    row: int = 0
+    """Number of the first box here among those of its file, from 0."""
+
+    def place_of_first_box(self, *, tir: bool = False) -> str | None:
+        """Return the file and the line of the first box, as text; None if no file holds it.
+
+        Args:
+            tir: whether the box in the second modality is meant.
+        """
+        if not self.files:
+            return None
+        from rgbt_fusion.files.text_tables import line_of_row
+
+        path = self.files[-1] if tir else self.files[0]
+        line = line_of_row(path, self.row)
+        return str(path) if line is None else f"{path}, line {line}"
 
 
 class ImagePair(NamedTuple):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -9,9 +10,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from rgbt_fusion.checks import ShapeError
 from rgbt_fusion.frames.square import check_box, check_first_box
-from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike
+from rgbt_fusion.frames.types import Frame, FramePair, FramePairLike, GroundTruth
 
-__all__ = ["FrameTracker", "TrackResult", "TrackedState", "check_boxes", "first_box", "follow"]
+__all__ = [
+    "FrameTracker",
+    "TrackResult",
+    "TrackedState",
+    "check_boxes",
+    "first_box",
+    "follow",
+    "naming_annotation",
+]
+
+_REFUSED_BOX = "box_xywh_px must "
+"""How every refusal of a first box begins."""
 
 
 class TrackResult(NamedTuple):
@@ -101,17 +113,24 @@ def follow(
         read_ahead: whether the next frame is read in a thread while this one is looked at.
 
     Raises:
-        ValueError: ``box_xywh_px`` is None and ``source`` has no annotation.
+        ValueError: ``box_xywh_px`` is None and ``source`` has no annotation. At the first result:
+            the annotation is one that no tracker can start on; its file and line are named.
     """
-    box = first_box(source) if box_xywh_px is None else box_xywh_px
+    truth = None
+    box = box_xywh_px
+    if box is None:
+        box = first_box(source)
+        truth = getattr(source, "truth", None)
 
     def results() -> Iterator[TrackResult]:
         frames = _one_ahead(source) if read_ahead else source
         for number, (rgb, tir) in enumerate(frames):
-            if number == 0:
-                yield tracker.init(rgb, tir, box)
-            else:
+            if number:
                 yield tracker.update(rgb, tir)
+                continue
+            with naming_annotation(truth):
+                result = tracker.init(rgb, tir, box)
+            yield result
 
     return results()
 
@@ -150,6 +169,27 @@ def first_box(source: object) -> NDArray[np.float64]:
     if truth is None or not len(truth.rgb):
         raise ValueError("box_xywh_px must be given for a source without annotations, got None")
     return np.asarray(truth.rgb[0], dtype=np.float64)
+
+
+@contextmanager
+def naming_annotation(truth: GroundTruth | None) -> Iterator[None]:
+    """Have a tracker that refuses the annotation it is started on name its file and line.
+
+    Args:
+        truth: the annotation; None, and one that was read from no file, changes nothing.
+
+    Raises:
+        ValueError: the tracker refused its ``box_xywh_px``.
+    """
+    try:
+        yield
+    except ValueError as error:
+        told = str(error)
+        place = None if truth is None else truth.place_of_first_box()
+        if place is None or not told.startswith(_REFUSED_BOX):
+            raise
+        rule = told.removeprefix(_REFUSED_BOX)
+        raise ValueError(f"{place}: the box to start on must {rule}") from None
 
 
 def check_boxes(

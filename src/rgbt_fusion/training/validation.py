@@ -17,6 +17,7 @@ from rgbt_fusion.evaluation.protocols import PROTOCOLS
 from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
 from rgbt_fusion.files.text_tables import DataError, read_names
 from rgbt_fusion.frames.types import FramePair, GroundTruth
+from rgbt_fusion.tracking.interface import naming_annotation
 from rgbt_fusion.tracking.tracker import Tracker
 from rgbt_fusion.training.config import TrainConfig
 from rgbt_fusion.training.distributed import Processes
@@ -111,9 +112,12 @@ def hold_out(
         chosen = sorted(able[number] for number in order[: settings.sequences])
         source.hold_out(chosen)
         found = [known[name] for name in chosen]
-    unusable = [one.name for one in found if not _starts_with_a_box(one)]
+    unusable = [one for one in found if not _starts_with_a_box(one)]
     if unusable:
-        raise DataError(f"validation_names must list annotated sequences, {unusable[0]} is none")
+        name, truth = unusable[0].name, unusable[0].truth
+        place = None if truth is None else truth.place_of_first_box()
+        reason = f"{name} is none" if place is None else f"{name} has no box to start on in {place}"
+        raise DataError(f"validation_names must list annotated sequences, {reason}")
     if config.modality in ("rgb", "tir"):
         found = [SingleModality(one, config.modality) for one in found]
     return found
@@ -176,7 +180,11 @@ def success_of(
         if stop is not None and stop():
             return None
         rgb, tir = sequence[index]
-        result = tracker.update(rgb, tir) if index else tracker.init(rgb, tir, truth.rgb[0])
+        if index:
+            result = tracker.update(rgb, tir)
+        else:
+            with naming_annotation(truth):
+                result = tracker.init(rgb, tir, truth.rgb[0])
         boxes.append(result.box_xywh_px)
     size = getattr(sequence, "size", None)
     sizes = {} if size is None else {sequence.name: size}
