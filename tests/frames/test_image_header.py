@@ -80,6 +80,10 @@ def test_a_part_of_a_file_that_claims_gigabytes_is_not_made_room_for(tmp_path: P
         read_rgb(path)
 
 
+def test_a_header_that_points_beyond_every_file_says_nothing() -> None:
+    assert claimed_size(b"II+\0\x08\0\0\0" + struct.pack("<Q", 2**64 - 1) + bytes(64)) is None
+
+
 def test_a_lying_photograph_is_upright() -> None:
     exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIH", 8, 1, 0x0112, 3, 1, 6)
     segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif

@@ -37,6 +37,8 @@ from rgbt_fusion.data.sequences import Dataset
 from rgbt_fusion.evaluation.results import read_results
 from rgbt_fusion.evaluation.run import run_tracker
 from rgbt_fusion.export.agreement import ExportError
+from rgbt_fusion.export.float16 import write_rounded
+from rgbt_fusion.export.int8 import write_quantised
 from rgbt_fusion.export.loading import load_program
 from rgbt_fusion.export.onnx_file import INITIAL_STATE_KEY, OPSET, TRACKING_KEY
 from rgbt_fusion.export.onnx_model import OnnxModel
@@ -56,7 +58,7 @@ from rgbt_fusion.weights.checkpoints import (
 from study_material import trial
 
 COUNT = int(os.environ.get("RGBT_FUSION_FUZZ", "150"))
-# so many damaged files, and some of them can still be read
+# of so many damaged files some can still be read
 ENOUGH = 100
 LONGEST_CPU_S = 5.0
 """No file takes longer: most take less than a millisecond."""
@@ -78,8 +80,6 @@ class Reader(NamedTuple):
     read: Callable[[Path], Any]
     errors: tuple[type[Exception], ...]
     """What it documents to raise at a file that is not sound."""
-    share: float = 1.0
-    """How many of the files it is shown: torch, ONNX Runtime and FFmpeg take milliseconds each."""
     needs: tuple[str, str] | None = None
     """The module that reads for it, and what people call it."""
 
@@ -169,6 +169,35 @@ def networks(_: Path) -> list[bytes]:
 
 def open_network(path: Path) -> None:
     OnnxModel(path, threads=1)
+
+
+def sources(_: Path) -> list[bytes]:
+    """A graph with what the converters look at: a linear layer, a sum and what they are recorded
+    to return.
+    """
+    from onnx import TensorProto, helper
+
+    def value(name: str) -> Any:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4])
+
+    weight = helper.make_tensor("weight", TensorProto.FLOAT, [4, 4], [0.5] * 16)
+    bias = helper.make_tensor("bias", TensorProto.FLOAT, [4], [1.0] * 4)
+    nodes = [
+        helper.make_node("MatMul", ["in", "weight"], ["product"], name="linear"),
+        helper.make_node("Add", ["product", "bias"], ["out"]),
+    ]
+    ends = ([value("in")], [value("out")])
+    graph = helper.make_graph(nodes, "step", *ends, [weight, bias], value_info=[value("product")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    return [model.SerializeToString()]
+
+
+def halve(path: Path) -> None:
+    write_rounded(path, path.with_suffix(".float16"))
+
+
+def quantise(path: Path) -> None:
+    write_quantised(path, path.with_suffix(".int8"))
 
 
 def videos(folder: Path) -> list[bytes]:
@@ -332,13 +361,20 @@ READERS = {
     "torch archive": Reader("file.pt", archives, fill, (CheckpointError,)),
     "old torch archive": Reader("file.pth", old_archives, fill, (CheckpointError,)),
     "model of ours": Reader("model.safetensors", own_models, build, (CheckpointError,)),
-    "program": Reader("step.pt2", programs, load_program, (ExportError,), share=0.1),
-    "graph": Reader("step.json", graphs, read_graph, (ExportError,), share=0.1),
+    "program": Reader("step.pt2", programs, load_program, (ExportError,)),
+    "graph": Reader("step.json", graphs, read_graph, (ExportError,)),
     "network": Reader(
         "step.onnx", networks, open_network, (ValueError, FileNotFoundError),
         needs=("onnxruntime", "ONNX Runtime"),
     ),
-    "video": Reader("film.mp4", videos, watch, (DataError,), share=0.1, needs=("cv2", "OpenCV")),
+    "source of float16": Reader(
+        "step.onnx", sources, halve, (ExportError,), needs=("onnxruntime", "ONNX Runtime")
+    ),
+    "source of int8": Reader(
+        "step.onnx", sources, quantise, (ExportError,),
+        needs=("onnxruntime", "ONNX Runtime"),
+    ),
+    "video": Reader("film.mp4", videos, watch, (DataError,), needs=("cv2", "OpenCV")),
     "pickle": Reader("file.pkl", pickles, read_one_pickle, (PickleError,)),
     "checkpoint": Reader("checkpoint.pt", checkpoints, read_checkpoint, (TrainingError,)),
     "log": Reader("log.csv", texts(LOG), log_of_a_training, ()),
@@ -435,8 +471,7 @@ def test_a_reader_takes_or_refuses_what_it_is_shown(kind: str, tmp_path: Path, s
         sound.append(outcome(reader, path))
     assert "read" in sound and set(sound) <= {"read", "refused"}, sound
     counts = {"read": 0, "refused": 0}
-    count = round(COUNT * reader.share)
-    for number, data in enumerate(mutants(seeds, count, seed=len(kind))):
+    for number, data in enumerate(mutants(seeds, COUNT, seed=len(kind))):
         path.write_bytes(data)
         found = outcome(reader, path)
         if found not in counts:
@@ -444,6 +479,6 @@ def test_a_reader_takes_or_refuses_what_it_is_shown(kind: str, tmp_path: Path, s
         assert found in counts, f"file {number}, kept as {tmp_path / 'found'}: {found}"
         counts[found] += 1
     # a mutator whose files are all alike tests nothing
-    print(f"{kind}: {count} files of seed {len(kind)}, {counts}")
+    print(f"{kind}: {COUNT} files of seed {len(kind)}, {counts}")
     assert counts["refused"] or not reader.errors, counts
-    assert counts["read"] or count < ENOUGH, counts
+    assert counts["read"] or COUNT < ENOUGH, counts

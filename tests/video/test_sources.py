@@ -306,6 +306,31 @@ def test_a_video_that_ends_early_is_told(tmp_path, monkeypatch):
     assert source.notices == [f"{path} ends after 3 of 8 frames: it may be cut off"]
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_a_frame_without_pixels_ends_the_pairs(tmp_path, monkeypatch, found):
+    """FFmpeg's reader in OpenCV calls some of them found, and hands out nothing."""
+    path = write_video(tmp_path / "a.avi", split(8)[0])
+    real = cv2().VideoCapture
+
+    class Blank:
+        def __init__(self, place) -> None:
+            self.inner, self.left = real(place), 3
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def retrieve(self):
+            self.left -= 1
+            return self.inner.retrieve() if self.left >= 0 else (found, None)
+
+    monkeypatch.setattr(cv2(), "VideoCapture", Blank)
+    for options in ({"arrangement": "rgb-only"}, {"tir": path}):
+        source = open_source(path, **options)
+        frames = list(source)
+        assert 0 < len(frames) <= 3
+        assert f"frame {len(frames) + 1} cannot be decoded" in source.notices[0]
+
+
 def numbered(count, fps, path):
     """Write a video whose frames have the grey level of their time in hundredths of a second."""
     levels = [round(number * 100 / fps) for number in range(count)]

@@ -5,9 +5,9 @@ from pathlib import Path
 from torch import nn
 
 from rgbt_fusion.export.agreement import ExportReport
-from rgbt_fusion.export.onnx_file import need_onnx, write_converted
+from rgbt_fusion.export.onnx_file import need_onnx, reading_source, write_converted
 
-__all__ = ["export_float16"]
+__all__ = ["export_float16", "write_rounded"]
 
 
 def export_float16(
@@ -32,13 +32,25 @@ def export_float16(
 
     Raises:
         ModuleNotFoundError: the extra ``export`` is not installed.
-        ExportError: ``path`` cannot be written, or ``model`` is not in float32.
+        ExportError: ``path`` cannot be written, ``source`` cannot be read or is no step of
+            ``model``, or ``model`` is not in float32.
     """
     need_onnx()
+
+    def convert(beside: Path) -> None:
+        write_rounded(source, beside)
+
+    return write_converted(model, path, convert, source=source, batch=batch, precision="float16")
+
+
+def write_rounded(source: str | Path, path: Path) -> None:
+    """Write an ONNX file in float16.
+
+    Raises:
+        ExportError: ``source`` cannot be read or converted.
+    """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    def convert(beside: Path) -> None:
-        onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), beside)
-
-    return write_converted(model, path, convert, batch=batch, precision="float16")
+    with reading_source(source) as content:
+        onnx.save(convert_float_to_float16(content, keep_io_types=True), path)

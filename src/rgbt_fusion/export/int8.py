@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from rgbt_fusion.export.agreement import ExportReport
-from rgbt_fusion.export.onnx_file import need_onnx, write_converted
+from rgbt_fusion.export.onnx_file import need_onnx, reading_source, write_converted
 from rgbt_fusion.files.whole import scratch_folder
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["export_int8"]
+__all__ = ["export_int8", "write_quantised"]
 
 
 def export_int8(
@@ -42,24 +42,38 @@ def export_int8(
 
     Raises:
         ModuleNotFoundError: the extra ``export`` is not installed.
-        ExportError: ``path`` cannot be written, or ``model`` is not in float32.
+        ExportError: ``path`` cannot be written, ``source`` cannot be read or is no step of
+            ``model``, or ``model`` is not in float32.
     """
     need_onnx()
-    from onnxruntime.quantization import QuantType, quantize_dynamic
 
     def convert(beside: Path) -> None:
-        content = _without_shapes_of_constants(source)
         with scratch_folder(path) as folder, _temporary_files_in(folder):
-            quantize_dynamic(
-                content,
-                beside,
-                nodes_to_quantize=_linear_layers(content),
-                per_channel=True,
-                reduce_range=True,
-                weight_type=QuantType.QInt8,
-            )
+            write_quantised(source, beside)
 
-    return write_converted(model, path, convert, batch=batch, precision="int8 linear layers")
+    return write_converted(
+        model, path, convert, source=source, batch=batch, precision="int8 linear layers"
+    )
+
+
+def write_quantised(source: str | Path, path: Path) -> None:
+    """Write an ONNX file with its linear layers in int8.
+
+    Raises:
+        ExportError: ``source`` cannot be read or converted.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with reading_source(source) as content:
+        _drop_shapes_of_constants(content)
+        quantize_dynamic(
+            content,
+            path,
+            nodes_to_quantize=_linear_layers(content),
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+        )
 
 
 @contextmanager
@@ -73,19 +87,15 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
         tempfile.tempdir = before
 
 
-def _without_shapes_of_constants(source: str | Path) -> "ModelProto":
-    """Read a file and drop the recorded shapes of its weights.
+def _drop_shapes_of_constants(model: "ModelProto") -> None:
+    """Drop the recorded shapes of weights.
 
     The quantiser transposes some weights, and then finds that their recorded shapes are wrong.
     """
-    import onnx
-
-    model = onnx.load(source)
     constants = {constant.name for constant in model.graph.initializer}
     others = [value for value in model.graph.value_info if value.name not in constants]
     del model.graph.value_info[:]
     model.graph.value_info.extend(others)
-    return model
 
 
 def _linear_layers(model: "ModelProto") -> list[str]:

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -36,12 +36,14 @@ from rgbt_fusion.export.program import (
     traced,
 )
 from rgbt_fusion.export.step import IMAGE_INPUTS, TemplateStep, TrackerStep, recorded_steps
+from rgbt_fusion.files.text_tables import DataError, check_regular_file
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.models.interface import configuration_of, unwrapped
 from rgbt_fusion.tracking.tracker import TEMPLATE_FACTOR
 from rgbt_fusion.weights.formats import CONFIGURATION_KEY
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
     from onnxruntime import InferenceSession
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "export_onnx",
     "need_onnx",
     "open_session",
+    "reading_source",
     "run_session",
     "template_file",
     "write_converted",
@@ -149,6 +152,7 @@ def write_converted(
     path: str | Path,
     convert: Callable[[Path], None],
     *,
+    source: str | Path,
     batch: int,
     precision: str,
 ) -> ExportReport:
@@ -158,11 +162,13 @@ def write_converted(
         model: what the step was exported from.
         path: the file to write; an old one is replaced when the new one is complete.
         convert: writes the file at the path that it is given.
+        source: what it converts.
         batch: how many targets the step looks for.
         precision: what the report calls the result.
 
     Raises:
-        ExportError: ``path`` cannot be written, or ``model`` is not in float32.
+        ExportError: ``path`` cannot be written, ``source`` is no step of ``model``, or ``model`` is
+            not in float32.
     """
     path = Path(path)
     with (
@@ -171,8 +177,49 @@ def write_converted(
     ):
         with quiet():
             convert(beside)
-        report = check_onnx(step, beside, COMPARED_STEPS)
+        with _refusing(source, f"an exported step of this model for {batch} targets"):
+            report = check_onnx(step, beside, COMPARED_STEPS)
     return replace(report, path=path, precision=precision)
+
+
+@contextmanager
+def reading_source(source: str | Path) -> "Iterator[ModelProto]":
+    """Give the content of an exported file to a converter, whose errors are those of the file.
+
+    Raises:
+        ExportError: ``source`` is missing, is not ONNX, keeps its weights in another file, or
+            cannot be converted.
+    """
+    import onnx
+
+    try:
+        check_regular_file(source)
+        data = Path(source).read_bytes()
+    except DataError as error:
+        raise ExportError(f"source cannot be read: {error}") from None
+    except OSError as error:
+        raise ExportError(f"source {source} cannot be read: {error.strerror or error}") from None
+    with _refusing(source, "an ONNX file that export_onnx wrote"):
+        model = onnx.load_model_from_string(data)
+        elsewhere = onnx.TensorProto.EXTERNAL
+        if any(constant.data_location == elsewhere for constant in model.graph.initializer):
+            raise ValueError("its weights are in another file")
+        yield model
+
+
+@contextmanager
+def _refusing(source: str | Path, rule: str) -> Iterator[None]:
+    """Have whatever ONNX and its runtime raise at a file say that the file is wrong.
+
+    Both have many errors of their own. A disk that is full is no fault of the file.
+    """
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"source must be {rule}, got {source}: {first_line[:200]}") from error
 
 
 def template_file(path: str | Path) -> Path:
@@ -265,7 +312,10 @@ def open_session(path: str | Path, *, threads: int = 0) -> "InferenceSession":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    # its fallback would print a banner, and fail at a damaged file once more
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+    )
 
 
 def run_session(session: "InferenceSession", inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -47,8 +47,8 @@ def claimed_size(data: bytes) -> tuple[int, int] | None:
     """
     try:
         return _claimed_size(data)
-    except (struct.error, IndexError, ValueError):
-        # a header that is cut off says nothing
+    except (struct.error, IndexError, ValueError, OverflowError):
+        # a header that is cut off, or points to where no file reaches, says nothing
         return None
 
 

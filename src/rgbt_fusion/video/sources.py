@@ -284,7 +284,8 @@ class _VideoReader:
 
     def retrieve(self) -> NDArray[Any]:
         found, image = self.capture.retrieve()
-        if not found:
+        # OpenCV calls a frame of no pixels found
+        if not found or image is None:
             raise _StoppedError
         if self.video.deep and image.dtype == np.uint16:
             return np.ascontiguousarray(image)
