@@ -15,8 +15,8 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "killed_writers.py"
 KILLS = int(os.environ.get("RGBT_FUSION_KILLED_WRITERS", "1"))
 
-JOBS = ("train", "eval", "convert", "film")
-LONG_JOBS = ("study", "export")
+JOBS = ("train", "eval", "convert", "film", "export")
+LONG_JOBS = ("study",)
 
 
 @pytest.mark.timeout(36000)
