@@ -45,7 +45,7 @@ soak: $(READY) sanitize
 	RGBT_FUSION_FULL_DISK=1 $(BIN)/python -m pytest --strict-skips tests/integration/test_full_disk.py
 	RGBT_FUSION_HOSTILE_EVERY=1 $(BIN)/python -m pytest --strict-skips tests/weights/test_hostile_weights.py
 	RGBT_FUSION_EVERY_PRESET=1 $(BIN)/python -m pytest --strict-skips tests/benchmarks/card/test_launches.py
-	RGBT_FUSION_EMULATED=all $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/ops/test_triton_emulated.py
+	RGBT_FUSION_EMULATED=all $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/ops/test_triton_emulated.py tests/ops/test_triton_layers_emulated.py
 	RGBT_FUSION_FUZZ=100000 $(BIN)/python -m pytest --strict-skips tests/integration/test_hostile_files.py
 	RGBT_FUSION_DISTURBED=10 $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/integration/test_disturbed_thermal.py
 	RGBT_FUSION_OWN_STEPS=200 RGBT_FUSION_COMPILER=inductor $(BIN)/python -m pytest --strict-skips --timeout 3600 tests/integration/test_own_network.py

@@ -1,5 +1,6 @@
 """Fuse RGB and thermal tokens through a Mamba over their difference (AINet's DFM)."""
 
+import itertools
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -10,9 +11,10 @@ from rgbt_fusion.checks import check_choice, check_positive_int
 from rgbt_fusion.layers.mamba import MambaBlock, ScanTensors
 from rgbt_fusion.layers.streams import check_token_streams
 from rgbt_fusion.ops.backends import BackendName
+from rgbt_fusion.ops.stream_op import can_fuse_streams, exchange, normed_difference
 from rgbt_fusion.typed_module import TypedModule
 
-__all__ = ["DFM", "DFMVariant", "DifferenceFusionMamba", "FusedStreams"]
+__all__ = ["DFM", "DFMVariant", "DifferenceFusionMamba", "ExchangedStreams", "FusedStreams"]
 
 DFMVariant = Literal["released", "paper"]
 """What joins the streams: GELU as in the released code, or tanh as in the paper."""
@@ -24,6 +26,15 @@ class FusedStreams(NamedTuple):
     rgb: Tensor
     tir: Tensor
     fused: Tensor
+
+
+class ExchangedStreams(NamedTuple):
+    """Both streams with what they take from each other."""
+
+    tokens: Tensor
+    """As one batch, ``(2 B, L, C)``, RGB first."""
+    joined: Tensor
+    """Side by side, ``(B, L - skipped, 2 C)``."""
 
 
 class DifferenceFusionMamba(TypedModule):
@@ -114,19 +125,55 @@ class DifferenceFusionMamba(TypedModule):
         ``scan`` is what ``mamba.prepare()`` returned, where it was kept.
         """
         check_token_streams(rgb, tir, dim=self.dim)
-        difference = self.norm(rgb - tir)
-        mixed = self.mamba(difference) if scan is None else self.mamba.mix(difference, scan)
-        mask = torch.tanh(mixed)
+        mask = torch.tanh(self._gate(self.norm(rgb - tir), scan))
         enhanced_rgb = torch.addcmul(rgb, tir, mask)
         enhanced_tir = torch.addcmul(tir, rgb, mask)
         return enhanced_rgb, enhanced_tir
+
+    def _gate(self, difference: Tensor, scan: ScanTensors | None) -> Tensor:
+        """Return what the Mamba makes of the difference, in front of the tanh."""
+        return self.mamba(difference) if scan is None else self.mamba.mix(difference, scan)
+
+    def exchange(
+        self, rgb: Tensor, tir: Tensor, *, skipped: int = 0, scan: ScanTensors | None = None
+    ) -> ExchangedStreams:
+        """Do what :meth:`enhance` does, for two streams that stay one batch.
+
+        On a card at inference it takes two kernels beside the Mamba.
+
+        Args:
+            rgb: the first stream, ``(B, L, C)``.
+            tir: the second stream.
+            skipped: how many tokens at the front are left out of ``joined``.
+            scan: what ``mamba.prepare()`` returned, where it was kept.
+        """
+        check_token_streams(rgb, tir, dim=self.dim)
+        if not self._can_fuse(rgb, tir):
+            rgb, tir = self.enhance(rgb, tir, scan)
+            joined = torch.cat([rgb[:, skipped:], tir[:, skipped:]], dim=-1)
+            return ExchangedStreams(torch.cat([rgb, tir]), joined)
+        norm = self.norm
+        difference = normed_difference(rgb, tir, norm.weight, norm.bias, norm.eps)
+        return ExchangedStreams(*exchange(rgb, tir, self._gate(difference, scan), skipped))
+
+    def _can_fuse(self, rgb: Tensor, tir: Tensor) -> bool:
+        """Say whether kernels may take the place of the norm and of the exchange."""
+        norm = self.norm
+        is_watched = norm._forward_hooks or norm._forward_pre_hooks
+        if type(norm) is not nn.LayerNorm or is_watched:
+            return False
+        return can_fuse_streams(rgb, itertools.chain((tir,), self.parameters()))
 
     def join(self, rgb: Tensor, tir: Tensor) -> Tensor:
         """Return the fused feature of enhanced streams (eq. 8).
 
         It works token by token, so any part of the streams may be given.
         """
-        joined = self.fuse(torch.cat([rgb, tir], dim=-1))
+        return self.join_pairs(torch.cat([rgb, tir], dim=-1))
+
+    def join_pairs(self, pairs: Tensor) -> Tensor:
+        """Return the fused feature of enhanced streams that lie side by side, ``(B, L, 2 C)``."""
+        joined = self.fuse(pairs)
         return F.gelu(joined) if self.variant == "released" else torch.tanh(joined)
 
     def extra_repr(self) -> str:

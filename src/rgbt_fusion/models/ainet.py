@@ -221,9 +221,12 @@ class _FusingWalk(Walk):
             return self._sum(rgb, tir)[:, skipped:] if is_read else None
         dfm = self.model.dfm[position]
         if isinstance(dfm, DifferenceFusionMamba):
-            rgb, tir = dfm.enhance(rgb, tir, self.model.prepared.get(dfm.mamba))
-            self.tokens = torch.cat((rgb, tir))
-            return dfm.join(rgb[:, skipped:], tir[:, skipped:]) if is_read else None
+            left_out = skipped if is_read else rgb.shape[1]
+            exchanged = dfm.exchange(
+                rgb, tir, skipped=left_out, scan=self.model.prepared.get(dfm.mamba)
+            )
+            self.tokens = exchanged.tokens
+            return dfm.join_pairs(exchanged.joined) if is_read else None
         rgb, tir, joined = dfm(rgb, tir)
         self.tokens = torch.cat((rgb, tir))
         return joined[:, skipped:] if is_read else None

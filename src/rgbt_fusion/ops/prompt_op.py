@@ -3,11 +3,12 @@
 Its oracle is the layer itself, written in PyTorch, which runs everywhere else.
 """
 
-import os
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from rgbt_fusion.ops.without_gradient import may_fuse
 
 __all__ = ["can_fuse_prompts", "mutual_prompts"]
 
@@ -39,22 +40,10 @@ mutual_prompts = torch.ops.rgbt_fusion.mutual_prompts.default
 
 
 def can_fuse_prompts(streams: Sequence[Tensor], weights: Sequence[Tensor]) -> bool:
-    """Say whether the kernels may take the place of the layer.
-
-    They have no gradient, round nothing in between, and are left to compilers and exporters, which
-    fuse the layer themselves.
-    """
-    x = streams[0]
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return False
-    if x.device.type not in ("cpu", "cuda") or x.numel() == 0:
-        return False
-    if torch.is_autocast_enabled(x.device.type):
-        return False
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (*streams, *weights)):
-        return False
-    if x.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+    """Say whether the kernels may take the place of the layer."""
+    first, *others = streams
+    if not may_fuse(first, (*others, *weights)):
         return False
     from rgbt_fusion.ops.triton import prompts
 
-    return not prompts.prompts_why_not(x)
+    return not prompts.prompts_why_not(first)

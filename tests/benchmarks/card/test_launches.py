@@ -20,8 +20,11 @@ EVERY = bool(os.environ.get("RGBT_FUSION_EVERY_PRESET"))
 PRESETS = [name for name in MODELS if EVERY or "_tiny_" in name]
 
 
-def test_the_teacher_takes_at_most_250_kernels():
-    assert count_frame("mutual_prompt_teacher_vitb_256").total <= 250
+@pytest.mark.parametrize(
+    ("preset", "most"), [("ainet_vitb_256", 370), ("mutual_prompt_teacher_vitb_256", 250)]
+)
+def test_a_frame_takes_few_kernels(preset, most):
+    assert count_frame(preset).total <= most
 
 
 @pytest.mark.parametrize("preset", PRESETS)

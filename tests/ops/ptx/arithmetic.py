@@ -53,6 +53,13 @@ class Operation(NamedTuple):
     def __call__(self, *operands: Lanes) -> Lanes:
         return self.compute(*map(as_type, operands, self.takes))
 
+    def of_three(self) -> "Operation":
+        """Return ``min`` or ``max`` of three operands, as newer cards have it."""
+        if self.compute not in (np.fmin, np.fmax, np.minimum, np.maximum):
+            raise Unsupported("the emulator knows three operands of min and max alone")
+        (kind, *_) = self.takes
+        return Operation(lambda a, b, c: self(self(a, b), c), (kind,) * 3, self.gives)
+
 
 def as_type(x: Lanes, dtype: np.dtype[Any]) -> Lanes:
     """Return the bits of a register as ``dtype``: its low bits where that is narrower."""
@@ -97,12 +104,21 @@ def _same_type(name: str, modifiers: Sequence[str]) -> Operation:
         return _pairwise(name)
     if modifiers[-2:] == ["f32", "bf16"]:
         return _with_bfloat16_first(name)
+    if kind == "bf16" and name in _SIGN_OF_BFLOAT16:
+        return Operation(_SIGN_OF_BFLOAT16[name], (TYPES["bf16"],), TYPES["bf16"])
     if kind in ("bf16", "bf16x2", "f16x2"):
         raise KeyError(name)
     dtype = TYPES[kind]
     table = _OF_FLOATS if dtype.kind == "f" else _OF_INTEGERS
     compute, operands = table[name]
     return Operation(compute, (dtype,) * operands, dtype)
+
+
+_SIGN_OF_BFLOAT16: dict[str, Callable[[Lanes], Lanes]] = {
+    "abs": lambda bits: bits & np.uint16(0x7FFF),
+    "neg": lambda bits: bits ^ np.uint16(0x8000),
+}
+"""What changes nothing but the sign."""
 
 
 def _pairwise(name: str) -> Operation:
@@ -157,15 +173,20 @@ def _ones(x: Lanes) -> Lanes:
     return np.bitwise_count(x).astype(np.uint32)
 
 
-_OF_FLOATS: dict[str, tuple[Callable[..., Lanes], int]] = {
+_OF_NUMBERS: dict[str, tuple[Callable[..., Lanes], int]] = {
     "mov": (_same, 1),
     "add": (np.add, 2),
     "sub": (np.subtract, 2),
     "mul": (np.multiply, 2),
-    "div": (np.divide, 2),
-    "fma": (_fused_multiply_add, 3),
     "neg": (np.negative, 1),
     "abs": (np.abs, 1),
+}
+"""Function and number of operands, by the first word of the opcode: of floats and of integers."""
+
+_OF_FLOATS: dict[str, tuple[Callable[..., Lanes], int]] = {
+    **_OF_NUMBERS,
+    "div": (np.divide, 2),
+    "fma": (_fused_multiply_add, 3),
     "min": (np.fmin, 2),
     "max": (np.fmax, 2),
     "rcp": (np.reciprocal, 1),
@@ -177,18 +198,13 @@ _OF_FLOATS: dict[str, tuple[Callable[..., Lanes], int]] = {
     "cos": (np.cos, 1),
     "tanh": (np.tanh, 1),
 }
-"""Function and number of operands, by the first word of the opcode."""
+"""The same of floats."""
 
 _OF_INTEGERS: dict[str, tuple[Callable[..., Lanes], int]] = {
-    "mov": (_same, 1),
-    "add": (np.add, 2),
-    "sub": (np.subtract, 2),
-    "mul": (np.multiply, 2),
+    **_OF_NUMBERS,
     "mad": (_multiply_add, 3),
     "div": (_quotient, 2),
     "rem": (_remainder, 2),
-    "neg": (np.negative, 1),
-    "abs": (np.abs, 1),
     "min": (np.minimum, 2),
     "max": (np.maximum, 2),
     "and": (np.bitwise_and, 2),
@@ -197,7 +213,7 @@ _OF_INTEGERS: dict[str, tuple[Callable[..., Lanes], int]] = {
     "not": (np.invert, 1),
     "popc": (_ones, 1),
 }
-"""The same; ``mul`` and ``mad`` keep the low half (``.lo``) of their products."""
+"""The same of integers; ``mul`` and ``mad`` keep the low half (``.lo``) of their products."""
 
 
 def _product(name: str, modifiers: Sequence[str]) -> Operation:
@@ -292,9 +308,13 @@ def _compare(name: str, modifiers: Sequence[str]) -> Operation:
     unordered = word not in _COMPARISONS
     compare = _COMPARISONS[word.removesuffix("u")]
 
+    is_brain = kind == "bf16"
+
     def holds(a: Lanes, b: Lanes) -> Lanes:
+        if is_brain:
+            a, b = _from_bfloat16(a), _from_bfloat16(b)
         result = compare(a, b)
-        if dtype.kind != "f":
+        if dtype.kind != "f" and not is_brain:
             return result
         missing = np.isnan(a) | np.isnan(b)
         return result | missing if unordered else result & ~missing

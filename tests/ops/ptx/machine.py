@@ -22,6 +22,9 @@ __all__ = ["Machine", "Program"]
 Lanes = NDArray[Any]
 WARP = 32
 
+PARAMETER_BYTES = 16
+"""From the address of one parameter to that of the next: no parameter is longer."""
+
 _WIDTHS = {"r": 4, "f": 4, "rd": 8, "fd": 8, "rs": 2, "h": 2}
 """Bytes of a register, by the letters of its name; predicates are apart."""
 
@@ -187,8 +190,12 @@ class _Binding:
         if operand.startswith("%"):
             return operand
         name = f"{operand} as {dtype}"
-        shared = operand == "global_smem"
-        self.constants[name] = constant("0" if shared else operand, dtype)
+        literal = operand
+        if operand == "global_smem":
+            literal = "0"
+        elif operand in self.kernel.parameters:
+            literal = str(PARAMETER_BYTES * list(self.kernel.parameters).index(operand))
+        self.constants[name] = constant(literal, dtype)
         return name
 
     def base(self, address: Address) -> str:
@@ -225,8 +232,10 @@ def _active(party: Party, instruction: Instruction) -> NDArray[np.bool_]:
 
 def _compute(instruction: Instruction, binding: _Binding) -> Step:
     """Arithmetic: one result of several operands."""
-    found = operation(instruction.opcode)
     to, *operands = instruction.operands
+    found = operation(instruction.opcode)
+    if len(operands) > len(found.takes):
+        found = found.of_three()
     (destination,) = _registers(to)
     sources = [
         binding.register(operand, dtype)
@@ -359,10 +368,29 @@ def _load_parameter(
     dtype = TYPES[instruction.opcode.split(".")[-1]]
     if not isinstance(address, Address) or len(destinations) != 1:
         raise Unsupported(f"the emulator does not know the parameter of {instruction.text}")
+    if address.base.startswith("%"):
+        return _load_chosen_parameter(instruction, destinations[0], address, dtype)
 
     def step(party: Party, machine: Machine) -> None:
         value = machine.parameters[address.base] >> 8 * address.offset
         _put(party, instruction, destinations[0], constant(str(value), dtype))
+
+    return step
+
+
+def _load_chosen_parameter(
+    instruction: Instruction, destination: str, address: Address, dtype: np.dtype[Any]
+) -> Step:
+    """Load one of several parameters: the kernel chose between their addresses."""
+
+    def step(party: Party, machine: Machine) -> None:
+        places = party.read(address.base).astype(np.int64) + address.offset
+        value = np.zeros(places.shape, dtype)
+        for place in np.unique(places):
+            number, offset = divmod(int(place), PARAMETER_BYTES)
+            bits = list(machine.parameters.values())[number] >> 8 * offset
+            value[places == place] = constant(str(bits), dtype).item()
+        _put(party, instruction, destination, value)
 
     return step
 
@@ -481,6 +509,30 @@ def _shuffle(instruction: Instruction, binding: _Binding) -> Step:
     return step
 
 
+def _reduce(instruction: Instruction, binding: _Binding) -> Step:
+    """``redux.sync``: the largest or smallest float of whole warps, in every lane of them."""
+    to, value, everyone = instruction.operands
+    words = instruction.opcode.split(".")
+    if instruction.guard is not None or words[3:] != ["f32"] or words[2] not in _REDUCTIONS:
+        raise Unsupported(f"the emulator does not know the reduction {instruction.text}")
+    (destination,) = _registers(to)
+    source = binding.register(value, TYPES["f32"])
+    members = binding.register(everyone, TYPES["u32"])
+    most = _REDUCTIONS[words[2]]
+
+    def step(party: Party, machine: Machine) -> None:
+        if np.any(as_type(party.read(members), TYPES["u32"]) != 0xFFFFFFFF):
+            raise Unsupported(f"the emulator does not know {instruction.text} of some lanes")
+        values = np.broadcast_to(as_type(party.read(source), TYPES["f32"]), party.shape)
+        by_warp = most.reduce(values.reshape(len(values), -1, WARP), axis=2)
+        _put(party, instruction, destination, np.repeat(by_warp, WARP, axis=1))
+
+    return step
+
+
+_REDUCTIONS: dict[str, np.ufunc] = {"max": np.fmax, "min": np.fmin}
+
+
 def _barrier(instruction: Instruction, binding: _Binding) -> Step:
     if instruction.guard is not None:
         raise Unsupported(f"the emulator does not know the barrier {instruction.text}")
@@ -532,6 +584,7 @@ _KINDS: dict[str, Callable[[Instruction, _Binding], Step]] = {
     "ldmatrix": _load_matrices,
     "stmatrix": _store_matrices,
     "shfl": _shuffle,
+    "redux": _reduce,
     "bar": _barrier,
     "barrier": _barrier,
     "bra": _branch,
