@@ -41,6 +41,22 @@ def test_no_validation_is_said(tmp_path):
     assert [text.get_text() for text in figure.axes[2].texts] == ["no validation"]
 
 
+def test_the_ticks_are_plain_numbers(tmp_path):
+    folder = write_run(tmp_path / "short", validated=False)
+    rows = [f"{step},{loss},0.1,0.001\n" for step, loss in ((1, 4.1), (2, 6.5), (3, 5.2))]
+    (folder / "log.csv").write_text("".join(["step,loss,iou,learning_rate\n", *rows]))
+    loss = plot_trainings([folder]).axes[0]
+    low, high = loss.get_ylim()
+    shown = [
+        float(text.get_text())
+        for which in (False, True)
+        for text in loss.get_yticklabels(minor=which)
+        if text.get_text()
+    ]
+    assert [value for value in shown if low <= value <= high] == [5, 6]
+    assert [step for step in loss.get_xticks() if step % 1] == []
+
+
 def test_folders_of_one_name_are_told_apart(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -97,6 +97,8 @@ def plot_trainings(folders: Sequence[str | Path]) -> "Figure":
             )
         logs[folder] = columns
     figure, _ = new_figure(width=9.0, height=6.0)
+    from matplotlib.ticker import LogFormatter
+
     figure.clear()
     (loss, overlap), (success, rate) = figure.subplots(2, 2)
     names = _names(list(logs))
@@ -111,11 +113,15 @@ def plot_trainings(folders: Sequence[str | Path]) -> "Figure":
         if validations.is_file():
             _draw_validations(success, read_columns(validations), colour, name)
     loss.set(title="loss", yscale="log")
+    # 6 instead of 6 x 10^0: a loss spans a decade or two
+    loss.yaxis.set_major_formatter(LogFormatter())
+    loss.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     overlap.set(title="overlap in crops (IoU)", ylim=(0, 1))
     success.set(title="success on held-out sequences", ylim=(0, 1))
     rate.set(title="learning rate")
     for axes in (loss, overlap, success, rate):
         axes.set_xlabel("step")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(visible=True, alpha=0.3)
     if not success.lines:
         success.text(0.5, 0.5, "no validation", ha="center", transform=success.transAxes)
