@@ -184,5 +184,13 @@ def test_what_is_not_there_is_named_with_what_is(tmp_path):
         read_config(tmp_path / "absent.toml")
 
 
+def test_a_preset_in_place_of_a_recipe_says_where_it_goes():
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"got 'tpmri_tiny_128', which is a preset: name a recipe, and add --set model=tpmri_",
+    ):
+        read_config("tpmri_tiny_128")
+
+
 def test_every_setting_of_the_data_has_a_default():
     assert all(field.default is not None for field in fields(DataConfig))

@@ -17,7 +17,7 @@ from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.files.plain import from_plain, to_plain
 from rgbt_fusion.files.text_tables import read_text
 from rgbt_fusion.models.named import names_code
-from rgbt_fusion.models.presets import check_preset_name
+from rgbt_fusion.models.presets import MODELS, check_preset_name
 from rgbt_fusion.synthetic.plan import CHALLENGES, Challenge
 
 __all__ = [
@@ -427,6 +427,8 @@ def recipe_text(name: str) -> str:
     known = list_recipes()
     if name not in known:
         hint = did_you_mean(name, known, most=3)
+        if name in MODELS:
+            hint = f", which is a preset: name a recipe, and add --set model={name}"
         raise FileNotFoundError(
             f"config must be a file or one of the recipes {', '.join(known)}; got {name!r}{hint}"
         )
