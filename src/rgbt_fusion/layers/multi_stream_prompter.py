@@ -68,16 +68,22 @@ class MultiStreamPrompter(Prompter):
         """Return one prompt per stream ``(B, N, L, C)``, given the previous ones or None."""
         self._check(streams, history)
         batch, count, _, _ = streams.shape
-        mask = check_presence(present, streams)[:, :, None, None]
+        present_streams = check_presence(present, streams)
+        mask = present_streams[:, :, None, None]
+
+        def only_present(x: Tensor) -> Tensor:
+            # three copies are saved where every stream is present
+            return x if present is None else x.where(mask, 0)
+
         # zeros stay zeros through every gate, so an absent stream gives nothing
-        flat = streams.where(mask, 0).flatten(0, 1)
+        flat = only_present(streams).flatten(0, 1)
         prompts = self.fovea(flat).unflatten(0, (batch, count))
         offered = self.other(flat).unflatten(0, (batch, count))
-        prompts = prompts + _mean_of_others(offered, mask[:, :, 0, 0])
+        prompts = prompts + _mean_of_others(offered, present_streams)
         if history is not None and self.history is not None:
-            previous = history.where(mask, 0).flatten(0, 1)
+            previous = only_present(history).flatten(0, 1)
             prompts = prompts + self.history(previous).unflatten(0, (batch, count))
-        return prompts.where(mask, 0)
+        return only_present(prompts)
 
     def _check(self, streams: Tensor, history: Tensor | None) -> None:
         parameter = next(self.parameters(), None)
