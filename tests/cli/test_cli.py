@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -66,6 +67,18 @@ def test_every_command_answers_to_the_short_help(capsys):
         status, out, err = run(capsys, *arguments, "-h")
         assert (status, err) == (0, "")
         assert "Usage: rgbt-fusion" in out
+
+
+def test_the_help_is_wrapped_to_the_terminal_alone(capsys):
+    for name in ("train", "eval"):
+        _, out, _ = run(capsys, name, "-h")
+        description = out.split("Usage:")[1].split("\u256d")[0]
+        for paragraph in re.split(r"\n\s*\n", description):
+            lines = [line.strip() for line in paragraph.splitlines()]
+            # a line ends where the first word of the next one has no place
+            assert all(
+                len(line) + len(following.split()[0]) > 70 for line, following in pairwise(lines)
+            ), paragraph
 
 
 def test_a_shell_completes_commands_and_names():

@@ -7,6 +7,7 @@ folder imports torch before its command runs, so ``rgbt-fusion --help`` answers 
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from inspect import cleandoc
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -116,8 +117,14 @@ def new_app(name: str, commands: Mapping[str, Command], root: Callable[..., None
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=command_name)
         else:
-            app.command(command_name, cls=OnceCommand)(command)
+            app.command(command_name, cls=OnceCommand, help=_help_of(command))(command)
     return app
+
+
+def _help_of(command: Callable[..., object]) -> str:
+    """Return a docstring with one line per paragraph, which the help wraps to the terminal."""
+    paragraphs = cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 app = new_app("rgbt-fusion", COMMANDS, _root)
