@@ -55,7 +55,7 @@ def test_it_trains_resumes_and_is_loaded(tmp_path: Path) -> None:
     assert again.steps == whole.steps
     model = own(1)
     assert load_checkpoint(model, whole.model).share == 1
-    assert not torch.equal(model.shape[0].weight, own().shape[0].weight)
+    assert not torch.equal(model.inside[0].weight, own().inside[0].weight)
 
 
 def test_it_trains_on_a_loss_of_its_own(tmp_path: Path) -> None:
