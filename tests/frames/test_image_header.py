@@ -67,14 +67,17 @@ def test_a_kind_that_nobody_knows_is_refused(tmp_path: Path) -> None:
         read_rgb(path)
 
 
-def test_a_part_of_a_file_that_claims_gigabytes_is_not_made_room_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", [b"IDAT", b"IEND"])
+def test_a_part_of_a_file_that_claims_gigabytes_is_not_made_room_for(
+    part: bytes, tmp_path: Path
+) -> None:
     pytest.importorskip("cv2", reason="OpenCV is not installed")
     image = np.zeros((19, 23, 3), dtype=np.uint8)
     data = bytearray(load_cv2().imencode(".png", image)[1].tobytes())
     path = tmp_path / "image.png"
     path.write_bytes(data)
     assert read_rgb(path).shape == (19, 23, 3)
-    struct.pack_into(">I", data, data.index(b"IDAT") - 4, 0xAC000000)
+    struct.pack_into(">I", data, data.index(part) - 4, 0xAC000000)
     path.write_bytes(data)
     with pytest.raises(DataError, match="is cut off"):
         read_rgb(path)

@@ -73,9 +73,11 @@ def has_whole_chunks(png: bytes) -> bool:
     at = len(PNG_START)
     while at + 12 <= len(png):
         (length,) = struct.unpack_from(">I", png, at)
+        end = at + 12 + length
         if png[at + 4 : at + 8] == b"IEND":
-            return True
-        at += 12 + length
+            # the last part may claim gigabytes, too
+            return end <= len(png)
+        at = end
     return False
 
 
