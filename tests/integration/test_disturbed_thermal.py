@@ -24,6 +24,10 @@ def counts(tir: np.ndarray) -> np.ndarray:
     return 29_000 + tir.astype(np.float32) / 255 * 1200
 
 
+def undisturbed(tir: np.ndarray, frame: int) -> np.ndarray:
+    return counts(tir)
+
+
 def calibrated(tir: np.ndarray, frame: int) -> np.ndarray:
     """The level jumps, as after the calibration of a shutter."""
     return counts(tir) + (1500 if frame >= 8 else 0)
@@ -46,25 +50,54 @@ def shut(tir: np.ndarray, frame: int) -> np.ndarray:
     return counts(tir) if frame else np.full_like(counts(tir), 29_500)
 
 
-def mean_overlap(tracker: Tracker, disturbed) -> float:
-    found = []
+def hot(tir: np.ndarray, frame: int) -> np.ndarray:
+    """Something much hotter comes in from a corner: a flame, the sun."""
+    values = counts(tir)
+    if frame >= 6:
+        values[:20, :30] = 60_000
+    return values
+
+
+def dead(tir: np.ndarray, frame: int) -> np.ndarray:
+    """Pixels that always count nothing, and others that always count all they can."""
+    values = counts(tir)
+    values[::17, ::23] = 0
+    values[5::19, 7::29] = 65_535
+    return values
+
+
+def widened(tir: np.ndarray, frame: int) -> np.ndarray:
+    """The camera changes to a range in which a kelvin is a tenth of the counts."""
+    return counts(tir) if frame < 8 else 20_000 + (counts(tir) - 29_000) / 10
+
+
+DISTURBANCES = (undisturbed, calibrated, warming, barred, shut, hot, dead, widened)
+
+
+def mean_overlaps(tracker: Tracker) -> dict[str, float]:
+    """Return the mean overlap of each disturbance; each picture is drawn once for all of them."""
+    disturbances = DISTURBANCES if MANY else DISTURBANCES[:5]
+    found: dict[str, list[float]] = {one.__name__: [] for one in disturbances}
     for seed in range(200, 200 + SEQUENCES):
         sequence = SyntheticSequence(seed, frames=FRAMES, challenge="night", held_out=True)
-        for number, (rgb, tir) in enumerate(sequence):
-            assert rgb is not None
-            assert tir is not None
-            seen = disturbed(tir, number).astype(np.uint16)
-            if number == 0:
-                tracker.init(rgb, seen, sequence.truth.rgb[0])
-                continue
-            box = tracker.update(rgb, seen).box_xywh_px
-            found.append(overlap(box[None], sequence.truth.rgb[number][None], inclusive=False)[0])
-    return float(np.mean(found))
+        pictures = list(sequence)
+        for disturbed in disturbances:
+            for number, (rgb, tir) in enumerate(pictures):
+                assert rgb is not None
+                assert tir is not None
+                truth = sequence.truth.rgb[number]
+                seen = disturbed(tir, number).astype(np.uint16)
+                if number == 0:
+                    tracker.init(rgb, seen, truth)
+                    continue
+                box = tracker.update(rgb, seen).box_xywh_px
+                reached = overlap(box[None], truth[None], inclusive=False)[0]
+                found[disturbed.__name__].append(float(reached))
+        print(seed, {name: round(float(np.mean(ious)), 3) for name, ious in found.items()})
+    return {name: float(np.mean(ious)) for name, ious in found.items()}
 
 
 def test_no_disturbance_costs_more_than_three_hundredths_of_overlap():
     tracker = Tracker(create_model("ainet_tiny_128", pretrained=True))
-    undisturbed = mean_overlap(tracker, lambda tir, frame: counts(tir))
-    for disturbed in (calibrated, warming, barred, shut):
-        reached = mean_overlap(tracker, disturbed)
-        assert reached > undisturbed - 0.03, disturbed.__name__
+    found = mean_overlaps(tracker)
+    assert min(found.values()) > found["undisturbed"] - 0.03, found
