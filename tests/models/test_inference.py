@@ -371,3 +371,47 @@ def test_training_computes_from_the_parameters() -> None:
     template, search = (ImagePair(*torch.rand(2, 2, 3, size, size)) for size in (32, 64))
     network(template, search).score_logits.sum().backward()
     assert all(parameter.grad is not None for parameter in scan_parameters(network))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"maf": "spatial"}, {"keep_ratio": 1.0}, {"keep_ratio": 0.3}], ids=str
+)
+def test_prepared_prompts_are_those_of_the_layers(options) -> None:
+    torch.manual_seed(0)
+    network = create_model("tpmri_tiny_128", **SMALL, **options).double().eval()
+    for layer in network.prompt_layers:
+        nn.init.normal_(layer.norm.bias)
+    form = InferenceForm(network)
+    run = form.current()
+    assert len(run.prepared) == 2
+    assert not network.prepared
+    indices = answer_of_walk(run).indices
+    assert indices.shape[1] == answer_of_walk(network).indices.shape[1]
+    ours, theirs = answer_of_walk(run).features, answer_of_walk(network).features
+    assert (ours - theirs).abs().max() <= 1e-12 * theirs.abs().max()
+
+
+def answer_of_walk(network):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(4, 2, 3, 64, 64, generator=generator, dtype=torch.float64)
+    with torch.inference_mode():
+        return network.encode(ImagePair(*images[:2, :, :, :32, :32]), ImagePair(*images[2:]))
+
+
+@pytest.mark.parametrize("options", [{"tmr": "per_layer"}, {"cmi": "bidirectional"}, {"maf": None}])
+def test_prompt_layers_of_another_kind_are_called(options) -> None:
+    network = create_model("tpmri_tiny_128", **SMALL, **options).eval()
+    assert not InferenceForm(network).current().prepared
+    assert_same_answers(InferenceForm(network), network)
+
+
+def test_a_prompt_layer_with_a_watched_part_is_called() -> None:
+    network = small("tpmri_tiny_128")
+    form = InferenceForm(network)
+    assert len(form.current().prepared) == 2
+    seen = []
+    network.get_submodule("prompt_layers.0.interaction.maf").register_forward_hook(
+        lambda *_: seen.append("maf")
+    )
+    answer(form.current())
+    assert seen == ["maf", "maf"]

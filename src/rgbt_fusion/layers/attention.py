@@ -271,9 +271,11 @@ def _mean_row(rows: Tensor, mask: Tensor | None, streams: int) -> Tensor:
     """Average the rows ``(B, streams * T, L)`` that the mask ``(T,)`` or ``(B, T)`` counts."""
     if mask is None:
         return rows.mean(dim=1)
-    counted = mask.to(rows.dtype).expand(len(rows), -1).repeat(1, streams)
-    weights = counted / counted.sum(dim=1, keepdim=True).clamp(min=1)
-    return (rows * weights.unsqueeze(-1)).sum(dim=1)
+    counted = mask.to(rows.dtype).expand(len(rows), -1)
+    if streams > 1:
+        counted = counted.repeat(1, streams)
+    total = (counted.unsqueeze(1) @ rows).squeeze(1)
+    return total / counted.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def _check_template(

@@ -94,6 +94,37 @@ def eliminate_candidates(
     tokens: Tensor, scores: Tensor, indices: Tensor | None, keep_ratio: float
 ) -> EliminatedTokens:
     """Keep the search tokens of highest score; see :class:`CandidateElimination`."""
+    kept = _keep(tokens, scores, indices, keep_ratio)
+    left_out = kept.by_score[:, kept.positions.shape[1] :].sort(dim=1).values
+    return EliminatedTokens(
+        kept.tokens,
+        kept.indices.gather(1, kept.positions),
+        kept.indices.gather(1, left_out),
+        kept.positions,
+    )
+
+
+def keep_candidates(
+    tokens: Tensor, scores: Tensor, indices: Tensor, keep_ratio: float
+) -> tuple[Tensor, Tensor]:
+    """Return the tokens that :func:`eliminate_candidates` keeps, and their places."""
+    kept = _keep(tokens, scores, indices, keep_ratio)
+    return kept.tokens, kept.indices.gather(1, kept.positions)
+
+
+class _Kept(NamedTuple):
+    """The tokens that stay, and all candidates."""
+
+    tokens: Tensor
+    positions: Tensor
+    """``(B, K)``: which candidates stay."""
+    by_score: Tensor
+    """``(B, S)``: all candidates, the highest score first."""
+    indices: Tensor
+    """``(B, S)``: the places of all candidates."""
+
+
+def _keep(tokens: Tensor, scores: Tensor, indices: Tensor | None, keep_ratio: float) -> _Kept:
     sizes = check_shape(tokens, "B L C", name="tokens")
     batch, candidates = _check_scores(tokens, scores)
     if indices is None:
@@ -105,15 +136,12 @@ def eliminate_candidates(
     by_score = scores.argsort(dim=1, descending=True, stable=True)
     count = kept_length(keep_ratio, candidates)
     positions = by_score[:, :count].sort(dim=1).values
-    left_out = by_score[:, count:].sort(dim=1).values
-    if left_out.shape[1]:
+    if count < candidates:
         template_length = sizes["L"] - candidates
         template = tokens[:, :template_length]
         search = select_tokens(tokens[:, template_length:], positions)
         tokens = torch.cat((template, search), dim=1)
-    return EliminatedTokens(
-        tokens, indices.gather(1, positions), indices.gather(1, left_out), positions
-    )
+    return _Kept(tokens, positions, by_score, indices)
 
 
 def _check_scores(tokens: Tensor, scores: Tensor) -> tuple[int, int]:

@@ -130,11 +130,13 @@ class EfficientMultiscaleAttention(TypedModule):
         columns = x.mean(2)
         # The map is padded with zeros: the first tap never sees the last row, the last tap never
         # the first; then the same along the width.
-        rows = torch.stack(
-            [columns - x[:, :, -1] / height, columns, columns - x[:, :, 0] / height], 2
-        )
+        above = torch.sub(columns, x[:, :, -1], alpha=1 / height)
+        below = torch.sub(columns, x[:, :, 0], alpha=1 / height)
+        rows = torch.stack([above, columns, below], 2)
         total = rows.mean(3)
-        seen = torch.stack([total - rows[..., -1] / width, total, total - rows[..., 0] / width], 3)
+        left = torch.sub(total, rows[..., -1], alpha=1 / width)
+        right = torch.sub(total, rows[..., 0], alpha=1 / width)
+        seen = torch.stack([left, total, right], 3)
         return F.linear(seen.flatten(1), self.conv3x3.weight.flatten(1), self.conv3x3.bias)
 
     def extra_repr(self) -> str:

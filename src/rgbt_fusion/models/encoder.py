@@ -16,7 +16,11 @@ from rgbt_fusion.checks import (
     check_positive_int,
 )
 from rgbt_fusion.layers.attention import AttentionKind
-from rgbt_fusion.layers.candidate_elimination import eliminate_candidates, kept_length
+from rgbt_fusion.layers.candidate_elimination import (
+    eliminate_candidates,
+    keep_candidates,
+    kept_length,
+)
 from rgbt_fusion.layers.template_mask import template_mask
 from rgbt_fusion.layers.token_selection import restore_tokens, select_tokens
 from rgbt_fusion.layers.vit import EncoderBlock, PatchEmbed
@@ -221,6 +225,9 @@ class Encoder(nn.Module):
         if not self.eliminates(number, keep_ratio):
             return block(tokens), indices
         tokens, scores = block.score(tokens, self.template_length, self.template_mask)
+        if streams == 1:
+            tokens, indices = keep_candidates(tokens, scores, indices, self._ratio(keep_ratio))
+            return block.transform(tokens), indices
         joint = scores.unflatten(0, (streams, -1)).amax(0)
         left = eliminate_candidates(
             tokens,

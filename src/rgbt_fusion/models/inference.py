@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from rgbt_fusion.layers.mamba import MambaBlock
-from rgbt_fusion.layers.ordered_mamba import OrderedMamba
 from rgbt_fusion.models.head import BRANCHES, CenterHead, HeadMaps, clamped_sigmoid
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.shapes import check_shape
@@ -85,7 +83,7 @@ class InferenceForm:
         """Make again what the layers make of their parameters, where they changed."""
         if self._kept is None or self._fold_again:
             known = {kept.layer: kept for kept in self._kept or ()}
-            layers = [layer for layer in self._network.modules() if type(layer) in _PREPARED]
+            layers = [layer for layer in self._network.modules() if _prepares(layer)]
             self._kept = [known.get(layer) or _Kept(layer) for layer in layers]
         for kept in self._kept:
             kept.follow(anyway=self._fold_again)
@@ -231,8 +229,10 @@ class FoldedHead(nn.Module):
         return cast(Tensor, self._buffers[name])
 
 
-_PREPARED = (MambaBlock, OrderedMamba)
-"""The layers that prepare something; exactly these classes."""
+def _prepares(layer: nn.Module) -> bool:
+    """Say whether a layer prepares something: its very class, as another one computes otherwise."""
+    own = vars(type(layer))
+    return "prepare" in own and "forward" in own
 
 
 class _Kept:
@@ -240,18 +240,24 @@ class _Kept:
 
     Args:
         layer: its ``prepare`` returns a named tuple of tensors, made of what ``prepared_from``
-            returns.
+            returns, or None where it cannot.
     """
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
+        self._parts: list[nn.Module] = [*layer.modules()]
         self.made: Any = None
         """What ``prepare`` returned; None where the layer must be called as a whole."""
         self._seen: _Seen | None = None
 
     def follow(self, *, anyway: bool) -> None:
         """Let the layer prepare again if a parameter changed, or ``anyway``."""
-        seen = None if _is_intercepted(self.layer) else _look_at(self.layer.prepared_from())
+        if anyway:
+            self._parts = [*self.layer.modules()]
+        given = None
+        if not any(_is_intercepted(part) for part in self._parts):
+            given = self.layer.prepared_from()
+        seen = None if given is None else _look_at(given)
         if seen is None:
             self.made = None
         elif self.made is None or anyway or self._seen is None or seen.marks != self._seen.marks:

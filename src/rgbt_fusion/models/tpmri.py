@@ -1,18 +1,20 @@
 """TPMRI: TIR prompts RGB in three stages, with a memory of which modality could be trusted."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice
 from rgbt_fusion.frames.types import ImagePair
-from rgbt_fusion.layers.cross_modality_interaction import CMIDirection
-from rgbt_fusion.layers.modality_aware_fusion import MAFPooling
+from rgbt_fusion.layers.cross_modality_interaction import CMI, CMIDirection
+from rgbt_fusion.layers.modality_aware_fusion import MAF, MAFPooling
 from rgbt_fusion.layers.progressive_interaction import TPI
 from rgbt_fusion.layers.temporal_modality_reweighting import TMR, TMRState
+from rgbt_fusion.layers.token_selection import select_tokens
 from rgbt_fusion.layers.vit import PatchEmbed
 from rgbt_fusion.models.encoder import ConvolutionalStem, EncoderSettings
 from rgbt_fusion.models.interface import ModelState, TemplateTokens, check_images
@@ -100,6 +102,11 @@ class TPMRI(TrackingNetwork):
         "Visual Prompt Multi-Modal Tracking" (ViPT), CVPR 2023.
     """
 
+    apart: Tensor
+    """``(L, L)``: what is added to a score, minus infinity between template and search."""
+    shares: Tensor
+    """``(L, L)``: its product with tokens is the mean of the map that each token lies in."""
+
     duplicated = (("patch_embed_tir.", "backbone.patch_embed."),)
 
     def __init__(
@@ -131,6 +138,8 @@ class TPMRI(TrackingNetwork):
         self.tmr = (
             TMR(dim, history=history, detach_history=detach_history) if tmr == "first" else None
         )
+        self.register_buffer("apart", _apart(*self._lengths()), persistent=False)
+        self.register_buffer("shares", _shares(*self._lengths()), persistent=False)
         self.prompt_layers = nn.ModuleList(
             _PromptLayer(
                 dim,
@@ -142,6 +151,10 @@ class TPMRI(TrackingNetwork):
             )
             for _ in range(depth)
         )
+
+    def _lengths(self) -> tuple[int, int]:
+        """Return the number of tokens of the template and of the search crop."""
+        return self.backbone.template_length, self.backbone.search_length
 
     def embed_template(self, template: ImagePair) -> TemplateTokens:
         """Turn the template into weighed tokens once."""
@@ -210,10 +223,28 @@ class _PromptedWalk(Walk):
         self.states = states
         """What the next frame will find."""
         self.all_indices = self.indices
+        self._places: Tensor | None = None
+        """``(B, T + K)``: where the tokens stand among those of all places; None while all do."""
+
+    def run_block(self, number: int, keep_ratio: float) -> None:
+        """Run a block, and note which tokens it left."""
+        before = self.indices
+        super().run_block(number, keep_ratio)
+        if self.indices is not before:
+            self._places = None
 
     def before_block(self, number: int) -> None:
         """Renew the prompt on the maps of all places, and add it where tokens are left."""
         layer = self.model.prompt_layers[number]
+        prepared = self.model.prepared.get(layer)
+        if prepared is not None:
+            places = self._places_left()
+            self.prompt = cast(_PromptLayer, layer).interact(
+                self.tokens, self.prompt, places, prepared, self.model.apart, self.model.shares
+            )
+            left = self.prompt if places is None else select_tokens(self.prompt, places)
+            self.tokens = self.tokens + left
+            return
         length = self.encoder.template_length
         self.prompt, weighed = layer(self._stream(), self.prompt, length, self.past[number])
         if weighed is not None:
@@ -233,11 +264,38 @@ class _PromptedWalk(Walk):
         rgb = torch.stack([state.rgb_weight for state in self.states]).mean(0)
         return torch.stack((rgb, 1 - rgb), dim=1)
 
+    def _places_left(self) -> Tensor | None:
+        """Return where the tokens stand among those of all places; None if all are left."""
+        if self.indices.shape[1] == self.encoder.search_length:
+            return None
+        if self._places is None:
+            length = self.encoder.template_length
+            front = torch.arange(length, device=self.indices.device)
+            template = front.expand(len(self.indices), -1)
+            self._places = torch.cat((template, self.indices + length), dim=1)
+        return self._places
+
     def _stream(self) -> Tensor:
         """Return the tokens of all places, zeros where one was eliminated."""
         length = self.encoder.template_length
         search = self.encoder.restore(self.tokens[:, length:], self.indices)
         return torch.cat((self.tokens[:, :length], search), dim=1)
+
+
+class _PromptTensors(NamedTuple):
+    """The projections of a prompt layer, one behind the other, as one linear layer each."""
+
+    stream_weight: Tensor
+    """``(2 W + W / 2, C)``: the narrowed stream twice, and its queries."""
+    stream_bias: Tensor
+    prompt_weight: Tensor
+    """``(2 W + W / 2, C)``: zeros, the values and the keys of the prompt."""
+    prompt_bias: Tensor
+    missing: Tensor
+    """``(2 W + W / 2,)``: what stands for an eliminated token, whose place holds zeros."""
+    gate_weight: Tensor
+    """``(1, hidden)``: the logit of the second weight of MAF minus that of the first."""
+    gate_bias: Tensor
 
 
 class _PromptLayer(TypedModule):
@@ -262,6 +320,84 @@ class _PromptLayer(TypedModule):
         )
         self.widen = nn.Linear(PROMPT_WIDTH, dim)
 
+    def _parts(self) -> tuple[CMI, MAF] | None:
+        """Return the stages of a layer that :meth:`interact` can do; None for any other."""
+        cmi = self.interaction.cmi
+        maf = self.interaction.maf
+        linears = (self.narrow_stream, self.narrow_prompt, self.widen)
+        if self.interaction.tmr is not None or cmi is None or maf is None:
+            return None
+        linears += (maf.fc1, maf.fc2)
+        if cmi.rgb_to_tir is not None or any(type(linear) is not nn.Linear for linear in linears):
+            return None
+        return cmi, maf
+
+    def prepared_from(self) -> tuple[Tensor | None, ...] | None:
+        """Return the parameters that :meth:`prepare` reads; None where it cannot."""
+        return None if self._parts() is None else tuple(self.parameters())
+
+    def prepare(self) -> _PromptTensors:
+        """Return what :meth:`interact` computes with; it may be kept while the parameters stay."""
+        parts = self._parts()
+        if parts is None:
+            raise ValueError("the layer must have CMI in one direction, MAF and no TMR")
+        cmi, maf = parts
+        attention = cmi.tir_to_rgb
+        narrow = self.narrow_stream
+        query_weight, query_bias = _behind(narrow, attention.q)
+        value_weight, value_bias = _behind(self.narrow_prompt, attention.v)
+        key_weight, key_bias = _behind(self.narrow_prompt, attention.k)
+        scale = attention.scale
+        stream_weight = torch.cat((narrow.weight, narrow.weight, scale * query_weight))
+        stream_bias = torch.cat((narrow.bias, narrow.bias, scale * query_bias))
+        return _PromptTensors(
+            stream_weight=stream_weight,
+            stream_bias=stream_bias,
+            prompt_weight=torch.cat((torch.zeros_like(narrow.weight), value_weight, key_weight)),
+            prompt_bias=torch.cat((torch.zeros_like(narrow.bias), value_bias, key_bias)),
+            missing=stream_weight @ self.norm.bias + stream_bias,
+            gate_weight=maf.fc2.weight[1:] - maf.fc2.weight[:1],
+            gate_bias=maf.fc2.bias[1:] - maf.fc2.bias[:1],
+        )
+
+    def interact(
+        self,
+        stream: Tensor,
+        prompt: Tensor,
+        places: Tensor | None,
+        prepared: _PromptTensors,
+        apart: Tensor,
+        shares: Tensor,
+    ) -> Tensor:
+        """Do what :meth:`forward` does, on the tokens of both maps at once.
+
+        Template and search are apart by what is added to their scores, and share the rest.
+
+        Args:
+            stream: the tokens that are left, ``(B, T + K, C)``.
+            prompt: the last prompt, ``(B, T + S, C)``.
+            places: where the tokens of the stream stand in the prompt; None if all are left.
+            prepared: what :meth:`prepare` returned.
+            apart: ``(T + S, T + S)``, see :class:`TPMRI`.
+            shares: ``(T + S, T + S)``, see :class:`TPMRI`.
+        """
+        x = F.linear(self.norm(stream), prepared.stream_weight, prepared.stream_bias)
+        y = F.linear(self.norm(prompt), prepared.prompt_weight, prepared.prompt_bias)
+        if places is not None:
+            zeros = prepared.missing.expand(*y.shape[:2], -1)
+            x = zeros.scatter(1, places.unsqueeze(-1).expand_as(x), x)
+        both = 2 * PROMPT_WIDTH
+        scores = torch.baddbmm(apart, x[..., both:], y[..., both:].mT)
+        # the narrowed stream, and beside it the same with what it gathers from the prompt
+        pair = torch.baddbmm(x[..., :both], scores.softmax(-1), y[..., :both])
+        maf = self.interaction.maf
+        if maf is None:
+            raise ValueError("the layer must have MAF")
+        pooled = shares @ pair if maf.pooling == "global" else pair
+        logit = F.linear(maf.fc1(pooled).relu(), prepared.gate_weight, prepared.gate_bias)
+        own, enhanced = pair.chunk(2, dim=-1)
+        return self.widen(torch.lerp(own, enhanced, logit.sigmoid()))
+
     def forward(
         self, stream: Tensor, prompt: Tensor, template_length: int, state: TMRState | None
     ) -> tuple[Tensor, TMRState | None]:
@@ -276,6 +412,29 @@ class _PromptLayer(TypedModule):
         )
         fused = torch.cat((_as_tokens(template), _as_tokens(search)), dim=1)
         return self.widen(fused), state if self.interaction.tmr is not None else None
+
+
+def _behind(first: nn.Linear, second: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a 1x1 convolution that reads what a linear layer gives."""
+    weight = second.weight.flatten(1)
+    bias = weight @ first.bias + cast(Tensor, second.bias)
+    return weight @ first.weight, bias
+
+
+def _same_map(template_length: int, search_length: int) -> Tensor:
+    """Return which tokens lie in the map of which, boolean ``(T + S, T + S)``."""
+    is_search = torch.arange(template_length + search_length) >= template_length
+    return is_search[:, None] == is_search
+
+
+def _apart(template_length: int, search_length: int) -> Tensor:
+    same = _same_map(template_length, search_length)
+    return torch.zeros(same.shape).masked_fill(~same, -torch.inf)
+
+
+def _shares(template_length: int, search_length: int) -> Tensor:
+    same = _same_map(template_length, search_length).float()
+    return same / same.sum(1)
 
 
 def _as_map(tokens: Tensor) -> Tensor:
