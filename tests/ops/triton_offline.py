@@ -34,7 +34,7 @@ from rgbt_fusion.ops.inputs import (
     ScanResults,
 )
 from rgbt_fusion.ops.triton import backend as triton_backend
-from rgbt_fusion.ops.triton import conv_kernels, scan_kernels
+from rgbt_fusion.ops.triton import conv_kernels, scan_kernels, sum_kernels
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 AMD = "gfx942"
@@ -101,7 +101,7 @@ def recorded_launches(multiprocessors: int = 0, lanes: int = 32) -> Iterator[lis
     ):
         patches = [
             mock.patch.object(module, name, Recorder(kernel))
-            for module in (scan_kernels, conv_kernels)
+            for module in (scan_kernels, sum_kernels, conv_kernels)
             for name, kernel in vars(module).items()
             if name.endswith("_kernel")
         ]

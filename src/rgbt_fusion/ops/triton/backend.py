@@ -1,6 +1,6 @@
 """The Triton backend: launches the kernels and adds up their partial sums.
 
-The kernels are those of ``scan_kernels.py`` and ``conv_kernels.py``.
+The kernels are those of ``scan_kernels.py``, ``sum_kernels.py`` and ``conv_kernels.py``.
 Every sum has a fixed order: what several programs contribute to goes to memory once per program and
 is added up afterwards. The number of programs depends on the device, so results may differ in the
 last bits from one GPU model to another, never from run to run.
@@ -73,6 +73,9 @@ MOST_LOOKED_BACK = 48
 WIDE_STATES = 16
 """The most states of which twice the channels fit into the registers of the forward kernel."""
 
+SUM_ROWS = 8
+"""Steps of a program that adds up the gradients of B and C."""
+
 CONV_TILE = 128
 CONV_STEPS = 8
 """Channels of a program of the convolution, four per lane, and steps in its registers."""
@@ -125,17 +128,18 @@ def _version(text: str) -> tuple[int, int]:
 
 
 class _Kernels(NamedTuple):
-    """The two modules of kernels; they import Triton."""
+    """The modules of kernels; they import Triton."""
 
     scan: ModuleType
     conv: ModuleType
+    sums: ModuleType
 
 
 @cache
 def _kernels() -> _Kernels:
-    from rgbt_fusion.ops.triton import conv_kernels, scan_kernels
+    from rgbt_fusion.ops.triton import conv_kernels, scan_kernels, sum_kernels
 
-    return _Kernels(scan_kernels, conv_kernels)
+    return _Kernels(scan_kernels, conv_kernels, sum_kernels)
 
 
 _tested: dict[int, tuple[float, str | None]] = {}
@@ -522,7 +526,26 @@ def scan_backward(
     grad_last_state: Tensor | None,
     grads: ScanGradients,
 ) -> None:
-    """Run the adjoint in one launch, or in three over chunks, and add up the partial sums."""
+    """Run the adjoint in one launch, or in three over chunks, and add up what they leave."""
+    given = (*inputs[: len(_SCAN_TENSORS)], checkpoints, grad_out, grad_last_state)
+    flags = (inputs.delta_softplus, inputs.merge)
+
+    def call(tensors: Sequence[Any]) -> None:
+        *scanned, kept, out, last = tensors[: len(given)]
+        found = ScanGradients(*tensors[len(given) :])
+        _scan_backward(ScanInputs(*scanned, *flags), kept, out, last, found)
+
+    facts = ("scan backward", *flags, *_tuning(inputs.u))
+    replay_or_record((*given, *grads), facts, call)
+
+
+def _scan_backward(
+    inputs: ScanInputs,
+    checkpoints: Tensor,
+    grad_out: Tensor,
+    grad_last_state: Tensor | None,
+    grads: ScanGradients,
+) -> None:
     scan = _kernels().scan
     plan = _Plan.make(inputs, BACKWARD_WARPS, is_forward=False)
     grid = plan.grid(plan.chunks)
@@ -555,7 +578,7 @@ def scan_backward(
             dC=parts.C,
             WHOLE=plan.per_group % plan.tile == 0,
         )
-    parts.add_up(plan, grads)
+        parts.add_up(plan, grads)
 
 
 class _Parts(NamedTuple):
@@ -586,48 +609,74 @@ class _Parts(NamedTuple):
             u=_per_direction(grads.u, plan.directions),
             delta=_per_direction(grads.delta, plan.directions),
             z=None if grads.z is None else _per_direction(grads.z, plan.directions),
-            B=new(*per_tile, plan.length, plan.padded),
-            C=new(*per_tile, plan.length, plan.padded),
-            kept=new(programs, CHECKPOINT_STEPS // 4, plan.tile, plan.padded),
-            gated=new(programs, CHECKPOINT_STEPS, plan.tile),
+            B=note_scratch(new(*per_tile, plan.length, plan.padded)),
+            C=note_scratch(new(*per_tile, plan.length, plan.padded)),
+            kept=note_scratch(new(programs, CHECKPOINT_STEPS // 4, plan.tile, plan.padded)),
+            gated=note_scratch(new(programs, CHECKPOINT_STEPS, plan.tile)),
         )
 
     def add_up(self, plan: _Plan, grads: ScanGradients) -> None:
-        """Write the gradients."""
+        """Write the gradients: in one launch, and one per input of tokens that directions share."""
+        stretches = -(-plan.length // SUM_ROWS)
+        token_programs = plan.directions * plan.batch * plan.groups * stretches
+        channel_programs = plan.directions * plan.tiles
+
+        def is_shared(grad: Tensor | None) -> bool:
+            return grad is not None and grad.shape[0] < plan.directions
+
+        launch(
+            _kernels().sums.add_up_kernel,
+            (token_programs + channel_programs,),
+            tokens_B=self.B,
+            tokens_C=self.C,
+            kept=self.kept,
+            gated=self.gated,
+            **_gradient_of_states("dB", grads.B),
+            **_gradient_of_states("dC", grads.C),
+            dA=grads.A,
+            dstart=grads.initial_state,
+            dreadout=grads.readout,
+            dbias=grads.delta_bias,
+            dskip=grads.D,
+            L=plan.length,
+            D=plan.channels,
+            per_group=plan.per_group,
+            tiles=plan.tiles,
+            chunks=plan.chunks,
+            batch=plan.batch,
+            groups=plan.groups,
+            directions=plan.directions,
+            SHARED_B=is_shared(grads.B),
+            SHARED_C=is_shared(grads.C),
+            SHARED_A=is_shared(grads.A),
+            SHARED_START=is_shared(grads.initial_state),
+            SHARED_READOUT=is_shared(grads.readout),
+            SHARED_BIAS=is_shared(grads.delta_bias),
+            SHARED_SKIP=is_shared(grads.D),
+            N=plan.states,
+            NP=plan.padded,
+            TILE=plan.tile,
+            BLOCK=CHECKPOINT_STEPS,
+            ROWS=SUM_ROWS,
+            **_OPTIONS,
+        )
         _add_directions(grads.u, self.u)
         _add_directions(grads.delta, self.delta)
         if grads.z is not None and self.z is not None:
             _add_directions(grads.z, self.z)
-        _add_channel_tiles(grads.B, self.B, plan)
-        _add_channel_tiles(grads.C, self.C, plan)
-        _add_tiles(grads.A, self.kept[:, 0], plan)
-        if grads.initial_state is not None:
-            _add_tiles(grads.initial_state, self.kept[:, 1], plan, per_sample=True)
-        if grads.readout is not None:
-            _add_tiles(grads.readout, self.kept[:, 2], plan)
-        if grads.delta_bias is not None:
-            _add_tiles(grads.delta_bias[..., None], self.gated[:, 0, :, None], plan)
-        if grads.D is not None:
-            _add_tiles(grads.D[..., None], self.gated[:, 1, :, None], plan)
 
 
-def _add_channel_tiles(grad: Tensor, tiles: Tensor, plan: _Plan) -> None:
-    """Add up ``(R, B, G, tiles, L, NP)`` over the tiles of channels to ``(R?, B, L, G, N)``."""
-    total = _add(tiles, (3,), grad.shape[0] < plan.directions).squeeze(3)
-    grad.copy_(total[..., : plan.states].transpose(2, 3))
-
-
-def _add_tiles(grad: Tensor, tiles: Tensor, plan: _Plan, *, per_sample: bool = False) -> None:
-    """Add up ``(programs, TILE, N)`` to ``(R?, D, N)``.
-
-    Per sample, to ``(R?, B, D, N)``, only the first chunk of the sequence counts.
-    """
-    programs = (plan.directions, plan.batch, plan.chunks, plan.groups, plan.tiles_per_group)
-    tiles = tiles.unflatten(0, programs)
-    shared = grad.shape[0] < plan.directions
-    tiles = _add(tiles[:, :, :1], (), shared) if per_sample else _add(tiles, (1, 2), shared)
-    channels = tiles.flatten(4, 5)[:, :, :, :, : plan.per_group, : grad.shape[-1]]
-    grad.copy_(channels.reshape(grad.shape))
+def _gradient_of_states(name: str, grad: Tensor) -> dict[str, Any]:
+    """Return the arguments for the gradient ``(R?, B, L, G, N)`` of B or C."""
+    r, b, row, g, n = (_stride(grad, axis) for axis in range(5))
+    return {
+        name: grad,
+        f"{name}_r": r,
+        f"{name}_b": b,
+        f"{name}_row": row,
+        f"{name}_g": g,
+        f"{name}_n": n,
+    }
 
 
 def _add(parts: Tensor, axes: tuple[int, ...], shared: bool) -> Tensor:
@@ -729,20 +778,28 @@ def _conv_forward(inputs: ConvInputs, out: Tensor) -> None:
 
 def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) -> None:
     """Correlate in one launch and add up what the stretches contribute to the taps and the bias."""
-    conv = _kernels().conv
     plan = _ConvPlan.make(inputs)
     dx = _per_direction(grads.x, plan.directions)
     stretches = (plan.directions, plan.batch, plan.chunks, plan.channels)
     dweight = inputs.weight.new_empty((*stretches, plan.taps))
     dbias = None if grads.bias is None else inputs.weight.new_empty(stretches)
-    with launch_on(inputs.x):
-        conv.conv_backward_kernel[plan.grid](
-            **plan.arguments(inputs),
-            **_token("grad_out", grad_out),
-            **_token("dx", dx),
-            dweight=dweight,
-            dbias=dbias,
-        )
+
+    def call(tensors: Sequence[Any]) -> None:
+        *given, out, to, to_weight, to_bias = tensors
+        with launch_on(out):
+            launch(
+                _kernels().conv.conv_backward_kernel,
+                plan.grid,
+                **plan.arguments(ConvInputs(*given, inputs.silu)),
+                **_token("grad_out", out),
+                **_token("dx", to),
+                dweight=to_weight,
+                dbias=to_bias,
+            )
+
+    facts = ("conv backward", inputs.silu, *_tuning(inputs.x))
+    given = inputs[: len(_CONV_TENSORS)]
+    replay_or_record((*given, grad_out, dx, dweight, dbias), facts, call)
     _add_directions(grads.x, dx)
     _add_stretches(grads.weight, dweight, plan)
     if grads.bias is not None and dbias is not None:
