@@ -20,12 +20,14 @@ from ops.prompts_interpreted import CASES, TOLERANCE, error_of
 from ops.ptx.card import emulated_card
 from rgbt_fusion import DFM
 from rgbt_fusion.layers import difference_fusion_mamba, mutual_prompter
-from rgbt_fusion.ops.triton import prompts, streams
+from rgbt_fusion.models import tpmri
+from rgbt_fusion.ops.triton import maps, prompts, streams
 
 CARDS = (80, 90, 100)
 EVERYTHING = os.environ.get("RGBT_FUSION_EMULATED") == "all"
 
 PROMPTS = [
+    (80, "no sigmoid", False),
     (90, "no fovea, linear form", False),
     (100, "slices of wider tensors", True),
 ]
@@ -78,15 +80,15 @@ class Exchange(NamedTuple):
 
 EXCHANGES = [
     (80, Exchange(3, 17, batch=2, skipped=1)),
+    (80, Exchange(1, 1)),
+    (90, Exchange(3, 33, batch=2, strided=True)),
     (90, Exchange(4, 130, skipped=2, dtype=torch.float16)),
     (100, Exchange(2, 40, skipped=2, dtype=torch.bfloat16)),
 ]
 if EVERYTHING:
     sizes = [case for _, case in EXCHANGES]
     sizes += [
-        Exchange(1, 1),
         Exchange(5, 768, skipped=2, dtype=torch.float16),
-        Exchange(3, 33, batch=3, strided=True),
     ]
     EXCHANGES = [(card, case) for card in CARDS for case in sizes]
 
@@ -149,3 +151,49 @@ def test_the_layer_exchanges_alike_where_the_kernels_cannot_run():
         enhanced = dfm(rgb, tir)
         assert torch.equal(tokens, torch.cat((enhanced.rgb, enhanced.tir)))
         assert torch.equal(dfm.join_pairs(joined), enhanced.fused[:, 2:])
+
+
+MAPS = [(90, (5, 18), 2, torch.float32), (100, (4, 9), 1, torch.float16)]
+if EVERYTHING:
+    MAPS = [
+        (card, lengths, batch, dtype)
+        for card in CARDS
+        for lengths, batch in (((5, 18), 2), ((1, 1), 1), ((16, 64), 1), ((40, 3), 1))
+        for dtype in TOLERANCE
+    ]
+
+
+@pytest.mark.parametrize(("capability", "lengths", "batch", "dtype"), MAPS)
+def test_the_maps_of_a_prompt_layer_agree_with_the_layer(capability, lengths, batch, dtype):
+    torch.manual_seed(0)
+    layer = _prompt_layer(lengths[0]).to(dtype)
+    size = (batch, sum(lengths), 20)
+    x, y = ((2 * torch.randn(size)).to(dtype) for _ in range(2))
+    # what baddbmm adds to the tokens: nothing to their first copy
+    x[..., 8:16] = x[..., :8]
+    y[..., :8] = 0
+    masks = (tpmri._apart(*lengths).double(), tpmri._shares(*lengths).double())
+    with torch.no_grad():
+        oracle = copy.deepcopy(layer).double()
+        want = oracle._fused(x.double(), y.double(), oracle.prepare(), *masks)
+        with (
+            mock.patch.object(tpmri, "can_fuse_maps", lambda *_: True),
+            mock.patch.object(tpmri, "prompt_maps", maps.prompt_maps),
+            emulated_card(capability) as card,
+        ):
+            got = layer._fused(x, y, layer.prepare(), *masks)
+    assert len(card.launches) == 1
+    assert not list(map(str, card.findings()))
+    assert (got.double() - want).abs().max() <= TOLERANCE[dtype] * want.abs().max()
+
+
+def _prompt_layer(template_length: int) -> nn.Module:
+    return tpmri._PromptLayer(
+        12,
+        tmr=False,
+        history=False,
+        cmi="tir_to_rgb",
+        maf="global",
+        detach_history=True,
+        template_length=template_length,
+    )

@@ -4,7 +4,7 @@ Its 3x3 branch is never written out.
 """
 
 import math
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,15 @@ from rgbt_fusion.checks import ShapeError, check_divisible, check_positive_int
 from rgbt_fusion.shapes import check_dtype_unless_autocast, check_floating, check_shape
 from rgbt_fusion.typed_module import TypedModule
 
-__all__ = ["EfficientMultiscaleAttention"]
+__all__ = ["EfficientMultiscaleAttention", "OneChannelKernel"]
+
+
+class OneChannelKernel(NamedTuple):
+    """The 3x3 branch read by the softmax of the other's mean: a convolution to one channel."""
+
+    taps: Tensor
+    """``(9, C / factor)``, as ``fold`` scatters them."""
+    bias: Tensor
 
 
 class EfficientMultiscaleAttention(TypedModule):
@@ -84,8 +92,11 @@ class EfficientMultiscaleAttention(TypedModule):
         self.conv3x3 = nn.Conv2d(group, group, 3, padding=1)
         self.gn = nn.GroupNorm(group, group)
 
-    def gate(self, x: Tensor) -> Tensor:
-        """Return the gate map of each group, ``(B, factor, H, W)``, without applying it."""
+    def gate(self, x: Tensor, kernel: OneChannelKernel | None = None) -> Tensor:
+        """Return the gate map of each group, ``(B, factor, H, W)``, without applying it.
+
+        ``kernel`` is what :meth:`prepare` returned, where it was kept.
+        """
         sizes = check_shape(x, "B C H W", C=self.dim, name="x")
         if 0 in x.shape[2:]:
             raise ShapeError(f"x must have at least one position, got {tuple(x.shape)}")
@@ -96,9 +107,9 @@ class EfficientMultiscaleAttention(TypedModule):
         gated = self._gated_by_rows_and_columns(groups)
         # A product and a fold: a convolution with one output channel takes six times as long on a
         # CPU.
-        kernel, bias = self._one_channel_kernel()
-        taps = F.fold(kernel @ groups.flatten(2), (height, width), 3, padding=1)
-        from_3x3 = taps.flatten(2) + bias
+        kernel = self.prepare() if kernel is None else kernel
+        taps = F.fold(kernel.taps @ groups.flatten(2), (height, width), 3, padding=1)
+        from_3x3 = taps.flatten(2) + kernel.bias
         from_1x1 = self._mean_of_3x3(groups).softmax(1)[:, None] @ gated.flatten(2)
         return torch.sigmoid(from_3x3 + from_1x1).view(-1, self.factor, height, width)
 
@@ -118,11 +129,15 @@ class EfficientMultiscaleAttention(TypedModule):
             x * rows * columns.mT, self.gn.num_groups, self.gn.weight, self.gn.bias, self.gn.eps
         )
 
-    def _one_channel_kernel(self) -> tuple[Tensor, Tensor]:
-        """softmax(mean X_1) applied to the 3x3 branch: its taps as fold scatters them, its bias."""
+    def prepared_from(self) -> tuple[Tensor | None, ...]:
+        """Return the parameters that :meth:`prepare` reads."""
+        return (self.gn.bias, self.conv3x3.weight, self.conv3x3.bias)
+
+    def prepare(self) -> OneChannelKernel:
+        """Return softmax(mean X_1) applied to the 3x3 branch; it may be kept as they stay."""
         weights = self.gn.bias.softmax(0)
         kernel = (weights @ self.conv3x3.weight.flatten(1)).view(-1, 9)
-        return kernel.flip(1).mT, weights @ cast(Tensor, self.conv3x3.bias)
+        return OneChannelKernel(kernel.flip(1).mT, weights @ cast(Tensor, self.conv3x3.bias))
 
     def _mean_of_3x3(self, x: Tensor) -> Tensor:
         """mean X_2: the 3x3 branch applied to the mean of what each of its nine taps sees."""

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_positive_int
-from rgbt_fusion.layers.efficient_multiscale_attention import EfficientMultiscaleAttention
+from rgbt_fusion.layers.efficient_multiscale_attention import (
+    EfficientMultiscaleAttention,
+    OneChannelKernel,
+)
 from rgbt_fusion.layers.streams import check_map_streams
 from rgbt_fusion.shapes import check_same_device, check_same_shape, check_shape
 from rgbt_fusion.typed_module import TypedModule
@@ -152,14 +155,24 @@ class TemporalModalityReweighting(TypedModule):
         self.fc1 = nn.Linear(4 if history else 2, hidden)
         self.fc2 = nn.Linear(hidden, 1)
 
-    def forward(self, rgb: Tensor, tir: Tensor, state: TMRState | None = None) -> ReweightedStreams:
-        """Weigh maps ``(B, C, H, W)``, or clips; return both and the next state."""
+    def forward(
+        self,
+        rgb: Tensor,
+        tir: Tensor,
+        state: TMRState | None = None,
+        kernels: tuple[OneChannelKernel | None, OneChannelKernel | None] = (None, None),
+    ) -> ReweightedStreams:
+        """Weigh maps ``(B, C, H, W)``, or clips; return both and the next state.
+
+        ``kernels`` are what ``prepare`` of both EMAs returned, where they were kept.
+        """
         check_map_streams(rgb, tir, dim=self.dim, parameter=self.fc1.weight)
         is_clip = rgb.dim() == 5
         frames = rgb.shape[1] if is_clip else 1
         next_state = state_for(rgb, state)
-        r_rgb = _response(self.ema_rgb, rgb).view(-1, frames)
-        r_tir = _response(self.ema_tir, tir).view(-1, frames)
+        of_rgb, of_tir = kernels
+        r_rgb = _response(self.ema_rgb, rgb, of_rgb).view(-1, frames)
+        r_tir = _response(self.ema_tir, tir, of_tir).view(-1, frames)
 
         weights = []
         for r_rgb_now, r_tir_now in zip(r_rgb.unbind(1), r_tir.unbind(1), strict=True):
@@ -190,11 +203,13 @@ class TemporalModalityReweighting(TypedModule):
         )
 
 
-def _response(ema: EfficientMultiscaleAttention, x: Tensor) -> Tensor:
+def _response(
+    ema: EfficientMultiscaleAttention, x: Tensor, kernel: OneChannelKernel | None
+) -> Tensor:
     """Equation 1, one number per frame: the mean of the enhanced map, which is never needed."""
     x = x.flatten(0, -4)
     means = x.unflatten(1, (ema.factor, -1)).mean(2)
-    return (ema.gate(x) * means).mean((1, 2, 3), dtype=_state_dtype(x))
+    return (ema.gate(x, kernel) * means).mean((1, 2, 3), dtype=_state_dtype(x))
 
 
 def _state_dtype(x: Tensor) -> torch.dtype:

@@ -20,6 +20,7 @@ from rgbt_fusion.models.encoder import ConvolutionalStem, EncoderSettings
 from rgbt_fusion.models.interface import ModelState, TemplateTokens, check_images
 from rgbt_fusion.models.network import TrackingNetwork, template_streams
 from rgbt_fusion.models.walk import Call, Walk
+from rgbt_fusion.ops.map_op import can_fuse_maps, prompt_maps
 from rgbt_fusion.typed_module import TypedModule
 
 __all__ = ["TPMRI", "TPMRIState"]
@@ -148,6 +149,7 @@ class TPMRI(TrackingNetwork):
                 cmi=cmi,
                 maf=maf,
                 detach_history=detach_history,
+                template_length=self.backbone.template_length,
             )
             for _ in range(depth)
         )
@@ -185,7 +187,9 @@ class TPMRI(TrackingNetwork):
         tir = self.patch_embed_tir(images.tir)
         if self.tmr is None:
             return rgb, tir, None
-        rgb_map, tir_map, state = self.tmr(_as_map(rgb), _as_map(tir), state)
+        emas = (self.tmr.ema_rgb, self.tmr.ema_tir)
+        of_rgb, of_tir = (self.prepared.get(ema) for ema in emas)
+        rgb_map, tir_map, state = self.tmr(_as_map(rgb), _as_map(tir), state, (of_rgb, of_tir))
         return _as_tokens(rgb_map), _as_tokens(tir_map), state
 
     def _past(self, state: ModelState | None) -> Sequence[TMRState | None]:
@@ -310,8 +314,10 @@ class _PromptLayer(TypedModule):
         cmi: CMIDirection | None,
         maf: MAFPooling | None,
         detach_history: bool,
+        template_length: int,
     ) -> None:
         super().__init__()
+        self.template_length = template_length
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.narrow_stream = nn.Linear(dim, PROMPT_WIDTH)
         self.narrow_prompt = nn.Linear(dim, PROMPT_WIDTH)
@@ -386,17 +392,26 @@ class _PromptLayer(TypedModule):
         if places is not None:
             zeros = prepared.missing.expand(*y.shape[:2], -1)
             x = zeros.scatter(1, places.unsqueeze(-1).expand_as(x), x)
+        return self.widen(self._fused(x, y, prepared, apart, shares))
+
+    def _fused(
+        self, x: Tensor, y: Tensor, prepared: _PromptTensors, apart: Tensor, shares: Tensor
+    ) -> Tensor:
+        """Return what attention and blend make of the narrow tokens, ``(B, T + S, W)``."""
+        maf = self.interaction.maf
+        if maf is None:
+            raise ValueError("the layer must have MAF")
+        if maf.pooling == "global" and can_fuse_maps(x, y, self.template_length):
+            perceptron = (maf.fc1.weight, maf.fc1.bias, prepared.gate_weight, prepared.gate_bias)
+            return prompt_maps(x, y, self.template_length, *perceptron)
         both = 2 * PROMPT_WIDTH
         scores = torch.baddbmm(apart, x[..., both:], y[..., both:].mT)
         # the narrowed stream, and beside it the same with what it gathers from the prompt
         pair = torch.baddbmm(x[..., :both], scores.softmax(-1), y[..., :both])
-        maf = self.interaction.maf
-        if maf is None:
-            raise ValueError("the layer must have MAF")
         pooled = shares @ pair if maf.pooling == "global" else pair
         logit = F.linear(maf.fc1(pooled).relu(), prepared.gate_weight, prepared.gate_bias)
         own, enhanced = pair.chunk(2, dim=-1)
-        return self.widen(torch.lerp(own, enhanced, logit.sigmoid()))
+        return torch.lerp(own, enhanced, logit.sigmoid())
 
     def forward(
         self, stream: Tensor, prompt: Tensor, template_length: int, state: TMRState | None

@@ -21,7 +21,8 @@ PRESETS = [name for name in MODELS if EVERY or "_tiny_" in name]
 
 
 @pytest.mark.parametrize(
-    ("preset", "most"), [("ainet_vitb_256", 370), ("mutual_prompt_teacher_vitb_256", 250)]
+    ("preset", "most"),
+    [("ainet_vitb_256", 370), ("tpmri_vitb_256", 400), ("mutual_prompt_teacher_vitb_256", 250)],
 )
 def test_a_frame_takes_few_kernels(preset, most):
     assert count_frame(preset).total <= most

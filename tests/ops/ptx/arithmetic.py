@@ -55,7 +55,7 @@ class Operation(NamedTuple):
 
     def of_three(self) -> "Operation":
         """Return ``min`` or ``max`` of three operands, as newer cards have it."""
-        if self.compute not in (np.fmin, np.fmax, np.minimum, np.maximum):
+        if self.compute not in (_smaller, _larger, np.minimum, np.maximum):
             raise Unsupported("the emulator knows three operands of min and max alone")
         (kind, *_) = self.takes
         return Operation(lambda a, b, c: self(self(a, b), c), (kind,) * 3, self.gives)
@@ -102,8 +102,8 @@ def _same_type(name: str, modifiers: Sequence[str]) -> Operation:
     *_, kind = modifiers
     if kind == "f32x2":
         return _pairwise(name)
-    if modifiers[-2:] == ["f32", "bf16"]:
-        return _with_bfloat16_first(name)
+    if modifiers[-2:] in (["f32", "bf16"], ["f32", "f16"]):
+        return _with_narrow_ones_first(name, kind)
     if kind == "bf16" and name in _SIGN_OF_BFLOAT16:
         return Operation(_SIGN_OF_BFLOAT16[name], (TYPES["bf16"],), TYPES["bf16"])
     if kind in ("bf16", "bf16x2", "f16x2"):
@@ -132,13 +132,21 @@ def _pairwise(name: str) -> Operation:
     return Operation(of_pairs, (TYPES["b64"],) * operands, TYPES["b64"])
 
 
-def _with_bfloat16_first(name: str) -> Operation:
+def _with_narrow_ones_first(name: str, kind: str) -> Operation:
+    """Add or subtract a float32, whose first operand has 16 bits, or multiply two such and add."""
     compute, operands = _OF_FLOATS[name]
+    wide = TYPES["f32"]
+    takes = (*(TYPES[kind],) * (operands - 1), wide)
 
-    def of_mixed(first: Lanes, *others: Lanes) -> Lanes:
-        return compute(_from_bfloat16(first), *others)
+    def of_mixed(*registers: Lanes) -> Lanes:
+        *narrow, last = registers
+        return compute(*(_widened(x, kind) for x in narrow), last)
 
-    return Operation(of_mixed, (TYPES["bf16"], *(TYPES["f32"],) * (operands - 1)), TYPES["f32"])
+    return Operation(of_mixed, takes, wide)
+
+
+def _widened(x: Lanes, kind: str) -> Lanes:
+    return _from_bfloat16(x) if kind == "bf16" else x.astype(np.float32)
 
 
 def _same(x: Lanes) -> Lanes:
@@ -151,6 +159,16 @@ def _fused_multiply_add(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
 
 def _multiply_add(a: Lanes, b: Lanes, c: Lanes) -> Lanes:
     return a * b + c
+
+
+def _larger(a: Lanes, b: Lanes) -> Lanes:
+    """Return the larger float; of two zeros the positive one."""
+    return np.where((a == 0) & (b == 0), a + b, np.fmax(a, b))
+
+
+def _smaller(a: Lanes, b: Lanes) -> Lanes:
+    """Return the smaller float; of two zeros the negative one."""
+    return -_larger(-a, -b)
 
 
 def _power_of_two(x: Lanes) -> Lanes:
@@ -187,8 +205,8 @@ _OF_FLOATS: dict[str, tuple[Callable[..., Lanes], int]] = {
     **_OF_NUMBERS,
     "div": (np.divide, 2),
     "fma": (_fused_multiply_add, 3),
-    "min": (np.fmin, 2),
-    "max": (np.fmax, 2),
+    "min": (_smaller, 2),
+    "max": (_larger, 2),
     "rcp": (np.reciprocal, 1),
     "sqrt": (np.sqrt, 1),
     "rsqrt": (lambda x: 1 / np.sqrt(x), 1),

@@ -43,7 +43,7 @@ def exchange_kernel(
     share = _tanh(tl.load(gate + at, mask=inside, other=0.0).to(tl.float32))
     enhanced_rgb = (x + y * share).to(tokens.dtype.element_ty)
     enhanced_tir = (y + x * share).to(tokens.dtype.element_ty)
-    second = tokens + (batch * L).to(tl.int64) * C
+    second = tokens + tl.cast(batch * L, tl.int64) * C
     tl.store(tokens + at, enhanced_rgb, mask=inside)
     tl.store(second + at, enhanced_tir, mask=inside)
     if t >= skipped:

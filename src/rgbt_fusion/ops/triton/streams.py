@@ -13,7 +13,8 @@ __all__ = ["exchange", "normed_difference", "streams_why_not"]
 MOST_CHANNELS = 8192
 """Numbers of a token that a program holds at once."""
 
-OPTIONS = {"num_warps": 4, "num_stages": 1, "enable_fp_fusion": True}
+# see prompts.py: lanes that share a sum of products must get the same bits
+OPTIONS = {"num_warps": 4, "num_stages": 1, "enable_fp_fusion": False}
 
 
 def streams_why_not(x: Tensor) -> list[str]:
