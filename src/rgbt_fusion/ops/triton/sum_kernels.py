@@ -43,14 +43,15 @@ def _add_tiles(
     last = r + 1
     if SHARED:
         last = tl.where(r == 0, directions, r)
-        inside = inside & (r == 0)
+        inside = inside & (tl.full(inside.shape, r, tl.int32) == 0)
     total = tl.zeros((ROWS, NP), tl.float32)
     for q in range(r, last):
-        first = ((q * batch + b) * groups + group).to(tl.int64) * tiles_per_group
+        first = tl.cast((q * batch + b) * groups + group, tl.int64) * tiles_per_group
         for tile in range(0, tiles_per_group, AT_ONCE):
             for k in tl.static_range(AT_ONCE):
                 at = parts + (first + tile + k) * L * NP + t * NP + n
-                total += tl.load(at, mask=inside & (tile + k < tiles_per_group), other=0.0)
+                exists = tl.full((ROWS, NP), tile + k, tl.int32) < tiles_per_group
+                total += tl.load(at, mask=inside & exists, other=0.0)
     to = grad + r.to(tl.int64) * grad_r + b.to(tl.int64) * grad_b + group.to(tl.int64) * grad_g
     to += t.to(tl.int64) * grad_row + n * grad_n
     tl.store(to, total.to(grad.dtype.element_ty), mask=inside)
@@ -61,7 +62,7 @@ def _add_programs(parts, total, first, last, tile, tiles, size):
     """Add up what the programs ``first`` to ``last`` of a tile left, ``size`` numbers apart."""
     for i in range(first, last, AT_ONCE):
         for k in tl.static_range(AT_ONCE):
-            at = parts + ((i + k).to(tl.int64) * tiles + tile) * size
+            at = parts + (tl.cast(i + k, tl.int64) * tiles + tile) * size
             total += tl.load(at, mask=tl.full(total.shape, i + k, tl.int32) < last, other=0.0)
     return total
 
@@ -75,7 +76,7 @@ def _add_parameter(
     last = first + each
     if SHARED:
         last = tl.where(r == 0, directions * each, first)
-        inside = inside & (r == 0)
+        inside = inside & (tl.full(inside.shape, r, tl.int32) == 0)
     total = _add_programs(parts, zeros, first, last, tile, tiles, size)
     tl.store(grad, total, mask=inside)
 
@@ -237,12 +238,12 @@ def add_up_kernel(
             keep = inside
             if SHARED_START:
                 last = tl.where(r == 0, directions, r)
-                keep = keep & (r == 0)
+                keep = keep & (tl.full(keep.shape, r, tl.int32) == 0)
             # the first chunk alone starts from it
             for b in range(batch):
                 total = zeros
                 for q in range(r, last):
-                    program = ((q * batch + b) * chunks).to(tl.int64) * tiles + tile
+                    program = tl.cast((q * batch + b) * chunks, tl.int64) * tiles + tile
                     total += tl.load(states + state + program * size)
-                sample = (r * batch + b).to(tl.int64) * D * N
+                sample = tl.cast(r * batch + b, tl.int64) * D * N
                 tl.store(dstart + sample + parameter, total, mask=keep)
