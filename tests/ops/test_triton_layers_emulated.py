@@ -29,6 +29,7 @@ EVERYTHING = os.environ.get("RGBT_FUSION_EMULATED") == "all"
 PROMPTS = [
     (80, "no sigmoid", False),
     (90, "no fovea, linear form", False),
+    (90, "float16", False),
     (100, "slices of wider tensors", True),
 ]
 if EVERYTHING:

@@ -433,7 +433,9 @@ def _matrix_addresses(
 
 def _matrix_access(instruction: Instruction, address: Operand, binding: _Binding) -> _Access:
     words = instruction.opcode.split(".")
-    if "trans" in words or "m8n8" not in words or instruction.guard is not None:
+    is_store = words[0] == "stmatrix"
+    transposed_store = is_store and "trans" in words
+    if transposed_store or "m8n8" not in words or instruction.guard is not None:
         raise Unsupported(f"the emulator does not know the access {instruction.text}")
     return _Access.of(instruction, address, binding)._replace(dtype=TYPES["b32"])
 
@@ -442,6 +444,9 @@ def _load_matrices(instruction: Instruction, binding: _Binding) -> Step:
     to, address = instruction.operands
     destinations = _registers(to)
     access = _matrix_access(instruction, address, binding)
+
+    if "trans" in instruction.opcode.split("."):
+        return _load_transposed_matrices(instruction, destinations, access)
 
     def step(party: Party, machine: Machine) -> None:
         for matrix, register in enumerate(destinations):
@@ -455,6 +460,35 @@ def _load_matrices(instruction: Instruction, binding: _Binding) -> Step:
                 machine.findings,
             )
             _put(party, instruction, register, value.reshape(party.shape))
+
+    return step
+
+
+def _load_transposed_matrices(
+    instruction: Instruction, destinations: tuple[str, ...], access: _Access
+) -> Step:
+    """Lane ``l`` gets rows ``2 (l % 4)`` and the next of column ``l // 4``."""
+    halves = access._replace(dtype=TYPES["b16"])
+
+    def step(party: Party, machine: Machine) -> None:
+        lane = np.arange(party.shape[1])
+        base = np.broadcast_to(party.read(access.base), party.shape).astype(np.int64)
+        for matrix, register in enumerate(destinations):
+            pair = []
+            for next_row in range(2):
+                holder = lane // WARP * WARP + 8 * matrix + 2 * (lane % 4) + next_row
+                address = base[:, holder] + access.offset + 2 * (lane % WARP // 4)
+                (value,) = machine.shared.load(
+                    halves.within(address.ravel(), party, machine),
+                    halves.dtype,
+                    1,
+                    party.threads,
+                    party.clock,
+                    instruction,
+                    machine.findings,
+                )
+                pair.append(value.reshape(party.shape).astype(np.uint32))
+            _put(party, instruction, register, pair[0] | pair[1] << np.uint32(16))
 
     return step
 
