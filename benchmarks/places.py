@@ -72,8 +72,10 @@ def prompters() -> Calls:
     pair, many = Prompter(320).eval(), MultiStreamPrompter(320).eval()
     streams, history = torch.randn(2, 1, 3, 320, 768)
     two, before = streams[:, :2], history[:, :2]
+    rgb, tir = streams[:, 0], streams[:, 1]
+    earlier = (history[:, 0], history[:, 1])
     return {
-        "MutualPrompter, two streams": lambda: pair(*two.unbind(1), before.unbind(1)),
+        "MutualPrompter, two streams": lambda: pair(rgb, tir, earlier),
         "MultiStreamPrompter, two streams": lambda: many(two, before),
         "MultiStreamPrompter, two streams, mask": lambda: many(two, before, _present(2)),
         "MultiStreamPrompter, three streams, mask": lambda: many(streams, history, _present(3)),

@@ -331,7 +331,7 @@ def _look_at(candidates: Iterable[Tensor | None]) -> _Seen | None:
     return _Seen(tensors, marks)
 
 
-def _same_things(some: dict[str, Any], others: dict[str, Any]) -> bool:
+def _same_things(some: dict[Any, Any], others: dict[Any, Any]) -> bool:
     """Say whether two dictionaries hold the very same things in the same order."""
     if list(some) != list(others):
         return False
