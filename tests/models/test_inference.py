@@ -379,6 +379,7 @@ def test_training_computes_from_the_parameters() -> None:
 def test_prepared_prompts_are_those_of_the_layers(options) -> None:
     torch.manual_seed(0)
     network = create_model("tpmri_tiny_128", **SMALL, **options).double().eval()
+    assert isinstance(network.prompt_layers, nn.ModuleList)
     for layer in network.prompt_layers:
         nn.init.normal_(layer.norm.bias)
     form = InferenceForm(network)
