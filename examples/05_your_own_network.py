@@ -33,7 +33,7 @@ class Correlation(nn.Module):
     """Slide the template over the search crop at three sizes; learn the shape of its box."""
 
     template_size, search_size, search_factor = 64, 128, 4.0  # what every network must say
-    sides = (14, 16, 18)  # of the slid template: smaller, as it is and larger, in cells
+    sides = (14, 16, 18)  # of the slid template in cells; 0.4 of a change of size is believed
 
     def __init__(self, dim: int = 32) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Correlation(nn.Module):
         trust = alike * self.trust[0].exp() - (axis**2 + axis[:, None] ** 2) * self.trust[1].exp()
         weight = trust.flatten(1).softmax(1).view_as(alike)  # a near tie moves means little
         place = torch.stack([weight.sum((1, other)) @ axis for other in (2, 3)], dim=1)
-        larger = weight.sum((2, 3)) @ torch.tensor(self.sides).div(16).log().to(alike)
+        larger = 0.4 * weight.sum((2, 3)) @ torch.tensor(self.sides).div(16).log().to(alike)
         size = (larger[:, None] + target[:, 2:, 0, 0]).exp()[..., None, None] / 4
         offset = place[..., None, None] - torch.stack(torch.meshgrid(axis, axis, indexing="xy"))
         return ModelOutput.from_maps(12 * alike.amax(1, True) - 9, size.expand_as(offset), offset)
