@@ -22,10 +22,10 @@ def correlations(template: Tensor, search: Tensor, sides: tuple[int, ...]) -> Te
         roots.append(F.pad(bell.outer(bell), edge))  # of the weights: the middle counts most
         sized.append(F.pad(F.interpolate(template, size=(side, side), mode="bilinear"), edge))
     root, slid = torch.stack(roots), torch.stack(sized, dim=2)
-    slid = F.normalize((slid - (slid * root**2).sum((3, 4), True)) * root, dim=(3, 4)) * root
+    slid = F.normalize(((slid - (slid * root**2).sum((3, 4), True)) * root).flatten(3), dim=3)
     search = F.pad(search, (most // 2, most // 2 - 1) * 2, mode="replicate").flatten(0, 1)[:, None]
     mean, square = (F.conv2d(x, root[:, None] ** 2) for x in (search, search**2))
-    found = (slid.flatten(3).flatten(0, 1) @ F.unfold(search, most)).view_as(mean)
+    found = ((slid * root.flatten(1)).flatten(0, 1) @ F.unfold(search, most)).view_as(mean)
     return (found / (square - mean**2).clamp(min=1e-4).sqrt()).unflatten(0, (-1, 2)).mean(1)
 
 
