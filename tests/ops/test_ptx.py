@@ -181,6 +181,18 @@ def test_matrices_go_through_shared_memory_as_they_came():
     assert out.tolist() == [4 * (7 - i // 4) + i % 4 for i in range(32)]
 
 
+def test_transposed_matrices_come_column_by_column():
+    """Value ``(row, column)`` is ``8 row + column``; lane l has column l / 4, two rows of it."""
+    _, out = launch(
+        "mad.lo.s32 %r7, %r2, 131074, 65536; shl.b32 %r6, %r2, 2; st.shared.b32 [%r6], %r7; "
+        "bar.sync 0; shl.b32 %r5, %r2, 4; and.b32 %r5, %r5, 127; "
+        "ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%r9}, [%r5]; st.global.b32 [%rd5], %r9;"
+    )
+    first = [16 * (lane % 4) + lane // 4 for lane in range(32)]
+    assert (out & 0xFFFF).tolist() == first
+    assert (out >> 16).tolist() == [value + 8 for value in first]
+
+
 def test_programs_that_walk_different_ways_all_arrive():
     """Program p turns p + 1 times."""
     machine, out = launch(
@@ -314,7 +326,8 @@ def test_a_finding_says_where_and_who():
         "cp.async.ca.shared.global [%r5], [%rd4], 16;",
         "add.rn.bf16x2 %r9, %r2, %r3;",
         "shfl.sync.idx.b32 %r9, %r2, 0, 7, -1;",
-        "ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%r9}, [%r5];",
+        "stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%r5], {%r9};",
+        "ldmatrix.sync.aligned.m16n16.x1.trans.shared.b8 {%r9, %r10}, [%r5];",
         "ld.local.b32 %r9, [%rd4];",
     ],
 )

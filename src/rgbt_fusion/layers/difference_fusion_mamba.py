@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_positive_int
-from rgbt_fusion.layers.mamba import MambaBlock, ScanTensors
+from rgbt_fusion.layers.mamba import MambaBlock, ScanParameters
 from rgbt_fusion.layers.streams import check_token_streams
 from rgbt_fusion.ops.backends import BackendName
 from rgbt_fusion.ops.stream_op import can_fuse_streams, exchange, normed_difference
@@ -118,7 +118,7 @@ class DifferenceFusionMamba(TypedModule):
         return FusedStreams(rgb, tir, self.join(rgb, tir))
 
     def enhance(
-        self, rgb: Tensor, tir: Tensor, scan: ScanTensors | None = None
+        self, rgb: Tensor, tir: Tensor, scan: ScanParameters | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return both streams, each with what it takes from the other (eq. 7).
 
@@ -130,12 +130,12 @@ class DifferenceFusionMamba(TypedModule):
         enhanced_tir = torch.addcmul(tir, rgb, mask)
         return enhanced_rgb, enhanced_tir
 
-    def _gate(self, difference: Tensor, scan: ScanTensors | None) -> Tensor:
+    def _gate(self, difference: Tensor, scan: ScanParameters | None) -> Tensor:
         """Return what the Mamba makes of the difference, in front of the tanh."""
         return self.mamba(difference) if scan is None else self.mamba.mix(difference, scan)
 
     def exchange(
-        self, rgb: Tensor, tir: Tensor, *, skipped: int = 0, scan: ScanTensors | None = None
+        self, rgb: Tensor, tir: Tensor, *, skipped: int = 0, scan: ScanParameters | None = None
     ) -> ExchangedStreams:
         """Do what :meth:`enhance` does, for two streams that stay one batch.
 

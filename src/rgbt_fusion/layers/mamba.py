@@ -19,7 +19,7 @@ from rgbt_fusion.typed_module import TypedModule
 __all__ = [
     "InferenceParams",
     "MambaBlock",
-    "ScanTensors",
+    "ScanParameters",
     "StepStart",
     "decay_rates",
     "initialise_scan_",
@@ -59,7 +59,7 @@ class InferenceParams(Protocol):
     """The states of each layer, by its ``layer_idx``."""
 
 
-class ScanTensors(NamedTuple):
+class ScanParameters(NamedTuple):
     """The parameters of a Mamba as its ops compute with them: in float32 at least."""
 
     conv_weight: Tensor
@@ -220,9 +220,9 @@ class MambaBlock(TypedModule):
         """Return the parameters that :meth:`prepare` reads."""
         return (self.conv1d.weight, self.conv1d.bias, self.A_log, self.D, self.dt_proj.bias)
 
-    def prepare(self) -> ScanTensors:
+    def prepare(self) -> ScanParameters:
         """Return what :meth:`mix` computes with; it may be kept while the parameters stay."""
-        return ScanTensors(
+        return ScanParameters(
             conv_weight=precise(self.conv1d.weight[:, 0]),
             conv_bias=None if self.conv1d.bias is None else precise(self.conv1d.bias),
             A=decay_rates(self.A_log),
@@ -233,7 +233,7 @@ class MambaBlock(TypedModule):
     def mix(
         self,
         hidden_states: Tensor,
-        scan: ScanTensors,
+        scan: ScanParameters,
         states: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Mix all tokens ``(B, L, C)`` with prepared parameters.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import ShapeError, check_choice, check_positive_int
 from rgbt_fusion.layers.layer_order import ORDER_PREDICTORS
-from rgbt_fusion.layers.mamba import ScanTensors
+from rgbt_fusion.layers.mamba import ScanParameters
 from rgbt_fusion.layers.ordered_mamba import OrderedMamba
 from rgbt_fusion.ops.backends import BackendName
 from rgbt_fusion.shapes import check_shape
@@ -114,7 +114,7 @@ class OrderDynamicFusionMamba(TypedModule):
         self.norm = nn.LayerNorm(dim)
 
     def forward(
-        self, features: Sequence[Tensor] | Tensor, scan: ScanTensors | None = None
+        self, features: Sequence[Tensor] | Tensor, scan: ScanParameters | None = None
     ) -> Tensor:
         """Fuse K features ``(B, L, C)``, or one ``(B, K, L, C)``; return ``(B, L, C)``.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rgbt_fusion.checks import check_choice, check_positive_int
 from rgbt_fusion.layers.layer_order import straight_through_order
 from rgbt_fusion.layers.mamba import (
-    ScanTensors,
+    ScanParameters,
     decay_rates,
     initialise_scan_,
     inner_width,
@@ -116,9 +116,9 @@ class OrderedMamba(TypedModule):
         """Return the parameters that :meth:`prepare` reads."""
         return (self.conv_weight, self.conv_bias, self.A_log, self.D, self.dt_bias)
 
-    def prepare(self) -> ScanTensors:
+    def prepare(self) -> ScanParameters:
         """Return what :meth:`mix` computes with; it may be kept while the parameters stay."""
-        return ScanTensors(
+        return ScanParameters(
             conv_weight=precise(self.conv_weight),
             conv_bias=precise(self.conv_bias),
             A=decay_rates(self.A_log),
@@ -130,7 +130,7 @@ class OrderedMamba(TypedModule):
         self,
         tokens: Tensor,
         orders: Tensor,
-        scan: ScanTensors,
+        scan: ScanParameters,
         order_logits: Tensor | None = None,
     ) -> Tensor:
         """Scan as :meth:`forward` does, with prepared parameters."""
