@@ -242,14 +242,14 @@ def _token(name: str, x: Tensor | None) -> dict[str, Any]:
     }
 
 
-def _states(name: str, x: Tensor) -> dict[str, Any]:
+def _states(name: str, x: Tensor, row_name: str | None = None) -> dict[str, Any]:
     """Return the arguments for a tensor ``(R?, B, L, G, N)``."""
     r, b, row, g, n = (_stride(x, axis) for axis in range(5))
     return {
         name: x,
         f"{name}_r": r,
         f"{name}_b": b,
-        f"{name.upper()}_ROW": row,
+        row_name or f"{name.upper()}_ROW": row,
         f"{name}_g": g,
         f"{name}_n": n,
     }
@@ -631,8 +631,8 @@ class _Parts(NamedTuple):
             tokens_C=self.C,
             kept=self.kept,
             gated=self.gated,
-            **_gradient_of_states("dB", grads.B),
-            **_gradient_of_states("dC", grads.C),
+            **_states("dB", grads.B, "dB_row"),
+            **_states("dC", grads.C, "dC_row"),
             dA=grads.A,
             dstart=grads.initial_state,
             dreadout=grads.readout,
@@ -664,25 +664,6 @@ class _Parts(NamedTuple):
         _add_directions(grads.delta, self.delta)
         if grads.z is not None and self.z is not None:
             _add_directions(grads.z, self.z)
-
-
-def _gradient_of_states(name: str, grad: Tensor) -> dict[str, Any]:
-    """Return the arguments for the gradient ``(R?, B, L, G, N)`` of B or C."""
-    r, b, row, g, n = (_stride(grad, axis) for axis in range(5))
-    return {
-        name: grad,
-        f"{name}_r": r,
-        f"{name}_b": b,
-        f"{name}_row": row,
-        f"{name}_g": g,
-        f"{name}_n": n,
-    }
-
-
-def _add(parts: Tensor, axes: tuple[int, ...], shared: bool) -> Tensor:
-    """Add up over ``axes``, and over the directions if they share a gradient."""
-    axes = (0, *axes) if shared else axes
-    return parts.sum(axes, keepdim=True) if axes else parts
 
 
 def _per_direction(result: Tensor, directions: int) -> Tensor:
@@ -808,4 +789,7 @@ def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) ->
 
 def _add_stretches(grad: Tensor, parts: Tensor, plan: _ConvPlan) -> None:
     """Add up ``(R, B, chunks, D, ...)`` to ``(R?, D, ...)``."""
-    grad.copy_(_add(parts, (1, 2), grad.shape[0] < plan.directions).view_as(grad))
+    if grad.shape[0] < plan.directions:
+        torch.sum(parts, (0, 1, 2), out=grad[0])
+    else:
+        torch.sum(parts, (1, 2), out=grad)
