@@ -137,6 +137,15 @@ def test_a_camera_fails_now_and_then():
     assert all(image.flatten(1).any(1).all() for image in batch.template)
 
 
+def test_the_only_camera_of_a_frame_does_not_fail():
+    batch = sampler(
+        augmentation=AugmentationConfig(missing=1.0),
+        data=DataConfig(sequences=4, challenges=("missing",)),
+    ).batch(0, 0, 24)
+    seen = [image.flatten(1).any(1) for image in batch.searches[0]]
+    assert torch.equal(seen[0], ~seen[1])
+
+
 def test_a_misaligned_camera_is_moved_in_template_and_search_alike(monkeypatch):
     views: list[np.ndarray] = []
     monkeypatch.setattr(

@@ -456,9 +456,10 @@ class Sampler:
             blank = "tir"
         elif modality == "tir":
             blank = "rgb"
-        if blank == "rgb":
+        # where one camera shows nothing, the other one must show the target
+        if blank == "rgb" and images.tir.any():
             return ImagePair(torch.zeros_like(images.rgb), images.tir)
-        if blank == "tir":
+        if blank == "tir" and images.rgb.any():
             return ImagePair(images.rgb, torch.zeros_like(images.rgb))
         return images
 
