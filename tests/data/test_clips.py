@@ -152,6 +152,32 @@ def test_every_source_needs_a_weight(weights):
         MixedClips([SyntheticClips(), SyntheticClips()], weights)
 
 
+def test_the_last_share_of_the_sequences_is_of_the_wide_world():
+    clips = SyntheticClips(sequences=20, frames=5, wide=0.25)
+    drawn = [draw(clips, seed).sequence.sequence for seed in range(60)]
+    assert {one.seed for one in drawn if one.wide} <= set(range(15, 20))
+    assert any(one.wide for one in drawn)
+    assert not any(
+        draw(SyntheticClips(sequences=20), seed).sequence.sequence.wide for seed in (1, 2)
+    )
+
+
+def test_a_crop_of_the_wide_world_shows_no_more_than_the_frame_does():
+    clips = SyntheticClips(sequences=1, frames=5, challenges=("none",), wide=1.0)
+    clip = draw(clips)
+    frame = clip.template
+    x, y, width, height = clip.sequence.box(frame, "both")
+    # a part of the target, so that the crop has fewer pixels than it is drawn with
+    part = np.array([x, y, width / 2, height / 2])
+    crop = clip.sequence.crop(frame, part, 2.0, 128)
+    assert crop.side_px < 128
+    whole = crop_pair(*clip.sequence.sequence[frame], part, factor=2.0, size=128)
+    difference = (crop.images.rgb - whole.images.rgb).abs().mean()
+    # both have noise of their own
+    assert difference < 0.15
+    assert crop.centre_px == whole.centre_px
+
+
 def test_held_out_sequences_show_other_things():
     shown, held = (
         {
@@ -219,6 +245,7 @@ def test_a_dataset_without_boxes_is_refused(tmp_path):
         ({"challenges": ("rain",)}, "challenges must be one of"),
         ({"challenges": ()}, "challenges must name at least one challenge"),
         ({"sequences": 0}, "sequences must be at least 1, got 0"),
+        ({"wide": 1.5}, r"wide must be .*, got 1\.5"),
     ],
 )
 def test_bad_settings(options, message):

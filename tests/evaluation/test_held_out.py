@@ -27,6 +27,16 @@ def test_more_sequences_begin_with_those_of_fewer():
     assert not seen & {plan.place for plan in plans}
 
 
+def test_the_wide_world_has_held_out_sequences_of_its_own():
+    groups = held_out_sequences(["night"], sequences=2, frames=5, wide=True)
+    assert [one.name for one in groups["night"]] == [
+        "synthetic_wide_night_1000",
+        "synthetic_wide_night_1001",
+    ]
+    first = held_out_sequences(["night"], sequences=1, frames=5)["night"][0]
+    assert groups["night"][0].plan.target != first.plan.target
+
+
 def test_one_modality_alone():
     sequence = SyntheticSequence(1, frames=4, challenge="misalignment")
     rgb, tir = SingleModality(sequence, "rgb"), SingleModality(sequence, "tir")

@@ -2,6 +2,7 @@
 which weights are kept and when to end."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,14 @@ def test_what_is_validated_on_is_not_trained_on(tmp_path):
         chosen.append(held)
     assert chosen[0] == chosen[1]
     assert len({tuple(held) for held in chosen}) > 1
+
+
+def test_both_synthetic_worlds_are_validated_on_as_they_are_trained_on():
+    config = validated(data={"wide": 0.5, "workers": 0, "sequences": 4})
+    config = replace(config, validation=replace(config.validation, sequences=5))
+    found = hold_out(config, open_clips(config, "synthetic"), "synthetic", "synthetic")
+    assert [one.wide for one in found] == [False, False, False, True, True]
+    assert len({one.name for one in found}) == 5
 
 
 def test_a_list_says_what_is_validated_on(tmp_path):

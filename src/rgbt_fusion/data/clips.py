@@ -110,10 +110,12 @@ class SyntheticClips:
         frames: length of each sequence.
         challenges: what happens in the sequences, each equally often.
         held_out: take places and objects that no sequence with ``held_out=False`` shows.
+        wide: share of the sequences, the last ones, that are of the wide world: objects of any
+            size, lookalikes that cross, imperfect cameras.
 
     Raises:
-        ValueError: ``challenges`` is empty or has an unknown one, or ``sequences`` or ``frames`` is
-            below 1.
+        ValueError: ``challenges`` is empty or has an unknown one, ``sequences`` or ``frames`` is
+            below 1, or ``wide`` is not from 0 to 1.
 
     Example:
         >>> import numpy as np
@@ -130,7 +132,9 @@ class SyntheticClips:
         frames: int = 120,
         challenges: Sequence[Challenge] = CHALLENGES,
         held_out: bool = False,
+        wide: float = 0.0,
     ) -> None:
+        self.wide = check_finite_number(wide, name="wide", low=0.0, high=1.0)
         self.sequences = check_positive_int(sequences, name="sequences")
         self.frames = check_positive_int(frames, name="frames")
         if not challenges:
@@ -159,7 +163,8 @@ class SyntheticClips:
 
     def _sequence(self, number: int) -> "_RenderedSequence":
         challenge = self.challenges[number % len(self.challenges)]
-        return _rendered(number, self.frames, challenge, self.held_out)
+        wide = number >= (1 - self.wide) * self.sequences
+        return _rendered(number, self.frames, challenge, self.held_out, wide)
 
 
 class DatasetClips:
@@ -399,8 +404,12 @@ class _RenderedSequence:
     ) -> CropPair:
         # the square of crop_pair, rendered at once at the size of the crop
         square = search_square(box_xywh_px, factor)
-        rgb, tir = self.sequence.window(frame, square.left, square.top, square.side, size)
-        images = crop_pair(rgb, tir, (0, 0, size, size), factor=1.0, size=size).images
+        pixels = size
+        if self.sequence.wide:
+            # a small object has few pixels, and its crop shows no more than they do
+            pixels = min(size, square.side)
+        rgb, tir = self.sequence.window(frame, square.left, square.top, square.side, pixels)
+        images = crop_pair(rgb, tir, (0, 0, pixels, pixels), factor=1.0, size=size).images
         width, height = self.sequence.size
         return CropPair(images, square.centre, square.side, (height, width))
 
@@ -415,10 +424,12 @@ class _RenderedSequence:
 
 
 @lru_cache(maxsize=4096)
-def _rendered(number: int, frames: int, challenge: Challenge, held_out: bool) -> _RenderedSequence:
+def _rendered(
+    number: int, frames: int, challenge: Challenge, held_out: bool, wide: bool
+) -> _RenderedSequence:
     """Return a sequence; it is kept, since its plan takes as long to draw as a crop to render."""
     return _RenderedSequence(
-        SyntheticSequence(number, frames=frames, challenge=challenge, held_out=held_out)
+        SyntheticSequence(number, frames=frames, challenge=challenge, held_out=held_out, wide=wide)
     )
 
 

@@ -43,7 +43,11 @@ Groups: TypeAlias = Mapping[str, Iterable[AnySequence]]
 
 
 def held_out_sequences(
-    challenges: Iterable[Challenge] = HARD, *, sequences: int = 10, frames: int = 60
+    challenges: Iterable[Challenge] = HARD,
+    *,
+    sequences: int = 10,
+    frames: int = 60,
+    wide: bool = False,
 ) -> dict[str, tuple[SyntheticSequence, ...]]:
     """Return sequences of places and objects that training never shows, by challenge.
 
@@ -53,6 +57,7 @@ def held_out_sequences(
         challenges: what happens in the sequences.
         sequences: how many sequences per challenge.
         frames: how many frames per sequence.
+        wide: take them from the wide world.
 
     Raises:
         ValueError: ``challenges`` holds an unknown name, or ``sequences`` or ``frames`` is below 1.
@@ -70,7 +75,9 @@ def held_out_sequences(
         # a thousand seeds per challenge, so that no two challenges share their motions
         first = 1000 * CHALLENGES.index(challenge)
         groups[challenge] = tuple(
-            SyntheticSequence(first + number, frames=frames, challenge=challenge, held_out=True)
+            SyntheticSequence(
+                first + number, frames=frames, challenge=challenge, held_out=True, wide=wide
+            )
             for number in range(sequences)
         )
     return groups

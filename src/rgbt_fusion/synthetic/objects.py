@@ -52,6 +52,8 @@ class Sprite(NamedTuple):
     """
     half: Tensor
     """``(P, 5, H/2, W/2)`` uint8, the same at half the size, to draw it small without flicker."""
+    quarter: Tensor
+    """``(P, 5, H/4, W/4)`` uint8, the same at a quarter of the size."""
     extents: NDArray[np.float64]
     """``(P, 4)``: left, top, right, bottom of the opaque part, in pixels of the sprite."""
     height: float
@@ -151,6 +153,7 @@ def _sprite(layers: NDArray[np.float32]) -> Sprite:
     return Sprite(
         layers=full.round().to(torch.uint8),
         half=avg_pool2d(full, 2).round().to(torch.uint8),
+        quarter=avg_pool2d(full, 4).round().to(torch.uint8),
         extents=extents,
         height=height,
     )

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from rgbt_fusion.synthetic.artefacts import Artefacts
 from rgbt_fusion.synthetic.objects import KINDS, occluder
 
 __all__ = [
@@ -18,10 +19,14 @@ __all__ = [
     "Challenge",
     "Lamp",
     "Obstacle",
+    "Parked",
     "Plan",
     "View",
     "Wave",
+    "draw_number",
+    "draw_obstacles",
     "draw_plan",
+    "draw_wave",
 ]
 
 Challenge: TypeAlias = Literal[
@@ -58,6 +63,11 @@ class Wave(NamedTuple):
         return self.mean + sum(
             reach * sin(turn * index + phase) for reach, turn, phase in self.parts
         )
+
+    def scaled(self, factor: float) -> "Wave":
+        """Return this motion, ``factor`` times as large."""
+        parts = [(reach * factor, turn, phase) for reach, turn, phase in self.parts]
+        return Wave(self.mean * factor, tuple(parts))
 
 
 class View(NamedTuple):
@@ -96,6 +106,8 @@ class Actor(NamedTuple):
     height: Wave
     pace: float
     """Phases of a step per frame."""
+    stretch: float = 1.0
+    """How much wider it is than its sprite, at the same height."""
 
 
 class Obstacle(NamedTuple):
@@ -107,6 +119,19 @@ class Obstacle(NamedTuple):
     """Its foot."""
     height: float
     """In pixels of the place."""
+
+
+class Parked(NamedTuple):
+    """An object that stands still in the place, behind everything that moves."""
+
+    number: int
+    """Number of its sprite."""
+    world: tuple[float, float]
+    """Its foot."""
+    height: float
+    """In pixels of the place."""
+    warmth: float
+    """What the heat of its sprite is multiplied by."""
 
 
 class Lamp(NamedTuple):
@@ -155,6 +180,8 @@ class Plan:
     stripes: NDArray[np.floating]
     noise_rgb: float
     noise_tir: float
+    parked: tuple[Parked, ...] = ()
+    artefacts: Artefacts | None = None
 
     def light(self, index: int) -> float:
         """Return how much light there is, 1 by day."""
@@ -204,9 +231,9 @@ def draw_plan(
         has["thermal_crossover"] &= not (has["night"] or has["glare"])
     view = View(
         size,
-        _wave(generator, 0, size[0] * 0.22, (90, 300), shake=1.2),
-        _wave(generator, 0, size[1] * 0.1, (90, 300), shake=1.2),
-        _wave(generator, generator.uniform(0.75, 1.15), 0.12, (120, 400)),
+        draw_wave(generator, 0, size[0] * 0.22, (90, 300), shake=1.2),
+        draw_wave(generator, 0, size[1] * 0.1, (90, 300), shake=1.2),
+        draw_wave(generator, generator.uniform(0.75, 1.15), 0.12, (120, 400)),
     )
     target = _actor(generator, size, held_out, None)
     crowd = int(generator.choice((0, 1, 2, 3, 4), p=(0.2, 0.3, 0.25, 0.15, 0.1)))
@@ -228,19 +255,19 @@ def draw_plan(
         view=view,
         target=target,
         distractors=distractors,
-        occluders=_obstacles(generator, frames, target, view),
+        occluders=draw_obstacles(generator, frames, target, view),
         tint=tuple(generator.uniform(0.8, 1.15, 3)),
         brightness=_brightness(generator, frames, night=has["night"]),
         lamps=_lamps(generator, size),
         glare_spans=_spans(generator, frames, 0.5) if has["glare"] else (),
-        glare_x=_wave(generator, 0, target.height.mean * 0.6, (40, 120)),
-        glare_y=_wave(generator, 0, target.height.mean * 0.4, (40, 120)),
+        glare_x=draw_wave(generator, 0, target.height.mean * 0.6, (40, 120)),
+        glare_y=draw_wave(generator, 0, target.height.mean * 0.4, (40, 120)),
         glare_radius=float(target.height.mean * generator.uniform(0.5, 1.1)),
         crossover_spans=_spans(generator, frames, 0.6) if has["thermal_crossover"] else (),
-        tir_x=_wave(
+        tir_x=draw_wave(
             generator, spread * np.cos(angle) if shift else 0, 2.5 if shift else 0, (60, 200)
         ),
-        tir_y=_wave(
+        tir_y=draw_wave(
             generator, spread * np.sin(angle) if shift else 0, 2.5 if shift else 0, (60, 200)
         ),
         tir_zoom=float(generator.uniform(0.95, 1.05)) if shift else 1.0,
@@ -259,7 +286,7 @@ def draw_plan(
     )
 
 
-def _wave(
+def draw_wave(
     generator: np.random.Generator,
     mean: float,
     reach: float,
@@ -278,14 +305,18 @@ def _wave(
     return Wave(float(mean), tuple(parts))
 
 
+def draw_number(generator: np.random.Generator, *, held_out: bool) -> int:
+    """Draw the number of a sprite; no other sequence shows those that are held out."""
+    if held_out:
+        return _SPRITES + int(generator.integers(_SPRITES // 4))
+    return int(generator.integers(_SPRITES))
+
+
 def _actor(
     generator: np.random.Generator, size: tuple[int, int], held_out: bool, like: Actor | None
 ) -> Actor:
     """Draw an object; a distractor is mostly of the kind and size of the target, ``like``."""
-    if held_out:
-        number = _SPRITES + int(generator.integers(_SPRITES // 4))
-    else:
-        number = int(generator.integers(_SPRITES))
+    number = draw_number(generator, held_out=held_out)
     width, height = size
     if like is not None and generator.random() < 0.7:
         number = number - number % len(KINDS) + like.number % len(KINDS)
@@ -300,14 +331,14 @@ def _actor(
     y_mean = height * 0.55 + generator.uniform(-1, 1) * max(height * 0.32 - y_reach, 0)
     return Actor(
         number,
-        _wave(generator, x_mean, x_reach, (90, 260), shake=0.4),
-        _wave(generator, y_mean, y_reach, (90, 260), shake=0.4),
-        _wave(generator, mean, mean * generator.uniform(0.05, 0.4), (90, 240)),
+        draw_wave(generator, x_mean, x_reach, (90, 260), shake=0.4),
+        draw_wave(generator, y_mean, y_reach, (90, 260), shake=0.4),
+        draw_wave(generator, mean, mean * generator.uniform(0.05, 0.4), (90, 240)),
         float(generator.uniform(0.15, 0.45)),
     )
 
 
-def _obstacles(
+def draw_obstacles(
     generator: np.random.Generator, frames: int, target: Actor, view: View
 ) -> tuple[Obstacle, ...]:
     """Draw things that stand in the way of the target."""
@@ -348,10 +379,10 @@ def _hides(thing: Obstacle, moments: range, target: Actor, view: View) -> float:
 def _brightness(generator: np.random.Generator, frames: int, *, night: bool) -> Wave:
     """Draw the light: about steady by day, little at night, or night falls or ends."""
     if not night:
-        return _wave(generator, generator.uniform(0.75, 1.1), 0.08, (60, 300))
+        return draw_wave(generator, generator.uniform(0.75, 1.1), 0.08, (60, 300))
     dark = generator.uniform(0.02, 0.2)
     if generator.random() < 0.75:
-        return _wave(generator, dark, dark * 0.3, (60, 300))
+        return draw_wave(generator, dark, dark * 0.3, (60, 300))
     # from bright to dark, or back, once in the sequence
     half = (1 - dark) / 2
     phase = float(generator.choice((0.5, 1.5))) * pi

@@ -16,9 +16,11 @@ from torch.nn.functional import avg_pool2d, grid_sample, interpolate
 
 from rgbt_fusion.checks import check_choice, check_positive_int
 from rgbt_fusion.frames.types import FramePair, GroundTruth
+from rgbt_fusion.synthetic.artefacts import compressed, smeared, through_thermal_sensor
 from rgbt_fusion.synthetic.objects import Sprite, occluder, sprite
 from rgbt_fusion.synthetic.places import HEIGHT, WIDTH, background, mean_heat, noise_tile
 from rgbt_fusion.synthetic.plan import CHALLENGES, Actor, Challenge, Plan, draw_plan
+from rgbt_fusion.synthetic.wide import draw_wide_plan
 
 __all__ = ["SyntheticSequence"]
 
@@ -38,6 +40,10 @@ class _Placed(NamedTuple):
     """Pixels of the frame per pixel of the picture."""
     mirrored: bool
     opacity_tir: float = 1.0
+    stretch: float = 1.0
+    """How much wider it is than its sprite, at the same height."""
+    warmth: float = 1.0
+    """What its heat is multiplied by."""
 
 
 class SyntheticSequence:
@@ -46,6 +52,10 @@ class SyntheticSequence:
     An object moves through a textured place that looks different in the two modalities. Others of
     its kind move with it, and it passes behind poles, bushes and walls. The camera pans, shakes and
     zooms. The challenge adds what makes one modality fail.
+
+    With ``wide``, objects are of any size and shape, from 3 % to 90 % of the frame, more of them
+    look alike, walk beside the target or cross its way, others stand still and may be hotter, and
+    cameras have artefacts: compression, smear, a fixed pattern, dead columns, steps of the gain.
 
     Choices: a box holds the whole object, hidden parts included, to a fraction of a pixel.
 
@@ -58,6 +68,7 @@ class SyntheticSequence:
             ``"misalignment"`` (the cameras look at different places); ``"missing"`` (frames of one
             modality are None); ``"mixed"`` (some of them).
         held_out: draw places and objects that no sequence with ``held_out=False`` shows.
+        wide: draw from the wide world; without it a seed shows what it has always shown.
 
     Shape:
         - ``sequence[k]`` is ``(H, W, 3)`` and ``(H, W)``, uint8
@@ -83,6 +94,7 @@ class SyntheticSequence:
         size: tuple[int, int] = (320, 240),
         challenge: Challenge = "mixed",
         held_out: bool = False,
+        wide: bool = False,
     ) -> None:
         check_choice(challenge, CHALLENGES, name="challenge")
         self.seed = int(seed)
@@ -92,8 +104,11 @@ class SyntheticSequence:
             check_positive_int(size[0], name="width"),
             check_positive_int(size[1], name="height"),
         )
-        self.name = f"synthetic_{challenge}_{self.seed}"
-        self.plan: Plan = draw_plan(self.seed, frames, self.size, challenge, held_out=held_out)
+        self.wide = wide
+        world = "synthetic_wide" if wide else "synthetic"
+        self.name = f"{world}_{challenge}_{self.seed}"
+        draw = draw_wide_plan if wide else draw_plan
+        self.plan: Plan = draw(self.seed, frames, self.size, challenge, held_out=held_out)
 
     def __len__(self) -> int:
         return self.frames
@@ -173,9 +188,10 @@ class SyntheticSequence:
         foot = actor.picture.extents[0, 3]
         if actor.mirrored:
             left, right = 2 * middle - right, 2 * middle - left
-        x = actor.x + (left - middle) * actor.scale
+        scale_x = actor.scale * actor.stretch
+        x = actor.x + (left - middle) * scale_x
         y = actor.y + (top - foot) * actor.scale
-        return x, y, (right - left) * actor.scale, (bottom - top) * actor.scale
+        return x, y, (right - left) * scale_x, (bottom - top) * actor.scale
 
     def _box_tir(self, box: NDArray[np.float64], index: int) -> NDArray[np.float64]:
         shift, zoom = self.plan.tir_view(index)
@@ -189,17 +205,29 @@ class SyntheticSequence:
         phase = int(actor.pace * index) % len(picture.layers)
         scale = height / picture.height
         return _Placed(
-            picture, phase, actor.x.at(index), actor.y.at(index) + height / 2, scale, step < 0
+            picture,
+            phase,
+            actor.x.at(index),
+            actor.y.at(index) + height / 2,
+            scale,
+            step < 0,
+            stretch=actor.stretch,
         )
 
     def _actors(self, index: int) -> list[_Placed]:
         """Return all sprites from back to front: a lower one is nearer, occluders are nearest."""
         warmth = self.plan.contrast(index)
         actors = [self._place(actor, index) for actor in (self.plan.target, *self.plan.distractors)]
-        placed = sorted(
+        view = self.plan.view
+        placed: list[_Placed] = []
+        for one in self.plan.parked:
+            picture = sprite(one.number)
+            scale = one.height / picture.height / view.zoom.at(index)
+            x, y = view.to_frame(one.world, index)
+            placed.append(_Placed(picture, 0, x, y, scale, mirrored=False, warmth=one.warmth))
+        placed += sorted(
             (actor._replace(opacity_tir=warmth) for actor in actors), key=lambda actor: actor.y
         )
-        view = self.plan.view
         for thing in self.plan.occluders:
             picture = occluder(thing.number)
             scale = thing.height / picture.height / view.zoom.at(index)
@@ -223,7 +251,7 @@ class SyntheticSequence:
             planes = self._scene(index, actors, x_there, y_there)
         tir = None
         if not plan.is_missing("tir", index):
-            tir = self._sense(planes[3:], x, y, generator)
+            tir = self._sense(planes[3:], index, x, y, generator)
         return FramePair(rgb, tir)
 
     def _scene(self, index: int, actors: list[_Placed], x: Axis, y: Axis) -> Tensor:
@@ -241,7 +269,7 @@ class SyntheticSequence:
         planes = _sampled(part[None].float(), u - left, v - top, padding="reflection")
         density = len(x) / max(float(abs(x[-1] - x[0])), 1e-6)
         for actor in actors:
-            _draw(planes, actor, x, y, density)
+            _draw(planes, actor, x, y, density, smooth=self.wide)
         return planes
 
     def _expose(
@@ -273,10 +301,15 @@ class SyntheticSequence:
             rgb += bloom * strength * torch.tensor((255.0, 245.0, 220.0)).view(3, 1, 1)
         # amplifying little light amplifies its noise
         sigma = plan.noise_rgb * (1 + 1.5 * (1 - min(light, 1)))
-        return _finished(rgb, _noise(generator, 3, len(y), len(x)) * sigma)
+        noise = _noise(generator, 3, len(y), len(x)) * sigma
+        if plan.artefacts is not None:
+            rgb = smeared(rgb, plan.artefacts.smear(index), x)
+            rgb = compressed(rgb + noise, plan.artefacts.loss_rgb, x, y)
+            return _finished(rgb)
+        return _finished(rgb + noise)
 
     def _sense(
-        self, heat: Tensor, x: Axis, y: Axis, generator: np.random.Generator
+        self, heat: Tensor, index: int, x: Axis, y: Axis, generator: np.random.Generator
     ) -> NDArray[np.uint8]:
         """Return the thermal image, softer than the colours, with stripes and a vignette."""
         plan = self.plan
@@ -291,7 +324,13 @@ class SyntheticSequence:
         off_y = torch.from_numpy((y / height - 0.5) ** 2).float()
         vignette = 18 * (off_x[None] + off_y[:, None])
         noise = _noise(generator, 1, len(y), len(x)) * plan.noise_tir
-        return _finished(heat + stripes - vignette, noise)[:, :, 0]
+        heat = heat + stripes - vignette
+        if plan.artefacts is not None:
+            heat = smeared(heat, plan.artefacts.smear(index), x)
+            heat = through_thermal_sensor(heat + noise, plan.artefacts, index, x, y)
+            heat = compressed(heat, plan.artefacts.loss_tir, x, y)
+            return _finished(heat)[:, :, 0]
+        return _finished(heat + noise)[:, :, 0]
 
 
 def _in_view(places: Axis, length: int) -> tuple[int, int]:
@@ -313,18 +352,24 @@ def _sampled(image: Tensor, u: Axis, v: Axis, *, padding: str = "zeros") -> Tens
     return grid_sample(image, grid, mode="bilinear", padding_mode=padding, align_corners=False)[0]
 
 
-def _draw(planes: Tensor, actor: _Placed, x: Axis, y: Axis, density: float) -> None:
-    """Draw an actor over the scene, in place."""
+def _draw(
+    planes: Tensor, actor: _Placed, x: Axis, y: Axis, density: float, *, smooth: bool
+) -> None:
+    """Draw an actor over the scene, in place; ``smooth`` draws tiny ones without flicker."""
     height, width = actor.picture.layers.shape[2:]
     sign = -1.0 if actor.mirrored else 1.0
-    u = (x - actor.x) / actor.scale * sign + width / 2
+    u = (x - actor.x) / (actor.scale * actor.stretch) * sign + width / 2
     v = (y - actor.y) / actor.scale + actor.picture.extents[0, 3]
     columns = np.flatnonzero((u > -1) & (u < width + 1))
     rows = np.flatnonzero((v > -1) & (v < height + 1))
     if not len(columns) or not len(rows):
         return
     part = planes[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    if actor.scale * density < 0.6:
+    if smooth and actor.scale * density < 0.25:
+        layers = actor.picture.quarter
+        u = u / 4
+        v = v / 4
+    elif actor.scale * density < 0.6:
         layers = actor.picture.half
         u = u / 2
         v = v / 2
@@ -334,7 +379,7 @@ def _draw(planes: Tensor, actor: _Placed, x: Axis, y: Axis, density: float) -> N
     opacity = drawn[4] / 255
     # a sprite's colours are already multiplied by its opacity: no dark rim gives it away
     part[:3] += drawn[:3] - opacity * part[:3]
-    part[3] += actor.opacity_tir * (drawn[3] - opacity * part[3])
+    part[3] += actor.opacity_tir * (actor.warmth * drawn[3] - opacity * part[3])
 
 
 def _soft(image: Tensor, pixels: int, x: Axis) -> Tensor:
@@ -375,5 +420,5 @@ def _noise(generator: np.random.Generator, channels: int, height: int, width: in
     )
 
 
-def _finished(image: Tensor, noise: Tensor) -> NDArray[np.uint8]:
-    return (image + noise).clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+def _finished(image: Tensor) -> NDArray[np.uint8]:
+    return image.clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()

@@ -53,6 +53,7 @@ SINCE_0_1_0 = (
     ("data", "weight"),
     ("data", "more"),
     ("data", "absent"),
+    ("data", "wide"),
     ("data", "most_damaged"),
     ("augmentation", "failing"),
     ("augmentation", "misalignment"),
@@ -107,6 +108,9 @@ class DataConfig:
     challenges: tuple[Challenge, ...] = CHALLENGES
     """Synthetic only: what happens in the sequences. Each entry is drawn equally often, so a
     repeated one is seen more often."""
+    wide: float = 0.0
+    """Synthetic only: share of the sequences that are of the wide world, with objects of any size,
+    lookalikes that cross and imperfect cameras."""
     weight: float = 1.0
     """How often a sample is drawn from this dataset, next to the weights of ``more``."""
     more: tuple[MoreData, ...] = ()
@@ -125,6 +129,7 @@ class DataConfig:
         check_positive_int(self.sequences, name="data.sequences")
         check_positive_int(self.frames, name="data.frames")
         _check_weight(self.weight, name="data.weight")
+        check_finite_number(self.wide, name="data.wide", low=0.0, high=1.0)
         check_finite_number(self.absent, name="data.absent", low=0.0, high=1.0)
         _check_count(self.most_damaged, name="data.most_damaged")
         if not self.challenges:

@@ -236,6 +236,7 @@ def _open_one(
         sequences=config.data.sequences,
         frames=config.data.frames,
         challenges=config.data.challenges,
+        wide=config.data.wide,
     )
 
 

@@ -17,6 +17,7 @@ from rgbt_fusion.evaluation.protocols import PROTOCOLS
 from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
 from rgbt_fusion.files.text_tables import DataError, read_names
 from rgbt_fusion.frames.types import FramePair, GroundTruth
+from rgbt_fusion.synthetic.world import SyntheticSequence
 from rgbt_fusion.tracking.interface import naming_annotation
 from rgbt_fusion.tracking.tracker import Tracker
 from rgbt_fusion.training.config import TrainConfig
@@ -84,14 +85,9 @@ def hold_out(
             raise ValueError(
                 f"validation_names must be absent with synthetic data, got {str(names)!r}"
             )
-        kinds = tuple(dict.fromkeys(config.data.challenges))
-        groups = held_out_sequences(
-            kinds, sequences=ceil(settings.sequences / len(kinds)), frames=settings.frames
-        )
-        # one of each challenge first, then the second of each
-        rounds = zip(*groups.values(), strict=True)
-        found = [sequence for one_of_each in rounds for sequence in one_of_each]
-        found = found[: settings.sequences]
+        count_of_wide = round(config.data.wide * settings.sequences)
+        found = _held_out_worlds(config, settings.sequences - count_of_wide, wide=False)
+        found += _held_out_worlds(config, count_of_wide, wide=True)
     elif names is not None:
         chosen = read_names(names)
         source.hold_out(chosen)
@@ -121,6 +117,23 @@ def hold_out(
     if config.modality in ("rgb", "tir"):
         found = [SingleModality(one, config.modality) for one in found]
     return found
+
+
+def _held_out_worlds(config: TrainConfig, count: int, *, wide: bool) -> list[SyntheticSequence]:
+    """Return held-out sequences of one synthetic world: one of each challenge, then the second."""
+    if not count:
+        return []
+    kinds = tuple(dict.fromkeys(config.data.challenges))
+    groups = held_out_sequences(
+        kinds,
+        sequences=ceil(count / len(kinds)),
+        frames=config.validation.frames,
+        wide=wide,
+    )
+    found: list[SyntheticSequence] = []
+    for one_of_each in zip(*groups.values(), strict=True):
+        found.extend(one_of_each)
+    return found[:count]
 
 
 def _begins_usable(stored: CropSequence) -> bool:
