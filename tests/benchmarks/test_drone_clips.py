@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("cv2", reason="OpenCV is not installed")
 
-from benchmarks.drone_clips import KEPT_APART, NO_BOX, steadied, tightened  # noqa: E402
+from benchmarks.drone_clips import KEPT_APART, NO_BOX, steadied, tightened
 
 
 def sky(*, noise: float = 1.0) -> np.ndarray:
