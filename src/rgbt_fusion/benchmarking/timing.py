@@ -15,6 +15,9 @@ __all__ = ["Clocks", "Effort", "Spread", "interleave", "spread"]
 _SAMPLE_S = 0.005
 """A sample lasts about this long at least; what is shorter is called several times."""
 
+_SHORT_WARM_UP_S = 0.1
+"""After a warm-up this short, a second one says how long a call takes: a first call also prepares."""
+
 
 class Spread(NamedTuple):
     """Median and quartiles of the milliseconds that one call took, and the number of samples."""
@@ -59,9 +62,12 @@ class _Contender:
             self.samples = 0
             self._keep(first_s, first_cpu_s)
             return
-        if first_s < _SAMPLE_S:
-            self.calls = max(1, round(_SAMPLE_S / max(first_s, 1e-7)))
-        affordable = int(effort.budget_s / max(first_s * self.calls, 1e-9))
+        call_s = first_s
+        if first_s < _SHORT_WARM_UP_S:
+            call_s, _ = self._run()
+        if call_s < _SAMPLE_S:
+            self.calls = max(1, round(_SAMPLE_S / max(call_s, 1e-7)))
+        affordable = int(effort.budget_s / max(call_s * self.calls, 1e-9))
         self.samples = max(min(effort.least_samples, effort.rounds), min(effort.rounds, affordable))
 
     def _run(self) -> tuple[float, float]:
@@ -93,7 +99,7 @@ def interleave(
     synchronise: Callable[[], object] = lambda: None,
     on_sample: Callable[[float], object] = lambda share: None,
 ) -> dict[str, Clocks]:
-    """Time several functions in turn: one warm-up each, then rounds in which each runs once.
+    """Time several functions in turn: a warm-up or two each, then rounds in which each runs once.
 
     The order inside a round rotates. A slow function sits out some rounds, evenly spread, or all of
     them, as ``effort`` says. Garbage collection is off while a sample runs.
