@@ -353,25 +353,37 @@ def test_a_model_is_converted_and_evaluated():
     assert np.isfinite(boxes(tracker.track(scene(3), BOX))).all()
 
 
-def say_whether_amx_is_there(monkeypatch: pytest.MonkeyPatch, answer: bool) -> None:
+def pretend_processor(monkeypatch: pytest.MonkeyPatch, *instructions: str) -> None:
+    """Be an x86 processor with these sets of instructions alone."""
     tracker_module._warn_of_slow_dtype.cache_clear()
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: answer, raising=False)
+    all_names = ("amx_bf16", "avx512_bf16", "amx_fp16", "avx512_fp16")
+    capabilities = {name: name in instructions for name in all_names}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     monkeypatch.setattr(tracker_module.platform, "machine", lambda: "x86_64")
 
 
-def test_a_dtype_that_makes_the_processor_slower_is_said_once(monkeypatch):
-    say_whether_amx_is_there(monkeypatch, answer=False)
-    with pytest.warns(RuntimeWarning, match="bfloat16 is slower than float32") as said:
-        Tracker(tiny(), dtype=torch.bfloat16)
-        Tracker(tiny().bfloat16())
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_dtype_that_makes_the_processor_slower_is_said_once(monkeypatch, dtype):
+    pretend_processor(monkeypatch)
+    name = str(dtype).removeprefix("torch.")
+    with pytest.warns(RuntimeWarning, match=f"{name} is slower than float32") as said:
+        Tracker(tiny(), dtype=dtype)
+        Tracker(tiny().to(dtype))
     assert len(said) == 1
     assert said[0].filename == __file__
 
 
-def test_nothing_is_said_of_a_dtype_that_the_processor_knows(monkeypatch):
-    say_whether_amx_is_there(monkeypatch, answer=True)
+@pytest.mark.parametrize("instructions", ["amx_bf16", "avx512_bf16"])
+def test_nothing_is_said_of_a_dtype_that_the_processor_knows(monkeypatch, instructions):
+    pretend_processor(monkeypatch, instructions)
     Tracker(tiny(), dtype=torch.bfloat16)
     Tracker(tiny(), dtype=torch.float64)
+
+
+def test_nothing_is_said_where_torch_does_not_know_the_processor(monkeypatch):
+    pretend_processor(monkeypatch)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    Tracker(tiny(), dtype=torch.bfloat16)
 
 
 def test_the_form_for_inference_finds_the_same_boxes():

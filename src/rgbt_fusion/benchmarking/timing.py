@@ -16,7 +16,7 @@ _SAMPLE_S = 0.005
 """A sample lasts about this long at least; what is shorter is called several times."""
 
 _SHORT_WARM_UP_S = 0.1
-"""After a warm-up this short, a second one says how long a call takes: a first call also prepares."""
+"""After a warm-up this short a second one says how long a call takes: the first also prepares."""
 
 
 class Spread(NamedTuple):

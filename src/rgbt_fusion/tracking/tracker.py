@@ -130,9 +130,9 @@ class Tracker:
             follows level and span of the frames, see
             :func:`~rgbt_fusion.frames.thermal.follow_range`.
         device: where to move the model; None leaves it where it is.
-        dtype: the floating-point type to convert the model to; None leaves it. On an x86 processor
-            without AMX ``bfloat16`` and ``float16`` take several times as long as ``float32``: a
-            ``RuntimeWarning`` says so once.
+        dtype: the floating-point type to convert the model to; None leaves it. An x86 processor
+            without instructions for ``bfloat16`` or ``float16`` takes several times as long as with
+            ``float32``: a ``RuntimeWarning`` says so once.
         compile: whether ``torch.compile`` makes code for the network at the first frame, which
             takes a minute or so and needs a C++ compiler. Boxes are equal to rounding.
         graph: whether a frame is replayed as a CUDA graph: crop, network and box in one launch, and
@@ -727,25 +727,35 @@ def _together(images: list[Tensor]) -> Tensor:
     return torch.cat(images)
 
 
-# without these instructions an x86 processor is slower with the dtype than with float32
-_NEEDED = {torch.bfloat16: "_is_amx_tile_supported", torch.float16: "_is_amx_fp16_supported"}
+# with one of these sets of instructions an x86 processor is faster with the dtype than with float32
+_FASTER_WITH = {
+    torch.bfloat16: ("amx_bf16", "avx512_bf16"),
+    torch.float16: ("amx_fp16", "avx512_fp16"),
+}
 
 
 @cache
 def _warn_of_slow_dtype(dtype: torch.dtype) -> None:
     """Warn once of a dtype that makes this processor slower."""
-    is_supported = getattr(torch.cpu, _NEEDED.get(dtype, ""), None)
+    instructions = _FASTER_WITH.get(dtype, ())
     # torch does not say it of processors other than x86
     is_known = platform.machine().lower() in ("x86_64", "amd64")
-    if is_supported is None or not is_known or is_supported():
+    if not instructions or not is_known or any(_cpu_has(name) for name in instructions):
         return
     name = str(dtype).removeprefix("torch.")
+    wanted = " or ".join(instructions)
     warnings.warn(
-        f"{name} is slower than float32 on this processor, which has no instructions for it (AMX): "
-        "leave dtype out",
+        f"{name} is slower than float32 on this processor, which has no instructions for it "
+        f"({wanted}): leave dtype out",
         RuntimeWarning,
         stacklevel=3,
     )
+
+
+def _cpu_has(instructions: str) -> bool:
+    """Say whether this processor has a set of instructions; True where torch does not know."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get(instructions, True))
 
 
 def _is_constant(image: Tensor) -> bool:
