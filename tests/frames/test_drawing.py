@@ -79,3 +79,15 @@ def test_text_and_sizes(black):
     draw_text(black, "text", (5, 40), RED)
     assert black[:, :, 0].any()
     assert resize(black, 20, 10).shape == (10, 20, 3)
+
+
+def test_the_rim_of_a_text_is_beside_the_text():
+    """Also at the end of a long line, where thick letters may have run ahead of thin ones."""
+    cv2()
+    picture = np.full((40, 300, 3), 128, dtype=np.uint8)
+    draw_text(picture, "ainet_tiny_128 0.77", (10, 25), (255, 255, 255))
+    ink_columns = np.flatnonzero((picture > 200).any(axis=(0, 2)))
+    rim_columns = np.flatnonzero((picture < 64).any(axis=(0, 2)))
+    assert ink_columns.max() > 100
+    assert ink_columns.max() <= rim_columns.max() <= ink_columns.max() + 2
+    assert ink_columns.min() - 2 <= rim_columns.min() <= ink_columns.min()
