@@ -355,3 +355,10 @@ def test_a_listing_is_read():
 def test_what_is_no_listing_is_refused():
     with pytest.raises(ValueError, match=r"has no \.entry"):
         parse("add.s32 %r1, %r2, %r3;")
+
+
+def test_a_half_that_the_compiler_leaves_open_is_no_number():
+    """It writes such a half where it reads the other one alone."""
+    _, out = launch("cvt.u16.u32 %rs1, %r2; mov.b32 %r9, {%rs1, %rs2}; st.global.b32 [%rd5], %r9;")
+    assert (out & 0xFFFF).tolist() == list(range(32))
+    assert (out >> 16 == 0xFFFF).all()

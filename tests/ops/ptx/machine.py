@@ -277,8 +277,14 @@ def _join(instruction: Instruction, to: Operand, parts: tuple[str, ...], binding
     part_type = np.dtype(f"u{whole.itemsize // len(parts)}")
     sources = [binding.register(part, part_type) for part in parts]
 
+    def piece(party: Party, source: str) -> Lanes:
+        """Read a part; one that the compiler left open is all ones, not a number in any format."""
+        if source not in party.registers:
+            return np.full((1, 1), -1).astype(part_type)
+        return as_type(party.read(source), part_type)
+
     def step(party: Party, machine: Machine) -> None:
-        pieces = [as_type(party.read(source), part_type) for source in sources]
+        pieces = [piece(party, source) for source in sources]
         joined = np.stack(np.broadcast_arrays(*pieces), -1)
         _put(party, instruction, destination, joined.view(whole)[..., 0])
 
