@@ -44,6 +44,15 @@ def test_by_hand():
     assert found.intervals == {}
 
 
+def test_a_poor_overlap_is_neither_found_nor_lost():
+    found = confidence_scores([[1.0, 0.0, 0.0]], [[0.9, 0.4, 0.1]], [[True] * 3])
+    assert found.lost == pytest.approx(1 / 3)
+    assert found.ece == 0
+    assert found.auroc == pytest.approx(3 / 4)  # 1 and a half of two pairs
+    lenient = confidence_scores([[1.0, 0.0, 0.0]], [[0.9, 0.4, 0.1]], [[True] * 3], found_above=0.3)
+    assert lenient.ece == pytest.approx(1 / 3)
+
+
 @pytest.mark.parametrize("levels", [0, 5])
 def test_the_area_counts_pairs(levels):
     generator = np.random.default_rng(0)
@@ -141,5 +150,7 @@ def test_wrong_shapes():
         confidence_scores([[1.0]], [[1.0], [1.0]], [[True]])
     with pytest.raises(ShapeError, match="must have one length"):
         confidence_scores([[1.0]], [[1.0, 0.5]], [[True]])
+    with pytest.raises(ValueError, match="found_above must be a finite number in"):
+        confidence_scores([[1.0]], [[1.0]], [[True]], found_above=-1.0)
     with pytest.raises(ValueError, match="lost_below must be a finite number in"):
         confidence_scores([[1.0]], [[1.0]], [[True]], lost_below=2.0)

@@ -1,7 +1,8 @@
 """How far a tracker's confidence can be trusted: calibration, finding losses, and selecting frames.
 
-A tracker has lost its target in a frame where the overlap is below a threshold or the target is
-absent. The confidence is read as the probability that it has not.
+A tracker has found its target in a frame where the overlap exceeds one half, and lost it where the
+overlap is below a fifth or the target is absent. The confidence is read as the probability that it
+has found it.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from rgbt_fusion.evaluation.scores import Curve, Scores
 from rgbt_fusion.files.table import Cell, Figure, Table
 
 __all__ = [
+    "FOUND_ABOVE",
     "LOST_BELOW",
     "ConfidenceScores",
     "Reliability",
@@ -24,6 +26,9 @@ __all__ = [
     "confidence_table",
     "score_confidence",
 ]
+
+FOUND_ABOVE = 0.5
+"""Above this overlap the target counts as found."""
 
 LOST_BELOW = 0.2
 """Below this overlap the target counts as lost."""
@@ -33,12 +38,12 @@ _LEVELS = 200
 
 
 class Reliability(NamedTuple):
-    """How often the target is there, by confidence: one value per bin of equal width."""
+    """How often the target is found, by confidence: one value per bin of equal width."""
 
     confidence: Array
     """The mean confidence, NaN where a bin is empty."""
     hits: Array
-    """The share of frames in which the target is not lost, NaN where a bin is empty."""
+    """The share of frames in which the target is found, NaN where a bin is empty."""
     frames: NDArray[np.int64]
     """How many frames fall into the bin."""
 
@@ -71,6 +76,7 @@ class _Frames(NamedTuple):
     """NaN became minus infinity."""
     losses: Array
     """1 - overlap, 1 where the target is absent."""
+    found: NDArray[np.bool_]
     lost: NDArray[np.bool_]
     sequence: NDArray[np.int64]
     """The number of the sequence of each frame."""
@@ -81,6 +87,7 @@ def confidence_scores(
     overlaps: Sequence[ArrayLike],
     present: Sequence[ArrayLike],
     *,
+    found_above: float = FOUND_ABOVE,
     lost_below: float = LOST_BELOW,
     bins: int = 10,
     resampling: Resampling | None = None,
@@ -89,11 +96,13 @@ def confidence_scores(
 
     .. math::
         \mathrm{ECE} = \sum_b \frac{n_b}{n} |\mathrm{hits}_b - \mathrm{confidence}_b|, \qquad
-        \mathrm{AUROC} = P(c_\text{lost} < c_\text{found}) + \tfrac12 P(c_\text{lost} =
-        c_\text{found}), \qquad
+        \mathrm{AUROC} = P(c_\text{lost} < c_\text{other}) + \tfrac12 P(c_\text{lost} =
+        c_\text{other}), \qquad
         \mathrm{AURC} = \frac1n \sum_{k=1}^{n} \frac1k \sum_{i \le k} (1 - \mathrm{IoU}_i)
 
-    The frames of AURC are in the order of falling confidence; equal confidences count together.
+    A hit is a frame whose target is found. The other frames of AUROC are those whose target is not
+    lost. The frames of AURC are in the order of falling confidence; equal confidences count
+    together.
 
     Choices: frames of all sequences are pooled. The intervals tell 200 levels of confidence apart.
     A resample cannot be better calibrated than perfectly, so that the interval of a small ECE lies
@@ -103,6 +112,7 @@ def confidence_scores(
         confidences: per sequence, one confidence per frame; NaN is below all others.
         overlaps: per sequence, one overlap per frame.
         present: per sequence and frame, whether the target is there.
+        found_above: the overlap above which the target is found.
         lost_below: the overlap below which the target is lost.
         bins: how many bins of confidence the calibration has.
         resampling: how the bootstrap draws.
@@ -112,21 +122,22 @@ def confidence_scores(
 
     Raises:
         ShapeError: the three differ in length, or there is no frame.
-        ValueError: ``lost_below`` is not in [0, 1], or ``bins`` is below 1.
+        ValueError: ``found_above`` or ``lost_below`` is not in [0, 1], or ``bins`` is below 1.
 
     Example:
         >>> from rgbt_fusion.evaluation.confidence import confidence_scores
         >>> found = confidence_scores([[0.9, 0.8, 0.1, 0.3]], [[0.7, 0.6, 0.1, 0.5]], [[True] * 4])
         >>> round(found.auroc, 3), round(found.ece, 3), round(found.lost, 3)
-        (1.0, 0.275, 0.25)
+        (1.0, 0.175, 0.25)
 
     Source:
         Guo et al., "On Calibration of Modern Neural Networks", ICML 2017; Geifman, El-Yaniv,
         "Selective Classification for Deep Neural Networks", NeurIPS 2017.
     """
+    check_finite_number(found_above, name="found_above", low=0, high=1)
     check_finite_number(lost_below, name="lost_below", low=0, high=1)
     check_positive_int(bins, name="bins")
-    frames = _pooled(confidences, overlaps, present, lost_below)
+    frames = _pooled(confidences, overlaps, present, found_above, lost_below)
     probable = bool(((frames.confidences >= 0) & (frames.confidences <= 1)).all())
     reliability = None
     ece = None
@@ -229,6 +240,7 @@ def _pooled(
     confidences: Sequence[ArrayLike],
     overlaps: Sequence[ArrayLike],
     present: Sequence[ArrayLike],
+    found_above: float,
     lost_below: float,
 ) -> _Frames:
     """Check the frames of all sequences and put them one after another."""
@@ -237,24 +249,30 @@ def _pooled(
             "confidences, overlaps and present must have as many sequences, at least one, got "
             f"{len(confidences)}, {len(overlaps)} and {len(present)}"
         )
-    pooled: list[tuple[Array, Array, NDArray[np.bool_]]] = []
-    for sure, overlap, seen in zip(confidences, overlaps, present, strict=True):
+    known: list[Array] = []
+    fits: list[Array] = []
+    seen: list[NDArray[np.bool_]] = []
+    for sure, overlap, shown in zip(confidences, overlaps, present, strict=True):
         own = as_frames(sure, "confidences")
         fit = as_frames(overlap, "overlaps")
-        there = np.asarray(seen, dtype=bool)
+        there = np.asarray(shown, dtype=bool)
         if not own.shape == fit.shape == there.shape:
             raise ShapeError(
                 f"confidences, overlaps and present must have one length, got {own.shape}, "
                 f"{fit.shape} and {there.shape}"
             )
-        fit = np.where(there, np.clip(fit, 0, 1), 0.0)
-        pooled.append((np.where(np.isnan(own), -np.inf, own), 1 - fit, (fit < lost_below) | ~there))
-    lengths = [len(one[0]) for one in pooled]
+        known.append(np.where(np.isnan(own), -np.inf, own))
+        fits.append(np.where(there, np.clip(fit, 0, 1), 0.0))
+        seen.append(there)
+    overlap_of_all = np.concatenate(fits)
+    is_there = np.concatenate(seen)
+    lengths = [len(one) for one in known]
     return _Frames(
-        np.concatenate([one[0] for one in pooled]),
-        np.concatenate([one[1] for one in pooled]),
-        np.concatenate([one[2] for one in pooled]),
-        np.repeat(np.arange(len(pooled)), lengths),
+        confidences=np.concatenate(known),
+        losses=1 - overlap_of_all,
+        found=(overlap_of_all > found_above) & is_there,
+        lost=(overlap_of_all < lost_below) | ~is_there,
+        sequence=np.repeat(np.arange(len(known)), lengths),
     )
 
 
@@ -263,7 +281,7 @@ def _bin_sums(frames: _Frames, bins: int, sequences: int) -> Array:
     place = np.minimum((frames.confidences * bins).astype(np.int64), bins - 1)
     return _sums(
         frames.sequence * bins + place,
-        (np.ones(len(place)), frames.confidences, ~frames.lost),
+        (np.ones(len(place)), frames.confidences, frames.found),
         (sequences, bins),
     )
 

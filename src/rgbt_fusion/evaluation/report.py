@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from rgbt_fusion.checks import check_positive_int
 from rgbt_fusion.data.sequences import ImageSequence
-from rgbt_fusion.evaluation.confidence import LOST_BELOW, confidence_table, score_confidence
+from rgbt_fusion.evaluation.confidence import (
+    FOUND_ABOVE,
+    LOST_BELOW,
+    confidence_table,
+    score_confidence,
+)
 from rgbt_fusion.evaluation.intervals import (
     ScoreIntervals,
     paired_differences,
@@ -275,9 +280,10 @@ def _confidence(scores: Sequence[Scores]) -> list[str]:
         figures["reliability"] = plot_reliability(names, found)
     drawn = "".join(_svg(figure, name) for name, figure in figures.items())
     note = (
-        f"Lost: overlap below {LOST_BELOW:g}, or target absent. ECE: how far the confidence is "
-        "from the share of frames that are not lost. AUROC: how well low confidence finds losses. "
-        "AURC: mean of 1 - overlap over the most confident frames, over all shares of them."
+        f"Found: overlap above {FOUND_ABOVE:g}. Lost: overlap below {LOST_BELOW:g}, or target "
+        "absent. ECE: how far the confidence is from the share of frames with the target found. "
+        "AUROC: how well low confidence finds losses. AURC: mean of 1 - overlap over the most "
+        "confident frames, over all shares of them."
     )
     return [
         "<h2>Confidence</h2>",
