@@ -37,7 +37,10 @@ MAY_IMPORT = {
     "weights": {"models", "files"},
     "synthetic": {"frames"},
     "data": {"frames", "files", "synthetic"},
-    "tracking": {"frames", "boxes", "shapes", "models.interface", "models.inference"},
+    "tracking": {
+        "frames", "boxes", "shapes", "models.interface", "models.inference",
+        "models.tracking_settings",
+    },
     "evaluation": {"frames", "files", "data", "synthetic", "tracking.interface"},
     "video": {"frames", "files", "data", "models", "tracking", "alignment"},
     "training": {

@@ -82,6 +82,11 @@ def test_on_real_sequences(tmp_path, weights, capsys):
         ),
         (["--model", "magic"], "package.module:function, got 'magic'"),
         (["--model", "ncc", "--data", "absent"], "absent"),
+        (["--size-growth", "0.5"], "--size-growth must be a number of at least 1, got 0.5"),
+        (
+            ["--model", "ncc", "--smallest-px", "2"],
+            "--smallest-px must come with a network, not with ncc",
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(arguments, message, capsys):

@@ -355,6 +355,17 @@ def test_a_part_of_a_run_does_not_score(tmp_path, capsys, monkeypatch):
             ["x", "--benchmark", "lasher", "--out", "y"],
             "--out must come with --model, got it without",
         ),
+        (
+            ["x", "--benchmark", "lasher", "--size-inertia", "0.5"],
+            "--size-inertia must come with --model, got it without",
+        ),
+        (
+            [
+                *("--model", "ainet_tiny_128", "--benchmark", "lasher", "--root", "{root}"),
+                *("--lost-threshold", "7"),
+            ],
+            r"--lost-threshold must be a finite number in \[0, 1\], got 7",
+        ),
         (["--model", "ncc", "--benchmark", "lasher"], "--root must be given to run a tracker"),
         (
             ["--model", "yolo", "--benchmark", "lasher", "--root", "{root}"],

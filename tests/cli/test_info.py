@@ -11,6 +11,7 @@ from rgbt_fusion.cli import info as info_command
 from rgbt_fusion.cli import step_cost
 from rgbt_fusion.cli.info import EXTRAS, info
 from rgbt_fusion.cli.step_cost import StepCost
+from rgbt_fusion.models.tracking_settings import ConfidenceMap, TrackingSettings
 from rgbt_fusion.weights.checkpoints import save_checkpoint
 from rgbt_fusion.weights.pretrained import create_model
 
@@ -95,6 +96,23 @@ def test_a_file_is_described_as_json_with_the_cost_of_a_step(tmp_path, capsys, m
     out = capsys.readouterr().out
     assert "300 MB at the peak of a fresh process" in out
     assert "5.0 ms of CPU time, 7.0 ms by the clock (1 thread)" in out
+
+
+def test_the_tracking_settings_of_a_file_are_shown(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    model = create_model("ostrack_tiny_128")
+    model.tracking_settings = TrackingSettings(
+        size_inertia=0.8, confidence=ConfidenceMap(offset=-1.5, slope=2.0)
+    )
+    save_checkpoint(model, tmp_path / "own")
+    info(str(tmp_path / "own"), static=True)
+    shown = "size_inertia 0.8, confidence offset -1.5, confidence slope 2.0"
+    assert shown in capsys.readouterr().out
+    info(str(tmp_path / "own"), static=True, json=True)
+    assert json.loads(capsys.readouterr().out)["tracking_settings"] == {
+        "size_inertia": 0.8,
+        "confidence": {"offset": -1.5, "slope": 2.0, "rival_slope": 0.0},
+    }
 
 
 def test_what_belongs_to_a_model_needs_one():

@@ -499,6 +499,10 @@ REFUSED = {
         ["--init", INIT, "--txt", "o.txt", "--tir-range", "1,5"],
         "must come with a network, not with",
     ),
+    "held boxes of ncc": (
+        ["--init", INIT, "--txt", "o.txt", "--size-inertia", "0.5", "--hold-when-lost"],
+        "--size-inertia, --hold-when-lost must come with a network, not with ncc",
+    ),
     "no device": (
         ["--init", INIT, "--out", "o.mp4", "--device", "tpu"],
         "--device must be cpu, cuda or cuda:NUMBER",

@@ -32,6 +32,12 @@ def test_a_preset_takes_the_weights_of_a_file(tmp_path):
     assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
 
 
+def test_options_stand_above_the_settings_of_the_network(checkpoint):
+    tracker = make_tracker(str(checkpoint), None, "cpu", {"size_inertia": 0.5})
+    assert isinstance(tracker, Tracker)
+    assert tracker.settings.plain() == {"size_inertia": 0.5}
+
+
 def test_the_baseline():
     assert isinstance(make_tracker("ncc", None, "cpu"), NCCTracker)
 

@@ -13,7 +13,9 @@ from rgbt_fusion import Tracker
 from rgbt_fusion.export.agreement import ExportError
 from rgbt_fusion.export.onnx_file import TRACKING_KEY, export_onnx, need_onnx
 from rgbt_fusion.export.onnx_model import OnnxModel
+from rgbt_fusion.models.tracking_settings import TrackingSettings
 from rgbt_fusion.synthetic.world import SyntheticSequence
+from rgbt_fusion.weights.formats import TRACKING_SETTINGS_KEY
 
 try:
     need_onnx()
@@ -22,10 +24,13 @@ except (ModuleNotFoundError, ExportError) as error:
 
 import onnx
 
+SETTINGS = TrackingSettings(size_inertia=0.6, size_correction=0.5, lost_threshold=0.0)
+
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     model = tiny("tpmri_tiny_128", depth=1)
+    model.tracking_settings = SETTINGS
     path = tmp_path_factory.mktemp("pair") / "step.onnx"
     export_onnx(model, path)
     return model, path
@@ -46,6 +51,7 @@ def test_the_pair_tracks_as_the_network_does_and_embeds_once(
     monkeypatch.setattr(pair, "embed_template", lambda images: calls.append(1) or embed(images))
     assert np.abs(boxes(pair) - boxes(model)).max() < 1e-3
     assert len(calls) == 1
+    assert Tracker(pair).settings == SETTINGS
 
 
 def test_two_targets_go_through_a_file_for_one(exported: tuple[Any, Path]) -> None:
@@ -82,4 +88,16 @@ def test_a_file_that_names_another_folder_is_refused(
             entry.value = json.dumps(values)
     onnx.save(content, tmp_path / "step.onnx")
     with pytest.raises(ValueError, match="must name a file beside it for its template"):
+        OnnxModel(tmp_path / "step.onnx")
+
+
+def test_settings_that_cannot_be_used_are_refused(
+    exported: tuple[Any, Path], tmp_path: Path
+) -> None:
+    content = onnx.load(exported[1])
+    for entry in content.metadata_props:
+        if entry.key == TRACKING_SETTINGS_KEY:
+            entry.value = '{"size_inertia": 7}'
+    onnx.save(content, tmp_path / "step.onnx")
+    with pytest.raises(ValueError, match="how it tracks, but: size_inertia must be a finite"):
         OnnxModel(tmp_path / "step.onnx")

@@ -13,6 +13,7 @@ from torch import Tensor
 from model_material import images, save_as_official, tiny
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.models.presets import list_models
+from rgbt_fusion.models.tracking_settings import ConfidenceMap, TrackingSettings
 from rgbt_fusion.weights.checkpoints import (
     CheckpointError,
     convert_checkpoint,
@@ -20,7 +21,9 @@ from rgbt_fusion.weights.checkpoints import (
     load_checkpoint,
     load_model,
     save_checkpoint,
+    store_tracking_settings,
 )
+from rgbt_fusion.weights.formats import TRACKING_SETTINGS_KEY
 from rgbt_fusion.weights.pretrained import create_model
 
 SMALL = {"stem": "patch", "depth": 2}
@@ -394,3 +397,78 @@ def test_a_compiled_network_is_saved_under_the_names_of_the_network(tmp_path: Pa
     save_checkpoint(compiled, tmp_path / "one.safetensors")
     assert load_checkpoint(torch.nn.Linear(2, 2), tmp_path / "one.safetensors").prefixes == ()
     assert load_checkpoint(compiled, tmp_path / "one.safetensors").share == 1.0
+
+
+MEASURED = TrackingSettings(
+    size_inertia=0.8,
+    lost_threshold=0.6,
+    confidence=ConfidenceMap(offset=-1.0, slope=1.5, rival_slope=0.5),
+)
+"""What somebody measured for some weights."""
+
+
+def test_tracking_settings_travel_with_the_weights(tmp_path: Path) -> None:
+    model = small()
+    model.tracking_settings = MEASURED
+    save_checkpoint(model, tmp_path / "model.safetensors")
+    assert load_model(tmp_path / "model.safetensors").tracking_settings == MEASURED
+    another = small()
+    load_checkpoint(another, tmp_path / "model.safetensors")
+    assert another.tracking_settings == MEASURED
+    # a file that says nothing of them, and weights of which a part is kept
+    save_checkpoint(small(), tmp_path / "plain.safetensors")
+    load_checkpoint(another, tmp_path / "plain.safetensors")
+    assert another.tracking_settings is None
+    deeper = small(depth=3)
+    load_checkpoint(deeper, tmp_path / "model.safetensors", minimum_share=0.3)
+    assert deeper.tracking_settings is None
+
+
+def test_settings_are_stored_without_a_change_of_the_tensors(tmp_path: Path) -> None:
+    path, out = tmp_path / "model.safetensors", tmp_path / "measured.safetensors"
+    save_checkpoint(small(), path, dtype=torch.float16, metadata={"training": "mine"})
+    store_tracking_settings(path, MEASURED, out)
+    assert load_model(path).tracking_settings is None
+    assert load_model(out).tracking_settings == MEASURED
+    with safe_open(path, "pt") as before, safe_open(out, "pt") as after:
+        assert after.metadata()["training"] == "mine"
+        assert after.keys() == before.keys()
+        for name in before.keys():  # noqa: SIM118
+            assert torch.equal(after.get_tensor(name), before.get_tensor(name))
+    store_tracking_settings(out, TrackingSettings())
+    assert load_model(out).tracking_settings == TrackingSettings()
+    torch.save(small().state_dict(), tmp_path / "theirs.pth")
+    with pytest.raises(CheckpointError, match="must be a file of this library to store tracking"):
+        store_tracking_settings(tmp_path / "theirs.pth", MEASURED)
+
+
+def test_weights_that_another_network_starts_from_bring_no_settings(tmp_path: Path) -> None:
+    model = small()
+    model.tracking_settings = MEASURED
+    save_checkpoint(model, tmp_path / "model.safetensors")
+    two_streams = small("two_stream_tiny_128")
+    assert load_checkpoint(two_streams, tmp_path / "model.safetensors").share == 1
+    assert two_streams.tracking_settings is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "Expecting property name"),
+        ("[" * 100_000, "recursion"),
+        ("[]", "the content must be a table, got"),
+        ('{"inertia": 0.5}', "unknown key inertia; known are window_weight, size_inertia"),
+        ('{"size_inertia": 7}', r"size_inertia must be a finite number in \[0, 0.999\], got 7"),
+        ('{"size_inertia": "x"}', "size_inertia must be a number, got 'x'"),
+        ('{"size_growth": 0.1}', "size_growth must be a number of at least 1, got 0.1"),
+        ('{"confidence": {"offset": 1}}', "confidence.slope must be given"),
+        ('{"confidence": {"offset": 1, "slope": -1}}', "slope must be a finite number"),
+    ],
+)
+def test_tracking_settings_that_cannot_be_used_are_refused(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(small(), path, metadata={TRACKING_SETTINGS_KEY: text})
+    with pytest.raises(CheckpointError, match=f"carries tracking settings that .*{message}"):
+        load_checkpoint(small(), path)

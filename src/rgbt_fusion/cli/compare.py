@@ -28,6 +28,18 @@ from rgbt_fusion.cli.trackers import (
     tracker_name,
     tracker_settings,
 )
+from rgbt_fusion.cli.tracking_options import (
+    AspectInertiaOption,
+    HoldOption,
+    LostThresholdOption,
+    SizeCorrectionOption,
+    SizeGrowthOption,
+    SizeInertiaOption,
+    SmallestOption,
+    WindowWeightOption,
+    given_settings,
+    settings_in_words,
+)
 
 if TYPE_CHECKING:
     from rgbt_fusion.alignment.aligned_frames import AlignmentChoice
@@ -106,6 +118,14 @@ def compare(
     align: Annotated[str | None, typer.Option(metavar="auto|follow|FILE", help=ALIGN_HELP)] = None,
     fit: Annotated[bool, typer.Option("--fit", help=FIT_HELP)] = False,
     homography: Annotated[Path | None, typer.Option(metavar="FILE", help=HOMOGRAPHY_HELP)] = None,
+    window_weight: WindowWeightOption = None,
+    size_inertia: SizeInertiaOption = None,
+    aspect_inertia: AspectInertiaOption = None,
+    size_correction: SizeCorrectionOption = None,
+    size_growth: SizeGrowthOption = None,
+    smallest_px: SmallestOption = None,
+    hold_when_lost: HoldOption = None,
+    lost_threshold: LostThresholdOption = None,
     workers: Annotated[int, typer.Option(help="Number of processes that track.")] = 1,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
 ) -> None:
@@ -115,6 +135,17 @@ def compare(
     """
     refuse_idle(context, needs={"layout": "data"}, excludes={"sequences": "data", "frames": "data"})
     entries = _entries(model, checkpoint, {"rgb": rgb_model, "tir": tir_model}, halves)
+    settings = given_settings(
+        model,
+        window_weight=window_weight,
+        size_inertia=size_inertia,
+        aspect_inertia=aspect_inertia,
+        size_correction=size_correction,
+        size_growth=size_growth,
+        smallest_px=smallest_px,
+        hold_when_lost=hold_when_lost,
+        lost_threshold=lost_threshold,
+    )
     for entry in entries:
         check_tracker(entry.model, entry.checkpoint, entry.device(device))
     choice = choose(align, fit=fit, homography=homography)
@@ -122,7 +153,10 @@ def compare(
     if choice is not None:
         groups = {name: aligned_sequences(group, choice) for name, group in groups.items()}
     with name_options({}, "--fit, --homography or --align"):
-        scored = [_score(entry, groups, title, out, workers, device, choice) for entry in entries]
+        scored = [
+            _score(entry, settings, groups, title, out, workers, device, choice)
+            for entry in entries
+        ]
     _print(scored)
     _say_starts(entries, groups)
     if json is not None:
@@ -166,6 +200,7 @@ def _sequences(
 
 def _score(
     entry: Entry,
+    given: dict[str, Any],
     groups: Mapping[str, Sequence[Any]],
     title: str,
     out: Path | None,
@@ -177,6 +212,9 @@ def _score(
     from rgbt_fusion.evaluation.held_out import score_tracker
 
     settings = tracker_settings(entry.model, entry.checkpoint) | {"shown": entry.modality}
+    # template matching has no network whose boxes could be held
+    own = {} if entry.model == TEMPLATE_MATCHING else given
+    settings |= settings_in_words(own)
     if align is not None:
         settings |= {"align": align.name}
     total = sum(len(sequence) for group in groups.values() for sequence in group)
@@ -187,7 +225,7 @@ def _score(
                 bar.advance()
 
         return score_tracker(
-            partial(make_tracker, entry.model, entry.checkpoint, entry.device(device)),
+            partial(make_tracker, entry.model, entry.checkpoint, entry.device(device), own),
             groups,
             name=entry.name,
             title=title,

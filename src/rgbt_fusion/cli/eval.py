@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 
@@ -24,6 +24,18 @@ from rgbt_fusion.cli.trackers import (
     make_tracker,
     tracker_name,
     tracker_settings,
+)
+from rgbt_fusion.cli.tracking_options import (
+    AspectInertiaOption,
+    HoldOption,
+    LostThresholdOption,
+    SizeCorrectionOption,
+    SizeGrowthOption,
+    SizeInertiaOption,
+    SmallestOption,
+    WindowWeightOption,
+    given_settings,
+    settings_in_words,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +69,11 @@ _SCORE = "To score"
 _SHOW = "To show"
 
 
-OF_A_RUN = (*("checkpoint", "out", "workers", "device", "align", "fit", "homography", "times"),)
+OF_A_RUN = (
+    *("checkpoint", "out", "workers", "device", "align", "fit", "homography", "times"),
+    *("window_weight", "size_inertia", "aspect_inertia", "size_correction", "size_growth"),
+    *("smallest_px", "hold_when_lost", "lost_threshold"),
+)
 """Options that are for running a tracker."""
 
 
@@ -118,6 +134,14 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help=HOMOGRAPHY_HELP, rich_help_panel=_RUN),
     ] = None,
+    window_weight: WindowWeightOption = None,
+    size_inertia: SizeInertiaOption = None,
+    aspect_inertia: AspectInertiaOption = None,
+    size_correction: SizeCorrectionOption = None,
+    size_growth: SizeGrowthOption = None,
+    smallest_px: SmallestOption = None,
+    hold_when_lost: HoldOption = None,
+    lost_threshold: LostThresholdOption = None,
     missing: Annotated[
         Path | None,
         typer.Option(
@@ -262,9 +286,21 @@ def evaluate(
     folders = list(results or ())
     failed = 0
     if model is not None:
+        settings = given_settings(
+            model,
+            window_weight=window_weight,
+            size_inertia=size_inertia,
+            aspect_inertia=aspect_inertia,
+            size_correction=size_correction,
+            size_growth=size_growth,
+            smallest_px=smallest_px,
+            hold_when_lost=hold_when_lost,
+            lost_threshold=lost_threshold,
+        )
+        entry = _Run(model, checkpoint, device, settings)
         folder = out or _usual_folder(rules, model)
         choice = choose(align, fit=fit, homography=homography)
-        run = _run(rules, folder, model, checkpoint, device, workers, times, choice)
+        run = _run(rules, folder, entry, workers, times, choice)
         failed, scores_here = _meet(len(run.failed))
         if not scores_here:
             raise typer.Exit(int(failed > 0))
@@ -325,6 +361,15 @@ class _Rules(NamedTuple):
     incomplete: "Incomplete"
     missing: Path | None
     from_anchors: bool
+
+
+class _Run(NamedTuple):
+    """The tracker that is run."""
+
+    model: str
+    checkpoint: Path | None
+    device: str
+    settings: dict[str, Any]
 
 
 def _rules(
@@ -388,9 +433,7 @@ def _check_output(form: str, plot_format: str, worst: int, digits: int | None) -
 def _run(
     rules: _Rules,
     out: Path,
-    model: str,
-    checkpoint: Path | None,
-    device: str,
+    entry: _Run,
     workers: int,
     times: bool,
     align: "AlignmentChoice | None",
@@ -403,7 +446,7 @@ def _run(
     from rgbt_fusion.evaluation.multistart import open_multistart
     from rgbt_fusion.evaluation.run import run_tracker
 
-    check_tracker(model, checkpoint, device)
+    check_tracker(entry.model, entry.checkpoint, entry.device)
     rank, count = _shard()
     if workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
@@ -422,7 +465,8 @@ def _run(
     if rules.missing is not None:
         dataset = dataset._replace(sequences=hide_missing(dataset.sequences, rules.missing))
     lengths = {sequence.name: len(sequence) for sequence in dataset.sequences}
-    settings = tracker_settings(model, checkpoint) | {"benchmark": rules.benchmark}
+    settings = tracker_settings(entry.model, entry.checkpoint) | {"benchmark": rules.benchmark}
+    settings |= settings_in_words(entry.settings)
     if rules.from_anchors:
         settings |= {"protocol": FROM_ANCHORS}
     if rules.missing is not None:
@@ -432,7 +476,7 @@ def _run(
         dataset = dataset._replace(sequences=aligned_sequences(dataset.sequences, align))
     with Bar(sum(lengths.values()) // count, hidden=rank > 0) as bar:
         report = run_tracker(
-            partial(make_tracker, model, checkpoint, device),
+            partial(make_tracker, *entry),
             dataset,
             out,
             workers=workers,

@@ -1,6 +1,6 @@
 """``rgbt-fusion info``: what is installed and what would run, or what a model costs."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -124,6 +124,8 @@ def _figure_table(name: str, summary: "ModelSummary", cost: "StepCost | None") -
         "matrix products, convolutions, attention, scans",
         "weights": f"{summary.weight_bytes / 1e6:.1f} MB",
     }
+    if summary.tracking_settings:
+        figures["tracking"] = _settings_in_words(summary.tracking_settings)
     if cost is not None:
         threads = "1 thread" if cost.threads == 1 else f"{cost.threads} threads"
         cpu = f"{cost.cpu_ms.median:.1f} ms of CPU time"
@@ -132,6 +134,17 @@ def _figure_table(name: str, summary: "ModelSummary", cost: "StepCost | None") -
         figures["memory"] = f"{memory:.0f} MB at the peak of a fresh process"
         figures["latency"] = f"{cpu}, {wall} ({threads})"
     return _plain_table(figures)
+
+
+def _settings_in_words(settings: dict[str, Any]) -> str:
+    """Return settings as a list: nested ones by their own names."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= {f"{name} {inner}": one for inner, one in value.items()}
+        else:
+            flat[name] = value
+    return ", ".join(f"{name} {value}" for name, value in flat.items())
 
 
 def _tokens(summary: "ModelSummary") -> str:

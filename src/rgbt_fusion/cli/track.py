@@ -30,6 +30,17 @@ from rgbt_fusion.cli.trackers import (
     make_tracker,
     tracker_name,
 )
+from rgbt_fusion.cli.tracking_options import (
+    AspectInertiaOption,
+    HoldOption,
+    LostThresholdOption,
+    SizeCorrectionOption,
+    SizeGrowthOption,
+    SizeInertiaOption,
+    SmallestOption,
+    WindowWeightOption,
+    given_settings,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,6 +198,14 @@ def track(
             help="Stand-in for a missing modality: zeros, other or last.", rich_help_panel=_CAMERAS
         ),
     ] = "zeros",
+    window_weight: WindowWeightOption = None,
+    size_inertia: SizeInertiaOption = None,
+    aspect_inertia: AspectInertiaOption = None,
+    size_correction: SizeCorrectionOption = None,
+    size_growth: SizeGrowthOption = None,
+    smallest_px: SmallestOption = None,
+    hold_when_lost: HoldOption = None,
+    lost_threshold: LostThresholdOption = None,
     debug: Annotated[
         bool,
         typer.Option(
@@ -235,6 +254,17 @@ def track(
     _check_outputs(out, txt, live, len(init or ()), debug, fps, model, force)
     _check_uses(out, live, compare, fps, init, port)
     settings = _tracker_settings(offset, homography, fit, missing, tir_range, model)
+    settings |= given_settings(
+        model,
+        window_weight=window_weight,
+        size_inertia=size_inertia,
+        aspect_inertia=aspect_inertia,
+        size_correction=size_correction,
+        size_growth=size_growth,
+        smallest_px=smallest_px,
+        hold_when_lost=hold_when_lost,
+        lost_threshold=lost_threshold,
+    )
     if align is not None and ("tir_from_rgb" in settings or fit):
         raise ValueError(
             f"--align must not come with --offset, --homography or --fit, got {align} and one of "

@@ -1,5 +1,6 @@
 """Trackers as the command line names them: by model, checkpoint and device."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,12 @@ def check_tracker(model: str, checkpoint: Path | None, device: str) -> None:
         raise ValueError(f"--device must be cpu for template matching, got {device!r}")
 
 
-def make_tracker(model: str, checkpoint: Path | None, device: str) -> "FrameTracker":
+def make_tracker(
+    model: str,
+    checkpoint: Path | None,
+    device: str,
+    settings: Mapping[str, Any] | None = None,
+) -> "FrameTracker":
     """Return a tracker.
 
     Args:
@@ -77,6 +83,8 @@ def make_tracker(model: str, checkpoint: Path | None, device: str) -> "FrameTrac
             ``TEMPLATE_MATCHING``.
         checkpoint: weights for a preset, by default its own, or for your own network.
         device: what runs the network.
+        settings: further options of :class:`~rgbt_fusion.tracking.tracker.Tracker`; template
+            matching takes none.
 
     Raises:
         ValueError: see :func:`check_tracker`.
@@ -93,12 +101,12 @@ def make_tracker(model: str, checkpoint: Path | None, device: str) -> "FrameTrac
     if model.endswith(ONNX_ENDING):
         from rgbt_fusion.export.onnx_model import OnnxModel
 
-        return Tracker(OnnxModel(model))
+        return Tracker(OnnxModel(model), **settings or {})
     # open_model has checked it: a checker cannot know what an nn.Module of a user has
     network: Any = open_model(
         model, checkpoint, pretrained=checkpoint is None and model in PRETRAINED
     )
-    return Tracker(network, device=device)
+    return Tracker(network, device=device, **settings or {})
 
 
 def tracker_name(model: str) -> str:

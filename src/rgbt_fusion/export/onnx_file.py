@@ -40,7 +40,7 @@ from rgbt_fusion.files.text_tables import DataError, check_regular_file
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.models.interface import configuration_of, unwrapped
 from rgbt_fusion.tracking.tracker import TEMPLATE_FACTOR
-from rgbt_fusion.weights.formats import CONFIGURATION_KEY
+from rgbt_fusion.weights.formats import CONFIGURATION_KEY, tracking_texts
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -98,8 +98,9 @@ def export_onnx(
 
     ``export_onnx(model, path)`` writes one step of a tracking network. Inputs and outputs have the
     names of :class:`~rgbt_fusion.export.step.TrackerStep`. The metadata hold what a program needs
-    to track with the file: the model's configuration, the sizes and factors of the crops, mean and
-    standard deviation of the images and, for a model with a memory, the state to start from.
+    to track with the file: the model's configuration and tracking settings, the sizes and factors
+    of the crops, mean and standard deviation of the images and, for a model with a memory, the
+    state to start from.
 
     A network with ``embed_template`` becomes two files: that of the step takes the template as
     tokens, and :func:`template_file` beside it makes them, once per sequence.
@@ -336,6 +337,7 @@ def _write(step: TrackerStep, path: Path, template: dict[str, str] | None) -> No
         INITIAL_STATE_KEY: json.dumps(state),
         TRACKING_KEY: json.dumps(_tracking_values(step) | {"template": template}),
     }
+    texts |= tracking_texts(step.model)
     write_program(traced(step), path, step.input_names, step.output_names, texts)
 
 

@@ -20,6 +20,7 @@ from rgbt_fusion.export.step import IMAGE_INPUTS
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.interface import ModelOutput
 from rgbt_fusion.shapes import check_shape
+from rgbt_fusion.weights.formats import stored_tracking_settings
 
 __all__ = ["OnnxModel", "OnnxState", "OnnxTemplate"]
 
@@ -95,6 +96,8 @@ class OnnxModel:
         try:
             values: Any = json.loads(texts[TRACKING_KEY])
             self._take(values)
+            self.tracking_settings = stored_tracking_settings(texts)
+            """What the network's weights were measured with; None is the paper's way."""
             state: dict[str, Any] = json.loads(texts.get(INITIAL_STATE_KEY, "{}"))
             self._state_names = tuple(state)
             self._initial = tuple(torch.tensor(value) for value in state.values())

@@ -168,8 +168,8 @@ _OUTPUT_AXES = {
 class TrackerModel(Protocol):
     """What a tracking network must offer: three numbers and one call.
 
-    Any ``nn.Module`` that has them tracks, trains, is evaluated, saved, loaded and exported. Three
-    methods are optional, and each has a default:
+    Any ``nn.Module`` that has them tracks, trains, is evaluated, saved, loaded and exported. Two
+    methods and two attributes are optional, and each has a default:
 
     * ``embed_template(template)`` turns the template into tokens once per sequence. By default the
       network is given the images of the template at every frame.
@@ -177,6 +177,9 @@ class TrackerModel(Protocol):
       at the maximum of ``score_map * window``.
     * ``configuration``, plain values under ``model``, ``settings`` and ``options``, stands in every
       file of the network. By default it is the name of the class and the three numbers.
+    * ``tracking_settings``, a :class:`~rgbt_fusion.models.tracking_settings.TrackingSettings`, is
+      what a tracker makes of the answers; files of the network store it, too. By default it is the
+      way of OSTrack's paper.
 
     A network without a memory returns a ``state`` of None.
 

@@ -19,6 +19,7 @@ from rgbt_fusion.models.interface import (
     TemplateTokens,
     check_images,
 )
+from rgbt_fusion.models.tracking_settings import TrackingSettings
 from rgbt_fusion.models.walk import Call, Walk
 from rgbt_fusion.shapes import check_shape
 from rgbt_fusion.typed_module import TypedModule
@@ -70,6 +71,9 @@ class TrackingNetwork(TypedModule):
         super().__init__()
         self.settings = settings
         self.options = options
+        self.tracking_settings: TrackingSettings | None = None
+        """How a tracker goes from answers to boxes, as it was measured for the weights; None is the
+        paper's way. Files store it."""
         self.prepared: dict[nn.Module, Any] = {}
         """What layers made of their parameters once, by ``prepare``, for those that are given it.
 

@@ -15,6 +15,7 @@ from rgbt_fusion.models.interface import (
     parameter_like,
 )
 from rgbt_fusion.models.network import TrackingNetwork
+from rgbt_fusion.models.tracking_settings import tracking_settings_of
 from rgbt_fusion.ops.arithmetic import count_macs, count_parameters
 
 __all__ = ["Component", "ModelSummary", "random_crops", "summarise"]
@@ -46,6 +47,7 @@ class ModelSummary:
         configuration: what builds the model again.
         template_size: side of the template crop in pixels.
         search_size: side of the search crop in pixels.
+        tracking_settings: where a tracker with these weights differs from the paper's.
     """
 
     model: str
@@ -58,6 +60,7 @@ class ModelSummary:
     configuration: dict[str, Any]
     template_size: int
     search_size: int
+    tracking_settings: dict[str, Any]
 
 
 def summarise(model: nn.Module) -> ModelSummary:
@@ -99,6 +102,7 @@ def summarise(model: nn.Module) -> ModelSummary:
         configuration=configuration_of(model),
         template_size=network.template_size,
         search_size=network.search_size,
+        tracking_settings=tracking_settings_of(model).plain(),
     )
 
 

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from rgbt_fusion.frames.types import Frame, ImagePair
 from rgbt_fusion.models.interface import ModelOutput, TrackerModel, ask, decode
 from rgbt_fusion.tracking.device_crop import CropNumbers, as_uploaded, cut_crops, number_count
+from rgbt_fusion.tracking.peaks import scores_of_peaks
 
 __all__ = ["Answer", "FrameGraph", "FrameKind", "capture", "why_no_graph"]
 
@@ -76,7 +77,8 @@ class Answer(NamedTuple):
     window: Tensor
     box_cxcywh_unit: Tensor
     rows: Tensor
-    """``(N, 6)`` float64 on the CPU: box, score, and whether the thermal crop is constant."""
+    """``(N, 7)`` float64 on the CPU: box, score, best score elsewhere, and whether the thermal crop
+    is constant."""
 
 
 class FrameGraph:
@@ -113,7 +115,7 @@ class FrameGraph:
         count = number_count(kind.targets, network.search_size)
         self._host_numbers = _on_host(count, torch.float32, device)
         self._numbers = self._host_numbers.to(device, copy=True)
-        self._host_rows = _on_host((kind.targets, 6), torch.float64, device)
+        self._host_rows = _on_host((kind.targets, 7), torch.float64, device)
         self._targets = kind.targets
         self._found: Answer | None = None
         self._replay: Callable[[], None] | None = None
@@ -155,11 +157,9 @@ class FrameGraph:
         output = ask(self._network, self._template, search, self._memory)
         window = self._window
         box = decode(self._network, output, window)
-        scores = output.score_map.flatten(1)
-        best = (output.score_map * window).flatten(1).argmax(1, keepdim=True)
-        score = scores.gather(1, best)
+        scores = scores_of_peaks(output.score_map, window)
         constant = (crops.tir == crops.tir[..., :1, :1]).flatten(1).all(1, keepdim=True)
-        rows = torch.cat((box.double(), score.double(), constant.double()), dim=1)
+        rows = torch.cat((box.double(), scores.double(), constant.double()), dim=1)
         self._found = Answer(search, output, window, box, rows)
 
 

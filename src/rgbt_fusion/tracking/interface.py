@@ -35,24 +35,42 @@ class TrackResult(NamedTuple):
     box_xywh_px: NDArray[np.float64]
     """``(4,)`` or ``(N, 4)``: left, top, width, height in the colour image."""
     confidence: float | NDArray[np.float64]
-    """The network's score at the box, in (0, 1), without the window.
+    """How sure the tracker is, from 0 to 1.
 
-    It is 1 at the first frame, and 0 if the frame lacks both modalities.
+    It is the probability that the overlap exceeds 0.5 where that was measured for the network's
+    weights, else the network's score. It is 1 at the first frame, and 0 if the frame lacks both
+    modalities.
     """
     lost: bool | NDArray[np.bool_]
     """Whether the confidence is below the tracker's ``lost_threshold``."""
     frame: int
     """Number of frames before this one; 0 for the frame that the tracker was started on."""
+    score: float | NDArray[np.float64] | None = None
+    """The network's score at the box as it comes, in (0, 1), without the window.
+
+    It is 1 at the first frame, and 0 if the frame lacks both modalities. None where a tracker has
+    no other than its confidence.
+    """
 
     @classmethod
     def of(
-        cls, state: "TrackedState", confidences: NDArray[np.float64], lost_threshold: float
+        cls,
+        state: "TrackedState",
+        confidences: NDArray[np.float64],
+        lost_threshold: float,
+        scores: NDArray[np.float64] | None = None,
     ) -> "TrackResult":
         """Return the result of a state: a batch if a batch was asked for, else the only target."""
         lost = confidences < lost_threshold
         if state.batched:
-            return cls(state.boxes.copy(), confidences, lost, state.frame)
-        return cls(state.boxes[0].copy(), float(confidences[0]), bool(lost[0]), state.frame)
+            return cls(state.boxes.copy(), confidences, lost, state.frame, scores)
+        return cls(
+            state.boxes[0].copy(),
+            float(confidences[0]),
+            bool(lost[0]),
+            state.frame,
+            None if scores is None else float(scores[0]),
+        )
 
 
 class TrackedState(Protocol):

@@ -35,9 +35,12 @@ from rgbt_fusion.models.interface import (
     embed_template,
     parameter_like,
 )
+from rgbt_fusion.models.tracking_settings import TrackingSettings, tracking_settings_of
 from rgbt_fusion.tracking.device_crop import pack_numbers
 from rgbt_fusion.tracking.graph import FrameGraph, FrameKind, why_no_graph
 from rgbt_fusion.tracking.interface import TrackResult, check_boxes, follow
+from rgbt_fusion.tracking.peaks import scores_of_peaks
+from rgbt_fusion.tracking.settle import first_size_errors, settle
 
 __all__ = [
     "MISSING",
@@ -80,6 +83,9 @@ class TrackerState:
     """The last image of each modality if ``missing`` is ``"last"``, else two None."""
     unfinished: ImagePair | None = None
     """The images of a template whose thermal frame was flat, until a frame with contrast comes."""
+    size_errors: NDArray[np.float64] | None = None
+    """``(N, 2)``: by which factor the network is wrong about the sizes in the first frame; None
+    where it was not asked."""
 
 
 class Look(NamedTuple):
@@ -102,7 +108,10 @@ class Tracker:
 
     The template is turned into tokens once. Each frame is cropped around the last box, and the
     network scores the cells of the crop. The scores are multiplied by a window that prefers the
-    middle, and the box of the best cell goes back to the image.
+    middle, and the box of the best cell goes back to the image. What the tracker makes of the box
+    there, such as how fast its size may change, is up to settings that come with the network's
+    weights where they were measured for them, and are the paper's elsewhere; each option below
+    that is None takes that setting.
 
     .. math::
         b^t = \mathrm{back}\Big(\mathrm{box\ at}\ \arg\max_{i,j}\
@@ -118,9 +127,21 @@ class Tracker:
         model: a tracking network, of this package or your own (see
             :class:`~rgbt_fusion.models.interface.TrackerModel`); it is put into evaluation mode.
         window_weight: :math:`\omega`, from 0 (no window) to 1 (OSTrack's).
+        size_inertia: share of the old size that the box keeps in each frame, from 0 (OSTrack's) to
+            below 1; of a size, the square root of the area.
+        aspect_inertia: share of the old aspect that the box keeps in each frame, likewise.
+        size_correction: share of the error that the network makes of the size in the first frame
+            itself, which is taken off all later sizes, from 0 (OSTrack's) to 1.
+        size_growth: largest factor by which a side grows or shrinks in one frame, at least 1;
+            infinity is no bound (OSTrack's).
+        smallest_px: width and height that a box has at least, in pixels inside the image; 10 in
+            OSTrack.
+        hold_when_lost: whether the box stays where it is while the target counts as lost; OSTrack's
+            goes on as before.
         search_factor: side of the search crop over the square root of the target's area; None takes
             the model's.
-        lost_threshold: below this confidence the target counts as lost. Tracking goes on as before.
+        lost_threshold: below this confidence the target counts as lost; 0.25 without a setting of
+            the network.
         missing: what stands in for a modality that a frame lacks: ``"zeros"`` (the mean image),
             ``"other"`` (the crop of the other modality) or ``"last"`` (the last image of the
             modality, cropped at the present place).
@@ -151,10 +172,9 @@ class Tracker:
             ``ModelOutput``, or a frame is not an array of such numbers.
         ShapeError: a frame or ``box_xywh_px`` has another shape, or the frames differ in size and
             ``tir_from_rgb`` is None.
-        ValueError: ``window_weight``, ``search_factor``, ``lost_threshold`` or ``missing`` is out
-            of range, ``box_xywh_px`` has no size or lies outside the first frame, the first frame
-            lacks both modalities, or ``graph`` is on without a CUDA device, with ``compile``, or
-            with a homography as ``tir_from_rgb``.
+        ValueError: an option is out of range, ``box_xywh_px`` has no size or lies outside the first
+            frame, the first frame lacks both modalities, or ``graph`` is on without a CUDA device,
+            with ``compile``, or with a homography as ``tir_from_rgb``.
         RuntimeError: ``update`` comes before ``init``.
 
     Example:
@@ -178,9 +198,15 @@ class Tracker:
         self,
         model: TrackerModel,
         *,
-        window_weight: float = 1.0,
+        window_weight: float | None = None,
+        size_inertia: float | None = None,
+        aspect_inertia: float | None = None,
+        size_correction: float | None = None,
+        size_growth: float | None = None,
+        smallest_px: float | None = None,
+        hold_when_lost: bool | None = None,
         search_factor: float | None = None,
-        lost_threshold: float = 0.25,
+        lost_threshold: float | None = None,
         missing: Missing = "zeros",
         tir_from_rgb: ArrayLike | None = None,
         tir_range: ThermalRange | None = None,
@@ -191,15 +217,20 @@ class Tracker:
     ) -> None:
         check_model(model)
         self.model = model
-        self.window_weight = check_finite_number(
-            window_weight, name="window_weight", low=0.0, high=1.0
+        self.settings: TrackingSettings = tracking_settings_of(model).chosen(
+            window_weight=window_weight,
+            size_inertia=size_inertia,
+            aspect_inertia=aspect_inertia,
+            size_correction=size_correction,
+            size_growth=size_growth,
+            smallest_px=smallest_px,
+            hold_when_lost=hold_when_lost,
+            lost_threshold=lost_threshold,
         )
+        """What is made of the network's answers: the network's own settings and what was given."""
         if search_factor is None:
             search_factor = model.search_factor
         self.search_factor = check_finite_number(search_factor, name="search_factor", low=1.0)
-        self.lost_threshold = check_finite_number(
-            lost_threshold, name="lost_threshold", low=0.0, high=1.0
-        )
         self.missing = check_choice(missing, MISSING, name="missing")
         self.tir_from_rgb = tir_from_rgb
         self.tir_range = _check_range(tir_range)
@@ -229,6 +260,16 @@ class Tracker:
         self.notices: list[str] = []
         """What is odd about the frames since ``init``, each thing once."""
         self._noticed = set[str]()
+
+    @property
+    def window_weight(self) -> float:
+        """How much the window that prefers the middle counts."""
+        return self.settings.window_weight
+
+    @property
+    def lost_threshold(self) -> float:
+        """Below this confidence the target counts as lost."""
+        return self.settings.lost_threshold
 
     @property
     def state(self) -> TrackerState:
@@ -275,17 +316,21 @@ class Tracker:
             last=self._keep(useful),
             unfinished=images if useful.tir is None and tir is not None else None,
         )
+        if self.settings.size_correction:
+            self._state = replace(self.state, size_errors=self._size_errors(useful, tir_range))
         self.last_look = None
         if self._is_flat_somewhere(crops, tir):
             self._notice_flat(tir, frame=0)
-        return self._result(np.ones(len(boxes)))
+        sure = np.ones(len(boxes))
+        return self._result(sure, sure)
 
     def update(self, rgb: NDArray[np.uint8] | None, tir: Frame | None) -> TrackResult:
         """Look for the targets in the next frame."""
         state = self.state
         if rgb is None and tir is None:
             self._state = replace(state, frame=state.frame + 1)
-            return self._result(np.zeros(len(state.boxes)))
+            nothing = np.zeros(len(state.boxes))
+            return self._result(nothing, nothing)
 
         tir_range = self._range(tir, known=state.tir_range)
         useful = self._without_flat(FramePair(rgb, tir), tir_range)
@@ -308,7 +353,17 @@ class Tracker:
         if rgb is None and self.tir_from_rgb is not None:
             # boxes are those of the colour image, and the thermal image may have another size
             image_size = state.image_size
-        boxes, confidences, finite = _to_image(answer, image_size, state.boxes)
+        found, scores, finite = _to_image(answer, state.boxes)
+        confidences = self._confidences(answer, scores, finite)
+        boxes = settle(
+            found,
+            confidences,
+            state.boxes,
+            self.settings,
+            image_size=image_size,
+            size_errors=state.size_errors,
+        )
+        boxes = np.where(finite[:, None], boxes, state.boxes)
         if not finite.all():
             self._notice_of_numbers(frame=state.frame + 1)
         if answer.tir_is_constant:
@@ -326,7 +381,7 @@ class Tracker:
             if (confidences >= self.lost_threshold).all():
                 self._finish_template(state.unfinished, useful, tir_range)
             self._state = replace(self.state, unfinished=None)
-        return self._result(confidences)
+        return self._result(confidences, scores)
 
     def track(
         self, source: Iterable[FramePairLike], box_xywh_px: ArrayLike | None = None
@@ -357,9 +412,9 @@ class Tracker:
             output = ask(self._asked(), state.template, search, state.memory)
             window = self._window(output.score_map)
             box_cxcywh_unit = decode(self.model, output, window)
-            score = _score_at_the_box(output.score_map, window)
+            scores = scores_of_peaks(output.score_map, window)
         # one transfer, so that a GPU is waited for once per frame
-        rows = torch.cat((box_cxcywh_unit, score.to(box_cxcywh_unit.dtype)), dim=1).double().cpu()
+        rows = torch.cat((box_cxcywh_unit, scores.to(box_cxcywh_unit.dtype)), dim=1).double().cpu()
         return _Answer(
             places=[_Place(crop.centre_px, crop.side_px) for crop in crops],
             search=search,
@@ -403,8 +458,8 @@ class Tracker:
             output=found.output,
             window=found.window,
             box_cxcywh_unit=found.box_cxcywh_unit,
-            rows=found.rows[:, :5],
-            tir_is_constant=bool(found.rows[:, 5].any()),
+            rows=found.rows[:, :6],
+            tir_is_constant=bool(found.rows[:, 6].any()),
         )
 
     def _new_graph(self, kind: FrameKind, state: TrackerState) -> FrameGraph:
@@ -582,8 +637,24 @@ class Tracker:
             self._windows[place] = blend.to(score_map)
         return self._windows[place]
 
-    def _result(self, confidences: NDArray[np.float64]) -> TrackResult:
-        return TrackResult.of(self.state, confidences, self.lost_threshold)
+    def _size_errors(self, shown: FramePair, tir_range: ThermalRange | None) -> NDArray[np.float64]:
+        """Ask the network where the targets are in the frame that it was given."""
+        answer = self._answer(shown, tir_range)
+        given = self.state.boxes
+        found, _, _ = _to_image(answer, given)
+        return first_size_errors(given, found)
+
+    def _confidences(
+        self, answer: "_Answer", scores: NDArray[np.float64], finite: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Return how sure the tracker is: the scores, or probabilities where they are known."""
+        if self.settings.confidence is None:
+            return scores
+        rivals = answer.rows[:, 5].numpy()
+        return np.where(finite, self.settings.confidence(scores, rivals), 0.0)
+
+    def _result(self, confidences: NDArray[np.float64], scores: NDArray[np.float64]) -> TrackResult:
+        return TrackResult.of(self.state, confidences, self.lost_threshold, scores)
 
 
 class _Place(NamedTuple):
@@ -602,7 +673,7 @@ class _Answer(NamedTuple):
     window: Tensor
     box_cxcywh_unit: Tensor
     rows: Tensor
-    """``(N, 5)`` float64 on the CPU: the box and its score."""
+    """``(N, 6)`` float64 on the CPU: the box, its score, and the best score elsewhere."""
     tir_is_constant: bool
 
 
@@ -694,30 +765,25 @@ def hann_window(size: int) -> Tensor:
     return torch.outer(hann, hann).float()
 
 
-def _score_at_the_box(score_map: Tensor, window: Tensor) -> Tensor:
-    """Return the score, without the window, of the cell that the window chose: ``(B, 1)``."""
-    best = (score_map * window).flatten(1).argmax(1, keepdim=True)
-    return score_map.flatten(1).gather(1, best)
-
-
 def _to_image(
-    answer: _Answer, image_size: tuple[int, int], previous_xywh_px: NDArray[np.float64]
+    answer: _Answer, previous_xywh_px: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return boxes ``(N, 4)`` in the image, confidences and which targets have a finite answer.
+    """Return boxes ``(N, 4)`` in the image, scores, and which targets have a finite answer.
 
-    A target without a finite box or score keeps the previous box with confidence 0.
+    Boxes are not clipped. A target without a finite box or score keeps the previous box with score
+    0.
     """
-    rows = answer.rows
-    boxes = torch.stack(
-        [
-            CropPair(answer.search, place.centre_px, place.side_px, image_size).to_image(row[:4])
-            for place, row in zip(answer.places, rows, strict=True)
-        ]
-    ).numpy()
-    confidences = rows[:, 4].numpy()
-    finite = np.isfinite(boxes).all(axis=1) & np.isfinite(confidences)
+    rows = answer.rows.numpy()
+    sides = np.array([[place.side_px] for place in answer.places], dtype=np.float64)
+    centres_of_crops = np.array([place.centre_px for place in answer.places])
+    corners_of_crops = centres_of_crops - sides / 2
+    centres = rows[:, :2] * sides + corners_of_crops
+    sizes = rows[:, 2:4] * sides
+    boxes = np.concatenate((centres - sizes / 2, sizes), axis=1)
+    scores = rows[:, 4]
+    finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
     boxes = np.where(finite[:, None], boxes, previous_xywh_px)
-    return boxes, np.where(finite, confidences, 0.0), finite
+    return boxes, np.where(finite, scores, 0.0), finite
 
 
 def _together(images: list[Tensor]) -> Tensor:

@@ -248,6 +248,9 @@ def starting_model(
     freeze(model, config.frozen)
     if start_from is not None:
         load_checkpoint(model, start_from, minimum_share=config.start_share)
+        if hasattr(model, "tracking_settings"):
+            # they were measured for the weights of the file, not for those that training makes
+            setattr(model, "tracking_settings", None)  # noqa: B010
     if config.precision == "float64":
         model.to(torch.float64)
     return model

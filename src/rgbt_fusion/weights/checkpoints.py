@@ -21,11 +21,14 @@ from rgbt_fusion.files.whole import write_bytes
 from rgbt_fusion.models.interface import configuration_of, unwrapped
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.models.presets import MODELS, build_from_configuration, build_preset
+from rgbt_fusion.models.tracking_settings import TrackingSettings
 from rgbt_fusion.weights.formats import (
     CONFIGURATION_KEY,
+    TRACKING_SETTINGS_KEY,
     RecognisedFile,
     StoredEntry,
     recognise,
+    tracking_texts,
 )
 from rgbt_fusion.weights.stored_tensors import CheckpointError, open_weight_file
 
@@ -37,6 +40,7 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "save_checkpoint",
+    "store_tracking_settings",
 ]
 
 UNREAD = ("backbone.cls_token", "backbone.pos_embed", "num_batches_tracked")
@@ -111,6 +115,9 @@ def load_checkpoint(
     tracker here may start from (OSTrack, DropTrack, ViT and MAE) must provide at least half of it.
     The model is unchanged when a file is refused.
 
+    The ``tracking_settings`` of the model become those of the file, if it holds the whole of a
+    model of the same class, else those of the paper.
+
     Args:
         model: the model to fill; any ``nn.Module`` of your own as well.
         path: the file; its content, not its name, says what it is.
@@ -146,7 +153,20 @@ def load_checkpoint(
     report = plan.report(path, file)
     _refuse_values_not_finite(plan, model, path)
     plan.carry_out(model)
+    _take_tracking_settings(model, file, report)
     return report
+
+
+def _take_tracking_settings(model: nn.Module, file: RecognisedFile, report: LoadReport) -> None:
+    """Give a model the settings that were measured for its weights; others say nothing of them."""
+    known = None
+    if file.configuration is not None and file.configuration["model"] == type(model).__name__:
+        known = file.tracking_settings
+    if report.share < 1.0:
+        known = None
+    if known is not None or hasattr(model, "tracking_settings"):
+        # a network of one's own need not have the attribute
+        setattr(model, "tracking_settings", known)  # noqa: B010
 
 
 def save_checkpoint(
@@ -156,7 +176,7 @@ def save_checkpoint(
     dtype: torch.dtype | None = None,
     metadata: dict[str, str] | None = None,
 ) -> None:
-    """Write a model as safetensors, with its configuration inside.
+    """Write a model as safetensors, with its configuration and its tracking settings inside.
 
     Equal weights, dtypes and texts give equal bytes.
 
@@ -174,22 +194,65 @@ def save_checkpoint(
     state = {name: _as_saved(name, value, dtype) for name, value in model.state_dict().items()}
     texts = dict(metadata or {})
     texts[CONFIGURATION_KEY] = json.dumps(configuration_of(model))
+    texts |= tracking_texts(model)
     try:
         # not save_file: it makes a file of its own, which a kill would leave behind
-        write_bytes(Path(path), _with_sorted_texts(save(state, metadata=texts)))
+        write_bytes(Path(path), _with_texts(save(state, metadata=texts), {}))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be written: {error}") from error
 
 
-def _with_sorted_texts(file: bytes) -> bytes:
-    """Return a file in the safetensors format with its texts in the order of their names.
+def store_tracking_settings(
+    path: str | Path, settings: TrackingSettings, out: str | Path | None = None
+) -> None:
+    """Write tracking settings into a file of weights; its tensors stay as they are.
+
+    Args:
+        path: a file that :func:`save_checkpoint` wrote.
+        settings: what was measured for its weights.
+        out: the file to write; ``path`` itself by default.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: ``path`` is damaged or is not ours, or the file cannot be written.
+
+    Example:
+        >>> import os, tempfile
+        >>> from rgbt_fusion import create_model, load_model, save_checkpoint
+        >>> from rgbt_fusion.models.tracking_settings import TrackingSettings
+        >>> from rgbt_fusion.weights.checkpoints import store_tracking_settings
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "ostrack.safetensors")
+        ...     save_checkpoint(create_model("ostrack_tiny_128"), path)
+        ...     store_tracking_settings(path, TrackingSettings(size_inertia=0.5))
+        ...     print(load_model(path).tracking_settings.plain())
+        {'size_inertia': 0.5}
+    """
+    path = Path(path)
+    file = recognise(open_weight_file(path))
+    if file.kind != "rgbt_fusion":
+        raise CheckpointError(
+            f"{path} must be a file of this library to store tracking settings in, "
+            f"got one of kind {file.kind}"
+        )
+    written = _with_texts(path.read_bytes(), {TRACKING_SETTINGS_KEY: json.dumps(settings.plain())})
+    try:
+        write_bytes(path if out is None else Path(out), written)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path if out is None else out} cannot be written: {error}"
+        ) from error
+
+
+def _with_texts(file: bytes, texts: Mapping[str, str]) -> bytes:
+    """Return a file in the safetensors format with other texts, in the order of their names.
 
     The writer of safetensors puts them in another order in each process; equal weights would then
     not give equal bytes.
     """
     size = int.from_bytes(file[:8], "little")
     header = json.loads(file[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    header["__metadata__"] = dict(sorted({**header["__metadata__"], **texts}.items()))
     written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     written += b" " * (-len(written) % 8)  # the tensors stay aligned
     return len(written).to_bytes(8, "little") + written + file[8 + size :]

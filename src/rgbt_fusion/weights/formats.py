@@ -12,12 +12,26 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from rgbt_fusion.files.plain import from_plain
+from rgbt_fusion.models.tracking_settings import TrackingSettings, tracking_settings_of
 from rgbt_fusion.weights.stored_tensors import CheckpointError, StoredTensor, WeightFile
 
-__all__ = ["CONFIGURATION_KEY", "FileKind", "RecognisedFile", "StoredEntry", "recognise"]
+__all__ = [
+    "CONFIGURATION_KEY",
+    "TRACKING_SETTINGS_KEY",
+    "FileKind",
+    "RecognisedFile",
+    "StoredEntry",
+    "recognise",
+    "stored_tracking_settings",
+    "tracking_texts",
+]
 
 CONFIGURATION_KEY = "rgbt_fusion.configuration"
 """Under which text a file of ours carries the configuration of the model."""
+
+TRACKING_SETTINGS_KEY = "rgbt_fusion.tracking_settings"
+"""Under which text a file of ours carries how a tracker goes from answers to boxes."""
 
 FileKind = Literal["rgbt_fusion", "ostrack", "droptrack", "ainet", "vit", "state_dict"]
 
@@ -60,12 +74,14 @@ class RecognisedFile:
         configuration: what the model of the file is, as far as the file tells; None if it does not.
         entries: what it holds, by the names of our models.
         prefixes: what wrappers had put before the names.
+        tracking_settings: what was measured for the weights; None where the file tells nothing.
     """
 
     kind: FileKind
     configuration: dict[str, Any] | None
     entries: dict[str, StoredEntry]
     prefixes: tuple[str, ...] = ()
+    tracking_settings: TrackingSettings | None = None
 
 
 def recognise(file: WeightFile, own_names: Iterable[str] = ()) -> RecognisedFile:
@@ -88,7 +104,12 @@ def recognise(file: WeightFile, own_names: Iterable[str] = ()) -> RecognisedFile
 
 def _recognised(file: WeightFile, stored: Mapping[str, StoredTensor]) -> RecognisedFile:
     if CONFIGURATION_KEY in file.metadata:
-        return RecognisedFile("rgbt_fusion", _own_configuration(file), _as_stored(stored))
+        return RecognisedFile(
+            "rgbt_fusion",
+            _own_configuration(file),
+            _as_stored(stored),
+            tracking_settings=_own_tracking_settings(file),
+        )
     if any(name.startswith("backbone.cross_mamba.") for name in stored):
         return RecognisedFile("ainet", _ainet_configuration(stored), _ainet(stored))
     if "backbone.blocks.0.attn.qkv.weight" in stored and "backbone.pos_embed_x" in stored:
@@ -156,6 +177,50 @@ def _own_configuration(file: WeightFile) -> dict[str, Any]:
             f"{file.path} carries a configuration without model, settings and options"
         )
     return configuration
+
+
+def _own_tracking_settings(file: WeightFile) -> TrackingSettings | None:
+    try:
+        return stored_tracking_settings(file.metadata)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{file.path} carries tracking settings that cannot be used: {str(error)[:200]}"
+        ) from error
+
+
+def stored_tracking_settings(texts: Mapping[str, str]) -> TrackingSettings | None:
+    """Return the tracking settings among the texts of a file; None where there are none.
+
+    Args:
+        texts: what a file carries beside its tensors, by name.
+
+    Raises:
+        ValueError: the settings are not JSON, name one that is not known, or are out of range.
+
+    Example:
+        >>> from rgbt_fusion.weights.formats import stored_tracking_settings
+        >>> texts = {"rgbt_fusion.tracking_settings": '{"size_inertia": 0.9}'}
+        >>> stored_tracking_settings(texts).size_inertia
+        0.9
+    """
+    if TRACKING_SETTINGS_KEY not in texts:
+        return None
+    try:
+        values = json.loads(texts[TRACKING_SETTINGS_KEY])
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+    return from_plain(TrackingSettings, values)
+
+
+def tracking_texts(model: object) -> dict[str, str]:
+    """Return the texts that :func:`stored_tracking_settings` reads; none for a model without.
+
+    Raises:
+        NetworkError: ``tracking_settings`` of the model is something else.
+    """
+    if getattr(model, "tracking_settings", None) is None:
+        return {}
+    return {TRACKING_SETTINGS_KEY: json.dumps(tracking_settings_of(model).plain())}
 
 
 def _ostrack_configuration(stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
