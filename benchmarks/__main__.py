@@ -11,6 +11,7 @@ from benchmarks.alignment.command import alignment
 from benchmarks.card.command import card
 from benchmarks.study.command import study
 from benchmarks.suites.command import complexity, models, startup, tables
+from benchmarks.tracking.command import settings
 from rgbt_fusion.cli import new_app, run_app
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -23,6 +24,7 @@ COMMANDS = {
     "study": study,
     "alignment": alignment,
     "card": card,
+    "settings": settings,
 }
 """Every command, in the order in which the help shows them."""
 

@@ -1,0 +1,1 @@
+"""What a tracker makes of a network's answers: measured, fitted and stored with the weights."""

@@ -1,0 +1,115 @@
+"""``python -m benchmarks settings``: measure tracking settings, and store them with the weights."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["settings"]
+
+ROUNDS = 2
+"""How often the confidence is fitted: with the boxes of lost targets moving, then held."""
+
+
+def settings(
+    weights: Annotated[Path, typer.Argument(help="File of this library.")],
+    window_weight: Annotated[
+        float, typer.Option(help="Weight of the window that prefers the middle.")
+    ] = 1.0,
+    size_inertia: Annotated[float, typer.Option(help="Share of the old size that is kept.")] = 0.0,
+    aspect_inertia: Annotated[
+        float, typer.Option(help="Share of the old aspect that is kept.")
+    ] = 0.0,
+    size_correction: Annotated[
+        float, typer.Option(help="Share of the first frame's error of the size that is taken off.")
+    ] = 0.0,
+    size_growth: Annotated[
+        float, typer.Option(help="Largest factor by which a side changes in one frame.")
+    ] = float("inf"),
+    smallest_px: Annotated[
+        float, typer.Option(help="Width and height that a box has at least.")
+    ] = 10.0,
+    hold_when_lost: Annotated[
+        bool, typer.Option("--hold-when-lost", help="Keep the box of a lost target.")
+    ] = False,
+    lost_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Confidence below which the target counts as lost; by default the highest one "
+            "that flags at most 0.04 of the good frames."
+        ),
+    ] = None,
+    sequences: Annotated[int, typer.Option(help="Number of synthetic sequences per group.")] = 10,
+    frames: Annotated[int, typer.Option(help="Length of these sequences in frames.")] = 90,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYOUT=FOLDER",
+            help="Folder of real sequences that may be chosen by, repeatable.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the weights with what was measured.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+) -> None:
+    """Fit the confidence of a tracker under some settings, and say what both are worth.
+
+    The confidence and the threshold of lost are fitted on every second sequence of each group. The
+    table is about the others, which nothing was fitted to.
+    """
+    from dataclasses import replace
+
+    from benchmarks.tracking import measure
+    from rgbt_fusion.cli.model_argument import refuse_overwriting
+    from rgbt_fusion.files.table import to_markdown
+    from rgbt_fusion.models.tracking_settings import TrackingSettings
+    from rgbt_fusion.weights.checkpoints import load_model, store_tracking_settings
+
+    if out is not None:
+        refuse_overwriting(out, force=force)
+    network = load_model(weights)
+    chosen = TrackingSettings(
+        window_weight=window_weight,
+        size_inertia=size_inertia,
+        aspect_inertia=aspect_inertia,
+        size_correction=size_correction,
+        size_growth=size_growth,
+        smallest_px=smallest_px,
+        hold_when_lost=hold_when_lost,
+    )
+    groups = _sequences(sequences, frames, data or [])
+    fitted_on = {group: members[::2] for group, members in groups.items()}
+    others = {group: members[1::2] for group, members in groups.items()}
+    measured = replace(chosen, hold_when_lost=False)
+    for _ in range(ROUNDS):
+        # what is held changes what is seen, and so what a score means
+        tracks = measure.follow_all(network, fitted_on, measured)
+        confidence = measure.fit_confidence(tracks)
+        threshold = lost_threshold
+        if threshold is None:
+            threshold = measure.lost_threshold(tracks, confidence)
+        measured = replace(chosen, confidence=confidence, lost_threshold=threshold)
+    typer.echo(f"{measured.plain()}\n")
+    tracks = measure.follow_all(network, others, measured)
+    typer.echo(to_markdown(measure.table(tracks), digits=3))
+    if out is not None:
+        store_tracking_settings(weights, measured, out)
+        typer.echo(f"\nwrote {out}")
+
+
+def _sequences(count: int, frames: int, data: "Sequence[str]") -> dict[str, list[Any]]:
+    """Return the synthetic and the real sequences by group."""
+    from benchmarks.tracking.worlds import GROUPS, scenes
+    from rgbt_fusion.data.sequences import open_dataset
+
+    groups: dict[str, list[Any]] = {}
+    for group in GROUPS:
+        groups[group] = list(scenes(group, count=count, frames=frames))
+    for one in data:
+        layout, _, folder = one.partition("=")
+        groups[one] = list(open_dataset(folder, layout).sequences)
+    return groups
