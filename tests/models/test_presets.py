@@ -65,3 +65,12 @@ def test_overrides_reach_settings_and_options() -> None:
     model = create_model("ainet_tiny_128", dim=64, fusion_layers=1, keep_ratio=0.5)
     assert model.settings.dim == 64 and model.settings.keep_ratio == 0.5
     assert model.options["fusion_layers"] == [3]
+
+
+def test_the_weights_in_the_box_carry_what_was_measured_for_them():
+    settings = create_model("ainet_tiny_128", pretrained=True).tracking_settings
+    assert settings is not None
+    assert settings.hold_when_lost
+    assert settings.size_inertia > 0
+    assert settings.confidence is not None
+    assert create_model("ainet_tiny_128").tracking_settings is None
