@@ -67,24 +67,31 @@ def test_every_door_names_file_and_line(
     assert "box_xywh_px" not in said and "--init" not in said
 
 
-def test_a_typed_box_names_its_option(
+@pytest.fixture
+def refused_by_track(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+) -> Callable[..., str]:
+    """What ``track`` says with some options to a first box without size."""
     begin(dataset, "a", "5,5,0,0")
-    track = DOORS["track"](dataset, tmp_path)
-    status, said = command(capsys, *track, "--init", "5,5,0,0")
-    assert status == 2
+
+    def refused(*options: str) -> str:
+        status, said = command(capsys, *DOORS["track"](dataset, tmp_path), *options)
+        assert status == 2
+        return said
+
+    return refused
+
+
+def test_a_typed_box_names_its_option(refused_by_track: Callable[..., str]) -> None:
+    said = refused_by_track("--init", "5,5,0,0")
     assert "--init must be finite with width and height above 0" in said
     assert "visible.txt" not in said
 
 
 def test_the_thermal_file_is_named_where_thermal_is_taken(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Path, refused_by_track: Callable[..., str]
 ) -> None:
-    begin(dataset, "a", "5,5,0,0")
-    track = DOORS["track"](dataset, tmp_path)
-    status, said = command(capsys, *track, "--arrangement", "tir-only")
-    assert status == 2
+    said = refused_by_track("--arrangement", "tir-only")
     assert f"{dataset / 'a' / 'infrared.txt'}, line 1: the box to start on" in said
 
 
