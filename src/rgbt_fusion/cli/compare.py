@@ -28,18 +28,7 @@ from rgbt_fusion.cli.trackers import (
     tracker_name,
     tracker_settings,
 )
-from rgbt_fusion.cli.tracking_options import (
-    AspectInertiaOption,
-    HoldOption,
-    LostThresholdOption,
-    SizeCorrectionOption,
-    SizeGrowthOption,
-    SizeInertiaOption,
-    SmallestOption,
-    WindowWeightOption,
-    given_settings,
-    settings_in_words,
-)
+from rgbt_fusion.cli.tracking_options import NOTHING_GIVEN, settings_in_words, takes_settings
 
 if TYPE_CHECKING:
     from rgbt_fusion.alignment.aligned_frames import AlignmentChoice
@@ -66,6 +55,7 @@ class Entry(NamedTuple):
         return "cpu" if self.model == TEMPLATE_MATCHING else chosen
 
 
+@takes_settings
 def compare(
     context: typer.Context,
     model: Annotated[
@@ -118,14 +108,7 @@ def compare(
     align: Annotated[str | None, typer.Option(metavar="auto|follow|FILE", help=ALIGN_HELP)] = None,
     fit: Annotated[bool, typer.Option("--fit", help=FIT_HELP)] = False,
     homography: Annotated[Path | None, typer.Option(metavar="FILE", help=HOMOGRAPHY_HELP)] = None,
-    window_weight: WindowWeightOption = None,
-    size_inertia: SizeInertiaOption = None,
-    aspect_inertia: AspectInertiaOption = None,
-    size_correction: SizeCorrectionOption = None,
-    size_growth: SizeGrowthOption = None,
-    smallest_px: SmallestOption = None,
-    hold_when_lost: HoldOption = None,
-    lost_threshold: LostThresholdOption = None,
+    settings: Mapping[str, Any] = NOTHING_GIVEN,
     workers: Annotated[int, typer.Option(help="Number of processes that track.")] = 1,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
 ) -> None:
@@ -135,17 +118,6 @@ def compare(
     """
     refuse_idle(context, needs={"layout": "data"}, excludes={"sequences": "data", "frames": "data"})
     entries = _entries(model, checkpoint, {"rgb": rgb_model, "tir": tir_model}, halves)
-    settings = given_settings(
-        model,
-        window_weight=window_weight,
-        size_inertia=size_inertia,
-        aspect_inertia=aspect_inertia,
-        size_correction=size_correction,
-        size_growth=size_growth,
-        smallest_px=smallest_px,
-        hold_when_lost=hold_when_lost,
-        lost_threshold=lost_threshold,
-    )
     for entry in entries:
         check_tracker(entry.model, entry.checkpoint, entry.device(device))
     choice = choose(align, fit=fit, homography=homography)
@@ -200,7 +172,7 @@ def _sequences(
 
 def _score(
     entry: Entry,
-    given: dict[str, Any],
+    given: Mapping[str, Any],
     groups: Mapping[str, Sequence[Any]],
     title: str,
     out: Path | None,

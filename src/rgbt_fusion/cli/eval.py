@@ -1,6 +1,7 @@
 """``rgbt-fusion eval``: run a tracker over a dataset, and score the results of any tracker."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
@@ -26,16 +27,10 @@ from rgbt_fusion.cli.trackers import (
     tracker_settings,
 )
 from rgbt_fusion.cli.tracking_options import (
-    AspectInertiaOption,
-    HoldOption,
-    LostThresholdOption,
-    SizeCorrectionOption,
-    SizeGrowthOption,
-    SizeInertiaOption,
-    SmallestOption,
-    WindowWeightOption,
-    given_settings,
+    NOTHING_GIVEN,
+    OPTIONS,
     settings_in_words,
+    takes_settings,
 )
 
 if TYPE_CHECKING:
@@ -71,12 +66,12 @@ _SHOW = "To show"
 
 OF_A_RUN = (
     *("checkpoint", "out", "workers", "device", "align", "fit", "homography", "times"),
-    *("window_weight", "size_inertia", "aspect_inertia", "size_correction", "size_growth"),
-    *("smallest_px", "hold_when_lost", "lost_threshold"),
+    *OPTIONS,
 )
 """Options that are for running a tracker."""
 
 
+@takes_settings
 def evaluate(
     context: typer.Context,
     results: Annotated[
@@ -134,14 +129,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help=HOMOGRAPHY_HELP, rich_help_panel=_RUN),
     ] = None,
-    window_weight: WindowWeightOption = None,
-    size_inertia: SizeInertiaOption = None,
-    aspect_inertia: AspectInertiaOption = None,
-    size_correction: SizeCorrectionOption = None,
-    size_growth: SizeGrowthOption = None,
-    smallest_px: SmallestOption = None,
-    hold_when_lost: HoldOption = None,
-    lost_threshold: LostThresholdOption = None,
+    settings: Mapping[str, Any] = NOTHING_GIVEN,
     missing: Annotated[
         Path | None,
         typer.Option(
@@ -286,17 +274,6 @@ def evaluate(
     folders = list(results or ())
     failed = 0
     if model is not None:
-        settings = given_settings(
-            model,
-            window_weight=window_weight,
-            size_inertia=size_inertia,
-            aspect_inertia=aspect_inertia,
-            size_correction=size_correction,
-            size_growth=size_growth,
-            smallest_px=smallest_px,
-            hold_when_lost=hold_when_lost,
-            lost_threshold=lost_threshold,
-        )
         entry = _Run(model, checkpoint, device, settings)
         folder = out or _usual_folder(rules, model)
         choice = choose(align, fit=fit, homography=homography)
@@ -369,7 +346,7 @@ class _Run(NamedTuple):
     model: str
     checkpoint: Path | None
     device: str
-    settings: dict[str, Any]
+    settings: Mapping[str, Any]
 
 
 def _rules(

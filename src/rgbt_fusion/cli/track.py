@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -30,17 +30,7 @@ from rgbt_fusion.cli.trackers import (
     make_tracker,
     tracker_name,
 )
-from rgbt_fusion.cli.tracking_options import (
-    AspectInertiaOption,
-    HoldOption,
-    LostThresholdOption,
-    SizeCorrectionOption,
-    SizeGrowthOption,
-    SizeInertiaOption,
-    SmallestOption,
-    WindowWeightOption,
-    given_settings,
-)
+from rgbt_fusion.cli.tracking_options import NOTHING_GIVEN, takes_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +76,7 @@ class _Outputs(NamedTuple):
     compare: "dict[str, Boxes]"
 
 
+@takes_settings
 def track(
     rgb: Annotated[
         str,
@@ -198,14 +189,7 @@ def track(
             help="Stand-in for a missing modality: zeros, other or last.", rich_help_panel=_CAMERAS
         ),
     ] = "zeros",
-    window_weight: WindowWeightOption = None,
-    size_inertia: SizeInertiaOption = None,
-    aspect_inertia: AspectInertiaOption = None,
-    size_correction: SizeCorrectionOption = None,
-    size_growth: SizeGrowthOption = None,
-    smallest_px: SmallestOption = None,
-    hold_when_lost: HoldOption = None,
-    lost_threshold: LostThresholdOption = None,
+    settings: Mapping[str, Any] = NOTHING_GIVEN,
     debug: Annotated[
         bool,
         typer.Option(
@@ -253,25 +237,15 @@ def track(
     out = _with_ending(out)
     _check_outputs(out, txt, live, len(init or ()), debug, fps, model, force)
     _check_uses(out, live, compare, fps, init, port)
-    settings = _tracker_settings(offset, homography, fit, missing, tir_range, model)
-    settings |= given_settings(
-        model,
-        window_weight=window_weight,
-        size_inertia=size_inertia,
-        aspect_inertia=aspect_inertia,
-        size_correction=size_correction,
-        size_growth=size_growth,
-        smallest_px=smallest_px,
-        hold_when_lost=hold_when_lost,
-        lost_threshold=lost_threshold,
-    )
-    if align is not None and ("tir_from_rgb" in settings or fit):
+    chosen = _tracker_settings(offset, homography, fit, missing, tir_range, model)
+    chosen |= settings
+    if align is not None and ("tir_from_rgb" in chosen or fit):
         raise ValueError(
             f"--align must not come with --offset, --homography or --fit, got {align} and one of "
             "them"
         )
     boxes = [_numbers(text, 4, "--init") for text in init or ()]
-    tracker = _make_tracker(model, checkpoint, device, settings)
+    tracker = _make_tracker(model, checkpoint, device, chosen)
 
     from rgbt_fusion.tracking.interface import naming_annotation
     from rgbt_fusion.video.sources import open_source
@@ -298,9 +272,9 @@ def track(
         if first is None:
             raise ValueError(f"{rgb} must hold at least one frame, got none")
         if fit:
-            settings["tir_from_rgb"] = _fitted(first)
-        if "tir_from_rgb" in settings:
-            pairs = _lay(tracker, settings["tir_from_rgb"], chain([first], pairs))
+            chosen["tir_from_rgb"] = _fitted(first)
+        if "tir_from_rgb" in chosen:
+            pairs = _lay(tracker, chosen["tir_from_rgb"], chain([first], pairs))
             first = next(pairs)
         targets = boxes or _find_box(tracker, source, first, port, may_point=align is None)
         start = targets[0] if len(targets) == 1 else targets

@@ -2,9 +2,10 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 
@@ -15,17 +16,7 @@ from rgbt_fusion.cli.trackers import (
     make_tracker,
     tracker_name,
 )
-from rgbt_fusion.cli.tracking_options import (
-    AspectInertiaOption,
-    HoldOption,
-    LostThresholdOption,
-    SizeCorrectionOption,
-    SizeGrowthOption,
-    SizeInertiaOption,
-    SmallestOption,
-    WindowWeightOption,
-    given_settings,
-)
+from rgbt_fusion.cli.tracking_options import NOTHING_GIVEN, takes_settings
 
 if TYPE_CHECKING:
     from rgbt_fusion.tracking.trax import TraxChannel
@@ -36,6 +27,7 @@ SOCKET_VARIABLE = "TRAX_SOCKET"
 THIS_MACHINE = "127.0.0.1"
 
 
+@takes_settings
 def trax(
     model: Annotated[str, typer.Option(help=TRACKER_HELP)],
     checkpoint: Annotated[Path | None, typer.Option(help=CHECKPOINT_HELP)] = None,
@@ -47,14 +39,7 @@ def trax(
             "or depth, or one of them."
         ),
     ] = "color,ir",
-    window_weight: WindowWeightOption = None,
-    size_inertia: SizeInertiaOption = None,
-    aspect_inertia: AspectInertiaOption = None,
-    size_correction: SizeCorrectionOption = None,
-    size_growth: SizeGrowthOption = None,
-    smallest_px: SmallestOption = None,
-    hold_when_lost: HoldOption = None,
-    lost_threshold: LostThresholdOption = None,
+    settings: Mapping[str, Any] = NOTHING_GIVEN,
 ) -> None:
     """Let the VOT toolkit, or any client of the TraX protocol, drive a tracker.
 
@@ -63,17 +48,6 @@ def trax(
     """
     from rgbt_fusion.tracking.trax import serve
 
-    settings = given_settings(
-        model,
-        window_weight=window_weight,
-        size_inertia=size_inertia,
-        aspect_inertia=aspect_inertia,
-        size_correction=size_correction,
-        size_growth=size_growth,
-        smallest_px=smallest_px,
-        hold_when_lost=hold_when_lost,
-        lost_threshold=lost_threshold,
-    )
     tracker = make_tracker(model, checkpoint, device, settings)
     names = tuple(name.strip() for name in channels.split(","))
     wanted = cast("tuple[TraxChannel, ...]", names)  # what is none is refused by serve
