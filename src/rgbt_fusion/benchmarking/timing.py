@@ -15,7 +15,7 @@ __all__ = ["Clocks", "Effort", "Spread", "interleave", "spread"]
 _SAMPLE_S = 0.005
 """A sample lasts about this long at least; what is shorter is called several times."""
 
-_SHORT_WARM_UP_S = 0.1
+_SHORT_WARM_UP_S = 0.5
 """After a warm-up this short a second one says how long a call takes: the first also prepares."""
 
 
