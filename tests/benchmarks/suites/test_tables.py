@@ -10,18 +10,17 @@ from rgbt_fusion.benchmarking.records import read_record
 
 ROOT = Path(__file__).resolve().parents[3]
 # the version whose records are complete
-PUBLISHED = "0.1.0"
+PUBLISHED = "0.2.0.dev0"
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_tables_of_a_page_are_those_of_the_records(page):
-    records = [
-        read_record(path)
-        for path in sorted((ROOT / "benchmarks" / "results" / PUBLISHED).glob("*.json"))
-    ]
+    # kernels held to an older level than the processor's are kept, not published
+    paths = sorted((ROOT / "benchmarks" / "results" / PUBLISHED).glob("*-cpu.json"))
+    records = [read_record(path) for path in paths if "held-to" not in path.name]
     text = page.read_text()
-    command = f"python -m benchmarks tables benchmarks/results/{PUBLISHED}/*.json --into"
+    command = f"python -m benchmarks tables benchmarks/results/{PUBLISHED}/*512--cpu.json --into"
     assert text == fill_text(text, records), f"{command} {page.relative_to(ROOT)}"
 
 
