@@ -5,6 +5,7 @@ python one_training.py FOLDER '{"steps": 9, ...}' [--limit STEP]
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -40,16 +41,29 @@ def small_training(**changes) -> TrainConfig:
     return config_from_table(TrainConfig, table | changes)
 
 
+ABORTED = "terminate called without an active exception"
+"""What torch says where a thread of its own ends the process: rarely, and on busy machines only."""
+
+
 def train_in_two_processes(folder: Path, changes: dict[str, Any]) -> None:
-    """Run ``small_training`` in two processes that share each batch."""
+    """Run ``small_training`` in two processes that share each batch; go on if torch aborts."""
+    done = _run_two(folder, changes)
+    if ABORTED in done.stderr:
+        print(done.stderr)
+        done = _run_two(folder, changes)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def _run_two(folder: Path, changes: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-W", "ignore", *launcher, __file__, str(folder), json.dumps(changes)],
         capture_output=True,
         text=True,
         check=False,
+        # says where the threads of Python were, if it happens again
+        env={**os.environ, "PYTHONFAULTHANDLER": "1"},
     )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def main() -> None:
