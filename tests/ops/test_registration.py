@@ -121,6 +121,26 @@ def test_scan_ops_keep_torchs_rules(present: bool, channels_first: bool, merge: 
     torch.library.opcheck(backward, (*gradients, *arguments, "auto"))
 
 
+@pytest.mark.parametrize("backend", ["auto", "vectorised", "reference"])
+def test_the_backward_op_takes_strided_tensors(backend: str) -> None:
+    """Also kept states, which samples under vmap share; beside them lie values that spoil all."""
+    arguments = scan_op_arguments(present=True, channels_first=False, merge=False)
+    forward = torch.ops.rgbt_fusion.selective_scan.default
+    out, last_state, checkpoints = forward(*arguments, True, True, backend)
+    given = [torch.ones_like(out), torch.ones_like(last_state), checkpoints]
+    backward = torch.ops.rgbt_fusion.selective_scan_backward.default
+    want = backward(*given, *arguments, backend)
+    got = backward(*map(with_gaps, given), *arguments, backend)
+    assert_all_close(got, want)
+
+
+def with_gaps(x: Tensor) -> Tensor:
+    """Return a tensor of the same values, between any two of which lies one that is no number."""
+    wide = x.new_full((*x.shape, 2), torch.nan)
+    wide[..., 0] = x
+    return wide[..., 0]
+
+
 @PRESENT
 @pytest.mark.parametrize("channels_first", [False, True])
 def test_convolution_ops_keep_torchs_rules(present: bool, channels_first: bool) -> None:

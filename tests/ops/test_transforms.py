@@ -134,13 +134,16 @@ def test_vmap_gives_the_results_of_each_sample(module: type[nn.Module]) -> None:
 @MODULES
 def test_jacrev_is_the_jacobian_of_backward(module: type[nn.Module]) -> None:
     tensors = [x.detach() for x in tensors_for(module, length=8)]
+    places = floating_places(tensors)
 
-    def sums(x: Tensor) -> Tensor:
-        return module()(x, *tensors[1:])[0].sum(-1).flatten()[:5]
+    def sums(*given: Tensor) -> Tensor:
+        values = dict(enumerate(tensors)) | dict(zip(places, given, strict=True))
+        return module()(*values.values())[0].sum(-1).flatten()[:5]
 
-    got = torch.func.jacrev(sums)(tensors[0])
-    want = torch.autograd.functional.jacobian(sums, tensors[0])
-    assert_all_close([got], [want])
+    floating = tuple(tensors[place] for place in places)
+    got = torch.func.jacrev(sums, argnums=tuple(range(len(floating))))(*floating)
+    want = torch.autograd.functional.jacobian(sums, floating)
+    assert_all_close(got, want)
 
 
 def by_jvp(run: Callable[..., Any], tensors: list[Tensor]) -> None:

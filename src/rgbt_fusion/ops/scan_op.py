@@ -214,6 +214,8 @@ def _backward(
         inputs = inputs._replace(order=within_bounds(inputs.order))
     shapes = _result_shapes(inputs, keep_states=True)
     check_result(checkpoints, inputs.A, shapes.checkpoints, name="checkpoints")
+    # under vmap all samples may share one
+    checkpoints = checkpoints.contiguous()
     channels_first = arguments.channels_first
     if grad_last_state is not None:
         check_result(grad_last_state, inputs.A, shapes.last_state, name="grad_last_state")
