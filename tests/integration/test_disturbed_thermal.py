@@ -1,7 +1,7 @@
 """The network in the box on thermal frames of 16 bits, disturbed as thermal cameras disturb them.
 
-Boxes are as in the paper: the subject is what becomes of the values. Boxes that hold are better in
-every disturbance, but two short sequences tell little of differences between them.
+The limits are for boxes as in the paper: the subject is what becomes of the values. With the
+settings that the weights come with, every disturbance must be tracked better than with those.
 
 ``RGBT_FUSION_DISTURBED=10`` takes ten sequences of 40 frames in place of two of 16.
 """
@@ -119,6 +119,13 @@ def test_no_disturbance_costs_more_than_three_hundredths_of_overlap():
     tracker = paper_tracker()
     found = mean_overlaps(tracker, DISTURBANCES if MANY else DISTURBANCES[:5])
     assert min(found.values()) > found["undisturbed"] - 0.03, found
+
+
+def test_boxes_that_hold_are_better_in_every_disturbance():
+    chosen = DISTURBANCES if MANY else DISTURBANCES[:5]
+    held = mean_overlaps(Tracker(create_model("ainet_tiny_128", pretrained=True)), chosen)
+    plain = mean_overlaps(paper_tracker(), chosen)
+    assert all(held[name] > plain[name] for name in plain), (held, plain)
 
 
 def test_the_last_image_stands_in_where_a_shutter_closes_at_night():
