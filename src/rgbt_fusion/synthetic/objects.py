@@ -109,8 +109,10 @@ class _Canvas:
 
     def box(self, x0: float, y0: float, x1: float, y1: float, round_: float = 2.0) -> Plane:
         """Return the distance to a box with round corners."""
-        qx = np.abs(self.x - (x0 + x1) / 2) - (x1 - x0) / 2 + round_
-        qy = np.abs(self.y - (y0 + y1) / 2) - (y1 - y0) / 2 + round_
+        off_x = np.abs(self.x - (x0 + x1) / 2)
+        off_y = np.abs(self.y - (y0 + y1) / 2)
+        qx = off_x - (x1 - x0) / 2 + round_
+        qy = off_y - (y1 - y0) / 2 + round_
         outside = np.hypot(np.maximum(qx, 0), np.maximum(qy, 0))
         inside = np.minimum(np.maximum(qx, qy), 0)
         return outside + inside - round_
@@ -350,9 +352,8 @@ def _car_above(generator: np.random.Generator, _: float) -> NDArray[np.float32]:
 
 def _dog(generator: np.random.Generator, swing: float) -> NDArray[np.float32]:
     canvas = _Canvas(96, 72, generator)
-    fur = np.array([0.6, 0.45, 0.3]) * generator.uniform(0.15, 1.5) + generator.uniform(
-        -0.1, 0.1, 3
-    )
+    fur = np.array([0.6, 0.45, 0.3]) * generator.uniform(0.15, 1.5)
+    fur = fur + generator.uniform(-0.1, 0.1, 3)
     stride = 7 * swing
     for x, step in ((28, stride), (34, -stride), (62, -stride), (68, stride)):
         canvas.paint(canvas.limb(x, 42, x + step, 64, 3.2), fur * 0.85, 0.7)
@@ -371,11 +372,9 @@ def _shape(generator: np.random.Generator, _: float) -> NDArray[np.float32]:
     angle = np.arctan2(canvas.y - 40, canvas.x - 40)
     outline = generator.uniform(22, 30) * np.ones_like(angle)
     for wave in range(2, 6):
-        outline += (
-            generator.uniform(-14, 14)
-            / wave
-            * np.cos(wave * angle + generator.uniform(0, 2 * np.pi))
-        )
+        reach = generator.uniform(-14, 14) / wave
+        phase = generator.uniform(0, 2 * np.pi)
+        outline += reach * np.cos(wave * angle + phase)
     squeeze = generator.uniform(0.6, 1.0)
     inside = np.hypot((canvas.x - 40) / squeeze, canvas.y - 40) - np.clip(outline, 8, 38)
     hot = generator.uniform(0.15, 1.0)
@@ -383,12 +382,11 @@ def _shape(generator: np.random.Generator, _: float) -> NDArray[np.float32]:
     for _ in range(generator.integers(1, 4)):
         x, y = generator.uniform(25, 55, 2)
         spot = np.maximum(canvas.ellipse(x, y, *generator.uniform(4, 14, 2)), inside)
-        canvas.paint(
-            spot, _cloth(generator), float(np.clip(hot + generator.uniform(-0.5, 0.5), 0.1, 1))
-        )
-    stripes = np.maximum(
-        inside, 2.5 - np.abs((canvas.x + canvas.y * generator.uniform(-1, 1)) % 16 - 8)
-    )
+        colour = _cloth(generator)
+        heat = np.clip(hot + generator.uniform(-0.5, 0.5), 0.1, 1)
+        canvas.paint(spot, colour, float(heat))
+    across = canvas.x + canvas.y * generator.uniform(-1, 1)
+    stripes = np.maximum(inside, 2.5 - np.abs(across % 16 - 8))
     if generator.random() < 0.4:
         canvas.paint(stripes, _cloth(generator), hot * 0.8)
     return canvas.layers

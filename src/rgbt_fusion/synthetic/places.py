@@ -35,7 +35,8 @@ def smooth_noise(
         coarse = torch.from_numpy(grid)[None, None]
         # the edges of linear interpolation show in large spots only
         mode = "bicubic" if spot > 12 else "bilinear"
-        total += interpolate(coarse, (height, width), mode=mode, align_corners=False) * 0.5**octave
+        spots = interpolate(coarse, (height, width), mode=mode, align_corners=False)
+        total += spots * 0.5**octave
     low = total.min()
     high = total.max()
     return ((total - low) / (high - low).clamp(min=1e-6))[0, 0].numpy()
@@ -47,9 +48,8 @@ def noise_tile() -> Tensor:
 
     Every frame takes a part of it at another place, which is cheaper than drawing noise.
     """
-    return torch.from_numpy(
-        np.random.default_rng(0x7153).standard_normal((768, 768), dtype=np.float32)
-    )
+    generator = np.random.default_rng(0x7153)
+    return torch.from_numpy(generator.standard_normal((768, 768), dtype=np.float32))
 
 
 @lru_cache(maxsize=128)
@@ -109,15 +109,14 @@ class _Place:
             return
         part = slice(rows[0], rows[-1] + 1)
         opacity = opacity[part]
-        shade = 1 + rough * (
-            0.8 * self.fine[part] + 0.8 * self.medium[part] + 0.4 * self.coarse[part] - 1
-        )
+        coarse = self.coarse[part]
+        medium = self.medium[part]
+        fine = self.fine[part]
+        shade = 1 + rough * (0.8 * fine + 0.8 * medium + 0.4 * coarse - 1)
+        if isinstance(heat, np.ndarray):
+            heat = heat[part]
         # heat varies more slowly than paint where stone conducts it; leaves and gravel keep theirs
-        warmth = (
-            (heat[part] if isinstance(heat, np.ndarray) else heat)
-            + 0.12 * (self.coarse[part] + self.medium[part] - 1)
-            + self.relief * rough * (self.fine[part] - 0.5)
-        )
+        warmth = heat + 0.12 * (coarse + medium - 1) + self.relief * rough * (fine - 0.5)
         values = [channel * shade for channel in colour]
         values.append(warmth)
         for plane, value in zip(self.layers[:, part], values, strict=True):
@@ -144,11 +143,9 @@ class _Place:
 def _colour(
     generator: np.random.Generator, base: tuple[float, float, float], spread: float = 0.12
 ) -> Plane:
-    return np.clip(
-        np.array(base) * generator.uniform(0.6, 1.3) + generator.uniform(-spread, spread, 3),
-        0.02,
-        1,
-    )
+    colour = np.array(base) * generator.uniform(0.6, 1.3)
+    colour = colour + generator.uniform(-spread, spread, 3)
+    return np.clip(colour, 0.02, 1)
 
 
 def _sky(place: _Place, generator: np.random.Generator, horizon: float) -> None:
@@ -158,12 +155,8 @@ def _sky(place: _Place, generator: np.random.Generator, horizon: float) -> None:
     cloud = np.clip(place.coarse * 2 - 0.9, 0, 1)
     above = place.y < horizon
     place.fill(above, blue, 0.08 + 0.15 * depth, rough=0.02)
-    place.fill(
-        above * np.clip(depth * 0.7 + cloud * 0.8, 0, 1),
-        pale,
-        0.12 + 0.12 * depth + 0.08 * cloud,
-        rough=0.03,
-    )
+    haze = above * np.clip(depth * 0.7 + cloud * 0.8, 0, 1)
+    place.fill(haze, pale, 0.12 + 0.12 * depth + 0.08 * cloud, rough=0.03)
 
 
 def _tree(
@@ -207,7 +200,10 @@ def _house(
         & (place.y < foot - 14)
         & (place.x < x1 - 8)
     )
-    cell = np.floor((place.x - x0) / step_x) * 7 + np.floor((place.y - top) / step_y) * 13
+    column = np.floor((place.x - x0) / step_x)
+    row = np.floor((place.y - top) / step_y)
+    cell = column * 7 + row * 13
+    # the fraction of a large number: as good as random, and one for all pixels of a window
     lit = (np.sin(cell * 12.9898) * 43758.5453) % 1
     place.fill(
         pane,
@@ -233,13 +229,15 @@ def _street(place: _Place, generator: np.random.Generator) -> None:
     lean = generator.uniform(-0.6, 0.6) * WIDTH
     middle = vanish + lean * depth
     half = 15 + generator.uniform(0.35, 0.6) * WIDTH * np.clip(depth, 0, 1)
-    road = ground & (np.abs(place.x - middle) < half)
+    off_the_middle = np.abs(place.x - middle)
+    road = ground & (off_the_middle < half)
     place.fill(
         road, _colour(generator, (0.28, 0.28, 0.3), 0.05), generator.uniform(0.5, 0.68), rough=0.25
     )
-    dash = road & (np.abs(place.x - middle) < 1 + 6 * depth) & ((1 / (depth + 0.08) * 3) % 2 < 1)
+    is_in_a_dash = (1 / (depth + 0.08) * 3) % 2 < 1
+    dash = road & (off_the_middle < 1 + 6 * depth) & is_in_a_dash
     place.fill(dash, np.array([0.9, 0.9, 0.85]), 0.5, rough=0.1)
-    kerb = ground & (np.abs(np.abs(place.x - middle) - half) < 1 + 4 * depth)
+    kerb = ground & (np.abs(off_the_middle - half) < 1 + 4 * depth)
     place.fill(kerb, np.array([0.7, 0.7, 0.68]), 0.42, rough=0.15)
     for _ in range(generator.integers(0, 5)):
         _tree(
@@ -270,9 +268,9 @@ def _field(place: _Place, generator: np.random.Generator) -> None:
         patches, _colour(generator, (0.55, 0.48, 0.3)), generator.uniform(0.4, 0.6), rough=0.6
     )
     depth = np.clip((place.y - horizon) / (HEIGHT - horizon), 0, 1)
-    path = generator.uniform(0.2, 0.8) * WIDTH + 120 * np.sin(
-        depth * generator.uniform(1, 4) + generator.uniform(0, 6)
-    )
+    start = generator.uniform(0.2, 0.8) * WIDTH
+    bends = depth * generator.uniform(1, 4) + generator.uniform(0, 6)
+    path = start + 120 * np.sin(bends)
     trail = grass & (np.abs(place.x - path) < 3 + 55 * depth)
     place.fill(
         trail, _colour(generator, (0.6, 0.52, 0.4)), generator.uniform(0.45, 0.65), rough=0.4
@@ -307,14 +305,16 @@ def _yard(place: _Place, generator: np.random.Generator) -> None:
     for _ in range(generator.integers(4, 16)):
         a = np.floor(generator.uniform(0, WIDTH) / slot) * slot
         b = np.floor(generator.uniform(-80, HEIGHT) / row) * row
-        body = (np.abs(u - a) < slot * 0.36) & (np.abs(v - b - row * 0.22) < row * 0.2)
+        aside = np.abs(u - a)
+        along = np.abs(v - b - row * 0.22)
+        body = (aside < slot * 0.36) & (along < row * 0.2)
         place.fill(
             body,
             generator.random(3) * generator.choice((0.3, 0.9)),
             generator.uniform(0.3, 0.6),
             rough=0.1,
         )
-        glass = (np.abs(u - a) < slot * 0.28) & (np.abs(v - b - row * 0.22) < row * 0.08)
+        glass = (aside < slot * 0.28) & (along < row * 0.08)
         place.fill(glass, np.array([0.12, 0.15, 0.2]), 0.25, rough=0.1)
 
 
@@ -327,7 +327,9 @@ def _hall(place: _Place, generator: np.random.Generator) -> None:
         high = generator.uniform(10, 30)
         long = generator.uniform(24, 80)
         shift = (np.floor(place.y / high) % 2) * long / 2
-        joint = (place.y < floor) & ((place.y % high < 1.5) | ((place.x + shift) % long < 1.5))
+        lying_joint = place.y % high < 1.5
+        standing_joint = (place.x + shift) % long < 1.5
+        joint = (place.y < floor) & (lying_joint | standing_joint)
         place.fill(joint, wall * 0.6, warm - 0.06, rough=0.1)
     for _ in range(generator.integers(2, 7)):  # posters, doors, radiators
         x = generator.uniform(0, WIDTH)
@@ -356,9 +358,8 @@ def _clutter(place: _Place, generator: np.random.Generator) -> None:
         y = generator.uniform(0, HEIGHT)
         radius = generator.uniform(8, 70)
         part = place.within(x - 2.6 * radius, y - 1.3 * radius, x + 2.6 * radius, y + 1.3 * radius)
-        away = np.hypot((part.x - x) * generator.uniform(0.5, 2), part.y - y) / radius + (
-            part.medium - 0.5
-        )
+        away = np.hypot((part.x - x) * generator.uniform(0.5, 2), part.y - y) / radius
+        away = away + (part.medium - 0.5)
         part.fill(away < 0.8, generator.random(3), generator.uniform(0.1, 0.85), rough=0.5)
 
 

@@ -60,13 +60,14 @@ class Wave(NamedTuple):
 
     def at(self, index: float) -> float:
         """Return the value at a frame."""
-        return self.mean + sum(
-            reach * sin(turn * index + phase) for reach, turn, phase in self.parts
-        )
+        away = 0
+        for amplitude, turn, phase in self.parts:
+            away += amplitude * sin(turn * index + phase)
+        return self.mean + away
 
     def scaled(self, factor: float) -> "Wave":
         """Return this motion, ``factor`` times as large."""
-        parts = [(reach * factor, turn, phase) for reach, turn, phase in self.parts]
+        parts = [(amplitude * factor, turn, phase) for amplitude, turn, phase in self.parts]
         return Wave(self.mean * factor, tuple(parts))
 
 
@@ -222,7 +223,10 @@ class Plan:
 def draw_plan(
     seed: int, frames: int, size: tuple[int, int], challenge: str, *, held_out: bool
 ) -> Plan:
-    """Draw what happens in a sequence."""
+    """Draw what happens in a sequence.
+
+    A seed means what it has always meant: the order of the draws must stay.
+    """
     generator = np.random.default_rng((0x5EED, seed & 0xFFFFFFFFFFFF, int(held_out)))
     has = {name: name == challenge for name in _MIXED}
     if challenge == "mixed":
@@ -238,13 +242,16 @@ def draw_plan(
     target = _actor(generator, size, held_out, None)
     crowd = int(generator.choice((0, 1, 2, 3, 4), p=(0.2, 0.3, 0.25, 0.15, 0.1)))
     others = [_actor(generator, size, held_out, target) for _ in range(crowd)]
-    # in the first frame it must be clear who is meant
-    distractors = tuple(
-        one for one in others if abs(one.x.at(0) - target.x.at(0)) > target.height.at(0) * 0.6
-    )
-    shift = has["misalignment"]
-    spread = generator.uniform(0.12, 0.35) * min(target.height.mean, 80)
+    distractors = tuple(other for other in others if _is_beside(other, target))
+    distance = generator.uniform(0.12, 0.35) * min(target.height.mean, 80)
     angle = generator.uniform(0, 2 * pi)
+    tir_x_mean = 0.0
+    tir_y_mean = 0.0
+    tir_reach = 0.0
+    if has["misalignment"]:
+        tir_x_mean = distance * np.cos(angle)
+        tir_y_mean = distance * np.sin(angle)
+        tir_reach = 2.5
     if held_out:
         place = _PLACES + int(generator.integers(_PLACES // 3))
     else:
@@ -264,13 +271,9 @@ def draw_plan(
         glare_y=draw_wave(generator, 0, target.height.mean * 0.4, (40, 120)),
         glare_radius=float(target.height.mean * generator.uniform(0.5, 1.1)),
         crossover_spans=_spans(generator, frames, 0.6) if has["thermal_crossover"] else (),
-        tir_x=draw_wave(
-            generator, spread * np.cos(angle) if shift else 0, 2.5 if shift else 0, (60, 200)
-        ),
-        tir_y=draw_wave(
-            generator, spread * np.sin(angle) if shift else 0, 2.5 if shift else 0, (60, 200)
-        ),
-        tir_zoom=float(generator.uniform(0.95, 1.05)) if shift else 1.0,
+        tir_x=draw_wave(generator, tir_x_mean, tir_reach, (60, 200)),
+        tir_y=draw_wave(generator, tir_y_mean, tir_reach, (60, 200)),
+        tir_zoom=float(generator.uniform(0.95, 1.05)) if has["misalignment"] else 1.0,
         missing=_missing(generator, frames) if has["missing"] else (),
         saturation=float(generator.choice((0.0, 0.5, 1.0), p=(0.15, 0.25, 0.6))),
         haze=float(generator.choice((0.0, generator.uniform(0.2, 0.7)), p=(0.7, 0.3))),
@@ -284,6 +287,12 @@ def draw_plan(
         noise_rgb=float(generator.uniform(1.0, 4.5)),
         noise_tir=float(generator.uniform(1.0, 5.0)),
     )
+
+
+def _is_beside(actor: Actor, target: Actor) -> bool:
+    """Return whether the first frame makes clear which of the two is the target."""
+    distance = abs(actor.x.at(0) - target.x.at(0))
+    return distance > target.height.at(0) * 0.6
 
 
 def draw_wave(
@@ -349,30 +358,32 @@ def draw_obstacles(
         tall = height * generator.uniform(0.9, 1.8)
         foot = target.y.at(moment) + height / 2 + generator.uniform(0, 0.3) * tall
         world = view.to_world((target.x.at(moment), foot), moment)
-        things.append(
-            Obstacle(int(generator.integers(_OBSTACLES)), world, tall * view.zoom.at(moment))
-        )
-    # a tracker must see what it is to follow, at the start and most of the time
+        number = int(generator.integers(_OBSTACLES))
+        things.append(Obstacle(number, world, tall * view.zoom.at(moment)))
+    return tuple(thing for thing in things if _leaves_in_sight(thing, frames, target, view))
+
+
+def _leaves_in_sight(thing: Obstacle, frames: int, target: Actor, view: View) -> bool:
+    """Return whether a tracker sees the target at the start and most of the time."""
+    if _share_hidden(thing, range(1), target, view):
+        return False
     moments = range(0, frames, max(1, frames // 16))
-    return tuple(
-        thing
-        for thing in things
-        if not _hides(thing, range(1), target, view) and _hides(thing, moments, target, view) < 0.2
-    )
+    return _share_hidden(thing, moments, target, view) < 0.2
 
 
-def _hides(thing: Obstacle, moments: range, target: Actor, view: View) -> float:
+def _share_hidden(thing: Obstacle, moments: range, target: Actor, view: View) -> float:
     """Return the share of moments at which a thing hides the middle of the target."""
     picture = occluder(thing.number)
     left, top, right, bottom = picture.extents[0]
     hidden = 0
     for moment in moments:
         height = thing.height / view.zoom.at(moment)
-        half = height * (right - left) / (bottom - top) / 2 + target.height.at(moment) * 0.15
+        half_width = height * (right - left) / (bottom - top) / 2
+        margin = target.height.at(moment) * 0.15
         x, foot = view.to_frame(thing.world, moment)
-        beside = abs(target.x.at(moment) - x) >= half
-        behind_it = foot - height < target.y.at(moment) < foot
-        hidden += behind_it and not beside
+        is_in_its_columns = abs(target.x.at(moment) - x) < half_width + margin
+        is_in_its_rows = foot - height < target.y.at(moment) < foot
+        hidden += is_in_its_columns and is_in_its_rows
     return hidden / len(moments)
 
 

@@ -50,15 +50,17 @@ def draw_wide_plan(
     others = [_distractor(generator, size, target, held_out=held_out) for _ in range(crowd)]
     count = int(generator.choice(5, p=(0.3, 0.25, 0.2, 0.15, 0.1)))
     parked = [_parked(generator, size, target, plan.view, held_out=held_out) for _ in range(count)]
+    # in the first frame it must be clear who is meant
+    others = [one for one in others if _is_apart(_start(one), target)]
+    parked = [one for one in parked if _is_apart(plan.view.to_frame(one.world, 0), target)]
     # glare and the distance of the cameras go with the size of the target
     growth = target.height.mean / plan.target.height.mean
     drift = min(target.height.mean, 80) / min(plan.target.height.mean, 80)
     return replace(
         plan,
         target=target,
-        # in the first frame it must be clear who is meant
-        distractors=tuple(one for one in others if _is_apart(_start(one), target)),
-        parked=tuple(one for one in parked if _is_apart(plan.view.to_frame(one.world, 0), target)),
+        distractors=tuple(others),
+        parked=tuple(parked),
         occluders=draw_obstacles(generator, frames, target, plan.view),
         glare_x=plan.glare_x.scaled(growth),
         glare_y=plan.glare_y.scaled(growth),
@@ -75,13 +77,14 @@ def _target(generator: np.random.Generator, size: tuple[int, int], *, held_out: 
     if generator.random() < 0.25:
         # what no class names is what a tracker must learn to follow
         number = _of_kind(number, KINDS.index("shape"))
-    stretch = exp(generator.uniform(log(0.6), log(1.7)))
+    stretch = _log_uniform(generator, 0.6, 1.7)
     aspect = _aspect(number) * stretch
     width, height = size
     largest = min(height, width / aspect)
-    mean = largest * exp(generator.uniform(log(SMALLEST), log(LARGEST)))
+    mean = largest * _log_uniform(generator, SMALLEST, LARGEST)
     mean = max(mean, _FEWEST_PIXELS / sqrt(aspect))
-    growth = min(mean * generator.uniform(0.05, 0.4), max(0.95 * largest - mean, 0.0))
+    room = max(0.95 * largest - mean, 0.0)
+    growth = min(mean * generator.uniform(0.05, 0.4), room)
     root = mean * sqrt(aspect)
     return Actor(
         number,
@@ -147,13 +150,18 @@ def _parked(
         number = _of_kind(number, target.number % len(KINDS))
     x = generator.uniform(-0.1, 1.1) * size[0]
     y = generator.uniform(0.2, 1.1) * size[1]
-    tall = target.height.mean * exp(generator.uniform(log(0.4), log(1.6)))
+    tall = target.height.mean * _log_uniform(generator, 0.4, 1.6)
     return Parked(
         number,
         view.to_world((float(x), float(y)), 0),
         float(tall * view.zoom.at(0)),
         float(generator.uniform(0.7, 1.8)),
     )
+
+
+def _log_uniform(generator: np.random.Generator, low: float, high: float) -> float:
+    """Draw a factor: half of it is as likely as twice of it."""
+    return exp(generator.uniform(log(low), log(high)))
 
 
 def _of_kind(number: int, kind: int) -> int:

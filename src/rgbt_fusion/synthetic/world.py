@@ -156,8 +156,9 @@ class SyntheticSequence:
     @cached_property
     def truth(self) -> GroundTruth:
         """The exact boxes in both modalities."""
-        boxes = np.array([self._box(self._place(self.plan.target, k)) for k in range(self.frames)])
         frames = np.arange(self.frames)
+        placed = [self._place(self.plan.target, k) for k in range(self.frames)]
+        boxes = np.array([self._box(one) for one in placed])
         if self.plan.aligned:
             return GroundTruth(boxes, boxes, frames)
         boxes_tir = np.array([self._box_tir(box, k) for k, box in enumerate(boxes)])
@@ -196,7 +197,8 @@ class SyntheticSequence:
     def _box_tir(self, box: NDArray[np.float64], index: int) -> NDArray[np.float64]:
         shift, zoom = self.plan.tir_view(index)
         centre = np.array(self.size) / 2
-        return np.concatenate(((box[:2] - centre - shift) / zoom + centre, box[2:] / zoom))
+        corner = (box[:2] - centre - shift) / zoom + centre
+        return np.concatenate((corner, box[2:] / zoom))
 
     def _place(self, actor: Actor, index: int) -> _Placed:
         picture = sprite(actor.number)
@@ -216,7 +218,7 @@ class SyntheticSequence:
 
     def _actors(self, index: int) -> list[_Placed]:
         """Return all sprites from back to front: a lower one is nearer, occluders are nearest."""
-        warmth = self.plan.contrast(index)
+        contrast = self.plan.contrast(index)
         actors = [self._place(actor, index) for actor in (self.plan.target, *self.plan.distractors)]
         view = self.plan.view
         placed: list[_Placed] = []
@@ -225,9 +227,8 @@ class SyntheticSequence:
             scale = one.height / picture.height / view.zoom.at(index)
             x, y = view.to_frame(one.world, index)
             placed.append(_Placed(picture, 0, x, y, scale, mirrored=False, warmth=one.warmth))
-        placed += sorted(
-            (actor._replace(opacity_tir=warmth) for actor in actors), key=lambda actor: actor.y
-        )
+        actors = [actor._replace(opacity_tir=contrast) for actor in actors]
+        placed += sorted(actors, key=lambda actor: actor.y)
         for thing in self.plan.occluders:
             picture = occluder(thing.number)
             scale = thing.height / picture.height / view.zoom.at(index)
@@ -267,7 +268,8 @@ class SyntheticSequence:
         top, bottom = _in_view(v, HEIGHT)
         part = background(self.plan.place)[:, top:bottom, left:right]
         planes = _sampled(part[None].float(), u - left, v - top, padding="reflection")
-        density = len(x) / max(float(abs(x[-1] - x[0])), 1e-6)
+        extent = float(abs(x[-1] - x[0]))
+        density = len(x) / max(extent, 1e-6)
         for actor in actors:
             _draw(planes, actor, x, y, density, smooth=self.wide)
         return planes
@@ -284,12 +286,14 @@ class SyntheticSequence:
         if plan.haze:
             planes = planes + (150 - planes) * plan.haze
         planes = _soft(planes, plan.soft_rgb, x)
-        rgb = planes * (torch.tensor(plan.tint, dtype=torch.float32).view(3, 1, 1) * light)
+        tint = torch.tensor(plan.tint, dtype=torch.float32).view(3, 1, 1)
+        rgb = planes * (tint * light)
         if light < 0.6:
             for lamp in plan.lamps:
                 lamp_x, lamp_y = plan.view.to_frame(lamp.world, index)
                 pool = _spot(x, y, lamp_x, lamp_y, lamp.radius)
-                rgb += planes * (pool * lamp.strength * torch.tensor(lamp.colour).view(3, 1, 1))
+                colour = torch.tensor(lamp.colour).view(3, 1, 1)
+                rgb += planes * (pool * lamp.strength * colour)
         glare = plan.glare(index)
         if glare is not None:
             cx, cy, radius, strength = glare
@@ -304,9 +308,10 @@ class SyntheticSequence:
         noise = _noise(generator, 3, len(y), len(x)) * sigma
         if plan.artefacts is not None:
             rgb = smeared(rgb, plan.artefacts.smear(index), x)
-            rgb = compressed(rgb + noise, plan.artefacts.loss_rgb, x, y)
-            return _finished(rgb)
-        return _finished(rgb + noise)
+        rgb = rgb + noise
+        if plan.artefacts is not None:
+            rgb = compressed(rgb, plan.artefacts.loss_rgb, x, y)
+        return _finished(rgb)
 
     def _sense(
         self, heat: Tensor, index: int, x: Axis, y: Axis, generator: np.random.Generator
@@ -327,10 +332,11 @@ class SyntheticSequence:
         heat = heat + stripes - vignette
         if plan.artefacts is not None:
             heat = smeared(heat, plan.artefacts.smear(index), x)
-            heat = through_thermal_sensor(heat + noise, plan.artefacts, index, x, y)
+        heat = heat + noise
+        if plan.artefacts is not None:
+            heat = through_thermal_sensor(heat, plan.artefacts, index, x, y)
             heat = compressed(heat, plan.artefacts.loss_tir, x, y)
-            return _finished(heat)[:, :, 0]
-        return _finished(heat + noise)[:, :, 0]
+        return _finished(heat)[:, :, 0]
 
 
 def _in_view(places: Axis, length: int) -> tuple[int, int]:
@@ -389,7 +395,8 @@ def _soft(image: Tensor, pixels: int, x: Axis) -> Tensor:
     """
     width = 1
     if len(x) > 1:
-        width = round(pixels * (len(x) - 1) / max(float(x[-1] - x[0]), 1e-6))
+        extent = max(float(x[-1] - x[0]), 1e-6)
+        width = round(pixels * (len(x) - 1) / extent)
     if width < 2 or min(image.shape[1:]) < 2 * width:
         return image
     soft = avg_pool2d(image[None], width, ceil_mode=True, count_include_pad=False)
@@ -415,9 +422,8 @@ def _noise(generator: np.random.Generator, channels: int, height: int, width: in
         tile = tile.repeat(height // len(tile) + 1, width // len(tile) + 1)
     top = generator.integers(0, tile.shape[0] - height + 1, channels)
     left = generator.integers(0, tile.shape[1] - width + 1, channels)
-    return torch.stack(
-        [tile[a : a + height, b : b + width] for a, b in zip(top, left, strict=True)]
-    )
+    parts = [tile[a : a + height, b : b + width] for a, b in zip(top, left, strict=True)]
+    return torch.stack(parts)
 
 
 def _finished(image: Tensor) -> NDArray[np.uint8]:
