@@ -1,6 +1,5 @@
 """Figures of the registration: how near, how sure, how fast."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from benchmarks.alignment.views import (
 from rgbt_fusion.alignment.estimate import estimate_alignment
 from rgbt_fusion.alignment.geometry import corners
 from rgbt_fusion.files.table import Table
-from rgbt_fusion.files.whole import write_text
+from rgbt_fusion.files.whole import write_json
 from rgbt_fusion.frames.drawing import map_points
 from rgbt_fusion.synthetic.plan import Challenge
 
@@ -168,7 +167,7 @@ def figures(rows: list[Row]) -> Table:
 
 def write_rows(rows: list[Row], path: Path) -> None:
     """Write all estimates as JSON."""
-    write_text(path, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    write_json(path, [asdict(row) for row in rows])
 
 
 def _measured(part: str, case: Case, offset: int | None = None) -> Row:

@@ -10,12 +10,11 @@ import torch
 
 from rgbt_fusion.benchmarking.cells import by_comparison, megabytes, milliseconds
 from rgbt_fusion.benchmarking.contest import Contest, Options, base_workload, clock_of
-from rgbt_fusion.benchmarking.plots import plain_style
+from rgbt_fusion.benchmarking.plots import plain_style, save_plot
 from rgbt_fusion.benchmarking.records import Row, memory_bytes
 from rgbt_fusion.benchmarking.suites import able_backends, sizes_of
 from rgbt_fusion.benchmarking.timing import Spread
 from rgbt_fusion.files.table import Table
-from rgbt_fusion.files.whole import writing
 
 __all__ = ["complexity", "complexity_table", "draw_growth"]
 
@@ -145,9 +144,7 @@ def draw_growth(rows: Sequence[Row], path: Path) -> None:
             raise ValueError("a plot needs rows of the suite complexity; the run has none")
         figure = Figure(figsize=(10, 4.5), layout="constrained")
         _draw_panels(figure.subplots(1, 4), rows)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with writing(path, keep_suffix=True) as part:
-            figure.savefig(part, dpi=130, format=path.suffix[1:] or "png")
+        save_plot(figure, path)
 
 
 def _draw_panels(axes: Any, rows: Sequence[Row]) -> None:

@@ -1,12 +1,12 @@
 """``python -m benchmarks settings``: measure tracking settings, and store them with the weights."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from rgbt_fusion.cli.tracking_options import NOTHING_GIVEN, setting_options, takes
 
 __all__ = ["settings"]
 
@@ -14,34 +14,21 @@ ROUNDS = 2
 """How often the confidence is fitted: with the boxes of lost targets moving, then held."""
 
 
-def settings(
-    weights: Annotated[Path, typer.Argument(help="File of this library.")],
-    window_weight: Annotated[
-        float, typer.Option(help="Weight of the window that prefers the middle.")
-    ] = 1.0,
-    size_inertia: Annotated[float, typer.Option(help="Share of the old size that is kept.")] = 0.0,
-    aspect_inertia: Annotated[
-        float, typer.Option(help="Share of the old aspect that is kept.")
-    ] = 0.0,
-    size_correction: Annotated[
-        float, typer.Option(help="Share of the first frame's error of the size that is taken off.")
-    ] = 0.0,
-    size_growth: Annotated[
-        float, typer.Option(help="Largest factor by which a side changes in one frame.")
-    ] = float("inf"),
-    smallest_px: Annotated[
-        float, typer.Option(help="Width and height that a box has at least.")
-    ] = 10.0,
-    hold_when_lost: Annotated[
-        bool, typer.Option("--hold-when-lost", help="Keep the box of a lost target.")
-    ] = False,
-    lost_threshold: Annotated[
+_OPTIONS = setting_options("By default as in OSTrack's paper") | {
+    "lost_threshold": Annotated[
         float | None,
         typer.Option(
             help="Confidence below which the target counts as lost; by default the highest one "
             "that flags at most 0.04 of the good frames."
         ),
-    ] = None,
+    ]
+}
+
+
+@takes(_OPTIONS)
+def settings(
+    weights: Annotated[Path, typer.Argument(help="File of this library.")],
+    settings: Mapping[str, Any] = NOTHING_GIVEN,
     sequences: Annotated[int, typer.Option(help="Number of synthetic sequences per group.")] = 10,
     frames: Annotated[int, typer.Option(help="Length of these sequences in frames.")] = 90,
     data: Annotated[
@@ -72,15 +59,9 @@ def settings(
     if out is not None:
         refuse_overwriting(out, force=force)
     network = load_model(weights)
-    chosen = TrackingSettings(
-        window_weight=window_weight,
-        size_inertia=size_inertia,
-        aspect_inertia=aspect_inertia,
-        size_correction=size_correction,
-        size_growth=size_growth,
-        smallest_px=smallest_px,
-        hold_when_lost=hold_when_lost,
-    )
+    given = dict(settings)
+    lost_threshold = given.pop("lost_threshold", None)
+    chosen = TrackingSettings(**given)
     groups = _sequences(sequences, frames, data or [])
     fitted_on = {group: members[::2] for group, members in groups.items()}
     others = {group: members[1::2] for group, members in groups.items()}
@@ -101,7 +82,7 @@ def settings(
         typer.echo(f"\nwrote {out}")
 
 
-def _sequences(count: int, frames: int, data: "Sequence[str]") -> dict[str, list[Any]]:
+def _sequences(count: int, frames: int, data: Sequence[str]) -> dict[str, list[Any]]:
     """Return the synthetic and the real sequences by group."""
     from benchmarks.tracking.worlds import GROUPS, scenes
     from rgbt_fusion.data.sequences import open_dataset

@@ -1,6 +1,7 @@
 """Files that are whole or not there: killed writers, full disks, permissions, links and devices."""
 
 import fcntl
+import json
 import os
 import signal
 import stat
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rgbt_fusion.files.whole import scratch_folder, write_bytes, write_text, writing
+from rgbt_fusion.files.whole import scratch_folder, write_bytes, write_json, write_text, writing
 
 
 def names(folder: Path) -> list[str]:
@@ -28,6 +29,14 @@ def test_what_is_written_is_there_and_nothing_else(tmp_path: Path) -> None:
     assert (tmp_path / "boxes.txt").read_bytes() == "päck\n".encode()
     assert (tmp_path / "weights.bin").read_bytes() == b"\x00\xff"
     assert names(tmp_path) == ["boxes.txt", "weights.bin"]
+
+
+def test_plain_values_come_back_from_a_json_file(tmp_path: Path) -> None:
+    content = {"success": 0.5, "names": ["a", "\u00e4"], "best": None}
+    write_json(tmp_path / "scores.json", content)
+    text = (tmp_path / "scores.json").read_text(encoding="utf-8")
+    assert json.loads(text) == content
+    assert text.endswith("}\n")
 
 
 def test_the_old_file_stays_until_the_end(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from rgbt_fusion.checks import (
     check_positive_int,
 )
 from rgbt_fusion.files.text_tables import DataError, read_numbers, read_text
-from rgbt_fusion.files.whole import write_text
+from rgbt_fusion.files.whole import write_json
 from rgbt_fusion.frames.reading import load_cv2
 from rgbt_fusion.frames.types import Frame, FramePairLike
 
@@ -371,7 +371,7 @@ def write_alignment(path: str | Path, alignment: Alignment) -> None:
         "overlap": alignment.overlap,
         "reason": alignment.reason,
     }
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    write_json(path, content)
 
 
 def read_alignment(path: str | Path) -> Alignment:

@@ -8,7 +8,7 @@ from typing import Any
 from rgbt_fusion.benchmarking.records import Row
 from rgbt_fusion.files.whole import writing
 
-__all__ = ["draw_ratios", "plain_style"]
+__all__ = ["draw_ratios", "plain_style", "save_plot"]
 
 
 def plain_style() -> AbstractContextManager[None]:
@@ -47,9 +47,14 @@ def draw_ratios(rows: Sequence[Row], path: Path) -> None:
         height = 1 + 0.19 * (len(rows) + contests)
         figure = Figure(figsize=(10, max(3.0, height)), layout="constrained")
         _draw_bars(figure.subplots(), rows)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with writing(path, keep_suffix=True) as part:
-            figure.savefig(part, dpi=130, format=path.suffix[1:] or "png")
+        save_plot(figure, path)
+
+
+def save_plot(figure: Any, path: Path) -> None:
+    """Write a figure into an image file, whose ending chooses the format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path, keep_suffix=True) as part:
+        figure.savefig(part, dpi=130, format=path.suffix[1:] or "png")
 
 
 def _draw_bars(axes: Any, rows: Sequence[Row]) -> None:

@@ -19,7 +19,7 @@ from rgbt_fusion import __version__
 from rgbt_fusion.benchmarking.timing import Spread
 from rgbt_fusion.files.plain import from_plain
 from rgbt_fusion.files.text_tables import read_text
-from rgbt_fusion.files.whole import write_text
+from rgbt_fusion.files.whole import write_json
 
 __all__ = [
     "PASSES",
@@ -139,7 +139,7 @@ def new_record(suite: str, device: str, command: str, machine_name: str | None =
 def write_record(record: Record, path: Path) -> None:
     """Write ``record`` as JSON, making the folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(asdict(record), indent=1) + "\n")
+    write_json(path, asdict(record))
 
 
 def read_record(path: Path) -> Record:

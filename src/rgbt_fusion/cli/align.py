@@ -22,6 +22,7 @@ __all__ = [
     "ALIGN_HELP",
     "FIT_HELP",
     "HOMOGRAPHY_HELP",
+    "REMEDY",
     "UNSURE",
     "align",
     "aligned",
@@ -29,6 +30,7 @@ __all__ = [
     "choose",
     "described",
     "name_options",
+    "say_page",
     "say_remedy",
 ]
 
@@ -53,7 +55,10 @@ _OPTION_OF_ARGUMENT = {
     "delay": "--delay",
 }
 
-REMEDIES = ("give tir_from_rgb", "give align")
+REMEDY = "--fit, --homography or --align"
+"""What most commands have for cameras that are not aligned."""
+
+_ADVICE = ("give tir_from_rgb", "give align")
 """What a library error advises where a command has options for it."""
 
 UNSURE = 3
@@ -158,7 +163,7 @@ def align(
         source = open_source(
             rgb,
             tir,
-            # what is none is refused there
+            # an unknown one is refused there
             arrangement=cast("Arrangement | None", arrangement),
             layout=layout,
             frames=first,
@@ -189,11 +194,14 @@ def _pick(source: "Source", port: int) -> "Alignment":
         raise ValueError("--pick must come with a person who clicks, but this is no terminal")
 
     def announce(address: str) -> None:
-        typer.echo(
-            f"open this page in a browser of this machine, and click points: {address}", err=True
-        )
+        say_page(address, "and click points")
 
     return pick_alignment(*pair, announce=announce, port=port)
+
+
+def say_page(address: str, what_for: str) -> None:
+    """Ask a person to open a page."""
+    typer.echo(f"open this page in a browser of this machine, {what_for}: {address}", err=True)
 
 
 def described(alignment: "Alignment") -> str:
@@ -203,7 +211,8 @@ def described(alignment: "Alignment") -> str:
     import numpy as np
 
     matrix = alignment.tir_from_rgb
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    area = abs(np.linalg.det(matrix[:2, :2]))
+    scale = float(np.sqrt(area))
     degrees = float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
     return (
         f"scale {scale:.3f}, turn {degrees:+.2f} degrees, "
@@ -297,7 +306,7 @@ def name_options(options: Mapping[str, str], remedy: str) -> Iterator[None]:
 
 def say_remedy(message: str, remedy: str) -> str:
     """Return the message of an error with what the command has for cameras not aligned."""
-    for advice in REMEDIES:
+    for advice in _ADVICE:
         message = message.replace(advice, f"give {remedy}")
     return message
 

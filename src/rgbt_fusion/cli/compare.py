@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -11,6 +12,7 @@ from rgbt_fusion.cli.align import (
     ALIGN_HELP,
     FIT_HELP,
     HOMOGRAPHY_HELP,
+    REMEDY,
     aligned_sequences,
     choose,
     name_options,
@@ -124,7 +126,7 @@ def compare(
     groups, title = _sequences(data, layout, sequences, frames)
     if choice is not None:
         groups = {name: aligned_sequences(group, choice) for name, group in groups.items()}
-    with name_options({}, "--fit, --homography or --align"):
+    with name_options({}, REMEDY):
         scored = [
             _score(entry, settings, groups, title, out, workers, device, choice)
             for entry in entries
@@ -189,7 +191,7 @@ def _score(
     settings |= settings_in_words(own)
     if align is not None:
         settings |= {"align": align.name}
-    total = sum(len(sequence) for group in groups.values() for sequence in group)
+    total = sum(len(sequence) for sequence in chain.from_iterable(groups.values()))
     with Bar(total, entry.name) as bar:
 
         def show(event: "RunEvent") -> None:
@@ -239,11 +241,10 @@ def _print(scored: list["Scores"]) -> None:
 def _say_starts(entries: list[Entry], groups: Mapping[str, Sequence[Any]]) -> None:
     """Say where trackers of the thermal images alone start on another box than the others."""
     alone = [entry.name for entry in entries if entry.modality == "tir"]
-    apart = [
-        abs(sequence.truth.tir[0] - sequence.truth.rgb[0]).max()
-        for group in groups.values()
-        for sequence in group
-    ]
+    apart = []
+    for sequence in chain.from_iterable(groups.values()):
+        truth = sequence.truth
+        apart.append(abs(truth.tir[0] - truth.rgb[0]).max())
     differing = [distance for distance in apart if distance > 0]
     if alone and differing:
         typer.echo(
@@ -254,31 +255,26 @@ def _say_starts(entries: list[Entry], groups: Mapping[str, Sequence[Any]]) -> No
 
 
 def _write(scored: list["Scores"], path: Path) -> None:
-    import json
-
     from rgbt_fusion.evaluation.intervals import paired_differences, score_intervals
     from rgbt_fusion.evaluation.summary import summary
-    from rgbt_fusion.files.whole import write_text
+    from rgbt_fusion.files.whole import write_json
 
     differences = {}
     if len(scored) > 1 and len(scored[0].sequences) > 1:
         differences = {"MSR": paired_differences(scored, "MSR", pairs="first")}
     everything = summary(scored, score_intervals(scored), differences)
-    content = {
-        one.tracker: {
+    pairs = everything["differences"].get("MSR", ())
+    content = {}
+    for one in scored:
+        tracker = one.tracker
+        content[tracker] = {
             "success": one.metrics["MSR"],
             "precision": one.metrics["MPR"],
             "frames_per_second": one.fps,
             "groups": {name: group.metrics["MSR"] for name, group in one.attributes.items()},
             "sequences": {name: numbers["MSR"] for name, numbers in one.sequences.items()},
-            "intervals": everything["trackers"][one.tracker]["metrics"],
-            "above": [
-                pair
-                for pair in everything["differences"].get("MSR", ())
-                if one.tracker in (pair["first"], pair["second"])
-            ],
+            "intervals": everything["trackers"][tracker]["metrics"],
+            "above": [pair for pair in pairs if tracker in (pair["first"], pair["second"])],
         }
-        for one in scored
-    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    write_json(path, content)

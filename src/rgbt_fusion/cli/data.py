@@ -77,7 +77,8 @@ def _check(
             root,
             layout,
             names=sequences,
-            images=cast("ImageCheck", images),  # what is none is refused there
+            # an unknown one is refused there
+            images=cast("ImageCheck", images),
             threads=threads,
             progress=show,
         )

@@ -268,7 +268,8 @@ class SceneScores(NamedTuple):
 def _rows(scores: Sequence["Scores"]) -> list[SceneScores]:
     rows = []
     for scene, name in zip(SCENES, scores[0].sequences, strict=True):
-        rows.append(SceneScores(scene.title, [one.sequences[name]["MSR"] for one in scores]))
+        success = [one.sequences[name]["MSR"] for one in scores]
+        rows.append(SceneScores(scene.title, success))
     rows.append(SceneScores("all", [one.metrics["MSR"] for one in scores]))
     return rows
 
@@ -281,13 +282,11 @@ def _table(scores: Sequence["Scores"]) -> str:
 
 
 def _write_scores(scores: Sequence["Scores"], path: Path) -> None:
-    import json
-
-    from rgbt_fusion.files.whole import write_text
+    from rgbt_fusion.files.whole import write_json
 
     names = [one.tracker for one in scores]
     content = {row.title: dict(zip(names, row.success, strict=True)) for row in _rows(scores)}
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    write_json(path, content)
 
 
 def _write_page(film: DemoFilm, figure: "Figure", out: Path) -> None:
@@ -302,11 +301,13 @@ def _write_page(film: DemoFilm, figure: "Figure", out: Path) -> None:
 
     template = resources.files("rgbt_fusion.cli").joinpath("demo.html").read_text(encoding="utf-8")
     place = figure.axes[0].get_position()
+    plot = (out / "overlap.png").read_bytes()
+    frames = [base64.b64encode(picture).decode() for picture in film.pictures]
     page = Template(template).substitute(
         tracker=html.escape(film.scores[0].tracker),
-        plot=base64.b64encode((out / "overlap.png").read_bytes()).decode(),
+        plot=base64.b64encode(plot).decode(),
         table=_html_table(film.scores),
-        frames=json.dumps([base64.b64encode(picture).decode() for picture in film.pictures]),
+        frames=json.dumps(frames),
         left=place.x0,
         right=place.x1,
         fps=FPS,

@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from rgbt_fusion.cli.align import choose, name_options
+from rgbt_fusion.cli.align import REMEDY, choose, name_options
 from rgbt_fusion.cli.train import (
-    REMEDY,
     AlignOption,
     BoardOption,
     ConfigArgument,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rgbt_fusion.cli.terminal_tables import drawn_numbers
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -131,6 +133,9 @@ def new_options(
         check_choice(layout, tuple(MEMORY_LAYOUTS), name="--layout")
     for one in passes or ():
         check_choice(one, tuple(PASSES.values()), name="--pass")
+    for count in threads or ():
+        if count < 1:
+            raise ValueError(f"--threads must be at least 1, got {count}")
     wanted_passes = passes or PASSES.values()
     return Options(
         quick=quick,
@@ -138,7 +143,7 @@ def new_options(
         shapes=tuple(_shape(text) for text in shapes or ()),
         backends=tuple(backends or ()),
         dtypes=tuple(dtypes or Options.dtypes),
-        threads=tuple(_thread_count(value) for value in threads or _usual_threads(device)),
+        threads=tuple(threads or _usual_threads(device)),
         layouts=tuple(layouts or Options.layouts),
         passes=tuple(one == PASSES[True] for one in wanted_passes),
     )
@@ -156,12 +161,6 @@ def _shape(text: str) -> tuple[int, ...]:
             f"--shape must be whole numbers above 0 with commas between them, got {text!r}"
         )
     return tuple(int(part) for part in parts)
-
-
-def _thread_count(value: int) -> int:
-    if value < 1:
-        raise ValueError(f"--threads must be at least 1, got {value}")
-    return value
 
 
 def new_effort(*, quick: bool, rounds: int | None, budget: float | None) -> "Effort":
@@ -231,21 +230,9 @@ def run_suites(
 
 def print_rows(console: "Console", title: str, rows: "list[Row]") -> None:
     """Show the rows of a contest as a table, and who took no part."""
-    from rich import box
-    from rich.table import Table as Drawn
-
     from rgbt_fusion.benchmarking.tables import contest_table
-    from rgbt_fusion.files.table import to_cells
 
-    header, *lines = to_cells(contest_table(rows))
-    drawn = Drawn(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    first, *others = header
-    drawn.add_column(first, justify="left", no_wrap=True)
-    for column in others:
-        drawn.add_column(column, justify="right")
-    for line in lines:
-        drawn.add_row(*line)
-    console.print(drawn)
+    console.print(drawn_numbers(title, contest_table(rows)))
     for row in rows:
         if row.skipped:
             console.print(f"  without {row.label}: {row.skipped}", style="dim", markup=False)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rgbt_fusion.cli.completion import complete_models
+from rgbt_fusion.cli.terminal_tables import print_whole
 
 if TYPE_CHECKING:
     from rgbt_fusion.models.preset_figures import Figures
@@ -106,7 +107,6 @@ def _print_json(chosen: "dict[str, tuple[Figures, str]]") -> None:
 
 
 def _print_table(chosen: "dict[str, tuple[Figures, str]]") -> None:
-    from rich.console import Console
     from rich.table import Table as Drawn
 
     from rgbt_fusion.models.presets import MODELS
@@ -125,6 +125,4 @@ def _print_table(chosen: "dict[str, tuple[Figures, str]]") -> None:
             f"{figures.macs / 1e9:.2f}",
             source or "none: rgbt-fusion train",
         )
-    # a line too long is better than names cut short
-    needed = Console(width=10_000).measure(table).maximum
-    Console(highlight=False, width=max(needed, Console().width)).print(table)
+    print_whole(table)

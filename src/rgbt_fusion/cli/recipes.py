@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from rgbt_fusion.cli.completion import complete_recipes
+from rgbt_fusion.cli.terminal_tables import print_whole
 
 
 def recipes(
@@ -27,7 +28,6 @@ def recipes(
     if name is not None:
         typer.echo(recipe_text(name).rstrip("\n"))
         return
-    from rich.console import Console
     from rich.table import Table as Drawn
 
     table = Drawn("recipe", "model", "data", box=None, pad_edge=False)
@@ -43,6 +43,4 @@ def recipes(
             str(config.steps),
             str(config.batch_size),
         )
-    # a line too long is better than names cut short
-    needed = Console(width=10_000).measure(table).maximum
-    Console(highlight=False, width=max(needed, Console().width)).print(table)
+    print_whole(table)

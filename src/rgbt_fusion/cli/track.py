@@ -19,6 +19,7 @@ from rgbt_fusion.cli.align import (
     aligned,
     described,
     name_options,
+    say_page,
 )
 from rgbt_fusion.cli.bars import Bar
 from rgbt_fusion.cli.completion import complete_layouts, complete_models
@@ -245,7 +246,7 @@ def track(
             "them"
         )
     boxes = [_numbers(text, 4, "--init") for text in init or ()]
-    tracker = _make_tracker(model, checkpoint, device, chosen)
+    tracker = make_tracker(model, checkpoint, device, chosen)
 
     from rgbt_fusion.tracking.interface import naming_annotation
     from rgbt_fusion.video.sources import open_source
@@ -254,7 +255,7 @@ def track(
         source = open_source(
             rgb,
             tir,
-            # what is none is refused there
+            # an unknown one is refused there
             arrangement=cast("Arrangement | None", arrangement),
             layout=layout,
             frames=frames,
@@ -449,17 +450,6 @@ def _numbers(text: str, count: int, option: str, form: str = "") -> list[float]:
     return numbers
 
 
-def _make_tracker(
-    model: str, checkpoint: Path | None, device: str, settings: dict[str, Any]
-) -> "FrameTracker":
-    from rgbt_fusion.tracking.tracker import Tracker
-
-    tracker = make_tracker(model, checkpoint, device)
-    if settings and isinstance(tracker, Tracker):
-        return Tracker(tracker.model, **settings)
-    return tracker
-
-
 def _find_box(
     tracker: "FrameTracker", source: "Source", first: "FramePair", port: int, *, may_point: bool
 ) -> list[Sequence[float]]:
@@ -478,7 +468,7 @@ def _find_box(
     network_tracker = tracker if isinstance(tracker, Tracker) else None
     picked = pick_target(
         *first,
-        announce=lambda address: _say_page(address, "and draw a box"),
+        announce=lambda address: say_page(address, "and draw a box"),
         port=port,
         tir_from_rgb=network_tracker.tir_from_rgb if network_tracker else None,
         points=may_point and network_tracker is not None,
@@ -487,10 +477,6 @@ def _find_box(
         network_tracker.tir_from_rgb = picked.alignment.tir_from_rgb
         typer.echo(f"aligned: {described(picked.alignment)}", err=True)
     return [picked.box_xywh_px]
-
-
-def _say_page(address: str, what_for: str) -> None:
-    typer.echo(f"open this page in a browser of this machine, {what_for}: {address}", err=True)
 
 
 def _read_compared(folders: list[Path], source: "Source") -> "dict[str, Boxes]":
@@ -576,7 +562,7 @@ def _open_live_page(source: "Source", port: int, stack: ExitStack) -> "LivePage"
     from rgbt_fusion.video.live import LivePage
 
     def announce(address: str) -> None:
-        _say_page(address, "to see the tracking")
+        say_page(address, "to see the tracking")
 
     page = stack.enter_context(LivePage(announce=announce, port=port))
     if not source.live and sys.stderr.isatty():
@@ -661,8 +647,7 @@ class _Lines:
         lost = np.atleast_1d(result.lost)
         if not self.renews:
             for target, (box, confidence) in enumerate(zip(boxes, confidences, strict=True), 1):
-                sides = ",".join(f"{side:.4f}" for side in box)
-                typer.echo(f"{result.frame},{target},{sides},{confidence:.6f}")
+                typer.echo(f"{result.frame},{target},{_box_in_words(box)},{confidence:.6f}")
             sys.stdout.flush()
             return
         targets = []
@@ -703,10 +688,14 @@ def _write_text(path: Path, results: "list[TrackResult]") -> list[Path]:
     for target, number in enumerate(_numbers_of(boxes.shape[1])):
         confidence_lines = [f"{value:.6f}\n" for value in confidences[:, target]]
         write_text(_beside(path, f"{number}_confidence"), "".join(confidence_lines))
-        box_lines = [",".join(f"{side:.4f}" for side in box) + "\n" for box in boxes[:, target]]
+        box_lines = [_box_in_words(box) + "\n" for box in boxes[:, target]]
         written.append(_beside(path, number))
         write_text(written[-1], "".join(box_lines))
     return written
+
+
+def _box_in_words(box: "Boxes") -> str:
+    return ",".join(f"{side:.4f}" for side in box)
 
 
 def _numbers_of(targets: int) -> list[str]:

@@ -34,8 +34,6 @@ DEVICE_HELP = "Device that runs the network: cpu, cuda or cuda:NUMBER."
 
 ONNX_ENDING = ".onnx"
 
-BLOCK_BYTES = 1 << 22
-
 
 def check_tracker(model: str, checkpoint: Path | None, device: str) -> None:
     """Raise where :func:`make_tracker` would, as far as that is known without reading weights."""
@@ -128,18 +126,10 @@ def tracker_settings(model: str, checkpoint: Path | None) -> dict[str, str]:
         weights = Path(model)
     settings = {"rgbt_fusion": __version__, "model": tracker_name(model)}
     if weights is not None:
-        settings["weights"] = f"sha256 {_digest(weights)}"
+        from rgbt_fusion.weights.download import sha256_of
+
+        settings["weights"] = f"sha256 {sha256_of(weights)}"
     return settings
-
-
-def _digest(path: Path) -> str:
-    from hashlib import sha256
-
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _check_device(device: str) -> None:

@@ -11,114 +11,112 @@ import typer
 from rgbt_fusion.cli.align import name_options
 from rgbt_fusion.cli.trackers import TEMPLATE_MATCHING
 
-__all__ = ["NOTHING_GIVEN", "OPTIONS", "settings_in_words", "takes_settings"]
+__all__ = [
+    "NOTHING_GIVEN",
+    "OPTIONS",
+    "setting_options",
+    "settings_in_words",
+    "takes",
+    "takes_settings",
+]
 
 NOTHING_GIVEN: Mapping[str, Any] = MappingProxyType({})
 """The settings of a user who gives none."""
 
 _BOXES = "Boxes"
-_DEFAULT = "By default as measured for the weights, else as in OSTrack's paper"
-
-OPTIONS: Mapping[str, Any] = {
-    "window_weight": Annotated[
-        float | None,
-        typer.Option(
-            help=f"Weight of the window that prefers the middle, 0 to 1. {_DEFAULT}: 1.",
-            rich_help_panel=_BOXES,
-        ),
-    ],
-    "size_inertia": Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the old size that a box keeps in each frame, 0 to 0.999. "
-            f"{_DEFAULT}: 0.",
-            rich_help_panel=_BOXES,
-        ),
-    ],
-    "aspect_inertia": Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the old aspect that a box keeps in each frame, 0 to 0.999. "
-            f"{_DEFAULT}: 0.",
-            rich_help_panel=_BOXES,
-        ),
-    ],
-    "size_correction": Annotated[
-        float | None,
-        typer.Option(
-            help="Share of the network's error of the size in the first frame that is taken off "
-            f"later sizes, 0 to 1. {_DEFAULT}: 0.",
-            rich_help_panel=_BOXES,
-        ),
-    ],
-    "size_growth": Annotated[
-        float | None,
-        typer.Option(
-            metavar="FACTOR",
-            help=f"Largest factor by which a side changes in one frame. {_DEFAULT}: inf.",
-            rich_help_panel=_BOXES,
-        ),
-    ],
-    "smallest_px": Annotated[
-        float | None,
-        typer.Option(
-            metavar="PIXELS",
-            help=f"Width and height that a box has at least. {_DEFAULT}: 10.",
-            rich_help_panel=_BOXES,
-        ),
-    ],
-    "hold_when_lost": Annotated[
-        bool | None,
-        typer.Option(
-            "--hold-when-lost/--move-when-lost",
-            help=f"Keep the box where it is while the target counts as lost. {_DEFAULT}: move.",
-            rich_help_panel=_BOXES,
-            show_default=False,
-        ),
-    ],
-    "lost_threshold": Annotated[
-        float | None,
-        typer.Option(
-            help=f"Confidence below which the target counts as lost, 0 to 1. {_DEFAULT}: 0.25.",
-            rich_help_panel=_BOXES,
-        ),
-    ],
-}
 
 
-def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options in the place of its parameter ``settings``.
+def setting_options(default: str) -> dict[str, Any]:
+    """Return the option of each setting, by the setting's name.
 
-    The command has a parameter ``model``, too. It gets what the user gave, by name and checked.
+    Args:
+        default: what the help says of a setting that is not given, before the value that OSTrack's
+            paper has.
     """
-    signature = inspect.signature(command, eval_str=True)
-    parameters: list[inspect.Parameter] = []
-    for parameter in signature.parameters.values():
-        if parameter.name == "settings":
-            parameters += [
-                parameter.replace(name=name, annotation=option, default=None)
-                for name, option in OPTIONS.items()
-            ]
-        else:
-            parameters.append(parameter)
 
-    @wraps(command)
-    def with_settings(**given: Any) -> None:
-        options = {name: given.pop(name) for name in OPTIONS}
-        command(**given, settings=_given_settings(given["model"], **options))
+    def number(what: str, of_the_paper: str, metavar: str | None = None) -> Any:
+        help_text = f"{what} {default}: {of_the_paper}."
+        option = typer.Option(help=help_text, metavar=metavar, rich_help_panel=_BOXES)
+        return Annotated[float | None, option]
 
-    # typer reads the options of a command from these two
-    with_settings.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore
-    with_settings.__annotations__ = {one.name: one.annotation for one in parameters}
-    return with_settings
+    hold_when_lost = typer.Option(
+        "--hold-when-lost/--move-when-lost",
+        help=f"Keep the box where it is while the target counts as lost. {default}: move.",
+        rich_help_panel=_BOXES,
+        show_default=False,
+    )
+    return {
+        "window_weight": number("Weight of the window that prefers the middle, 0 to 1.", "1"),
+        "size_inertia": number(
+            "Share of the old size that a box keeps in each frame, 0 to 0.999.", "0"
+        ),
+        "aspect_inertia": number(
+            "Share of the old aspect that a box keeps in each frame, 0 to 0.999.", "0"
+        ),
+        "size_correction": number(
+            "Share of the network's error of the size in the first frame that is taken off later "
+            "sizes, 0 to 1.",
+            "0",
+        ),
+        "size_growth": number(
+            "Largest factor by which a side changes in one frame.", "inf", metavar="FACTOR"
+        ),
+        "smallest_px": number("Width and height that a box has at least.", "10", metavar="PIXELS"),
+        "hold_when_lost": Annotated[bool | None, hold_when_lost],
+        "lost_threshold": number(
+            "Confidence below which the target counts as lost, 0 to 1.", "0.25"
+        ),
+    }
 
 
-def _given_settings(model: str, **given: Any) -> dict[str, Any]:
+OPTIONS: Mapping[str, Any] = setting_options(
+    "By default as measured for the weights, else as in OSTrack's paper"
+)
+"""The options of a command that runs a tracker."""
+
+
+def takes(options: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return what gives a command some options in the place of its parameter ``settings``.
+
+    The command gets what the user gave, by name and checked. Its parameter ``model``, where it has
+    one, says whether a tracker takes settings at all.
+    """
+
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        parameters: list[inspect.Parameter] = []
+        for parameter in signature.parameters.values():
+            if parameter.name == "settings":
+                parameters += [
+                    parameter.replace(name=name, annotation=option, default=None)
+                    for name, option in options.items()
+                ]
+            else:
+                parameters.append(parameter)
+
+        @wraps(command)
+        def with_settings(**given: Any) -> None:
+            settings = {name: given.pop(name) for name in options}
+            command(**given, settings=_given_settings(given.get("model"), settings))
+
+        # typer reads the options of a command from these two
+        with_settings.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore
+        with_settings.__annotations__ = {one.name: one.annotation for one in parameters}
+        return with_settings
+
+    return give
+
+
+takes_settings = takes(OPTIONS)
+"""Give a command that runs a tracker the options of its settings; see :func:`takes`."""
+
+
+def _given_settings(model: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the user gave, checked.
 
     Args:
         model: the tracker.
-        **given: settings of :class:`~rgbt_fusion.models.tracking_settings.TrackingSettings`, None
+        settings: those of :class:`~rgbt_fusion.models.tracking_settings.TrackingSettings`, None
             where the user gave nothing.
 
     Raises:
@@ -126,8 +124,8 @@ def _given_settings(model: str, **given: Any) -> dict[str, Any]:
     """
     from rgbt_fusion.models.tracking_settings import TrackingSettings
 
-    chosen = {name: value for name, value in given.items() if value is not None}
-    options = {name: _option(name) for name in given}
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    options = {name: f"--{name.replace('_', '-')}" for name in settings}
     if chosen and model == TEMPLATE_MATCHING:
         names = ", ".join(options[name] for name in chosen)
         raise ValueError(f"{names} must come with a network, not with {TEMPLATE_MATCHING}")
@@ -139,9 +137,3 @@ def _given_settings(model: str, **given: Any) -> dict[str, Any]:
 def settings_in_words(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return settings as what tells results apart."""
     return {name: str(value) for name, value in settings.items()}
-
-
-def _option(name: str) -> str:
-    if name == "hold_when_lost":
-        return "--hold-when-lost"
-    return f"--{name.replace('_', '-')}"

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rgbt_fusion.cli.align import FIT_HELP, HOMOGRAPHY_HELP, choose, name_options
+from rgbt_fusion.cli.align import FIT_HELP, HOMOGRAPHY_HELP, REMEDY, choose, name_options
 from rgbt_fusion.cli.completion import complete_recipes
 
 if TYPE_CHECKING:
     from rgbt_fusion.training import Progress, TrainResult
-
-REMEDY = "--fit, --homography or --align"
-"""What a training has for cameras that are not aligned."""
 
 ConfigArgument = Annotated[
     str,

@@ -50,7 +50,8 @@ def trax(
 
     tracker = make_tracker(model, checkpoint, device, settings)
     names = tuple(name.strip() for name in channels.split(","))
-    wanted = cast("tuple[TraxChannel, ...]", names)  # what is none is refused by serve
+    # serve refuses an unknown one
+    wanted = cast("tuple[TraxChannel, ...]", names)
     with ExitStack() as stack:
         requests, replies = _streams(stack)
         serve(tracker, requests, replies, name=tracker_name(model), channels=wanted)

@@ -4,6 +4,7 @@ And folders for what is not kept: whoever comes next removes what a killed proce
 """
 
 import errno
+import json
 import os
 import platform
 import re
@@ -16,11 +17,11 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from rgbt_fusion.files.folder_lock import is_locked, try_lock
 
-__all__ = ["scratch_folder", "write_bytes", "write_text", "writing"]
+__all__ = ["scratch_folder", "write_bytes", "write_json", "write_text", "writing"]
 
 # a name may have 255 bytes; a process id, a token, a machine and the ending need less than 55
 _LONGEST_LABEL = 200
@@ -109,6 +110,11 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write a file whole, as UTF-8; see :func:`writing`."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write plain values as a JSON file, one per line; see :func:`writing`."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 @contextmanager

@@ -21,6 +21,7 @@ __all__ = [
     "download_bar",
     "fetch_weights",
     "is_address",
+    "sha256_of",
 ]
 
 CACHE_VARIABLE = "RGBT_FUSION_CACHE"
@@ -88,7 +89,7 @@ def fetch_weights(
     expected = recorded if sha256 is None else sha256.lower()
     if not path.is_file():
         _download(address, path, expected, on_progress)
-    found = _sum_of(path)
+    found = sha256_of(path)
     if expected is not None and found != expected:
         raise CheckpointError(
             f"{path} must have the SHA-256 {expected}, got {found}: delete the file to download "
@@ -100,7 +101,7 @@ def fetch_weights(
 
 
 def download_bar() -> OnDownload | None:
-    """Return what shows a download on a terminal; None where standard error is none."""
+    """Return what shows a download on a terminal; None where standard error is no terminal."""
     if not sys.stderr.isatty():
         return None
 
@@ -160,14 +161,15 @@ def _download(
         raise CheckpointError(f"{address} cannot be downloaded: {reason}") from error
 
 
-def _blocks(answer: IO[bytes]) -> Iterator[bytes]:
-    while block := answer.read(BLOCK_BYTES):
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    while block := file.read(BLOCK_BYTES):
         yield block
 
 
-def _sum_of(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
     digest = sha256()
     with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
+        for block in _blocks(file):
             digest.update(block)
     return digest.hexdigest()

@@ -99,3 +99,9 @@ def test_the_command_stores_what_it_measured(tmp_path):
     assert stored.size_inertia == 0.5
     assert stored.confidence is not None
     assert all(group in done.output for group in GROUPS)
+
+
+def test_a_setting_out_of_range_is_refused_by_its_option(tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    done = CliRunner().invoke(app, ["settings", str(weights), "--size-inertia", "2"])
+    assert str(done.exception).startswith("--size-inertia must be ")
