@@ -1,4 +1,4 @@
-"""A card that is none: it takes every launch and computes nothing.
+"""A stand-in for a card: it takes every launch and computes nothing.
 
 The Triton kernels are compiled for sm_90 as they would be, and the Python in front of a launch runs
 as it would; results stay as they were in memory. ``torch.cuda`` is replaced as far as the benchmark

@@ -40,7 +40,6 @@ Row = dict[str, Any]
 
 TAPS = 4
 OPTIONS = {"enable_fp_fusion": True}
-BFLOAT16_BYTES = 2
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -253,7 +253,7 @@ def choose_variants(names: list[str] | None = None, *, ablation: bool = False) -
         ablation: also the ablations of the papers, where ``names`` is not given.
 
     Raises:
-        ValueError: ``names`` holds a name that is none.
+        ValueError: ``names`` holds an unknown name.
 
     Example:
         >>> from benchmarks.study.variants import choose_variants

@@ -101,8 +101,9 @@ def distance(first: Matrix, second: Matrix, size: tuple[int, int]) -> float:
     """
     points = corners(size, inset=0.25)
     apart = map_points(points, first) - map_points(points, second)
+    mean_distance = float(np.linalg.norm(apart, axis=1).mean())
     scale = max(local_scale(first, size[0] / 2, size[1] / 2), 1e-6)
-    return float(np.linalg.norm(apart, axis=1).mean()) / scale / size[0]
+    return mean_distance / scale / size[0]
 
 
 def distinct(

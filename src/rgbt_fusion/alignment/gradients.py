@@ -122,7 +122,8 @@ def oriented_channels(plane: Plane, sigma: float = SIGMA) -> Field:
     channels = np.empty((*plane.shape, CHANNELS), dtype=np.float32)
     for number in range(CHANNELS):
         angle = number * np.pi / CHANNELS
-        channels[:, :, number] = np.abs(np.cos(angle) * across + np.sin(angle) * down)
+        along = np.cos(angle) * across + np.sin(angle) * down
+        channels[:, :, number] = np.abs(along)
     channels = cv2.GaussianBlur(channels, (0, 0), SPREAD)
     channels -= channels.mean(axis=2, keepdims=True)
     strength = np.sqrt(np.einsum("hwc,hwc->hw", channels, channels))

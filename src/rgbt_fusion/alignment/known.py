@@ -158,9 +158,10 @@ def _nearest_to_a_line(points: NDArray[np.float64]) -> float:
     least = np.inf
     for left_out in range(len(points)):
         a, b, c = np.delete(points, left_out, axis=0)
-        sides = [float(np.linalg.norm(p - q)) for p, q in ((a, b), (b, c), (c, a))]
+        sides = [float(np.linalg.norm(side)) for side in (a - b, b - c, c - a)]
+        longest = max(*sides, 1e-9)
         twice_the_area = abs(np.linalg.det(np.stack((b - a, c - a))))
-        least = min(least, twice_the_area / max(*sides, 1e-9))
+        least = min(least, twice_the_area / longest)
     return least
 
 

@@ -87,7 +87,8 @@ def mambapy_scan(scan: ScanTensors) -> Tensor:
     delta = F.softplus(scan.delta + scan.delta_bias)
     decay = torch.exp(delta.unsqueeze(-1) * scan.A)
     drive = delta.unsqueeze(-1) * scan.B.unsqueeze(2) * scan.u.unsqueeze(-1)
-    y = (pscan(decay, drive) @ scan.C.unsqueeze(-1)).squeeze(3) + scan.D * scan.u
+    states = pscan(decay, drive)
+    y = (states @ scan.C.unsqueeze(-1)).squeeze(3) + scan.D * scan.u
     return (y * F.silu(scan.z)).to(dtype).mT
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from itertools import compress
 
 from rgbt_fusion.benchmarking.records import Row
 from rgbt_fusion.benchmarking.timing import Spread
@@ -75,7 +76,7 @@ def by_comparison(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def without_empty(table: Table) -> Table:
     """Return a table without the columns that are empty in every row."""
-    keep = [i for i in range(len(table.header)) if any(row[i] for row in table.rows)]
-    header = tuple(table.header[i] for i in keep)
-    rows = tuple(tuple(row[i] for i in keep) for row in table.rows)
+    filled = [any(cells) for cells in zip(*table.rows, strict=True)]
+    header = tuple(compress(table.header, filled))
+    rows = tuple(tuple(compress(row, filled)) for row in table.rows)
     return Table(header, rows)

@@ -1,6 +1,7 @@
 """From rows to tables: for the terminal while a run goes on, and for the records of runs."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 from rgbt_fusion.benchmarking.baselines import BOUNDS
 from rgbt_fusion.benchmarking.cells import (
@@ -40,7 +41,9 @@ def contest_table(rows: Sequence[Row]) -> Table:
         "parameters": parameters,
         "MMACs": lambda row: "" if row.macs is None else number(row.macs / 1e6),
     }
-    cells = [tuple(cell(row) for cell in columns.values()) for row in rows]
+    cells = []
+    for row in rows:
+        cells.append(tuple(cell(row) for cell in columns.values()))
     return without_empty(Table(tuple(columns), tuple(cells)))
 
 
@@ -115,7 +118,11 @@ def _times_as_long(row: Row | None, ours: Row) -> str:
 
 def _range_of_memory(rows: Sequence[Row]) -> str:
     found = [row.extra_bytes for row in rows if row.extra_bytes is not None]
-    return f"{number(min(found) / 2**20)}-{number(max(found) / 2**20)}" if found else ""
+    if not found:
+        return ""
+    least = number(min(found) / 2**20)
+    most = number(max(found) / 2**20)
+    return f"{least}-{most}"
 
 
 def against_itself(rows: Sequence[Row]) -> Table:
@@ -238,7 +245,8 @@ def show(records: Sequence[Record], make: MakeTable, *, table: str | None = None
         places.setdefault((record.machine.name, record.device), []).append(record)
     parts = []
     for group in places.values():
-        rows = [row for record in group for row in record.rows if table in (None, row.table)]
+        every_row = chain.from_iterable(record.rows for record in group)
+        rows = [row for row in every_row if table in (None, row.table)]
         shown = make(rows) if rows else None
         if shown is not None and shown.rows:
             parts.append(f"{to_markdown(shown)}\n\n{_caption(group[-1], rows)}")

@@ -124,7 +124,7 @@ def _backend(workload: Workload) -> BackendName:
     """Return the contender as a backend of the ops.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no backend.
     """
     return check_choice(workload.contender, BACKEND_NAMES, name="contender")
 
@@ -531,7 +531,8 @@ def error_against_float64(
     for found, right in zip(prepare(workload)(), truth, strict=True):
         right = right.to(found.device)
         largest = right.abs().max().clamp(min=1e-300)
-        errors.append(((found.double() - right).abs().max() / largest).item())
+        error = (found.double() - right).abs().max()
+        errors.append((error / largest).item())
     out, *gradients = errors
     return {"out": out, "gradients": max(gradients)} if workload.backward else {"out": out}
 

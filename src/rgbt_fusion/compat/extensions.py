@@ -67,7 +67,8 @@ def scan_bwd(*arguments: Any) -> list[Tensor | None]:
     if recompute:
         if out is None:
             out, _ = _scan(u, delta, A, B, C, D, delta_bias, softplus)
-        found.append((out.float() * F.silu(z.float())).to(out.dtype))
+        gated = out.float() * F.silu(z.float())
+        found.append(gated.to(out.dtype))
     return found
 
 

@@ -325,10 +325,14 @@ def mamba_chunk_scan_combined(
         step = step.clamp(*dt_limit)
     skip = None
     if D is not None:
-        skip = D.flatten() if D.dim() == 2 else widened(D)
+        per_channel = D.flatten() if D.dim() == 2 else widened(D)
+        skip = per_channel[None]
     start = None
     if initial_states is not None:
         start = initial_states.reshape(batch, heads * width, states)
+    gate = None
+    if z is not None:
+        gate = z.reshape(batch, length, heads * width).float()
     # float32 keeps the step sizes exact, as mamba-ssm does
     found = ordered_selective_scan(
         x.reshape(batch, length, heads * width).float(),
@@ -336,8 +340,8 @@ def mamba_chunk_scan_combined(
         widened(A.float())[:, None].expand(-1, states),
         B[None].float(),
         C[None].float(),
-        None if skip is None else skip[None],
-        None if z is None else z.reshape(batch, length, heads * width).float(),
+        skip,
+        gate,
         initial_state=start,
     )
     out = found.out[0].view(batch, length, heads, width).to(x.dtype)

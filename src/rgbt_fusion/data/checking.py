@@ -219,13 +219,13 @@ def _is_complete(folder: Path, row: Layout) -> bool:
     truth = row.truth
     if row.several_targets:
         truth = (*truth, f"{Path(row.truth[0]).stem}.1.txt")
-    if "." in (*row.rgb, *row.tir) and not any(is_image(path) for path in folder.iterdir()):
+    images_beside_the_truth = "." in (*row.rgb, *row.tir)
+    if images_beside_the_truth and not any(is_image(path) for path in folder.iterdir()):
         return False
     if row.views and not is_view(folder, row):
         return False
-    if row.name_attributes and not folder.name.startswith(
-        tuple(f"{attribute}_" for attribute in row.name_attributes)
-    ):
+    beginnings = tuple(f"{attribute}_" for attribute in row.name_attributes)
+    if beginnings and not folder.name.startswith(beginnings):
         return False
     if row.truth_folder:
         return (folder.parent.parent / row.truth_folder / f"{folder.name}.txt").is_file()
@@ -350,7 +350,8 @@ def _check_boxes(sequence: ImageSequence, size: Size | None, problems: list[Prob
             message = f"{boxes} outside the image of {size[0]}x{size[1]}{which}"
             problems.append(Problem(sequence.name, "box", message))
         # training leaves them out, and no tracker is started on one
-        far_larger = sized & (track[:, 2:] > LARGEST_FIRST_SIDE * np.array(size)).any(axis=1)
+        is_long = track[:, 2:] > LARGEST_FIRST_SIDE * np.array(size)
+        far_larger = sized & is_long.any(axis=1)
         if far_larger.any():
             boxes = _listed(far_larger, truth.frames)
             message = f"{boxes} far larger than the image of {size[0]}x{size[1]}{which}"

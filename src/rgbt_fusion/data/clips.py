@@ -251,7 +251,7 @@ class MixedClips:
         weights: one number above 0 per source; only their ratios count.
 
     Raises:
-        ValueError: ``sources`` are none, or there is not one weight above 0 for each.
+        ValueError: ``sources`` is empty, or there is not one weight above 0 for each.
 
     Example:
         >>> import numpy as np
@@ -478,7 +478,9 @@ class _StoredSequence:
         truth = self.sequence.truth
         if truth is None:
             return np.zeros(0, dtype=np.int64)
-        marked = np.isfinite(truth.rgb).all(axis=1) & (truth.rgb[:, 2:] <= 0).all(axis=1)
+        is_known = np.isfinite(truth.rgb).all(axis=1)
+        has_no_size = (truth.rgb[:, 2:] <= 0).all(axis=1)
+        marked = is_known & has_no_size
         if truth.present is not None:
             marked |= ~truth.present
         return truth.frames[marked]

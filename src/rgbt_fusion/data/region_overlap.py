@@ -20,7 +20,7 @@ class _Bounds(NamedTuple):
 
 
 def has_no_size(region: Region) -> bool:
-    """Return whether a region holds no target: it is none, or has no width or height."""
+    """Return whether a region holds no target: it is empty, or has no width or height."""
     if region.kind == "none":
         return True
     if region.kind == "box":
@@ -86,7 +86,9 @@ def rasterised(region: Region, size: tuple[int, int]) -> Region:
 def _bounds(region: Region) -> _Bounds:
     if region.kind == "box":
         left, top, width, height = np.round(region.values)
-        return _Bounds(int(left), int(top), int(left + width - 1), int(top + height - 1))
+        right = left + width - 1
+        bottom = top + height - 1
+        return _Bounds(int(left), int(top), int(right), int(bottom))
     if region.kind == "polygon":
         corners = np.round(region.values)
         left, top = corners.min(axis=0)
@@ -133,9 +135,11 @@ def _pixels(region: Region, bounds: _Bounds) -> NDArray[np.bool_]:
     pixels = np.zeros(shape, dtype=bool)
     if region.kind == "box":
         own = _bounds(region)
-        rows = slice(max(own.top - bounds.top, 0), max(own.bottom - bounds.top + 1, 0))
-        columns = slice(max(own.left - bounds.left, 0), max(own.right - bounds.left + 1, 0))
-        pixels[rows, columns] = True
+        top = max(own.top - bounds.top, 0)
+        bottom = max(own.bottom - bounds.top + 1, 0)
+        left = max(own.left - bounds.left, 0)
+        right = max(own.right - bounds.left + 1, 0)
+        pixels[top:bottom, left:right] = True
     elif region.kind == "polygon":
         corners = np.round(region.values) - (bounds.left, bounds.top)
         _fill_polygon(pixels, corners.tolist())
@@ -171,8 +175,10 @@ def _fill_polygon(pixels: NDArray[np.bool_], corners: list[list[float]]) -> None
             if places[k] == places[k + 1] and k < last - 1:
                 k += 1
                 continue
-            if places[k + 1] >= 0:
-                pixels[y, max(places[k], 0) : min(places[k + 1], width - 1) + 1] = True
+            first = max(places[k], 0)
+            final = min(places[k + 1], width - 1)
+            if final >= 0:
+                pixels[y, first : final + 1] = True
             k += 2
 
 
@@ -187,5 +193,6 @@ def _crossings(corners: list[list[float]], y: int) -> list[int]:
                 x += (y - corner_y) / (last_y - corner_y) * (last_x - corner_x)
             # towards zero, as C casts
             places.append(int(x))
-        last_x, last_y = corner_x, corner_y
+        last_x = corner_x
+        last_y = corner_y
     return sorted(places)

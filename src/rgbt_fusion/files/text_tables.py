@@ -99,10 +99,12 @@ def read_numbers(path: str | Path, *, columns: Iterable[int] | None = None) -> N
         numbers = np.fromiter(map(float, words_of_all), dtype=np.float64, count=count)
         return numbers.reshape(len(rows), width)
     except ValueError:
-        number, words = next(row for row in rows if not all(map(_is_number, row[1])))
-        raise DataError(
-            f"{path}, line {number}: must hold numbers only, got {_quote(words)}"
-        ) from None
+        for number, words in rows:
+            if not all(_is_number(word) for word in words):
+                raise DataError(
+                    f"{path}, line {number}: must hold numbers only, got {_quote(words)}"
+                ) from None
+        raise
 
 
 def read_flags(path: str | Path) -> NDArray[np.bool_]:
@@ -197,8 +199,12 @@ def natural_key(name: str) -> tuple[tuple[int | str, ...], str]:
         >>> sorted(["v10.jpg", "v9.jpg", "v010a.jpg"], key=natural_key)
         ['v9.jpg', 'v10.jpg', 'v010a.jpg']
     """
-    parts = re.split(r"([0-9]+)", name.lower())
-    return tuple(int(part) if k % 2 else part for k, part in enumerate(parts)), name
+    key: list[int | str] = []
+    for place, part in enumerate(re.split(r"([0-9]+)", name.lower())):
+        # words and digits take turns
+        is_number = place % 2 == 1
+        key.append(int(part) if is_number else part)
+    return tuple(key), name
 
 
 def check_regular_file(path: str | Path) -> None:

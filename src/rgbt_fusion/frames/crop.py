@@ -194,11 +194,13 @@ def _from_few_rows(frame: Frame, left: int, top: int, side: int, size: int) -> "
     sampled = torch.zeros(1, channels, 2 * size, size)
     if len(inside):
         first_column = max(left, 0)
-        found = frame[rows[inside], first_column : max(min(left + side, width), 0)]
+        end_column = max(min(left + side, width), 0)
+        found = frame[rows[inside], first_column:end_column]
         strips = _cut(found, left - first_column, 0, side, len(inside))
         sampled[:, :, torch.from_numpy(inside)] = _resized(strips, len(inside), size).float()
     upper, lower = sampled.chunk(2, dim=2)
-    return upper.lerp(lower, torch.from_numpy(steps - above).float().view(-1, 1))
+    share = torch.from_numpy(steps - above).float().view(-1, 1)
+    return upper.lerp(lower, share)
 
 
 def _cut(frame: Frame, left: int, top: int, width: int, height: int) -> Frame:

@@ -50,17 +50,18 @@ def sample_square(
     """
     is_mostly_outside = side * side > 16 * height * width
     is_large = side > 4 * size
+    columns_in_integers = eight_bit and not is_mostly_outside
+    rows_in_integers = columns_in_integers and not is_large
     return SquareSamples(
-        columns=_samples(width, left, side, size, rounded=eight_bit and not is_mostly_outside),
-        rows=_samples(
-            height, top, side, size, rounded=eight_bit and not is_mostly_outside and not is_large
-        ),
+        columns=_samples(width, left, side, size, rounded=columns_in_integers),
+        rows=_samples(height, top, side, size, rounded=rows_in_integers),
     )
 
 
 def _samples(length: int, start: int, side: int, size: int, *, rounded: bool) -> AxisSamples:
     scale = np.float32(side) / np.float32(size)
-    places = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    half = np.float32(0.5)
+    places = (np.arange(size, dtype=np.float32) + half) * scale - half
     places = np.maximum(places, np.float32(0))
     first = np.minimum(np.floor(places).astype(np.int64), side - 1)
     second = np.minimum(first + 1, side - 1)

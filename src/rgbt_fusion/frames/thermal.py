@@ -161,7 +161,8 @@ def scale_thermal(tir: NDArray[Any], limits: ThermalRange) -> NDArray[np.float32
 
 def _measured(tir: Frame) -> NDArray[Any]:
     """Return the values of a frame, of a grid of its pixels if there are many."""
-    step = max(1, int(np.ceil(np.sqrt(tir.shape[0] * tir.shape[1] / MOST_PIXELS))))
+    pixels = tir.shape[0] * tir.shape[1]
+    step = max(1, int(np.ceil(np.sqrt(pixels / MOST_PIXELS))))
     values = tir[::step, ::step].ravel()
     if np.issubdtype(values.dtype, np.floating):
         values = values[np.isfinite(values)]
@@ -177,7 +178,9 @@ def _without_block(values: NDArray[Any]) -> NDArray[Any]:
         if not len(rest) or not LEAST_BLOCK <= share <= MOST_BLOCK:
             continue
         low, high = _limits(rest)
-        gap = max(float(rest[0]) - float(values[0]), float(values[-1]) - float(rest[-1]))
+        gap_below = float(rest[0]) - float(values[0])
+        gap_above = float(values[-1]) - float(rest[-1])
+        gap = max(gap_below, gap_above)
         if gap > high - low:
             return rest
     return values
@@ -191,7 +194,8 @@ def _limits(values: NDArray[Any]) -> ThermalRange:
         before = int(place)
         after = min(before + 1, len(values) - 1)
         start = float(values[before])
-        limits.append(start + (float(values[after]) - start) * (place - before))
+        distance = float(values[after]) - start
+        limits.append(start + distance * (place - before))
     low, high = limits
     return low, high
 

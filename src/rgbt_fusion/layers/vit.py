@@ -126,7 +126,8 @@ class DropPath(TypedModule):
         if self.probability == 0.0 or not self.training:
             return branch
         # dropout on a tensor of ones also scales, and is right at probability 1
-        one_per_sample = branch.new_ones((len(branch),) + (1,) * (branch.dim() - 1))
+        other_axes = (1,) * (branch.dim() - 1)
+        one_per_sample = branch.new_ones((len(branch), *other_axes))
         return branch * F.dropout(one_per_sample, self.probability)
 
     def extra_repr(self) -> str:

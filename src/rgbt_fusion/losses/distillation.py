@@ -279,7 +279,8 @@ class ResponseDistillationLoss(TypedModule):
         target = (teacher / self.temperature).sigmoid()
         entropy = F.binary_cross_entropy_with_logits(student, target, reduction="none")
         mass = target.sum().clamp(min=1) if normalizer is None else normalizer
-        return self.temperature**2 * ((target - student.sigmoid()).square() * entropy).sum() / mass
+        error = (target - student.sigmoid()).square()
+        return self.temperature**2 * (error * entropy).sum() / mass
 
     def extra_repr(self) -> str:
         """Show the options."""

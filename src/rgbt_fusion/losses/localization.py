@@ -53,12 +53,12 @@ def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
     """
     area = size[..., 0] * size[..., 1]
     around = size.sum(-1)
-    r1 = (around + (around**2 - 4 * area * (1 - overlap) / (1 + overlap)).sqrt()) / 2
-    r2 = (2 * around + (4 * around**2 - 16 * (1 - overlap) * area).sqrt()) / 2
-    r3 = (
-        -2 * overlap * around
-        + (4 * overlap**2 * around**2 + 16 * overlap * (1 - overlap) * area).sqrt()
-    ) / 2
+    root1 = (around**2 - 4 * area * (1 - overlap) / (1 + overlap)).sqrt()
+    r1 = (around + root1) / 2
+    root2 = (4 * around**2 - 16 * (1 - overlap) * area).sqrt()
+    r2 = (2 * around + root2) / 2
+    root3 = (4 * overlap**2 * around**2 + 16 * overlap * (1 - overlap) * area).sqrt()
+    r3 = (-2 * overlap * around + root3) / 2
     return torch.minimum(torch.minimum(r1, r2), r3).clamp(min=0).long()
 
 
@@ -114,7 +114,8 @@ def gaussian_label(box_cxcywh_unit: Tensor, grid: int, *, overlap: float = 0.7) 
     column, row = (cell - centre.round().unsqueeze(-1)).unbind(2)
     far = torch.maximum(row.abs().unsqueeze(-1), column.abs().unsqueeze(-2))
     sigma = (2 * radius + 1) / 6
-    bell = torch.exp(-(row.square().unsqueeze(-1) + column.square().unsqueeze(-2)) / (2 * sigma**2))
+    square_distance = row.square().unsqueeze(-1) + column.square().unsqueeze(-2)
+    bell = torch.exp(-square_distance / (2 * sigma**2))
     return torch.where(far <= radius, bell, 0.0).amax(dim=1, keepdim=True).to(boxes.dtype)
 
 

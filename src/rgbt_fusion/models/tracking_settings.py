@@ -63,8 +63,10 @@ class ConfidenceMap:
         self, scores: NDArray[np.float64], rivals: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Return the probabilities of scores beside those of their rivals."""
-        odds = self.offset + self.slope * logit(scores) - self.rival_slope * logit(rivals)
-        return 1 / (1 + np.exp(-odds))
+        of_the_score = self.slope * logit(scores)
+        of_the_rival = self.rival_slope * logit(rivals)
+        log_odds = self.offset + of_the_score - of_the_rival
+        return 1 / (1 + np.exp(-log_odds))
 
 
 def logit(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -96,7 +98,7 @@ class TrackingSettings:
         confidence: what turns the network's score into a confidence; None takes it as it is.
 
     Raises:
-        TypeError: a number is none.
+        TypeError: a setting has the wrong type.
         ValueError: a number is out of range.
 
     Example:
@@ -127,16 +129,16 @@ class TrackingSettings:
 
     def chosen(self, **given: Any) -> "TrackingSettings":
         """Return the settings with others in the place of some; None leaves one as it is."""
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return replace(self, **chosen)
 
     def plain(self) -> dict[str, Any]:
         """Return what differs from the defaults, as plain values."""
         values = asdict(self)
-        return {
-            one.name: values[one.name]
-            for one in fields(self)
-            if getattr(self, one.name) != one.default
-        }
+        for one in fields(self):
+            if getattr(self, one.name) == one.default:
+                del values[one.name]
+        return values
 
 
 def tracking_settings_of(model: object) -> TrackingSettings:

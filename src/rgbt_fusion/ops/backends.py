@@ -119,8 +119,11 @@ def choose(
                 _warn_if_slow(op, inputs)
             return backend
     asked = f"backend {requested!r}" if requested != "auto" else "no backend"
-    lines = [f"  {b.name}: {'; '.join(b.why_not(op, inputs)) or 'can run'}" for b in BACKENDS]
-    raise BackendUnavailableError(f"{asked} cannot run this {op}:\n" + "\n".join(lines))
+    lines = [f"{asked} cannot run this {op}:"]
+    for backend in BACKENDS:
+        reasons = "; ".join(backend.why_not(op, inputs))
+        lines.append(f"  {backend.name}: {reasons or 'can run'}")
+    raise BackendUnavailableError("\n".join(lines))
 
 
 def _warn_if_slow(op: str, inputs: ScanInputs | ConvInputs) -> None:
@@ -186,10 +189,10 @@ def backend_report(
         ),
         "causal_conv1d": ("conv", ConvInputs(x, parameter, None, None, silu=True)),
     }
-    return {
-        name: {
+    report = {}
+    for name, (op, inputs) in probes.items():
+        report[name] = {
             "chosen": choose(op, "auto", inputs, BACKENDS).name,
             "why_not": {backend.name: backend.why_not(op, inputs) for backend in BACKENDS},
         }
-        for name, (op, inputs) in probes.items()
-    }
+    return report

@@ -169,7 +169,8 @@ def causal_conv1d(
     if not return_final_states:
         return out
     missing = max(0, kept - tokens.shape[2])
-    final_states = F.pad(tokens, (missing, 0))[:, :, missing + tokens.shape[2] - kept :]
+    first = missing + tokens.shape[2] - kept
+    final_states = F.pad(tokens, (missing, 0))[:, :, first:]
     if final_states_out is None:
         return out, final_states.clone()
     return out, final_states_out.copy_(final_states)

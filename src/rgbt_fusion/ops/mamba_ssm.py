@@ -86,7 +86,8 @@ def conv_why_not(inputs: ConvInputs) -> list[str]:
     if not 2 <= inputs.weight.shape[-1] <= 4:
         reasons.append(f"takes 2 to 4 taps, got {inputs.weight.shape[-1]}")
     channel_last = inputs.x.stride(3) == 1 and inputs.x.stride(2) != 1
-    if channel_last and (inputs.x.shape[3] % 8 or inputs.x.stride(1) % 8 or inputs.x.stride(2) % 8):
+    eights = (inputs.x.shape[3], inputs.x.stride(1), inputs.x.stride(2))
+    if channel_last and any(number % 8 for number in eights):
         reasons.append("takes token-major inputs only with channels and strides divisible by 8")
     return reasons + _dtype(inputs.x) + _tracing()
 

@@ -83,10 +83,9 @@ class _Sequence:
         h = self.start
         for t in range(len(self.rows)):
             before = h
-            h = (
-                torch.exp(self.dt[t, :, None] * self.A) * h
-                + (self.dt[t] * self.u[t])[:, None] * self.B[t]
-            )
+            decay = torch.exp(self.dt[t, :, None] * self.A)
+            driven = (self.dt[t] * self.u[t])[:, None] * self.B[t]
+            h = decay * h + driven
             yield t, before, h
 
     def weights(self, t: int) -> Tensor:
@@ -107,8 +106,11 @@ def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
                 if results.checkpoints.shape[2] and t % steps == 0:
                     results.checkpoints[r, b, t // steps] = before.T
                 y[t] = (s.weights(t) * h).sum(-1)
-            y = y if s.D is None else y + s.D * s.u
-            out[r % len(out), b].index_add_(0, s.rows, y if s.z is None else y * F.silu(s.z))
+            if s.D is not None:
+                y = y + s.D * s.u
+            if s.z is not None:
+                y = y * F.silu(s.z)
+            out[r % len(out), b].index_add_(0, s.rows, y)
             results.last_state[r, b] = h
     results.out.copy_(out)
 
@@ -126,10 +128,9 @@ def scan_backward(
     ]
     for r in range(inputs.directions):
         for b in range(inputs.u.shape[1]):
+            grad = grad_out[r % len(grad_out), b]
             last = None if grad_last_state is None else grad_last_state[r, b]
-            _sequence_backward(
-                inputs, r, b, grad_out[r % len(grad_out), b], last, ScanGradients(*total)
-            )
+            _sequence_backward(inputs, r, b, grad, last, ScanGradients(*total))
     for grad, value in zip(grads, total, strict=True):
         if grad is not None and value is not None:
             grad.copy_(value)
@@ -147,10 +148,15 @@ def _sequence_backward(
     history = [(before, h) for _, before, h in s.states()]
     dy = grad_out[s.rows].to(s.u)
     if total.z is not None and s.z is not None:
-        y = torch.stack([(s.weights(t) * h).sum(-1) for t, (_, h) in enumerate(history)])
-        y = y if s.D is None else y + s.D * s.u
+        reads = []
+        for t, (_, h) in enumerate(history):
+            reads.append((s.weights(t) * h).sum(-1))
+        y = torch.stack(reads)
+        if s.D is not None:
+            y = y + s.D * s.u
         gate = torch.sigmoid(s.z)
-        total.z[r % len(total.z), b].index_add_(0, s.rows, dy * y * gate * (1 + s.z * (1 - gate)))
+        dz = dy * y * gate * (1 + s.z * (1 - gate))
+        total.z[r % len(total.z), b].index_add_(0, s.rows, dz)
         dy = dy * s.z * gate
     groups = inputs.B.shape[3]
     per_group = inputs.u.shape[3] // groups
@@ -190,9 +196,12 @@ def _taps(inputs: ConvInputs, r: int, b: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     weight = inputs.weight[r % len(inputs.weight)]
     bias = _pick(inputs.bias, r)
+    taps = weight.shape[1]
     rows = rows_in_scan_order(inputs.order, r, b, inputs.x.shape[2], inputs.x.device)
-    x = F.pad(inputs.x[r % len(inputs.x), b][rows].to(weight.dtype), (0, 0, weight.shape[1] - 1, 0))
-    y = torch.stack([x[w : w + len(rows)] * weight[:, w] for w in range(weight.shape[1])]).sum(0)
+    in_order = inputs.x[r % len(inputs.x), b][rows].to(weight.dtype)
+    x = F.pad(in_order, (0, 0, taps - 1, 0))
+    products = [x[w : w + len(rows)] * weight[:, w] for w in range(taps)]
+    y = torch.stack(products).sum(0)
     return rows, x, y if bias is None else y + bias
 
 
@@ -216,13 +225,15 @@ def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) ->
                 gate = torch.sigmoid(y)
                 dy = dy * gate * (1 + y * (1 - gate))
             weight = inputs.weight[r % len(inputs.weight)]
+            taps = weight.shape[1]
             d_padded = torch.zeros_like(x)
-            for w in range(weight.shape[1]):
-                d_padded[w : w + len(rows)] += dy * weight[:, w]
+            for w in range(taps):
+                met = slice(w, w + len(rows))
+                d_padded[met] += dy * weight[:, w]
                 if d_weight is not None:
-                    d_weight[r % len(d_weight), :, w] += (dy * x[w : w + len(rows)]).sum(0)
+                    d_weight[r % len(d_weight), :, w] += (dy * x[met]).sum(0)
             if d_x is not None:
-                d_x[r % len(d_x), b].index_add_(0, rows, d_padded[weight.shape[1] - 1 :])
+                d_x[r % len(d_x), b].index_add_(0, rows, d_padded[taps - 1 :])
             if d_bias is not None:
                 d_bias[r % len(d_bias)] += dy.sum(0)
     for grad, value in zip(grads, total, strict=True):

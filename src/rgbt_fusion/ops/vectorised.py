@@ -264,7 +264,9 @@ def scan_forward(inputs: ScanInputs, results: ScanResults) -> None:
             h = states[-1]
         y += scan.skip(block.u)
         y = y.flatten(3)
-        out.write(rows, y if inputs.z is None else y * F.silu(scan.tokens.read(inputs.z, rows)))
+        if inputs.z is not None:
+            y = y * F.silu(scan.tokens.read(inputs.z, rows))
+        out.write(rows, y)
     out.finish()
     results.last_state.copy_(scan.to_rows(h))
 
@@ -299,6 +301,18 @@ class _BlockGradients(NamedTuple):
     y: Tensor
     """The output before the skip and the gate: the gate's gradient needs it."""
 
+    @classmethod
+    def like(cls, block: "_Block") -> "_BlockGradients":
+        """Return what the gradients of a block are written to."""
+        places = block.drive.shape[:4]
+
+        def new(x: Tensor) -> Tensor:
+            return block.drive.new_empty((*places, x.shape[-1]))
+
+        return cls(
+            drive=new(block.u), dt=new(block.u), B=new(block.B), C=new(block.C), y=new(block.u)
+        )
+
 
 class _Adjoint(_Scan):
     """The scan run backwards, and the gradients it gathers on the way."""
@@ -321,23 +335,24 @@ class _Adjoint(_Scan):
         """Add what a block gives to every gradient; return the gradient of the state before it."""
         block = self.block(rows)
         d_out = self.channels(self.tokens.read(grad_out, rows)).expand(block.drive.shape)
-        z = None if self.inputs.z is None else self.channels(self.tokens.read(self.inputs.z, rows))
-        dy = d_out if z is None else d_out * F.silu(z)
+        z = None
+        dy = d_out
+        if self.inputs.z is not None:
+            z = self.channels(self.tokens.read(self.inputs.z, rows))
+            dy = d_out * F.silu(z)
         chunks = self.chunks(rows)
         starts = [start]
         for steps in chunks[:-1]:
-            starts.append(self.run(block, steps, starts[-1])[1][-1].clone())
-        shapes = [
-            (*block.drive.shape[:4], x.shape[-1])
-            for x in (block.u, block.u, block.B, block.C, block.u)
-        ]
-        found = _BlockGradients._make(dy.new_empty(shape) for shape in shapes)
+            _, states = self.run(block, steps, starts[-1])
+            starts.append(states[-1].clone())
+        found = _BlockGradients.like(block)
         for steps, h in zip(reversed(chunks), reversed(starts), strict=True):
             g = self.run_chunk(block, steps, h, dy, g, found)
         if self.d_z is not None and z is not None:
             gate = torch.sigmoid(z)
             y = found.y + self.skip(block.u)
-            self.d_z.write(rows, (d_out * y * gate * (1 + z * (1 - gate))).flatten(3))
+            dz = d_out * y * gate * (1 + z * (1 - gate))
+            self.d_z.write(rows, dz.flatten(3))
         self.write_block(rows, block, dy, found)
         return g
 
@@ -471,7 +486,8 @@ def conv_backward(inputs: ConvInputs, grad_out: Tensor, grads: ConvGradients) ->
         dy = torch.cat([dy, later])
         d_chunk = dy[:count] * conv.taps[-1]
         for w in range(width - 1):
-            d_chunk.addcmul_(dy[width - 1 - w : width - 1 - w + count], conv.taps[w])
+            first = width - 1 - w
+            d_chunk.addcmul_(dy[first : first + count], conv.taps[w])
         d_x.write(steps, d_chunk)
         later = dy[: width - 1]
     d_x.finish()

@@ -173,7 +173,7 @@ def _one_ahead(source: Iterable[FramePairLike]) -> Iterator[FramePairLike]:
 
 
 def _copy(frame: Any) -> Any:
-    """Return a copy of an array; what is none is left for the tracker to refuse."""
+    """Return a copy of an array; anything else is left for the tracker to refuse."""
     return frame.copy() if isinstance(frame, np.ndarray) else frame
 
 

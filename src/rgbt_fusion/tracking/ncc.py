@@ -249,8 +249,11 @@ def correlation(template: Tensor, search: Tensor) -> Tensor:
 def _window_sums(image: Tensor, height: int, width: int) -> Tensor:
     """Return the sum over every window of an image, from its summed-area table."""
     table = torch.nn.functional.pad(image.cumsum(0).cumsum(1), (1, 0, 1, 0))
-    below, above = table[height:], table[:-height]
-    return below[:, width:] - above[:, width:] - below[:, :-width] + above[:, :-width]
+    lower_right = table[height:, width:]
+    upper_right = table[:-height, width:]
+    lower_left = table[height:, :-width]
+    upper_left = table[:-height, :-width]
+    return lower_right - upper_right - lower_left + upper_left
 
 
 def _search_range(at: float, length: int, reach: float, limit: int) -> tuple[int, int]:
@@ -259,9 +262,11 @@ def _search_range(at: float, length: int, reach: float, limit: int) -> tuple[int
     ``at`` is where the template, ``length`` pixels long, would be if the target had not moved.
     """
     margin = max(0.0, (reach - length) / 2)
-    first = min(max(round(at - margin), 0), max(limit - length, 0))
-    end = max(min(round(at + margin) + length, limit), min(first + length, limit))
-    return first, end
+    last_start = max(limit - length, 0)
+    first = min(max(round(at - margin), 0), last_start)
+    end = min(round(at + margin) + length, limit)
+    shortest_end = min(first + length, limit)
+    return first, max(end, shortest_end)
 
 
 def _part_inside(box: NDArray[np.float64], height: int, width: int) -> tuple[int, int, int, int]:

@@ -500,9 +500,11 @@ class Tracker:
         return self._form.current()
 
     def _asked(self) -> TrackerModel:
-        """Return what is called at each frame: the network, compiled if that was wished."""
+        """Return what is called at each frame: the network, compiled if the user asked for it."""
         network = self._network()
-        return network if self._compiled is None else self._compiled.of(network)
+        if self._compiled is None:
+            return network
+        return self._compiled.of(network)
 
     def _frame_of_boxes(self, shown: FramePair) -> tuple[int, int] | None:
         """Return height and width of the frame that boxes are in; None if it is not shown."""
@@ -621,7 +623,7 @@ class Tracker:
             rgb = tir
         if self.missing == "other" and shown.tir is None:
             tir = rgb
-        # the copy is ordered before the network on the device: the host need not wait for it
+        # the device runs the copy before the network: the host need not wait for it
         return ImagePair(
             rgb.to(device=self.device, dtype=self.dtype, non_blocking=True),
             tir.to(device=self.device, dtype=self.dtype, non_blocking=True),

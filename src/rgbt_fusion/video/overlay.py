@@ -152,7 +152,8 @@ def _panel(
 ) -> Picture:
     """Return one modality as it is drawn; a missing one is as wide as ``like``."""
     source = like if frame is None else frame
-    width = max(2, _even(round(source.shape[1] * height / source.shape[0])))
+    rows, columns = source.shape[:2]
+    width = max(2, _even(round(columns * height / rows)))
     if frame is None:
         panel = np.full((height, width, 3), 30, dtype=np.uint8)
         draw_text(panel, if_missing, (width // 2 - 26, height // 2), (150, 150, 150))

@@ -244,8 +244,9 @@ def _crop_picture(image: Tensor, size: int) -> Picture:
     """Return a normalised crop ``(3, H, W)`` as a picture."""
     mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD).view(3, 1, 1)
-    pixels = ((image.float().cpu() * std + mean) * 255).clamp(0, 255).permute(1, 2, 0)
-    return resize(pixels.byte().contiguous().numpy(), size, size)
+    colours = image.float().cpu() * std + mean
+    pixels = (colours * 255).clamp(0, 255).byte()
+    return resize(pixels.permute(1, 2, 0).contiguous().numpy(), size, size)
 
 
 def _heat(

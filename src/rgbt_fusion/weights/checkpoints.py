@@ -276,7 +276,9 @@ def _overflows(value: Tensor, dtype: torch.dtype) -> bool:
         return False
     if not dtype.is_floating_point:
         return bool((value.to(dtype).double() != value.double()).any())
-    return bool(value.isfinite().all()) and not bool(value.to(dtype).isfinite().all())
+    was_finite = bool(value.isfinite().all())
+    is_finite = bool(value.to(dtype).isfinite().all())
+    return was_finite and not is_finite
 
 
 def _largest(value: Tensor) -> float:
@@ -568,7 +570,8 @@ class _Plan:
                 resized.append(name)
             elif name not in self.duplicated:
                 loaded.append(name)
-        used = _origins(self.entries.values())
+        missing = [name for name in self.sizes if name not in self.entries]
+        unused = _origins(file.entries.values()) - _origins(self.entries.values())
         return LoadReport(
             path=path,
             layout=file.kind,
@@ -576,8 +579,8 @@ class _Plan:
             loaded=tuple(loaded),
             resized=tuple(resized),
             duplicated=tuple(sorted(self.duplicated)),
-            missing=tuple(name for name in self.sizes if name not in self.entries),
-            unexpected=tuple(sorted(_origins(file.entries.values()) - used)),
+            missing=tuple(missing),
+            unexpected=tuple(sorted(unused)),
             prefixes=file.prefixes,
         )
 

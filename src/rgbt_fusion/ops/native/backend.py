@@ -45,8 +45,9 @@ class _Library:
 def _parallel_for() -> int:
     """Return the address of libtorch's thread pool (exported from torch 2.10 on), or 0."""
     name = "libtorch_cpu" + LIBRARY_PATH.suffix
+    path = Path(torch.__file__).with_name("lib") / name
     try:
-        function = ctypes.CDLL(str(Path(torch.__file__).with_name("lib") / name)).torch_parallel_for
+        function = ctypes.CDLL(str(path)).torch_parallel_for
     except (OSError, AttributeError):
         return 0
     return ctypes.cast(function, ctypes.c_void_p).value or 0

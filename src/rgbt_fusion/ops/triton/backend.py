@@ -319,8 +319,10 @@ class _Plan(NamedTuple):
         padded = max(4, power_of_two(states))
         per_group = channels // groups
         device = inputs.u.device
-        lanes, processors = _lanes(device), _multiprocessors(device)
-        tile = max(4, min(16 * lanes // padded, 4 * lanes, power_of_two(per_group)))
+        lanes = _lanes(device)
+        processors = _multiprocessors(device)
+        tile = min(16 * lanes // padded, 4 * lanes, power_of_two(per_group))
+        tile = max(4, tile)
         programs = inputs.directions * batch * groups * -(-per_group // tile)
         block = CHECKPOINT_STEPS
         blocks = -(-length // block)
@@ -335,7 +337,8 @@ class _Plan(NamedTuple):
         fits = padded <= WIDE_STATES and per_group >= 2 * tile
         aligned = states == 1 or states % 4 == 0
         wide = is_forward and fits and programs >= 2 * HIDING_WARPS * processors
-        tile = 2 * tile if wide else tile
+        if wide:
+            tile = 2 * tile
         return cls(
             directions=inputs.directions,
             batch=batch,
@@ -602,17 +605,23 @@ class _Parts(NamedTuple):
 
     @classmethod
     def allocate(cls, plan: _Plan, inputs: ScanInputs, grads: ScanGradients) -> "_Parts":
-        new = inputs.A.new_empty
         (programs,) = plan.grid(plan.chunks)
         per_tile = (plan.directions, plan.batch, plan.groups, plan.tiles_per_group)
+
+        def new(*shape: int) -> Tensor:
+            return note_scratch(inputs.A.new_empty(shape))
+
+        z = None
+        if grads.z is not None:
+            z = _per_direction(grads.z, plan.directions)
         return cls(
             u=_per_direction(grads.u, plan.directions),
             delta=_per_direction(grads.delta, plan.directions),
-            z=None if grads.z is None else _per_direction(grads.z, plan.directions),
-            B=note_scratch(new(*per_tile, plan.length, plan.padded)),
-            C=note_scratch(new(*per_tile, plan.length, plan.padded)),
-            kept=note_scratch(new(programs, CHECKPOINT_STEPS // 4, plan.tile, plan.padded)),
-            gated=note_scratch(new(programs, CHECKPOINT_STEPS, plan.tile)),
+            z=z,
+            B=new(*per_tile, plan.length, plan.padded),
+            C=new(*per_tile, plan.length, plan.padded),
+            kept=new(programs, CHECKPOINT_STEPS // 4, plan.tile, plan.padded),
+            gated=new(programs, CHECKPOINT_STEPS, plan.tile),
         )
 
     def add_up(self, plan: _Plan, grads: ScanGradients) -> None:

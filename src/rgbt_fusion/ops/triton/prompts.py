@@ -54,7 +54,8 @@ def mutual_prompts(
     """
     rgb, tir, *old = [x if x.stride(-1) == 1 else x.contiguous() for x in streams]
     if tir.stride() != rgb.stride():
-        rgb, tir = rgb.contiguous(), tir.contiguous()
+        rgb = rgb.contiguous()
+        tir = tir.contiguous()
     if old and old[0].stride() != old[1].stride():
         old = [x.contiguous() for x in old]
     out = rgb.new_empty((2, *rgb.shape))
