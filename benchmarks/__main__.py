@@ -11,7 +11,7 @@ from benchmarks.alignment.command import alignment
 from benchmarks.card.command import card
 from benchmarks.study.command import study
 from benchmarks.suites.command import complexity, models, startup, tables
-from benchmarks.tracking.command import settings
+from benchmarks.tracking.command import failing, settings
 from rgbt_fusion.cli import new_app, run_app
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -25,6 +25,7 @@ COMMANDS = {
     "alignment": alignment,
     "card": card,
     "settings": settings,
+    "failing": failing,
 }
 """Every command, in the order in which the help shows them."""
 

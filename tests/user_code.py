@@ -34,6 +34,7 @@ from rgbt_fusion import (
     JointCandidateElimination,
     LocalizationLoss,
     MambaBlock,
+    ModalityReliability,
     MultiStreamFusion,
     MultiStreamPrompter,
     MutualPrompter,
@@ -65,6 +66,7 @@ reveal_type(JointCandidateElimination()(tokens, tokens, scores, scores))  # Elim
 reveal_type(MambaBlock(64)(tokens))  # Tensor
 reveal_type(DFM(64)(tokens, tokens))  # FusedStreams
 reveal_type(CrossAttentionFusion(64, 4)(tokens, tokens))  # FusedStreams
+reveal_type(ModalityReliability(64)(tokens, tokens))  # WeighedStreams
 reveal_type(OFM(64, num_layers=2)([tokens, tokens]))  # Tensor
 reveal_type(AllLayerSelfAttention(64, 4)([tokens, tokens]))  # Tensor
 reveal_type(EfficientMultiscaleAttention(8)(maps))  # Tensor

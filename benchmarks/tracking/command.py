@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from rgbt_fusion.cli.tracking_options import NOTHING_GIVEN, setting_options, takes
 
-__all__ = ["settings"]
+__all__ = ["failing", "settings"]
 
 ROUNDS = 2
 """How often the confidence is fitted: with the boxes of lost targets moving, then held."""
@@ -80,6 +80,40 @@ def settings(
     if out is not None:
         store_tracking_settings(weights, measured, out)
         typer.echo(f"\nwrote {out}")
+
+
+def failing(
+    weights: Annotated[list[Path], typer.Argument(help="Files of this library.")],
+    sequences: Annotated[int, typer.Option(help="Number of sequences per group.")] = 10,
+    frames: Annotated[int, typer.Option(help="Length of the sequences in frames.")] = 120,
+    challenges: Annotated[
+        bool,
+        typer.Option("--challenges", help="Measure the challenges of the synthetic world instead."),
+    ] = False,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Track as in the paper, without the files' settings.")
+    ] = False,
+) -> None:
+    """Say what networks are worth where one camera fails for a third of the frames.
+
+    All see the same held-out synthetic sequences. The colour camera fails in every second one, the
+    thermal camera in the others: it shows nothing, too much light, noise, an earlier frame or
+    another scene.
+    """
+    from benchmarks.tracking import failing as cameras
+    from rgbt_fusion.files.table import to_markdown
+    from rgbt_fusion.weights.checkpoints import load_model
+
+    networks = {file.stem: load_model(file).eval() for file in weights}
+    groups: dict[str, Sequence[Any]] = {}
+    if challenges:
+        groups |= cameras.challenge_sequences(count=sequences, frames=frames)
+    else:
+        for kind in cameras.KINDS:
+            group = cameras.failing_sequences(kind, count=sequences, frames=frames)
+            groups[kind] = cast(Sequence[Any], group)
+    found = cameras.measure(networks, groups, paper=paper)
+    typer.echo(to_markdown(cameras.table(found), digits=3))
 
 
 def _sequences(count: int, frames: int, data: Sequence[str]) -> dict[str, list[Any]]:

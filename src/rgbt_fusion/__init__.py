@@ -96,6 +96,9 @@ if TYPE_CHECKING:
     from rgbt_fusion.layers.mamba import MambaBlock as MambaBlock
     from rgbt_fusion.layers.modality_aware_fusion import MAF as MAF
     from rgbt_fusion.layers.modality_aware_fusion import ModalityAwareFusion as ModalityAwareFusion
+    from rgbt_fusion.layers.modality_reliability import ModalityReliability as ModalityReliability
+    from rgbt_fusion.layers.modality_reliability import ReliabilityEstimate as ReliabilityEstimate
+    from rgbt_fusion.layers.modality_reliability import WeighedStreams as WeighedStreams
     from rgbt_fusion.layers.multi_stream_fusion import MultiStreamFusion as MultiStreamFusion
     from rgbt_fusion.layers.multi_stream_prompter import MultiStreamPrompter as MultiStreamPrompter
     from rgbt_fusion.layers.mutual_prompter import MutualPrompter as MutualPrompter
@@ -133,6 +136,7 @@ if TYPE_CHECKING:
     from rgbt_fusion.losses.localization import LocalizationLoss as LocalizationLoss
     from rgbt_fusion.losses.localization import focal_heatmap_loss as focal_heatmap_loss
     from rgbt_fusion.losses.localization import gaussian_label as gaussian_label
+    from rgbt_fusion.losses.reliability import reliability_loss as reliability_loss
     from rgbt_fusion.models.ainet import AINet as AINet
     from rgbt_fusion.models.compensation_tracker import CompensationTracker as CompensationTracker
     from rgbt_fusion.models.encoder import EncoderSettings as EncoderSettings
@@ -197,6 +201,11 @@ _MODULES = {
     "layers.joint_candidate_elimination": ("EliminatedStreams", "JointCandidateElimination"),
     "layers.mamba": ("MambaBlock",),
     "layers.modality_aware_fusion": ("MAF", "ModalityAwareFusion"),
+    "layers.modality_reliability": (
+        "ModalityReliability",
+        "ReliabilityEstimate",
+        "WeighedStreams",
+    ),
     "layers.multi_stream_fusion": ("MultiStreamFusion",),
     "layers.multi_stream_prompter": ("MultiStreamPrompter",),
     "layers.mutual_prompter": ("MutualPrompter", "MutualPrompts"),
@@ -222,6 +231,7 @@ _MODULES = {
         "ResponseDistillationLoss",
     ),
     "losses.localization": ("LocalizationLoss", "focal_heatmap_loss", "gaussian_label"),
+    "losses.reliability": ("reliability_loss",),
     "models.ainet": ("AINet",),
     "models.compensation_tracker": ("CompensationTracker",),
     "models.encoder": ("EncoderSettings",),

@@ -101,3 +101,9 @@ def test_settings_that_cannot_be_used_are_refused(
     onnx.save(content, tmp_path / "step.onnx")
     with pytest.raises(ValueError, match="how it tracks, but: size_inertia must be a finite"):
         OnnxModel(tmp_path / "step.onnx")
+
+
+def test_a_network_that_judges_its_modalities_tracks_the_same(tmp_path: Path) -> None:
+    model = tiny("two_stream_tiny_128", depth=1, reliability=[0])
+    export_onnx(model, tmp_path / "step.onnx")
+    np.testing.assert_allclose(boxes(OnnxModel(tmp_path / "step.onnx")), boxes(model), atol=1e-2)

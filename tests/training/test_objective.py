@@ -5,6 +5,7 @@ import torch
 
 from one_training import SMALL, small_training
 from rgbt_fusion.losses.localization import LocalizationLoss
+from rgbt_fusion.losses.reliability import reliability_loss
 from rgbt_fusion.training.distributed import Processes
 from rgbt_fusion.training.objective import LocalizationObjective, mean_iou, shared_positives
 from rgbt_fusion.training.samples import Batch, Sampler, open_clips
@@ -80,3 +81,32 @@ def test_the_overlap_is_that_of_boxes():
     found = mean_iou(one, other)
     assert found.item() == pytest.approx((1 + 1 / 3) / 2)
     assert not found.requires_grad
+
+
+def test_a_network_learns_which_modality_shows_the_target():
+    batch = make_batch()._replace(seen=(torch.tensor([[1.0, 0.0], [torch.nan, 1.0]]),))
+    config = small_training(loss={"reliability_weight": 3.0})
+    model = create_model("two_stream_tiny_128", reliability=[0], **SMALL).eval()
+    objective = LocalizationObjective(model, config.loss, ALONE)
+    terms = objective(batch)
+    assert tuple(terms) == objective.names == ("loss", "focal", "giou", "l1", "iou", "reliability")
+    trusted = model.encode(batch.template, batch.searches[0]).reliability
+    assert trusted is not None
+    assert torch.allclose(terms["reliability"], reliability_loss(trusted, batch.seen[0]))
+    localized = terms["focal"] + 2 * terms["giou"] + 5 * terms["l1"]
+    assert torch.allclose(terms["loss"], localized + 3 * terms["reliability"])
+    terms["loss"].backward()
+    for name, parameter in model.reliability.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_where_nothing_is_known_or_wanted_the_reliability_adds_nothing():
+    model = create_model("two_stream_tiny_128", reliability=[0], **SMALL).eval()
+    unknown = make_batch()._replace(seen=())
+    terms = LocalizationObjective(model, small_training().loss, ALONE)(unknown)
+    assert terms["reliability"] == 0
+    off = small_training(loss={"reliability_weight": 0.0}).loss
+    assert "reliability" not in LocalizationObjective(model, off, ALONE).names
+    without = create_model("two_stream_tiny_128", **SMALL).eval()
+    assert "reliability" not in LocalizationObjective(without, small_training().loss, ALONE).names

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.training.config import OptimiserConfig
 from rgbt_fusion.training.optimisation import (
     NORMS,
@@ -129,3 +130,15 @@ def test_an_average_goes_on_from_what_was_saved():
     saved = {name: value + 1 for name, value in average.values.items()}
     average.load(saved)
     assert all(torch.equal(average.values[name], value) for name, value in saved.items())
+
+
+def test_a_frozen_norm_keeps_its_statistics():
+    model = tiny().train()
+    freeze(model, ["box_head.conv1_ctr"])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    template, search = (ImagePair(*torch.rand(2, 2, 3, side, side)) for side in (64, 128))
+    model(template, search)
+    moved = {name for name, value in model.state_dict().items() if (value != before[name]).any()}
+    means = {name for name in before if name.endswith("running_mean")}
+    assert "box_head.conv1_ctr.1.running_mean" not in moved
+    assert means - moved == {"box_head.conv1_ctr.1.running_mean"}

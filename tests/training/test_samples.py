@@ -11,7 +11,7 @@ from evaluation_material import write_dataset
 from rgbt_fusion.data.clips import SyntheticClips
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.training import AugmentationConfig, DataConfig, TrainConfig, samples
-from rgbt_fusion.training.augmentation import Misalignment
+from rgbt_fusion.training.augmentation import Misalignment, fail, is_blind
 from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips, with_layouts
 from rgbt_fusion.weights.pretrained import create_model
 
@@ -32,6 +32,8 @@ def tensors(batch: Batch) -> list[torch.Tensor]:
         *batch.template,
         *(image for pair in batch.searches for image in pair),
         *batch.boxes_cxcywh_unit,
+        # NaN is not equal to itself
+        *(seen.nan_to_num(-1.0) for seen in batch.seen),
     ]
 
 
@@ -195,6 +197,7 @@ def test_one_modality_of_the_search_crops_fails():
 def test_a_late_camera_that_is_misaligned_stays_where_it_is(monkeypatch):
     monkeypatch.setattr(Misalignment, "view", lambda self, around, height: around + 8.0)
     monkeypatch.setattr(samples, "_FAILURES", ("late",))
+    monkeypatch.setattr(Sampler, "_earlier", lambda self, clip, frame, generator: clip.template)
     data = DataConfig(sequences=4, challenges=("none",))
     still = replace(PLAIN, centre_jitter=0.0, scale_jitter=0.0)
     one = sampler(augmentation=replace(still, misalignment=0.4, failing=1.0), data=data)
@@ -302,3 +305,94 @@ def test_a_dataset_may_be_aligned_by_a_file(tmp_path):
 def test_an_alignment_is_for_datasets():
     with pytest.raises(ValueError, match="align must be absent with synthetic data"):
         open_clips(TrainConfig(model="ostrack_tiny_128"), "synthetic", align="auto")
+
+
+def failing(monkeypatch, kind: str, **changes) -> Sampler:
+    """A sampler every sample of which fails in one way."""
+    monkeypatch.setattr(samples, "_FAILURES", (kind,))
+    settings = {
+        "augmentation": replace(PLAIN, failing=1.0, centre_jitter=0.0, scale_jitter=0.0),
+        "data": DataConfig(sequences=6, challenges=("none",), workers=0),
+    }
+    return sampler(**(settings | changes))
+
+
+@pytest.mark.parametrize("kind", ["flat", "noise", "foreign"])
+def test_a_sample_says_which_camera_does_not_show_the_target(monkeypatch, kind):
+    one = failing(monkeypatch, kind)
+    sound = replace(one, config=replace(one.config, augmentation=PLAIN))
+    assert sound.sample(0, 0).seen[0].tolist() == [[1.0, 1.0]]
+    states = set()
+    for number in range(12):
+        here = one.sample(0, number)
+        seen = here.seen[0].tolist()[0]
+        states.add(tuple(seen))
+        if kind == "flat":
+            level = [
+                image.std() < 1e-5
+                for image in (here.searches[0].rgb[:, 0], here.searches[0].tir[:, 0])
+            ]
+            assert level == [value == 0.0 for value in seen]
+    assert states == {(0.0, 1.0), (1.0, 0.0)}
+
+
+def test_the_image_of_a_foreign_camera_is_one_of_another_sequence(monkeypatch):
+    one = failing(monkeypatch, "foreign")
+    clip, other = (
+        one.clips.draw(np.random.default_rng(number), length=1, max_gap=20) for number in (0, 3)
+    )
+    assert clip.sequence is not other.sequence
+    drawn = iter([clip, clip, other])
+    monkeypatch.setattr(SyntheticClips, "draw", lambda *arguments, **options: next(drawn))
+    here = one.sample(0, 0)
+    frame = other.searches[0]
+    there = other.sequence.crop(frame, other.sequence.box(frame, "both"), 4.0, 64).images
+    failed = here.seen[0][0].tolist().index(0.0)
+    assert torch.equal(here.searches[0][failed], there[failed])
+
+
+def test_of_a_single_sequence_nobody_knows_what_a_foreign_image_shows(monkeypatch):
+    data = DataConfig(sequences=1, challenges=("none",), workers=0)
+    one = failing(monkeypatch, "foreign", data=data)
+    assert one.sample(0, 0).seen[0].isnan().sum() == 1
+
+
+def test_a_late_camera_shows_an_earlier_frame_and_is_blind_where_the_target_has_moved(monkeypatch):
+    one = failing(
+        monkeypatch, "late", data=DataConfig(sequences=6, challenges=("none",), workers=0)
+    )
+    states = set()
+    for number in range(40):
+        clip = one.clips.draw(np.random.default_rng(number), length=1, max_gap=90)
+        (frame,) = clip.searches
+        earlier = one._earlier(clip, frame, np.random.default_rng(number))
+        assert frame - samples.LATEST <= earlier < frame or earlier == clip.template
+        states.add(str(one.sample(1, number).seen[0].sort().values.tolist()))
+    assert states == {"[[0.0, 1.0]]", "[[1.0, nan]]"}
+
+
+def test_too_much_light_blinds_where_half_of_the_picture_is_white(monkeypatch):
+    bright, dark = torch.full((1, 3, 8, 8), 1.0), torch.full((1, 3, 8, 8), -2.0)
+    assert is_blind(fail(bright, "saturated", np.random.default_rng(0)))
+    assert not is_blind(fail(dark, "saturated", np.random.default_rng(0)))
+    one = failing(monkeypatch, "saturated")
+    for number in range(8):
+        here = one.sample(0, number)
+        for image, seen in zip(here.searches[0], here.seen[0][0].tolist(), strict=True):
+            assert is_blind(image) == (seen == 0.0)
+
+
+def test_of_swapped_cameras_and_absent_targets_nobody_says_who_sees(monkeypatch):
+    assert failing(monkeypatch, "swapped").sample(0, 0).seen[0].isnan().all()
+    data = DataConfig(sequences=6, challenges=("none",), workers=0, absent=1.0)
+    assert failing(monkeypatch, "flat", data=data).sample(0, 0).seen[0].isnan().all()
+
+
+def test_a_blank_image_shows_nothing():
+    blank = sampler(
+        augmentation=AugmentationConfig(missing=1.0),
+        data=DataConfig(sequences=4, challenges=("none",)),
+    ).batch(0, 0, 6)
+    for pair, seen in zip(blank.searches, blank.seen, strict=True):
+        shows = torch.stack([image.flatten(1).any(1) for image in pair], dim=1)
+        assert torch.equal(seen, shows.float())

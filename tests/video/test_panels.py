@@ -111,3 +111,19 @@ def test_errors_say_what_was_wrong():
     spot.update(*scene(1)[0])
     with pytest.raises(TypeError, match="must be a TrackingNetwork to look inside, got BrightSpot"):
         look_inside(spot)
+
+
+@pytest.mark.parametrize("keep_ratio", [1.0, 0.7])
+def test_the_reliability_of_both_modalities_is_drawn(keep_ratio):
+    cv2()
+    tracker = looking("two_stream_tiny_128", reliability=[1, 3], keep_ratio=keep_ratio)
+    inside = look_inside(tracker)
+    assert inside.reliability is not None
+    for plane in inside.reliability:
+        assert plane.shape == (8, 8)
+        assert np.array_equal(plane > 0, inside.kept)
+    assert inside.modality_weights == pytest.approx((0.5, 0.5))
+    plain = draw_panels(looking("two_stream_tiny_128", keep_ratio=keep_ratio), size=64)
+    drawn = draw_panels(tracker, size=64)
+    # both reliabilities, and the weights that they make
+    assert drawn.shape[1] == plain.shape[1] + 3 * 64

@@ -26,6 +26,7 @@ from rgbt_fusion.layers.gated_cross_modal_compensation import GatedCrossModalCom
 from rgbt_fusion.layers.joint_candidate_elimination import JointCandidateElimination
 from rgbt_fusion.layers.mamba import MambaBlock
 from rgbt_fusion.layers.modality_aware_fusion import MAF
+from rgbt_fusion.layers.modality_reliability import ModalityReliability
 from rgbt_fusion.layers.multi_stream_fusion import MultiStreamFusion
 from rgbt_fusion.layers.multi_stream_prompter import MultiStreamPrompter
 from rgbt_fusion.layers.mutual_prompter import MutualPrompter
@@ -341,6 +342,15 @@ CASES: tuple[Case, ...] = (
         "CrossAttentionFusion",
         Setup(lambda: CrossAttentionFusion(8, 2), normals(2, 2, 6, 8)),
         _tokens(lambda: CrossAttentionFusion(), streams=2),
+    ),
+    Case(
+        "ModalityReliability",
+        Setup(lambda: ModalityReliability(8, hidden=4), normals(2, 2, 6, 8)),
+        _tokens(lambda: ModalityReliability(768), streams=2),
+    ),
+    Case(
+        "ModalityReliability, two depths",
+        Setup(lambda: ModalityReliability(8, hidden=4, depths=2), normals(2, 2, 2, 6, 8)),
     ),
     Case(
         "OFM",

@@ -84,7 +84,11 @@ class CrossAttentionFusion(TypedModule):
         normed_tir = self.norm(tir)
         rgb = rgb + self._read(normed_rgb, normed_tir)
         tir = tir + self._read(normed_tir, normed_rgb)
-        return FusedStreams(rgb, tir, F.gelu(self.fuse(torch.cat((rgb, tir), dim=-1))))
+        return FusedStreams(rgb, tir, self.join_pairs(torch.cat((rgb, tir), dim=-1)))
+
+    def join_pairs(self, pairs: Tensor) -> Tensor:
+        """Return the fused feature of enhanced streams that lie side by side, ``(B, L, 2 C)``."""
+        return F.gelu(self.fuse(pairs))
 
     def _read(self, reader: Tensor, other: Tensor) -> Tensor:
         """Return what the tokens of ``reader`` read from those of ``other``."""

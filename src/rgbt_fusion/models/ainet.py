@@ -1,7 +1,7 @@
 """AINet: DFM fuses the modalities after every block, OFM fuses the fused features of all blocks."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,9 @@ class AINet(TrackingNetwork):
         ofm_tokens: ``"search"``, ``"all"`` or ``"released"``.
         inner_width: inner width of both Mambas; the released widths (C for DFM, 2 C for OFM) by
             default.
+        reliability: block numbers after which both streams are read to estimate how far each
+            modality is to be trusted; it weighs them before each fused feature
+            is joined. None, as published, weighs nothing.
 
     Shape:
         - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
@@ -71,7 +74,8 @@ class AINet(TrackingNetwork):
     Raises:
         ShapeError: ``template`` or ``search`` does not have the shape above; their batches differ.
         ValueError: an option is unknown; ``fusion_layers`` names blocks that the encoder does not
-            have, or not the last one; an image is on another device than the model.
+            have, or not the last one, or ``reliability`` does; an image is on another device than
+            the model.
         TypeError: ``inner_width`` is not a whole number; an image has another dtype than the model.
 
     Example:
@@ -98,6 +102,7 @@ class AINet(TrackingNetwork):
         order_gradient: OrderGradientKind = "straight_through",
         ofm_tokens: OFMTokens = "search",
         inner_width: int | None = None,
+        reliability: Sequence[int] | None = None,
     ) -> None:
         settings = settings or EncoderSettings()
         blocks = fusion_blocks(fusion_layers, settings.depth)
@@ -110,7 +115,7 @@ class AINet(TrackingNetwork):
             "ofm_tokens": ofm_tokens,
             "inner_width": inner_width,
         }
-        super().__init__(settings, options)
+        super().__init__(settings, options, reliability=reliability)
         check_choice(dfm, ("mamba", "attention", None), name="dfm")
         check_choice(ofm, ("mamba", "attention", None), name="ofm")
         check_choice(ofm_tokens, ("search", "all", "released"), name="ofm_tokens")
@@ -182,6 +187,8 @@ class _FusingWalk(Walk):
         self.model = model
         self.fused: list[tuple[Tensor, Tensor]] = []
         """The fused features, and the places that each of them holds."""
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+        """With an estimator, what is still to be joined: both streams side by side, and places."""
 
     def after_block(self, number: int) -> None:
         """Exchange what one stream has and the other lacks."""
@@ -190,8 +197,10 @@ class _FusingWalk(Walk):
             return
         is_read = self.model.ofm is not None or number == layers[-1]
         feature = self._fuse(layers.index(number), is_read=is_read)
-        if feature is not None:
-            self.fused.append((feature, self.indices))
+        if feature is None:
+            return
+        kind = self.fused if self.estimator is None else self.pairs
+        kind.append((feature, self.indices))
 
     def features(self) -> Tensor:
         """Return what OFM makes of the fused features of all layers."""
@@ -214,11 +223,17 @@ class _FusingWalk(Walk):
         return ofm.layer_order(self._fused_survivors())
 
     def _fuse(self, position: int, *, is_read: bool) -> Tensor | None:
-        """Enhance the streams, and return their fused feature where someone reads it."""
+        """Enhance the streams, and return their fused feature where someone reads it.
+
+        With an estimator it is joined later, and both streams side by side are returned.
+        """
         rgb, tir = self.two_streams()
         skipped = self.model.skipped
+        joins = self.estimator is None
         if self.model.dfm is None:
-            return self._sum(rgb, tir)[:, skipped:] if is_read else None
+            rgb, tir = self._summands(rgb, tir)
+            joined = rgb + tir if joins else torch.cat((rgb, tir), dim=-1)
+            return joined[:, skipped:] if is_read else None
         dfm = self.model.dfm[position]
         if isinstance(dfm, DifferenceFusionMamba):
             left_out = skipped if is_read else rgb.shape[1]
@@ -226,19 +241,49 @@ class _FusingWalk(Walk):
                 rgb, tir, skipped=left_out, scan=self.model.prepared.get(dfm.mamba)
             )
             self.tokens = exchanged.tokens
-            return dfm.join_pairs(exchanged.joined) if is_read else None
+            if not is_read:
+                return None
+            return dfm.join_pairs(exchanged.joined) if joins else exchanged.joined
         rgb, tir, joined = dfm(rgb, tir)
         self.tokens = torch.cat((rgb, tir))
+        if not joins:
+            joined = torch.cat((rgb, tir), dim=-1)
         return joined[:, skipped:] if is_read else None
 
-    def _sum(self, rgb: Tensor, tir: Tensor) -> Tensor:
+    def _join(self, position: int, pairs: Tensor) -> Tensor:
+        """Return the fused feature of the streams side by side, ``(B, L, 2 C)``."""
+        if self.model.dfm is None:
+            rgb, tir = pairs.chunk(2, dim=-1)
+            return rgb + tir
+        dfm = self.model.dfm[position]
+        if isinstance(dfm, CrossAttentionFusion):
+            return dfm.join_pairs(pairs)
+        return cast(DifferenceFusionMamba, dfm).join_pairs(pairs)
+
+    def _join_weighed(self) -> None:
+        """Join all that waits for the estimate, weighed at the tokens that are left now."""
+        positions = range(len(self.model.fusion_layers))[-len(self.pairs) :]
+        for position, (pairs, places) in zip(positions, self.pairs, strict=True):
+            left = self.encoder.survivors(pairs, places, self.indices)
+            # what stands in front is of the template, which nobody weighs
+            front = left.shape[1] - self.indices.shape[1]
+            rgb, tir = left[:, front:].chunk(2, dim=-1)
+            weighed = torch.cat(self.weigh(rgb, tir), dim=-1)
+            joined = self._join(position, torch.cat((left[:, :front], weighed), dim=1))
+            self.fused.append((joined, self.indices))
+        self.pairs.clear()
+
+    def _summands(self, rgb: Tensor, tir: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is added up without a DFM."""
         if self.model.ofm is None:
             # nothing would normalise it: this is the two-stream baseline
-            return self.encoder.norm(rgb) + self.encoder.norm(tir)
-        return rgb + tir
+            return self.encoder.norm(rgb), self.encoder.norm(tir)
+        return rgb, tir
 
     def _fused_survivors(self) -> list[Tensor]:
         """Return the fused features of the tokens that are left now."""
+        if self.pairs:
+            self._join_weighed()
         return [
             self.encoder.survivors(feature, places, self.indices) for feature, places in self.fused
         ]

@@ -96,6 +96,9 @@ class Encoding(NamedTuple):
     """``(B, K)``: the layer visited at each step, where the model orders layers."""
     state: ModelState | None
     """What the model remembers for the next frame."""
+    reliability: Tensor | None = None
+    """``(B, S, 2)`` in (0, 1): how far RGB and TIR are trusted at each place, zeros where
+    candidates were eliminated; None in a model that does not estimate it."""
 
 
 class ModelOutput(NamedTuple):

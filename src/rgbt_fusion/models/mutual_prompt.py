@@ -1,5 +1,6 @@
 """Mutual prompting: a teacher of two streams that prompt each other, and its student of one."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -45,6 +46,9 @@ class MutualPromptTeacher(TrackingNetwork):
         history: take in the previous prompts (the ablation is False).
         gate: ``"sigmoid"`` or ``"none"``.
         form: ``"convolution"`` or ``"linear"``.
+        reliability: block numbers after which both streams are read to estimate how far each
+            modality is to be trusted; it weighs them before the reduction. None, as published,
+            weighs nothing.
 
     Shape:
         - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
@@ -54,7 +58,8 @@ class MutualPromptTeacher(TrackingNetwork):
     Raises:
         ShapeError: ``template`` or ``search`` does not have the shape above; their batches differ.
         ValueError: an option is unknown; the keep ratio is below 1 with the literal spatial
-            attention; an image is on another device than the model.
+            attention; ``reliability`` names blocks that the encoder does not have; an image is on
+            another device than the model.
         TypeError: an image has another dtype than the model.
 
     Example:
@@ -79,6 +84,7 @@ class MutualPromptTeacher(TrackingNetwork):
         history: bool = True,
         gate: PromptGate = "sigmoid",
         form: PromptForm = "convolution",
+        reliability: Sequence[int] | None = None,
     ) -> None:
         options = {
             "spatial_attention": spatial_attention,
@@ -87,7 +93,7 @@ class MutualPromptTeacher(TrackingNetwork):
             "gate": gate,
             "form": form,
         }
-        super().__init__(settings or EncoderSettings(), options)
+        super().__init__(settings or EncoderSettings(), options, reliability=reliability)
         num_tokens = self.backbone.template_length + self.backbone.search_length
         self.spatial_attention: SpatialAttention | None = spatial_attention
 
@@ -169,6 +175,9 @@ class OneStreamStudent(TrackingNetwork):
     Args:
         settings: sizes of encoder and head, keep ratio.
         modality_embedding: add a learned vector to the tokens of each modality.
+        reliability: block numbers after which both modalities are read to estimate how far each
+            modality is to be trusted; it weighs them before the reduction. None, as published,
+            weighs nothing.
 
     Shape:
         - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
@@ -177,7 +186,8 @@ class OneStreamStudent(TrackingNetwork):
 
     Raises:
         ShapeError: ``template`` or ``search`` does not have the shape above; their batches differ.
-        ValueError: an image is on another device than the model.
+        ValueError: ``reliability`` names blocks that the encoder does not have; an image is on
+            another device than the model.
         TypeError: an image has another dtype than the model.
 
     Example:
@@ -194,9 +204,14 @@ class OneStreamStudent(TrackingNetwork):
     """
 
     def __init__(
-        self, settings: EncoderSettings | None = None, *, modality_embedding: bool = False
+        self,
+        settings: EncoderSettings | None = None,
+        *,
+        modality_embedding: bool = False,
+        reliability: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(settings or EncoderSettings(), {"modality_embedding": modality_embedding})
+        options = {"modality_embedding": modality_embedding}
+        super().__init__(settings or EncoderSettings(), options, reliability=reliability)
         self.reduce = mean_of_two(self.settings.dim)
         self.modality = (
             nn.Parameter(torch.zeros(2, 1, 1, self.settings.dim)) if modality_embedding else None
@@ -228,6 +243,8 @@ class _SideBySideWalk(Walk):
         """Return both modalities reduced to one."""
         streams = rearrange(self.tokens, "b (s l) c -> b s l c", s=2)
         search = self.encoder.norm(streams[:, :, self.encoder.template_length :])
+        if self.estimator is not None:
+            search = torch.stack(self.weigh(*search.unbind(1)), dim=1)
         return self.model.reduce(rearrange(search, "b s l c -> b l (s c)"))
 
     def layer_tokens(self) -> LayerTokens:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import ShapeError
 from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.layers.modality_reliability import ModalityReliability
 from rgbt_fusion.models.encoder import Encoder, EncoderSettings
 from rgbt_fusion.models.head import CenterHead, decode_box
 from rgbt_fusion.models.interface import (
@@ -37,11 +38,19 @@ class TrackingNetwork(TypedModule):
     Args:
         settings: sizes of encoder and head.
         options: the constructor arguments of the subclass by name, plain values only.
+        reliability: block numbers in ascending order, for a subclass whose walk holds the tokens of
+            both modalities. From the search tokens after these blocks a
+            :class:`~rgbt_fusion.layers.modality_reliability.ModalityReliability` estimates how far
+            each modality is to be trusted, and weighs them where they are joined. None, the
+            default, weighs nothing.
 
     Shape:
         - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
           ``(B, 3, search_size, search_size)``, normalised; the template as tokens, too
         - returns :class:`ModelOutput`
+
+    Raises:
+        ValueError: ``reliability`` is not ascending block numbers of the encoder.
 
     Example:
         >>> import torch
@@ -67,10 +76,24 @@ class TrackingNetwork(TypedModule):
     """Parameters that start as a copy of others when a file lacks them: ``(own prefix, prefix of
     the others)``."""
 
-    def __init__(self, settings: EncoderSettings, options: dict[str, Any]) -> None:
+    neutral = ("reliability.",)
+    """Beginnings of the names of parameters that change nothing as they start: a file of weights
+    may lack them."""
+
+    def __init__(
+        self,
+        settings: EncoderSettings,
+        options: dict[str, Any],
+        *,
+        reliability: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         self.settings = settings
-        self.options = options
+        self.options = dict(options)
+        self.judged_layers = _blocks_of(reliability, settings.depth)
+        if reliability is not None:
+            # files of networks without it stay as they were
+            self.options["reliability"] = list(self.judged_layers)
         self.tracking_settings: TrackingSettings | None = None
         """How a tracker goes from answers to boxes, as it was measured for the weights; None is the
         paper's way. Files store it."""
@@ -82,6 +105,11 @@ class TrackingNetwork(TypedModule):
         self.box_head = CenterHead(
             settings.dim, channels=settings.head_channels, grid=settings.search_grid
         )
+        self.reliability: ModalityReliability | None = None
+        if self.judged_layers:
+            # drawn aside, so that all other parameters start as they would without it
+            with torch.random.fork_rng(devices=[]):
+                self.reliability = ModalityReliability(settings.dim, depths=len(self.judged_layers))
 
     @property
     def template_size(self) -> int:
@@ -140,14 +168,18 @@ class TrackingNetwork(TypedModule):
         layers: Sequence[int] = (),
         *,
         keep_ratio: float | None = None,
+        drawing: bool = True,
     ) -> Encoding:
-        """Return what the head reads, the tokens after the blocks ``layers``, and what is drawn."""
+        """Return what the head reads, the tokens after the blocks ``layers``, and what is drawn.
+
+        ``drawing=False`` leaves out what is computed for drawing alone.
+        """
         depth = self.settings.depth
         for layer in layers:
             if not 0 <= layer < depth:
                 raise ValueError(f"layers must be block numbers in [0, {depth - 1}], got {layer}")
         call = self._call(template, search, state, keep_ratio)
-        return self.walk(call, layers, drawing=True)
+        return self.walk(call, layers, drawing=drawing)
 
     def answer(self, encoding: Encoding) -> ModelOutput:
         """Return what the head makes of an encoding."""
@@ -170,13 +202,20 @@ class TrackingNetwork(TypedModule):
             drawing: whether to compute what is only drawn.
         """
         walk = self.begin(call)
+        walk.estimator = self.reliability
         kept = []
         for number in range(self.settings.depth):
             walk.before_block(number)
             walk.run_block(number, call.keep_ratio)
             walk.after_block(number)
+            if number in self.judged_layers:
+                walk.judge()
             if number in layers:
                 kept.append(walk.layer_tokens())
+        estimate = walk.estimate()
+        reliability = None
+        if estimate is not None:
+            reliability = self.backbone.restore(estimate.reliability, walk.indices)
         return Encoding(
             features=self.backbone.restore(walk.features(), walk.indices),
             layers=tuple(kept),
@@ -184,6 +223,7 @@ class TrackingNetwork(TypedModule):
             modality_weights=walk.modality_weights() if drawing else None,
             layer_order=walk.layer_order() if drawing else None,
             state=walk.next_state(call.state),
+            reliability=reliability,
         )
 
     def check_search(self, search: ImagePair) -> None:
@@ -206,6 +246,20 @@ class TrackingNetwork(TypedModule):
             template = self.embed_template(template)
         ratio = self.settings.keep_ratio if keep_ratio is None else keep_ratio
         return Call(template, search, state, ratio)
+
+
+def _blocks_of(reliability: Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    """Return the blocks after which the reliability is judged; none without it."""
+    if reliability is None:
+        return ()
+    blocks = tuple(reliability)
+    is_ascending = list(blocks) == sorted(set(blocks))
+    if not blocks or not is_ascending or blocks[0] < 0 or blocks[-1] >= depth:
+        raise ValueError(
+            f"reliability must be ascending block numbers in [0, {depth - 1}] or None, "
+            f"got {reliability!r}"
+        )
+    return blocks
 
 
 def check_template_batch(template: TemplateTokens, batch: int) -> None:

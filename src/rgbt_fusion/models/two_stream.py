@@ -1,5 +1,7 @@
 """The plain two-stream baseline: OSTrack's encoder on both modalities, no fusion on the way."""
 
+from collections.abc import Sequence
+
 from rgbt_fusion.models.encoder import EncoderSettings
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.models.walk import Call, Walk
@@ -21,6 +23,9 @@ class TwoStream(TrackingNetwork):
 
     Args:
         settings: sizes of encoder and head, keep ratio.
+        reliability: block numbers after which both streams are read to estimate how far each
+            modality is to be trusted; it weighs them before the sum. None, as published, weighs
+            nothing.
 
     Shape:
         - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
@@ -29,7 +34,8 @@ class TwoStream(TrackingNetwork):
 
     Raises:
         ShapeError: ``template`` or ``search`` does not have the shape above; their batches differ.
-        ValueError: an image is on another device than the model.
+        ValueError: ``reliability`` names blocks that the encoder does not have; an image is on
+            another device than the model.
         TypeError: an image has another dtype than the model.
 
     Example:
@@ -46,8 +52,13 @@ class TwoStream(TrackingNetwork):
 
     summed_streams = 2
 
-    def __init__(self, settings: EncoderSettings | None = None) -> None:
-        super().__init__(settings or EncoderSettings(), {})
+    def __init__(
+        self,
+        settings: EncoderSettings | None = None,
+        *,
+        reliability: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(settings or EncoderSettings(), {}, reliability=reliability)
 
     def begin(self, call: Call) -> Walk:
         """Return a walk of both streams as one batch."""

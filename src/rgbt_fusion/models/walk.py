@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.layers.modality_reliability import ModalityReliability, ReliabilityEstimate
 from rgbt_fusion.models.encoder import Encoder
 from rgbt_fusion.models.interface import LayerTokens, ModelState, TemplateTokens
 
@@ -53,6 +55,11 @@ class Walk:
         self.tokens = tokens
         self.streams = streams
         self.indices = encoder.all_indices(tokens.chunk(streams)[0]) if indices is None else indices
+        self.estimator: ModalityReliability | None = None
+        """What weighs the modalities where they are joined; the network sets it if it has one."""
+        self._judged: list[tuple[Tensor, Tensor]] = []
+        """Search tokens of both modalities ``(B, 2, K, C)`` for the estimator, and their places."""
+        self._estimate: ReliabilityEstimate | None = None
 
     def before_block(self, number: int) -> None:
         """Change ``tokens`` in front of block ``number``; nothing by default."""
@@ -73,8 +80,9 @@ class Walk:
         return state
 
     def modality_weights(self) -> Tensor | None:
-        """Return the shares of RGB and TIR for drawing, ``(B, 2)``; None by default."""
-        return None
+        """Return the shares of RGB and TIR for drawing, ``(B, 2)``; None if nothing weighs them."""
+        estimate = self.estimate()
+        return None if estimate is None else estimate.weights.mean(1) / 2
 
     def layer_order(self) -> Tensor | None:
         """Return the layer visited at each step for drawing; None by default."""
@@ -92,9 +100,61 @@ class Walk:
         return rgb, tir
 
     def normed_streams(self) -> tuple[Tensor, ...]:
-        """Return the normed search tokens of each stream, ``(B, K, C)``."""
+        """Return the normed search tokens of each stream, ``(B, K, C)``.
+
+        They are weighed where the network estimates the reliability of its modalities.
+        """
         search = self.tokens[:, self.encoder.template_length :]
-        return self.encoder.norm(search).chunk(self.streams)
+        streams = self.encoder.norm(search).chunk(self.streams)
+        if self.estimator is None:
+            return streams
+        rgb, tir = streams
+        return self.weigh(rgb, tir)
+
+    def judge(self) -> None:
+        """Show the tokens as they are now to the estimator of the reliability.
+
+        Raises:
+            ValueError: the walk does not hold the tokens of two modalities.
+        """
+        rgb, tir, places = self.layer_tokens()
+        if tir is None:
+            raise ValueError(
+                "reliability must be None in a network whose walk does not hold the tokens of both "
+                f"modalities, as {type(self).__name__} does not"
+            )
+        length = self.encoder.template_length
+        self._judged.append((torch.stack((rgb[:, length:], tir[:, length:]), dim=1), places))
+
+    def estimate(self) -> ReliabilityEstimate | None:
+        """Return how far each modality is trusted at the K tokens that are left; None by default.
+
+        It is computed once, behind the last block.
+        """
+        if self.estimator is None or self._estimate is not None:
+            return self._estimate
+        depths = []
+        for tokens, places in self._judged:
+            # one row per modality, as the places of both are the same
+            rows = tokens.flatten(0, 1)
+            before = places.repeat_interleave(2, dim=0)
+            after = self.indices.repeat_interleave(2, dim=0)
+            left = self.encoder.survivors(rows, before, after)
+            depths.append(left.unflatten(0, (-1, 2)))
+        seen = depths[0] if len(depths) == 1 else torch.stack(depths, dim=2)
+        rgb, tir = seen.unbind(1)
+        self._estimate = self.estimator.estimate(rgb, tir)
+        return self._estimate
+
+    def weigh(self, rgb: Tensor, tir: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tokens that are left, ``(B, K, C)``, weighed by the reliability of each.
+
+        Without an estimator they stay as they are.
+        """
+        estimate = self.estimate()
+        if estimate is None:
+            return rgb, tir
+        return rgb * estimate.weights[..., :1], tir * estimate.weights[..., 1:]
 
     def layer_tokens(self) -> LayerTokens:
         """Return the tokens as they are now, stream by stream."""

@@ -21,13 +21,14 @@ __all__ = [
     "draw_misalignment",
     "fail",
     "flip_pair",
+    "is_blind",
     "jitter_box",
     "rotate_pair",
     "vary_pair",
 ]
 
 Failure: TypeAlias = Literal["flat", "saturated", "noise"]
-"""How the image of a camera fails: one level, most pixels at the largest value, noise alone."""
+"""How the image of a camera fails: one level, bright pixels at the largest value, noise alone."""
 
 FAILURES: tuple[Failure, ...] = get_args(Failure)
 """How the image of a camera may fail."""
@@ -39,6 +40,8 @@ _MEAN = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
 _STD = torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
 # the weights of red, green and blue in ITU-R BT.601, which OpenCV uses
 _LUMA = torch.tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)
+
+_ALMOST_WHITE = 0.999
 
 _ATTEMPTS = 20
 
@@ -103,6 +106,12 @@ def fail(image: Tensor, failure: Failure, generator: np.random.Generator) -> Ten
         noise = torch.from_numpy(generator.standard_normal(tuple(pixels.shape[1:]))).float()
         pixels = (pixels.mean() + 0.1 * noise[None]).clamp(0, 1)
     return (pixels - _MEAN) / _STD
+
+
+def is_blind(image: Tensor) -> bool:
+    """Say whether at least half of a normalised crop ``(1, 3, H, W)`` is at the largest value."""
+    pixels = image * _STD + _MEAN
+    return bool((pixels > _ALMOST_WHITE).float().mean() >= 0.5)
 
 
 def jitter_box(

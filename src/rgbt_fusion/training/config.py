@@ -57,6 +57,7 @@ SINCE_0_1_0 = (
     ("data", "most_damaged"),
     ("augmentation", "failing"),
     ("augmentation", "misalignment"),
+    ("loss", "reliability_weight"),
     ("", "activation_checkpointing"),
     ("", "validation"),
 )
@@ -167,7 +168,8 @@ class AugmentationConfig:
     """Probability that one modality of the search crop is blank, as if its camera had failed."""
     failing: float = 0.0
     """Probability that one modality of the search crop shows no scene or another one: a flat or
-    saturated image, noise alone, another frame, or the two cameras swapped."""
+    saturated image, noise alone, an earlier frame, the image of another sequence, or the two
+    cameras swapped."""
     misalignment: float = 0.0
     """Largest shift of the thermal image against the colour one, in heights of the target; its
     scale then differs by up to 5 %. It is the same in the template and in the search crops."""
@@ -248,6 +250,9 @@ class LossConfig:
     """Weight of the GIoU loss on the box."""
     l1_weight: float = 5.0
     """Weight of the L1 loss on the box."""
+    reliability_weight: float = 1.0
+    """Weight of the loss on the reliability of the modalities, of a network that estimates it:
+    samples say which camera does not show the target."""
 
     def __post_init__(self) -> None:
         for one in fields(self):

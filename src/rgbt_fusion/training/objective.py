@@ -1,24 +1,35 @@
 """What a training minimises: a model's loss on a batch of clips."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from rgbt_fusion.boxes import box_iou, cxcywh_to_xyxy
 from rgbt_fusion.losses.localization import LocalizationLoss, gaussian_label
-from rgbt_fusion.models.interface import ModelOutput, check_output, embed_template, unwrapped
+from rgbt_fusion.losses.reliability import reliability_loss
+from rgbt_fusion.models.interface import (
+    Encoding,
+    ModelOutput,
+    check_output,
+    embed_template,
+    unwrapped,
+)
+from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.training.config import LossConfig
 from rgbt_fusion.training.distributed import Processes
 from rgbt_fusion.training.samples import Batch
 from rgbt_fusion.typed_module import TypedModule
 
 __all__ = [
+    "FrameAnswer",
     "LocalizationObjective",
     "OwnLoss",
     "OwnLossObjective",
     "TrainingObjective",
+    "estimates_reliability",
+    "judged_loss",
     "localization_loss",
     "mean_iou",
     "shared_positives",
@@ -30,6 +41,18 @@ OwnLoss: TypeAlias = Callable[[ModelOutput, Tensor], Tensor]
 
 With ``data.absent`` above 0 the box of a target that is not there is NaN.
 """
+
+
+class FrameAnswer(NamedTuple):
+    """What a model finds in one search frame, and what is true of it."""
+
+    output: ModelOutput
+    boxes_cxcywh_unit: Tensor
+    """The true boxes ``(B, 4)``."""
+    encoding: Encoding | None
+    """What the head read, where it was asked for."""
+    seen: Tensor | None
+    """Which modalities show the target, ``(B, 2)``; None where nothing is known."""
 
 
 class TrainingObjective(TypedModule):
@@ -56,10 +79,13 @@ class TrainingObjective(TypedModule):
         """
         raise NotImplementedError
 
-    def answers(self, batch: Batch, keep_ratio: float | None) -> list[tuple[ModelOutput, Tensor]]:
-        """Return what the model finds in each search frame, and the true boxes ``(B, 4)``.
+    def answers(
+        self, batch: Batch, keep_ratio: float | None, *, encodes: bool = False
+    ) -> list[FrameAnswer]:
+        """Return what the model finds in each search frame.
 
-        Each frame hands its state to the next one.
+        Each frame hands its state to the next one. ``encodes`` asks for the encodings, too, of a
+        :class:`~rgbt_fusion.models.network.TrackingNetwork`.
         """
         template: Any = batch.template
         if unwrapped(self.model) is self.model:
@@ -70,11 +96,18 @@ class TrainingObjective(TypedModule):
         options = {} if keep_ratio is None else {"keep_ratio": keep_ratio}
         state = None
         found = []
-        for search, boxes in zip(batch.searches, batch.boxes_cxcywh_unit, strict=True):
-            out = self.model(template, search, state, **options)
+        seen = batch.seen or (None,) * len(batch.searches)
+        frames = zip(batch.searches, batch.boxes_cxcywh_unit, seen, strict=True)
+        for search, boxes, seen_here in frames:
+            encoding = None
+            if encodes:
+                encoding = self.model.encode(template, search, state, drawing=False, **options)
+                out = self.model.answer(encoding)
+            else:
+                out = self.model(template, search, state, **options)
             out = check_output(self.model, out, batch=len(boxes))
             state = out.state
-            found.append((out, boxes))
+            found.append(FrameAnswer(out, boxes, encoding, seen_here))
         return found
 
 
@@ -91,19 +124,31 @@ class LocalizationObjective(TrainingObjective):
         - returns scalars by name; ``loss`` carries the gradient, the others are for the log
     """
 
-    names = ("loss", "focal", "giou", "l1", "iou")
+    names: tuple[str, ...] = ("loss", "focal", "giou", "l1", "iou")
 
     def __init__(self, model: nn.Module, loss: LossConfig, processes: Processes) -> None:
         super().__init__(model, processes)
         self.loss = localization_loss(loss)
+        self.reliability_weight = loss.reliability_weight
+        self.judges = estimates_reliability(model) and loss.reliability_weight > 0
+        if self.judges:
+            self.names = (*self.names, "reliability")
 
     def forward(self, batch: Batch, keep_ratio: float | None = None) -> dict[str, Tensor]:
         """Return the loss and its terms by name, means over the search frames of the clips."""
         rows = []
-        for out, boxes in self.answers(batch, keep_ratio):
+        for answer in self.answers(batch, keep_ratio, encodes=self.judges):
+            out = answer.output
+            boxes = answer.boxes_cxcywh_unit
             positives = shared_positives(boxes, out.score_map.shape[-1], self.processes)
             terms = self.loss(out.score_map, out.box_cxcywh_unit, boxes, num_positives=positives)
-            rows.append(torch.stack((*terms, mean_iou(out.box_cxcywh_unit, boxes))))
+            total, *parts = terms
+            values = [total, *parts, mean_iou(out.box_cxcywh_unit, boxes)]
+            if self.judges:
+                term = judged_loss(answer.encoding, answer.seen)
+                values[0] = total + self.reliability_weight * term
+                values.append(term)
+            rows.append(torch.stack(values))
         means = torch.stack(rows).mean(0)
         return dict(zip(self.names, means.unbind(), strict=True))
 
@@ -133,13 +178,33 @@ class OwnLossObjective(TrainingObjective):
     def forward(self, batch: Batch, keep_ratio: float | None = None) -> dict[str, Tensor]:
         """Return the loss and the overlap of the boxes, means over the search frames."""
         rows = []
-        for out, boxes in self.answers(batch, keep_ratio):
+        for out, boxes, *_ in self.answers(batch, keep_ratio):
             loss = self.loss(out, boxes)
             if not isinstance(loss, Tensor) or loss.dim():
                 raise TypeError(f"loss must return a tensor without axes, got {loss!r:.80}")
             rows.append(torch.stack((loss, mean_iou(out.box_cxcywh_unit, boxes).to(loss.dtype))))
         means = torch.stack(rows).mean(0)
         return dict(zip(self.names, means.unbind(), strict=True))
+
+
+def estimates_reliability(model: nn.Module) -> bool:
+    """Say whether a network estimates how far its modalities are to be trusted."""
+    network = unwrapped(model)
+    return isinstance(network, TrackingNetwork) and network.reliability is not None
+
+
+def judged_loss(encoding: Encoding | None, seen: Tensor | None) -> Tensor:
+    """Return the loss on the reliabilities of an encoding; 0 where nothing is known.
+
+    Raises:
+        ValueError: the encoding holds no reliabilities.
+    """
+    if encoding is None or encoding.reliability is None:
+        raise ValueError("encoding must hold reliabilities, got none")
+    if seen is None:
+        # each parameter gets a gradient, which processes that share a batch wait for
+        return 0 * encoding.reliability.sum()
+    return reliability_loss(encoding.reliability, seen, encoding.indices)
 
 
 def localization_loss(config: LossConfig) -> LocalizationLoss:

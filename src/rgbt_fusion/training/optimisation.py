@@ -23,6 +23,8 @@ __all__ = [
 def freeze(model: nn.Module, beginnings: Iterable[str]) -> None:
     """Exclude the parameters whose names begin in one of these ways from the training.
 
+    A BatchNorm without a parameter to train keeps its statistics.
+
     Raises:
         ValueError: one of ``beginnings`` fits no parameter.
     """
@@ -35,6 +37,12 @@ def freeze(model: nn.Module, beginnings: Iterable[str]) -> None:
             )
         for value in chosen:
             value.requires_grad_(False)
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if is_norm and own and not any(value.requires_grad for value in own):
+            # its statistics are as much a part of the weights as its scale
+            module.momentum = 0.0
 
 
 def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from rgbt_fusion.training.augmentation import (
     draw_misalignment,
     fail,
     flip_pair,
+    is_blind,
     jitter_box,
     rotate_pair,
     vary_pair,
@@ -61,6 +62,13 @@ __all__ = [
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 """One path, or one for each dataset."""
 
+LATEST = 60
+"""A camera that is late shows a frame of at most so many before."""
+
+STILL_THERE = 0.5
+"""Where the target of a late image overlaps that of now by as much, nobody says that the camera
+does not see it."""
+
 ATTEMPTS = 10
 """How many samples are tried for one place of the batch, before what cannot be read is an error."""
 
@@ -74,6 +82,9 @@ class Sample(NamedTuple):
     """``(1, 3, H, W)`` each, one pair per search frame."""
     boxes_cxcywh_unit: tuple[Tensor, ...]
     """The target's box ``(1, 4)`` in each search crop, NaN where it is absent."""
+    seen: tuple[Tensor, ...]
+    """Whether RGB and TIR show the target, ``(1, 2)`` for each search crop: 1 or 0, NaN where it
+    is not known."""
 
 
 class Batch(NamedTuple):
@@ -88,6 +99,9 @@ class Batch(NamedTuple):
     where the target is absent."""
     damaged: tuple[str, ...] = ()
     """Why samples could not be read that others took the place of."""
+    seen: tuple[Tensor, ...] = ()
+    """Whether RGB and TIR show the target, ``(B, 2)`` for each search frame: 1 or 0, NaN where it
+    is not known. Nothing is known in a batch without it."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Batch":
         """Return the batch on a device and in a dtype."""
@@ -103,6 +117,7 @@ class Batch(NamedTuple):
             tuple(move_pair(search) for search in self.searches),
             tuple(move(boxes) for boxes in self.boxes_cxcywh_unit),
             self.damaged,
+            tuple(move(seen) for seen in self.seen),
         )
 
 
@@ -286,11 +301,13 @@ class Sampler:
         template = self._template(clip, modality, variation, generator)
         searches: list[ImagePair] = []
         boxes: list[Tensor] = []
+        seen: list[Tensor] = []
         for number in range(len(clip.searches)):
-            images, box = self._search(clip, number, modality, variation, generator)
-            searches.append(images)
-            boxes.append(box)
-        return Sample(template, tuple(searches), tuple(boxes))
+            found = self._search(clip, number, modality, variation, generator)
+            searches.append(found.images)
+            boxes.append(found.box_cxcywh_unit)
+            seen.append(found.seen)
+        return Sample(template, tuple(searches), tuple(boxes), tuple(seen))
 
     def batch(self, step: int, start: int, stop: int) -> Batch:
         """Return samples ``start`` to ``stop`` of a step, without the latter."""
@@ -299,10 +316,12 @@ class Sampler:
         template = _stack([sample.template for sample in samples])
         searches: list[ImagePair] = []
         boxes: list[Tensor] = []
+        seen: list[Tensor] = []
         for frame in range(self.config.clip_length):
             searches.append(_stack([sample.searches[frame] for sample in samples]))
             boxes.append(torch.cat([sample.boxes_cxcywh_unit[frame] for sample in samples]))
-        return Batch(template, tuple(searches), tuple(boxes), tuple(damaged))
+            seen.append(torch.cat([sample.seen[frame] for sample in samples]))
+        return Batch(template, tuple(searches), tuple(boxes), tuple(damaged), tuple(seen))
 
     def _readable_sample(self, step: int, index: int, damaged: list[str]) -> Sample:
         """Return a sample, or another one in its place; note in ``damaged`` why."""
@@ -384,8 +403,8 @@ class Sampler:
         modality: Modality,
         variation: "_Variation",
         generator: np.random.Generator,
-    ) -> tuple[ImagePair, Tensor]:
-        """Cut the search crop of a search frame; return it with the target's box in it."""
+    ) -> "_Search":
+        """Cut the search crop of a search frame."""
         settings = self.config.augmentation
         sequence = clip.sequence if clip.absent is None else clip.absent.sequence
         frame = clip.searches[number]
@@ -406,47 +425,107 @@ class Sampler:
             box = torch.full_like(box, torch.nan)
         appearance = draw_appearance(settings, generator)
         images = vary_pair(crop.images, appearance, grey=variation.grey)
+        seen = torch.ones(1, 2)
         if variation.failure is not None:
-            images = self._failed(images, clip, around, target, variation, generator)
+            images, seen = self._failed(images, clip, frame, around, target, variation, generator)
+        if clip.absent is not None:
+            seen = torch.full_like(seen, torch.nan)
         if settings.rotation:
             degrees = float(generator.uniform(-settings.rotation, settings.rotation))
             images, box = rotate_pair(images, box, degrees)
         if variation.mirrored:
             images, box = flip_pair(images, box)
-        return self._shown(images, modality, variation.blank), box
+        shown = self._shown(images, modality, variation.blank)
+        # a blank image shows nothing, whatever the reason
+        is_blank = torch.tensor([[not bool(image.any()) for image in shown]])
+        return _Search(shown, box, seen.masked_fill(is_blank, 0.0))
 
     def _failed(
         self,
         images: ImagePair,
         clip: Clip,
+        frame: int,
         around: NDArray[np.float64],
         target: NDArray[np.float64],
         variation: "_Variation",
         generator: np.random.Generator,
-    ) -> ImagePair:
-        """Return a search crop of which one modality fails, or both are swapped."""
+    ) -> tuple[ImagePair, Tensor]:
+        """Return a search crop of which one modality fails, or both are swapped, and who sees."""
         rgb, tir = images
         failure = variation.failure
         if failure is None or not (rgb.any() and tir.any()):
             # the camera that is left must not fail as well
-            return images
+            return images, torch.ones(1, 2)
         if failure.kind == "swapped":
-            return ImagePair(tir, rgb)
-        shown = rgb if failure.modality == "rgb" else tir
+            # both show the target, each where the other one is expected
+            return ImagePair(tir, rgb), torch.full((1, 2), torch.nan)
+        is_rgb = failure.modality == "rgb"
+        shown = rgb if is_rgb else tir
+        sees = 0.0
         if failure.kind == "late":
-            earlier = self._cut(
-                clip.sequence,
-                clip.template,
-                around,
-                target,
-                variation,
-                factor=self.search_factor,
-                size=self.search_size,
+            earlier = self._earlier(clip, frame, generator)
+            shown = self._of(clip.sequence, earlier, around, target, variation, is_rgb=is_rgb)
+            before = clip.sequence.box(earlier, "both")
+            if _overlap(before, target) >= STILL_THERE:
+                sees = torch.nan
+        elif failure.kind == "foreign":
+            other = self._other(clip, generator)
+            there = other.sequence.box(other.searches[0], "both")
+            shown = self._of(
+                other.sequence, other.searches[0], there, there, variation, is_rgb=is_rgb
             )
-            shown = earlier.images.rgb if failure.modality == "rgb" else earlier.images.tir
+            if other.sequence is clip.sequence:
+                # there is one sequence only, and its target may be in the picture
+                sees = torch.nan
         else:
             shown = fail(shown, failure.kind, generator)
-        return ImagePair(shown, tir) if failure.modality == "rgb" else ImagePair(rgb, shown)
+            if failure.kind == "saturated" and not is_blind(shown):
+                sees = torch.nan
+        if is_rgb:
+            return ImagePair(shown, tir), torch.tensor([[sees, 1.0]])
+        return ImagePair(rgb, shown), torch.tensor([[1.0, sees]])
+
+    def _of(
+        self,
+        sequence: CropSequence,
+        frame: int,
+        around: NDArray[np.float64],
+        target: NDArray[np.float64],
+        variation: "_Variation",
+        *,
+        is_rgb: bool,
+    ) -> Tensor:
+        """Cut what one camera shows of another frame, in the place of a search crop."""
+        crop = self._cut(
+            sequence,
+            frame,
+            around,
+            target,
+            variation,
+            factor=self.search_factor,
+            size=self.search_size,
+        )
+        return crop.images.rgb if is_rgb else crop.images.tir
+
+    def _earlier(self, clip: Clip, frame: int, generator: np.random.Generator) -> int:
+        """Draw the frame that a late camera still shows; the template's where none is before."""
+        if clip.absent is not None:
+            return clip.template
+        frames = clip.sequence.usable("both")
+        before = frames[(frames < frame) & (frames >= frame - LATEST)]
+        if not len(before):
+            return clip.template
+        return int(before[generator.integers(len(before))])
+
+    def _other(self, clip: Clip, generator: np.random.Generator) -> Clip:
+        """Draw a clip of another sequence, if there is one."""
+        other = clip
+        for _ in range(ATTEMPTS):
+            gap = self.config.data.max_gap
+            other = self.clips.draw(generator, length=1, max_gap=gap, modality="both")
+            if other.sequence is not clip.sequence:
+                break
+        return other
 
     def _shown(self, images: ImagePair, modality: Modality, blank: str | None = None) -> ImagePair:
         """Return what the model is shown of a crop."""
@@ -476,14 +555,35 @@ class _Variation(NamedTuple):
     failure: "_Failure | None"
 
 
+class _Search(NamedTuple):
+    """A search crop and what is true of it."""
+
+    images: ImagePair
+    box_cxcywh_unit: Tensor
+    seen: Tensor
+
+
+Exchange: TypeAlias = Literal["late", "foreign", "swapped"]
+"""What stands in the place of an image: one of earlier, one of another sequence, the other
+camera's."""
+
+
 class _Failure(NamedTuple):
     """How one modality of the search crops fails."""
 
     modality: Literal["rgb", "tir"]
-    kind: Failure | Literal["late", "swapped"]
+    kind: Failure | Exchange
 
 
-_FAILURES: tuple[Failure | Literal["late", "swapped"], ...] = (*FAILURES, "late", "swapped")
+_FAILURES: tuple[Failure | Exchange, ...] = (*FAILURES, *get_args(Exchange))
+
+
+def _overlap(one_xywh_px: NDArray[np.float64], other_xywh_px: NDArray[np.float64]) -> float:
+    """Return the IoU of two boxes."""
+    start = np.maximum(one_xywh_px[:2], other_xywh_px[:2])
+    end = np.minimum(one_xywh_px[:2] + one_xywh_px[2:], other_xywh_px[:2] + other_xywh_px[2:])
+    shared = np.clip(end - start, 0, None).prod()
+    return float(shared / (one_xywh_px[2:].prod() + other_xywh_px[2:].prod() - shared))
 
 
 def _either(generator: np.random.Generator) -> Literal["rgb", "tir"]:

@@ -49,6 +49,9 @@ class Insight(NamedTuple):
     """The shares of RGB and TIR; None if the model does not weigh them."""
     layer_order: tuple[int, ...] | None
     """The layers in the order in which they are scanned; None if the model does not order them."""
+    reliability: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    """How far RGB and TIR are trusted, a map ``(S, S)`` in (0, 1) each; None if the model does not
+    estimate it."""
 
 
 def look_inside(tracker: Tracker, *, target: int = 0, layer: int | None = None) -> Insight:
@@ -105,6 +108,10 @@ def look_inside(tracker: Tracker, *, target: int = 0, layer: int | None = None) 
     layer_order = None
     if encoding.layer_order is not None:
         layer_order = tuple(int(number) for number in encoding.layer_order[target])
+    reliability = None
+    if encoding.reliability is not None:
+        trusted_rgb, trusted_tir = encoding.reliability[target].unbind(-1)
+        reliability = (plane(trusted_rgb), plane(trusted_tir))
     return Insight(
         score=plane(look.output.score_map[target]),
         window=plane(look.window),
@@ -113,6 +120,7 @@ def look_inside(tracker: Tracker, *, target: int = 0, layer: int | None = None) 
         kept=plane(kept) > 0,
         modality_weights=modality_weights,
         layer_order=layer_order,
+        reliability=reliability,
     )
 
 
@@ -176,8 +184,8 @@ def draw_panels(
     """Draw what the network saw and computed as a strip of pictures.
 
     They are the search crops, the score map, the fused features, the attention to the template and
-    the tokens kept; then the weights of the modalities and the order of the layers, if the model
-    has them.
+    the tokens kept; then the reliability and the weights of the modalities and the order of the
+    layers, if the model has them.
 
     Args:
         tracker: a tracker after its first ``update``, with a model of this package.
@@ -214,6 +222,13 @@ def draw_panels(
         (attention,) = inside.attention
         tiles.append(("to template ", _heat(attention, rgb)))
     tiles.append((f"kept {inside.kept.sum()} of {inside.kept.size}", _dimmed(rgb, inside.kept)))
+    if inside.reliability is not None:
+        for name, trusted, ground in zip(
+            ("RGB", "TIR"), inside.reliability, (rgb, tir), strict=True
+        ):
+            mean = trusted[inside.kept].mean()
+            tile = _heat(trusted, ground, limits=(0.0, 1.0))
+            tiles.append((f"trust {name} {mean:.2f}", tile))
     if inside.modality_weights is not None:
         tiles.append(("weights", _bars(inside.modality_weights, size)))
     if inside.layer_order is not None:

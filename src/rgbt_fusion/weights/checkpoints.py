@@ -467,7 +467,11 @@ def _refuse_what_is_missing(
     unread = UNREAD
     if isinstance(model, TrackingNetwork) and not model.backbone.norm.weight.requires_grad:
         unread = (*UNREAD, "backbone.norm.weight", "backbone.norm.bias")
-    missing = [name for name in report.missing if not name.endswith(unread)]
+    neutral = getattr(model, "neutral", ())
+    missing = []
+    for name in report.missing:
+        if not name.endswith(unread) and not name.startswith(neutral):
+            missing.append(name)
     if minimum_share == 1.0 and not missing:
         return
     reasons = []
@@ -510,6 +514,7 @@ class _Plan:
         entries: which stored entry fills an entry of the model.
         duplicated: entries of the model that are filled by a copy of another.
         clashes: entries whose stored shape cannot become that of the model, with the stored one.
+        neutral: beginnings of the names of entries that change nothing as they start.
         head_scale: factor for the first weights of the head, which read the sum of the streams.
     """
 
@@ -517,6 +522,7 @@ class _Plan:
     entries: dict[str, StoredEntry]
     duplicated: set[str]
     clashes: dict[str, tuple[int, ...]]
+    neutral: tuple[str, ...]
     head_scale: float
 
     @classmethod
@@ -541,6 +547,7 @@ class _Plan:
             entries=entries,
             duplicated=copies.keys() & entries.keys(),
             clashes=clashes,
+            neutral=getattr(model, "neutral", ()),
             head_scale=streams_of_file / own_streams,
         )
 
@@ -590,6 +597,8 @@ class _Plan:
         everything = 0
         for name, size in self.sizes.items():
             if name.endswith(UNREAD):
+                continue
+            if name.startswith(self.neutral) and name not in self.entries:
                 continue
             count = torch.Size(size).numel()
             everything += count
