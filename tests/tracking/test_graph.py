@@ -15,8 +15,8 @@ from rgbt_fusion.tracking import graph as graphs
 from rgbt_fusion.tracking import tracker as tracker_module
 from rgbt_fusion.tracking.device_crop import (
     CropNumbers,
-    as_uploaded,
     cut_crops,
+    indexable,
     number_count,
     pack_numbers,
 )
@@ -58,7 +58,9 @@ def cut(frames, box, factor, size, **options):
     squares = [search_square(box, factor)]
     pack_numbers(numbers, frames, squares, other_for_missing=False, **options)
     uploaded = tuple(
-        torch.zeros(1, 1, dtype=torch.uint8) if frame is None else as_uploaded(frame)
+        torch.zeros(1, 1, dtype=torch.uint8)
+        if frame is None
+        else torch.from_numpy(indexable(frame))
         for frame in frames
     )
     deep = (False, options["tir_range"] is not None)

@@ -248,26 +248,13 @@ def block(options: Options) -> Iterator[Contest]:
     """
     full = ((1, 320, 768), (1, 720, 768), (1, 3840, 768))
     shapes = options.shapes or (full[:1] if options.quick else full)
-    backends = able_backends(options)
-    for shape in shapes:
-        for backward in options.passes:
-            base = base_workload(options, "block", sizes_of(shape, "BLC"), backward=backward)
-            others = ("written in PyTorch", "mambapy", "mamba-ssm")
-            entries, skipped = _against(base, backends, others)
-            yield Contest(
-                suite="block",
-                table="block",
-                title=f"{shape}, {PASSES[backward]}",
-                entries=entries,
-                baseline=_first_of(entries, "written in PyTorch", "mambapy"),
-                clock=clock_of(options),
-                memory=not options.quick,
-                skipped=skipped,
-            )
+    others = ("written in PyTorch", "mambapy", "mamba-ssm")
+    yield from _against_baselines(options, "block", shapes, others, baselines=others[:2])
+    backend = able_backends(options)[0]
     for shape in shapes:
         base = base_workload(options, "block", sizes_of(shape, "BLC"))
         entries = {
-            "Mamba block": replace(base, contender=backends[0]),
+            "Mamba block": replace(base, contender=backend),
             "its scan and convolution": replace(base, contender="its scan and convolution"),
         }
         yield Contest(
@@ -284,18 +271,33 @@ def dfm(options: Options) -> Iterator[Contest]:
     """DFM on two streams, against itself written in PyTorch and against cross-attention."""
     full = ((1, 320, 768), (1, 720, 768))
     shapes = options.shapes or (full[:1] if options.quick else full)
+    others = ("written in PyTorch", "fused attention", "written-out attention")
+    yield from _against_baselines(options, "dfm", shapes, others, baselines=others[:2])
+
+
+def _against_baselines(
+    options: Options,
+    suite: str,
+    shapes: Iterable[tuple[int, ...]],
+    others: Sequence[str],
+    *,
+    baselines: Sequence[str],
+) -> Iterator[Contest]:
+    """Yield the contests of our backends with others, over tokens ``(B, L, C)``.
+
+    Speeds are relative to the first of ``baselines`` that takes part.
+    """
     backends = able_backends(options)
     for shape in shapes:
         for backward in options.passes:
-            base = base_workload(options, "dfm", sizes_of(shape, "BLC"), backward=backward)
-            others = ("written in PyTorch", "fused attention", "written-out attention")
+            base = base_workload(options, suite, sizes_of(shape, "BLC"), backward=backward)
             entries, skipped = _against(base, backends, others)
             yield Contest(
-                suite="dfm",
-                table="dfm",
+                suite=suite,
+                table=suite,
                 title=f"{shape}, {PASSES[backward]}",
                 entries=entries,
-                baseline=_first_of(entries, "written in PyTorch", "fused attention"),
+                baseline=_first_of(entries, *baselines),
                 clock=clock_of(options),
                 memory=not options.quick,
                 skipped=skipped,

@@ -13,7 +13,7 @@ from rgbt_fusion.frames.square import SearchSquare
 from rgbt_fusion.frames.thermal import ThermalRange, is_deep
 from rgbt_fusion.frames.types import Frame, ImagePair
 
-__all__ = ["CropNumbers", "as_uploaded", "cut_crops", "number_count", "pack_numbers"]
+__all__ = ["CropNumbers", "cut_crops", "indexable", "number_count", "pack_numbers"]
 
 MODALITIES = 2
 AXES = 2
@@ -167,8 +167,8 @@ def _rounded(sums: Tensor, unit: Tensor) -> Tensor:
     return torch.where(unit > 0, whole, sums)
 
 
-def as_uploaded(frame: NDArray) -> Tensor:
-    """View a frame as a tensor of the same bits, in a type that every device can index."""
+def indexable(frame: NDArray) -> NDArray:
+    """Return a frame of the same bits in a type that every device can index: counts as int16."""
     if frame.dtype == np.uint16:
-        frame = frame.view(np.int16)
-    return torch.from_numpy(frame)
+        return frame.view(np.int16)
+    return frame

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from rgbt_fusion.frames.types import Frame, ImagePair
 from rgbt_fusion.models.interface import ModelOutput, TrackerModel, ask, decode
-from rgbt_fusion.tracking.device_crop import CropNumbers, as_uploaded, cut_crops, number_count
+from rgbt_fusion.tracking.device_crop import CropNumbers, cut_crops, indexable, number_count
 from rgbt_fusion.tracking.peaks import scores_of_peaks
 
 __all__ = ["Answer", "FrameGraph", "FrameKind", "capture", "why_no_graph"]
@@ -167,13 +167,13 @@ class _Frame:
     """A place for the frames of one camera on the device, and one on the host that is sent."""
 
     def __init__(self, kind: tuple[tuple[int, ...], np.dtype] | None, device: torch.device) -> None:
-        shape, dtype = ((1, 1), np.dtype(np.uint8)) if kind is None else kind
-        like = as_uploaded(np.zeros(1, dtype=dtype))
+        shape, dtype = kind or ((1, 1), np.dtype(np.uint8))
+        like = torch.from_numpy(indexable(np.zeros(1, dtype=dtype)))
         self._host = _on_host(shape, like.dtype, device)
         self.pixels = self._host.to(device, copy=True)
 
     def upload(self, frame: NDArray) -> None:
-        np.copyto(self._host.numpy(), frame.view(np.int16) if frame.dtype == np.uint16 else frame)
+        np.copyto(self._host.numpy(), indexable(frame))
         self.pixels.copy_(self._host, non_blocking=True)
 
 
