@@ -92,6 +92,7 @@ def test_the_benchmarks_keep_all_lists_in_one_file(tmp_path):
         ("{", "must be JSON"),
         ("[1]", "must hold lists by sequence, got list"),
         ("{}", "lacks a"),
+        ("\0", r"^\S*lists\.json must be a text file, but it holds binary data"),
         ('{"a": {"frames": 4}}', "a must hold rows of two numbers, got None"),
         ('{"a": [[1, 1], [1]]}', "a must hold rows of two numbers"),
         ('{"a": [[1, 1], [1, 0.5]]}', "a must hold 0 and 1 only"),

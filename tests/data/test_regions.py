@@ -1,10 +1,12 @@
 """Polygons, masks and JSON labels, and the traps of the layouts that hold them."""
 
 import json
+import struct
 
 import numpy as np
 import pytest
 
+from rgbt_fusion.data import regions
 from rgbt_fusion.data.annotations import read_attributes, read_ground_truth
 from rgbt_fusion.data.regions import (
     parse_region,
@@ -139,3 +141,26 @@ def test_a_binary_file_that_is_none_is_refused(tmp_path, data):
     (tmp_path / "run.bin").write_bytes(data)
     with pytest.raises(DataError, match=r"run\.bin must"):
         read_region_shapes(tmp_path / "run.bin")
+
+
+def binary_mask(width: int, height: int) -> bytes:
+    """A mask of these sides, all of it set, as the toolkit writes it."""
+    return struct.pack("<BhhHHHHH", 3, 5, 6, width, height, 2, 0, width * height)
+
+
+@pytest.mark.parametrize(("widths", "fits"), [([10], True), ([10] * 3, True), ([1, 10, 23], False)])
+def test_all_masks_of_a_binary_file_count_towards_the_limit(tmp_path, monkeypatch, widths, fits):
+    monkeypatch.setattr(regions, "MOST_MASK_PIXELS", 200)
+    box = struct.pack("<B4f", 1, 1, 2, 3, 4)
+    parts = [*(binary_mask(width, 6) for width in widths), box]
+    path = tmp_path / "run.bin"
+    path.write_bytes(struct.pack("<hI", 1, len(parts)) + b"".join(parts))
+    if not fits:
+        told = r"run\.bin, region 3: all masks together must have at most 200 pixels"
+        with pytest.raises(DataError, match=told):
+            read_region_shapes(path)
+        return
+    *found, last = read_region_shapes(path)
+    assert [mask.values.shape for mask in found] == [(6, width) for width in widths]
+    assert all(mask.values.all() and mask.offset == (5, 6) for mask in found)
+    assert last.values.tolist() == [1, 2, 3, 4]

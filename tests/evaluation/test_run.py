@@ -163,6 +163,9 @@ def test_results_of_another_run_are_not_mixed_in(tmp_path, dataset):
     (tmp_path / "drift" / "run.json").write_text("{")
     with pytest.raises(DataError, match=r"run.json must hold the settings of a run as JSON"):
         run_tracker(Drift, dataset, tmp_path / "drift", settings=settings)
+    (tmp_path / "drift" / "run.json").write_text("\0")
+    with pytest.raises(DataError, match=r"run.json must be a text file, but it holds binary data"):
+        run_tracker(Drift, dataset, tmp_path / "drift", settings=settings)
 
 
 def test_results_that_say_nothing_of_their_settings_are_not_adopted(tmp_path, dataset):

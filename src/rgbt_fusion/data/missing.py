@@ -171,8 +171,9 @@ def _list_of(folder: Path, name: str) -> Path:
 
 def _lists_in_json(path: Path, names: Iterable[str]) -> dict[str, NDArray[np.bool_]]:
     """Read the lists of the named sequences from one JSON file."""
+    text = "\n".join(read_lines(path))
     try:
-        content = json.loads("\n".join(read_lines(path)))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} must be JSON, but is not: {error}") from None
     if not isinstance(content, dict):

@@ -265,6 +265,8 @@ def _read_binary(data: bytes, path: str | Path) -> list[Region]:
                 pixels = _added_pixels(pixels, regions[-1])
             else:
                 raise ValueError
+    except DataError as error:
+        raise DataError(f"{path}, region {len(regions)}: {error}") from None
     except (struct.error, ValueError):
         raise DataError(
             f"{path} must be a file of the VOT toolkit, but region {len(regions) + 1} is none"

@@ -237,8 +237,9 @@ def _check_settings(
             )
         _write_lines(path, [json.dumps(settings, indent=1)])
         return
+    text = read_text(path)
     try:
-        earlier = json.loads(read_text(path))
+        earlier = json.loads(text)
     except (ValueError, RecursionError):
         earlier = None
     if not isinstance(earlier, dict):
