@@ -20,14 +20,18 @@ def random_targets(count: int) -> Tensor:
     return torch.cat((centre, size), dim=1)
 
 
-def label_cell_by_cell(cx: float, cy: float, w: float, h: float, grid: int) -> Tensor:
-    """SPEC's rules with Python numbers, one cell after another."""
-    w, h, t = w * grid, h * grid, 0.7
+def label_radius(w: float, h: float, t: float) -> int:
+    """The smallest of three roots, as OSTrack's code computes it."""
     b = w + h
     r1 = (b + math.sqrt(b**2 - 4 * w * h * (1 - t) / (1 + t))) / 2
     r2 = (2 * b + math.sqrt(4 * b**2 - 16 * (1 - t) * w * h)) / 2
     r3 = (-2 * t * b + math.sqrt(4 * t**2 * b**2 + 16 * t * (1 - t) * w * h)) / 2
-    radius = int(max(0, min(r1, r2, r3)))
+    return int(max(0, min(r1, r2, r3)))
+
+
+def label_cell_by_cell(cx: float, cy: float, w: float, h: float, grid: int) -> Tensor:
+    """SPEC's rules with Python numbers, one cell after another."""
+    radius = label_radius(w * grid, h * grid, 0.7)
     sigma = (2 * radius + 1) / 6
     x, y = round(grid * cx), round(grid * cy)
     label = torch.zeros(grid, grid, dtype=torch.float64)
@@ -48,6 +52,15 @@ def test_label_equals_the_rules_cell_by_cell(grid: int) -> None:
 
 def test_radius_of_square_boxes() -> None:
     assert gaussian_radius(torch.tensor([[4.0, 4.0], [8.0, 8.0], [2.0, 2.0]])).tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("overlap", [0.1, 0.25, 0.5, 0.7, 0.99])
+def test_radius_is_the_smallest_root_of_any_box(overlap: float) -> None:
+    """CornerNet's three cases, of boxes from a hundredth of a cell to the whole map."""
+    sides = 10 ** torch.linspace(-2, 1.5, 15, dtype=torch.float64)
+    sizes = torch.cartesian_prod(sides, sides)
+    expected = [label_radius(w, h, overlap) for w, h in sizes.tolist()]
+    assert gaussian_radius(sizes, overlap).tolist() == expected
 
 
 def test_label_of_a_centre_between_two_cells_rounds_to_the_even_one() -> None:

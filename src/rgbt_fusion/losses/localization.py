@@ -32,7 +32,7 @@ def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
     """Return the radius of the label's Gaussian, in whole cells.
 
     Paper and code: CornerNet's formulas without their normalisation by ``2 a``, the form that
-    OSTrack trains with. The smallest of the three roots counts, which is the third.
+    OSTrack trains with. The smallest of the three roots counts, which is always the third.
 
     Args:
         size: width and height of the boxes, in cells.
@@ -53,13 +53,10 @@ def gaussian_radius(size: Tensor, overlap: float = 0.7) -> Tensor:
     """
     area = size[..., 0] * size[..., 1]
     around = size.sum(-1)
-    root1 = (around**2 - 4 * area * (1 - overlap) / (1 + overlap)).sqrt()
-    r1 = (around + root1) / 2
-    root2 = (4 * around**2 - 16 * (1 - overlap) * area).sqrt()
-    r2 = (2 * around + root2) / 2
-    root3 = (4 * overlap**2 * around**2 + 16 * overlap * (1 - overlap) * area).sqrt()
-    r3 = (-2 * overlap * around + root3) / 2
-    return torch.minimum(torch.minimum(r1, r2), r3).clamp(min=0).long()
+    # the third root is at most a quarter of width + height, the others are at least a half of it
+    discriminant_root = (4 * overlap**2 * around**2 + 16 * overlap * (1 - overlap) * area).sqrt()
+    third = (-2 * overlap * around + discriminant_root) / 2
+    return third.clamp(min=0).long()
 
 
 def gaussian_label(box_cxcywh_unit: Tensor, grid: int, *, overlap: float = 0.7) -> Tensor:
