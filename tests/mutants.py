@@ -38,10 +38,16 @@ FOLDER = Path(os.environ.get("MUTANT_FOLDER", ROOT / ".mutants"))
 
 # tested through what imports them
 TESTED_BY = {
-    "ops/mamba_ssm.py": "ops/test_backends.py",
+    "ops/batching.py": "ops/test_transforms.py",
+    "ops/conv_op.py": "ops/test_causal_conv1d.py",
+    "ops/native/backend.py": "ops/test_native.py",
     "ops/prepared_conv.py": "ops/test_prepared.py",
     "ops/prepared_scan.py": "ops/test_prepared.py",
+    "ops/scan_op.py": "ops/test_selective_scan.py",
 }
+
+# tested there as well, through what builds it
+ALSO_TESTED_BY = {"models/tpmri.py": "models/test_inference.py"}
 
 MOST_TEST_SECONDS = 20.0
 """CPU seconds that the tests of one module take together, at most, unless one file takes more; no
@@ -254,6 +260,8 @@ def tests_of(path: str) -> list[Path]:
     others = near if near or own.exists() else importing
     if path.startswith("layers/"):
         others.insert(0, folder / "test_parameters.py")
+    if path in ALSO_TESTED_BY:
+        others.insert(0, ROOT / "tests" / ALSO_TESTED_BY[path])
     return [own, *others] if own.exists() else others
 
 

@@ -42,9 +42,7 @@ def test_parameters_and_arithmetic_are_those_on_the_page(
     assert f"{summary.macs / 1e9:.1f}" == macs
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in list_models() if "_vits_" not in name or name == "ainet_vits_256"]
-)
+@pytest.mark.parametrize("name", list_models())
 def test_the_list_of_presets_says_what_is_counted(name: str) -> None:
     summary = counted(name)
     assert preset_figures(name) == (summary.parameters, summary.macs)

@@ -139,10 +139,10 @@ def test_sources_are_mixed_by_weight():
     night = SyntheticClips(sequences=2, frames=5, challenges=("night",))
     mixed = MixedClips([day, night], [1, 4])
     generator = np.random.default_rng(0)
-    names = [
-        mixed.draw(generator, length=1, max_gap=5).sequence.sequence.challenge for _ in range(400)
-    ]
+    clips = [mixed.draw(generator, length=1, max_gap=5) for _ in range(400)]
+    names = [clip.sequence.sequence.challenge for clip in clips]
     assert names.count("night") == pytest.approx(320, abs=30)
+    assert all(clip.absent is None for clip in clips)
     assert mixed.draw(generator, length=1, max_gap=5, absent=True).absent is not None
 
 
@@ -283,3 +283,39 @@ def test_what_is_left_out_of_a_training_is_told(tmp_path, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         f"{root}: {notice}" for notice in clips.notices
     ]
+
+
+def test_boxes_at_the_edge_of_the_image_are_trained_on(tmp_path):
+    """The image is 80 x 60: a part of a pixel must be inside, and twice its size is the limit."""
+    boxes = [
+        "10,10,20,20",
+        "-19.5,10,20,20",
+        "10,-19.5,20,20",
+        "79.5,10,20,20",
+        "10,59.5,20,20",
+        "0,0,160,120",
+        "-20,10,20,20",
+        "80,10,20,20",
+        "0,0,160.5,120",
+    ]
+    root = write_lasher(tmp_path, frames=len(boxes), boxes=boxes)
+    sequence = draw(DatasetClips(root, "lasher")).sequence
+    assert sequence.usable("both").tolist() == [0, 1, 2, 3, 4, 5]
+    assert sequence.left_out == 3
+
+
+@pytest.mark.parametrize("modality", ["both", "rgb", "tir"])
+def test_no_clip_is_drawn_of_what_is_held_out(tmp_path, modality):
+    write_lasher(tmp_path)
+    (tmp_path / "walk").rename(tmp_path / "run")
+    write_lasher(tmp_path)
+    clips = DatasetClips(tmp_path, "lasher")
+
+    def drawn() -> set[str]:
+        return {draw(clips, seed, modality=modality).sequence.sequence.name for seed in range(20)}
+
+    assert drawn() == {"run", "walk"}
+    clips.hold_out(["walk"])
+    assert drawn() == {"run"}
+    with pytest.raises(DataError, match="data must hold sequences besides the 1 of the validation"):
+        clips.hold_out(["run"])

@@ -100,3 +100,38 @@ def test_a_polygon_is_filled_between_its_edges():
 )
 def test_which_regions_hold_no_target(text, empty):
     assert has_no_size(parse_region(text)) is empty
+
+
+@pytest.mark.parametrize(
+    ("mask", "box", "expected"),
+    [
+        # a full mask of 4 x 3, and a box that shares 2 x 3 or 2 x 2 pixels with it
+        ("m10,20,4,3,0,12", "12,20,4,3", 6 / 18),
+        ("m10,20,4,3,0,12", "8,19,4,3", 4 / 20),
+        ("m10,20,4,3,0,12", "30,40,4,3", 0.0),
+        # what is outside of the image does not count
+        ("m-2,-1,4,3,0,12", "0,0,2,2", 1.0),
+        ("m157,118,4,3,0,12", "157,118,3,2", 1.0),
+        ("m-10,5,4,3,0,12", "20,5,10,10", 0.0),
+        ("m5,-10,4,3,0,12", "5,20,10,10", 0.0),
+        ("m170,5,4,3,0,12", "20,5,10,10", 0.0),
+        ("m5,130,4,3,0,12", "5,20,10,10", 0.0),
+        # a frame of pixels around a hole of 2 x 2
+        ("m10,20,4,4,0,5,2,2,2,5", "11,21,2,2", 0.0),
+        ("m10,20,4,4,0,5,2,2,2,5", "10,20,4,2", 6 / 14),
+    ],
+)
+def test_masks_overlap_where_they_have_pixels(mask, box, expected):
+    one, other = parse_region(mask), parse_region(box)
+    assert region_overlap(one, other, SIZE) == pytest.approx(expected)
+    assert region_overlap(other, one, SIZE) == pytest.approx(expected)
+
+
+def test_regions_within_one_row_or_column_overlap_fully_as_the_toolkit_counts():
+    """Its bounds name the last pixel, so that one row looks to it as if there was none."""
+    row, later = parse_region("5,9,4,1"), parse_region("40,9,4,1")
+    assert region_overlap(row, later, SIZE) == 1.0
+    column, lower = parse_region("5,9,1,4"), parse_region("5,40,1,4")
+    assert region_overlap(column, lower, SIZE) == 1.0
+    two_rows = parse_region("5,9,4,2")
+    assert region_overlap(row, two_rows, SIZE) == 0.5

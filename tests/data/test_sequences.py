@@ -216,6 +216,12 @@ def test_one_modality_of_two_is_opened_with_its_own_boxes(tmp_path):
     assert thermal[0].rgb is None
     assert thermal.truth is not None
     assert thermal.truth.rgb[0].tolist() == [7, 4, 5, 6]
+    assert [file.name for file in thermal.truth.files] == ["infrared.txt"]
+    assert open_sequence(folder, "rgbt234", modality="rgb")[0].tir is None
+    # one file for both
+    shared_boxes = build(tmp_path, "lasher", name="together")
+    (file,) = open_sequence(shared_boxes, "lasher").truth.files
+    assert open_sequence(shared_boxes, "lasher", modality="tir").truth.files == (file,)
     assert open_sequence(folder, "rgbt234", modality="rgb")[0].tir is None
     unnamed = build(tmp_path, "otb100", name="lsotb")
     assert open_sequence(unnamed, "otb100", modality="tir")[0].tir is not None

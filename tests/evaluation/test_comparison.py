@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rgbt_fusion.evaluation.comparison import compare, frames_needed
+from rgbt_fusion.evaluation.comparison import compare, frames_needed, rows_of_frames
 from rgbt_fusion.evaluation.protocols import get_protocol
 from rgbt_fusion.evaluation.results import StoredTrack
 from rgbt_fusion.files.text_tables import DataError
@@ -114,6 +114,21 @@ def test_rows_before_the_first_annotated_image_are_dropped():
     truth = truth_of(TEN, FAR)._replace(skipped=2)
     found = compare(track_of(FAR, FAR, TEN, FAR), truth, get_protocol("visevent"))
     assert found.overlap.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("written", "rows"),
+    [
+        # over all images, over those from the first annotated one on, and over more of these
+        (4, [2, 3]),
+        (2, [0, 1]),
+        (3, [0, 1]),
+        (5, [0, 1]),
+    ],
+)
+def test_rows_are_counted_from_the_first_image_only_where_there_is_one_for_each(written, rows):
+    truth = truth_of(TEN, FAR)._replace(skipped=2)
+    assert rows_of_frames(written, truth).tolist() == rows
 
 
 def test_visevent_leaves_out_what_its_label_says():

@@ -53,6 +53,25 @@ def test_a_poor_overlap_is_neither_found_nor_lost():
     assert lenient.ece == pytest.approx(1 / 3)
 
 
+def test_an_overlap_at_a_limit_is_neither_above_nor_below_it():
+    found = confidence_scores([[1.0, 0.0, 0.0]], [[0.5, 0.2, 0.3]], [[True] * 3])
+    assert found.lost == 0
+    assert found.reliability is not None
+    assert np.nansum(found.reliability.hits) == 0
+    beyond = confidence_scores([[1.0, 0.0, 0.0]], [[0.501, 0.199, 0.3]], [[True] * 3])
+    assert beyond.lost == pytest.approx(1 / 3)
+    assert beyond.reliability is not None
+    assert beyond.reliability.hits[-1] == 1
+
+
+def test_ten_bins_of_equal_width():
+    sure = np.array([0.0, 0.05, 0.1, 0.55, 0.99, 1.0])
+    found = confidence_scores([sure], [np.full(6, 0.9)], [[True] * 6])
+    assert found.reliability is not None
+    assert found.reliability.frames.tolist() == [2, 1, 0, 0, 0, 1, 0, 0, 0, 2]
+    assert found.reliability.confidence[[0, -1]] == pytest.approx([0.025, 0.995])
+
+
 @pytest.mark.parametrize("levels", [0, 5])
 def test_the_area_counts_pairs(levels):
     generator = np.random.default_rng(0)
@@ -85,6 +104,16 @@ def test_scores_that_are_no_probabilities_are_ranked_but_not_calibrated():
     found = confidence_scores([[7.0, -3.0, np.nan]], [[0.9, 0.5, 0.0]], [[True] * 3])
     assert (found.ece, found.reliability, found.auroc) == (None, None, 1.0)
     assert confidence_scores([[0.5, 0.6]], [[0.9, 0.9]], [[True] * 2]).auroc is None
+
+
+@pytest.mark.parametrize(
+    ("sure", "is_probable"), [(1.0, True), (1.001, False), (0.0, True), (-0.001, False)]
+)
+def test_probabilities_lie_between_0_and_1_both_included(sure, is_probable):
+    found = confidence_scores([[0.5, sure], [0.5, 0.5]], [[0.9] * 2] * 2, [[True] * 2] * 2)
+    assert (found.ece is not None) is is_probable
+    assert (found.reliability is not None) is is_probable
+    assert ("ECE" in found.intervals) is is_probable
 
 
 def result_folder(confidences: dict[str, np.ndarray | None]) -> ResultFolder:

@@ -31,3 +31,13 @@ def test_decimal_commas_that_make_eight_numbers_are_told():
     eight = np.stack((np.floor(BOXES), np.full_like(BOXES, 50)), axis=2).reshape(3, 8)
     track = StoredTrack(np.zeros((3, 4)), corners=True, written_corners=eight)
     assert "decimal commas" in str(result_hint({"car": track}, TRUTH))
+
+
+@pytest.mark.parametrize("shift", [0.0, 300.0])
+def test_four_corners_that_are_meant_are_no_decimal_commas(shift):
+    """Near the target or far from it: read as numbers with commas they would fit no better."""
+    left, top = BOXES[:, 0] + shift, BOXES[:, 1] + shift
+    right, bottom = left + BOXES[:, 2], top + BOXES[:, 3]
+    eight = np.stack((left, top, right, top, right, bottom, left, bottom), axis=1)
+    track = StoredTrack(np.add(BOXES, [shift, shift, 0, 0]), corners=True, written_corners=eight)
+    assert result_hint({"car": track}, TRUTH) is None

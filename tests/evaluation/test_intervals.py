@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.interval_coverage import drawn_benchmarks, scores_of
 from rgbt_fusion.checks import ShapeError
+from rgbt_fusion.evaluation import intervals as intervals_module
 from rgbt_fusion.evaluation.intervals import (
     Resampling,
     curve_bands,
@@ -204,3 +205,29 @@ def test_what_has_no_interval_is_said():
         Resampling(level=1.0)
     with pytest.raises(ValueError, match="differences must hold at least one pair"):
         smallest_decidable([])
+
+
+@pytest.mark.parametrize(
+    ("share", "freedom", "quantile"),
+    [
+        (0.975, 5, 2.570582),
+        (0.975, 10, 2.228139),
+        (0.975, 30, 2.042272),
+        (0.95, 10, 1.812461),
+        (0.995, 20, 2.845340),
+    ],
+)
+def test_students_quantiles_are_those_of_the_tables(share, freedom, quantile):
+    found = intervals_module._student_quantile(share, freedom)
+    assert found == pytest.approx(quantile, abs=2e-3 if freedom == 5 else 1e-4)
+
+
+def test_a_mean_leaves_out_what_a_sequence_does_not_have():
+    values = np.array([[0.2], [np.nan], [0.8], [0.5]])
+    weights = np.array([1.0, 5.0, 3.0, 0.5])
+    # all once; the third twice; the second alone, which has no value
+    counts = np.array([[1, 1, 1, 1], [1, 1, 2, 0], [0, 4, 0, 0]])
+    of_all = (0.2 + 3 * 0.8 + 0.5 * 0.5) / 4.5
+    expected = [of_all, (0.2 + 6 * 0.8) / 7, of_all]
+    means = intervals_module._means(values, weights, counts)
+    assert means[0] == pytest.approx(expected)

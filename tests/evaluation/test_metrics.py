@@ -34,6 +34,9 @@ def test_matlab_counts_from_both_ends():
     assert (matlab_colon(0, 1, 50) == np.arange(51)).all()
     assert len(matlab_colon(0, 0.01, 0.5)) == 51
     assert matlab_colon(0, 0.3, 1).tolist() == pytest.approx([0, 0.3, 0.6, 0.9])
+    # an odd number of steps has no middle: the lower half counts up, the upper one down
+    odd = matlab_colon(0, 0.1, 0.5).tolist()
+    assert odd == [0.0, 0.1, 0.2, 0.5 - 2 * 0.1, 0.5 - 0.1, 0.5]
     assert matlab_colon(5, -1, 3).tolist() == [5, 4, 3]
     assert matlab_colon(2, 1, 2).tolist() == [2]
 
@@ -131,6 +134,7 @@ def test_the_notes_measures():
     assert miss_count([0, 0, 0.4, 0, 0.2, 0]) == 3
     assert miss_count([0.1, 0.2]) == 0
     assert not track_success([0.5, 0.0])
+    assert track_success([0.0, 0.1])
     assert max_ratio([1.0, 50.0, 3.0], width=300, height=400) == 0.1
 
 

@@ -11,6 +11,7 @@ from evaluation_material import Drift
 from rgbt_fusion.data.regions import parse_region
 from rgbt_fusion.evaluation.intervals import paired_differences, score_intervals
 from rgbt_fusion.evaluation.multistart import (
+    EAO_FRAMES,
     open_multistart,
     read_anchors,
     score_multistart,
@@ -120,6 +121,11 @@ def test_the_numbers_of_the_vot_toolkit(tmp_path, truth, result, drift):
     assert tuple(scores.metrics.values()) == pytest.approx(expected, abs=1e-12)
 
 
+def test_the_expected_overlap_is_averaged_as_in_vot_rgbt_2020():
+    """From 115 frames to 755, as the stack of its challenge in the VOT toolkit says."""
+    assert EAO_FRAMES == (115, 755)
+
+
 def test_every_number_has_an_interval_and_pairs_are_compared(tmp_path):
     root = write_sequences(tmp_path / "sequences", "polygon")
     steady = score_multistart(write_results(tmp_path / "steady", "box", 0), root, eao_frames=SPAN)
@@ -148,6 +154,9 @@ def test_a_tracker_is_run_from_every_anchor_and_scored(tmp_path):
     back = runs.sequences[2]
     assert [path.stem for path in back.tir] == [f"{k + 1:08d}" for k in range(65, -1, -1)]
     assert back.truth.rgb[0] == pytest.approx([*place(65), 26, 18], abs=1e-3)
+    # images and boxes are those of the run alone
+    assert all(run.truth.skipped == 0 for run in runs.sequences)
+    assert [len(run.truth.frames) for run in runs.sequences] == [len(run) for run in runs.sequences]
     report = run_tracker(Drift, runs, tmp_path / "mine")
     assert (len(report.finished), dict(report.failed)) == (9, {})
     scores = score_multistart(tmp_path / "mine", root, eao_frames=SPAN)

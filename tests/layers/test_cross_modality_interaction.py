@@ -68,6 +68,13 @@ def test_cmi_attends_within_a_sample_and_reads_only_tir():
     torch.testing.assert_close(cmi(rgb, tir)[0, :, 1:], cmi(rgb_changed, tir)[0, :, 1:])
 
 
+@pytest.mark.parametrize(("channels", "half"), [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2)])
+def test_queries_and_keys_have_half_of_the_channels_and_at_least_one(channels, half):
+    attention: Any = CMI(channels).tir_to_rgb
+    assert attention.q.weight.shape == attention.k.weight.shape == (half, channels, 1, 1)
+    assert attention.v.weight.shape == (channels, channels, 1, 1)
+
+
 def test_parameter_counts():
     assert count(CMI(8)) == 144
     assert count(CMI(8, direction="bidirectional")) == 288

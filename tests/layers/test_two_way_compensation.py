@@ -7,6 +7,8 @@ from compensation_material import (
     randomised,
     streams,
 )
+from rgbt_fusion.layers.cross_modal_compensation import CrossModalCompensation
+from rgbt_fusion.layers.gated_cross_modal_compensation import GatedCrossModalCompensation
 from rgbt_fusion.layers.two_way_compensation import TwoWayCompensation
 
 
@@ -21,6 +23,23 @@ def test_both_ways_read_the_streams_as_they_came_in(gated: bool, shared: bool) -
     torch.testing.assert_close(out.tir, back(tir, rgb))
     one_way = layer.to_rgb.state_dict()
     assert len(layer.state_dict()) == len(one_way) * (1 if shared else 2)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_each_way_is_the_compensation_that_was_asked_for(shared: bool) -> None:
+    plain = TwoWayCompensation(DIM, HEADS, shared=shared)
+    gated = TwoWayCompensation(DIM, HEADS, gated=True, shared=shared)
+    expected = (CrossModalCompensation(DIM, HEADS), GatedCrossModalCompensation(DIM, HEADS))
+    for layer, one_way in zip((plain, gated), expected, strict=True):
+        for way in (layer.to_rgb, layer.to_tir):
+            if way is None:
+                assert shared
+                continue
+            assert type(way) is type(one_way)
+            # of the same options where none are given
+            assert way.extra_repr() == one_way.extra_repr()
+            shapes = {name: x.shape for name, x in way.state_dict().items()}
+            assert shapes == {name: x.shape for name, x in one_way.state_dict().items()}
 
 
 @pytest.mark.parametrize("gated", [False, True])

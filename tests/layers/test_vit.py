@@ -45,6 +45,11 @@ def test_block_equals_torch_encoder_layer() -> None:
     torch.testing.assert_close(block(tokens), oracle(tokens))
 
 
+def test_norms_have_the_epsilon_of_timm() -> None:
+    block = EncoderBlock(8, 2)
+    assert block.norm1.eps == block.norm2.eps == 1e-6
+
+
 def test_explicit_attention_is_the_same_function() -> None:
     fused, explicit = (
         randomised(EncoderBlock(12, 3)),

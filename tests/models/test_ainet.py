@@ -6,7 +6,7 @@ import torch
 
 from model_material import Conformance, images, save_as_official, tiny
 from rgbt_fusion.layers.order_dynamic_fusion_mamba import OrderDynamicFusionMamba
-from rgbt_fusion.models.ainet import AINet
+from rgbt_fusion.models.ainet import AINet, fusion_blocks
 from rgbt_fusion.weights.checkpoints import load_checkpoint
 from rgbt_fusion.weights.pretrained import create_model
 
@@ -63,6 +63,17 @@ def test_parameters_are_those_of_the_released_model_and_of_the_published_budget(
     assert parameters(compact) - parameters(baseline) <= 15_900_000
 
 
+def test_norms_have_the_epsilons_of_the_released_model() -> None:
+    with torch.device("meta"):
+        model = create_model("ainet_vitb_256_released")
+    found = {
+        (name.split(".")[0], module.eps)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.LayerNorm)
+    }
+    assert found == {("backbone", 1e-6), ("dfm", 1e-5), ("ofm", 1e-5)}
+
+
 def test_released_slicing_leaves_template_tokens_in_at_384() -> None:
     with torch.device("meta"):
         small, large = (
@@ -113,6 +124,32 @@ def test_every_variant_trains_every_parameter(options: dict[str, Any]) -> None:
     left_out = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert not left_out
     assert out.box_cxcywh_unit.shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("number", "blocks"),
+    [
+        (1, (11,)),
+        (3, (0, 6, 11)),
+        (6, (0, 2, 4, 6, 8, 11)),
+        (12, (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)),
+        (None, (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)),
+    ],
+)
+def test_a_number_of_fusion_layers_names_the_blocks_of_the_paper(
+    number: int | None, blocks: tuple[int, ...]
+) -> None:
+    assert fusion_blocks(number, 12) == blocks
+
+
+@pytest.mark.parametrize(
+    ("options", "streams"),
+    [({}, 1), ({"dfm": None}, 1), ({"ofm": None}, 1), ({"dfm": None, "ofm": None}, 2)],
+)
+def test_the_head_reads_a_sum_of_streams_only_without_fusion(
+    options: dict[str, Any], streams: int
+) -> None:
+    assert tiny("ainet_tiny_128", **options).summed_streams == streams
 
 
 def test_without_dfm_and_ofm_it_is_the_two_stream_baseline() -> None:

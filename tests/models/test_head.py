@@ -34,6 +34,12 @@ def test_score_starts_low_everywhere() -> None:
     assert logits.sigmoid().mean() < 0.2
 
 
+def test_a_score_starts_at_a_tenth() -> None:
+    """The focal loss's prior, as OSTrack starts from: log(0.1 / 0.9)."""
+    bias = CenterHead(16, channels=8, grid=8).get_parameter("conv5_ctr.bias")
+    torch.testing.assert_close(bias.sigmoid(), torch.tensor([0.1]))
+
+
 def test_sigmoid_is_clamped() -> None:
     assert clamped_sigmoid(torch.tensor([-50.0, 50.0])).tolist() == pytest.approx([1e-4, 1 - 1e-4])
 

@@ -94,6 +94,14 @@ def test_encode_gives_what_it_is_asked_for(name: str) -> None:
     )
     with pytest.raises(ValueError, match=r"layers must be block numbers in \[0, 3\], got 4"):
         model.encode(*images(model), layers=(4,))
+    with pytest.raises(ValueError, match=r"layers must be block numbers in \[0, 3\], got -1"):
+        model.encode(*images(model), layers=(-1,))
+
+
+def test_the_first_block_may_be_asked_for() -> None:
+    model = tiny("ostrack_tiny_128")
+    first, last = model.encode(*images(model), layers=(0, 3)).layers
+    assert not torch.equal(first.rgb, last.rgb)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "teacher" not in name])

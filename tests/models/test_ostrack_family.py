@@ -74,3 +74,11 @@ def test_what_the_answer_lacks_is_said() -> None:
         OSTrackFamily(Theirs(SCORE))(pair(8), pair(16))
     with pytest.raises(ValueError, match="images must be one of"):
         OSTrackFamily(Theirs(None), images="both")
+
+
+def test_the_sizes_are_ostracks_where_none_are_given() -> None:
+    model = OSTrackFamily(Theirs(None))
+    assert (model.template_size, model.search_size, model.search_factor) == (128, 256, 4.0)
+    assert model.images == "six_channels"
+    with pytest.raises(ValueError, match="search_factor must be a finite number in"):
+        OSTrackFamily(Theirs(None), search_factor=0.99)

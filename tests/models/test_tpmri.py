@@ -65,6 +65,14 @@ def test_every_ablation_trains_every_parameter(options: dict[str, Any]) -> None:
     assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
 
 
+def test_weights_hold_no_table_that_follows_from_the_sizes() -> None:
+    """Files of other crop sizes would be refused for it, and those of before would lack it."""
+    model = tiny("tpmri_tiny_128")
+    parameters = {name for name, _ in model.named_parameters()}
+    norms = {name for name in model.state_dict() if name.startswith("box_head.")}
+    assert set(model.state_dict()) == parameters | norms
+
+
 def test_weights_of_the_modalities_are_told() -> None:
     model = tiny("tpmri_tiny_128")
     weights = model.encode(*images(model)).modality_weights

@@ -1,5 +1,6 @@
 """Settings of tracking: what is refused, what is written, and what a score is worth."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -17,9 +18,18 @@ from rgbt_fusion.models.tracking_settings import (
 def test_the_defaults_are_the_papers_and_are_not_written():
     paper = TrackingSettings()
     assert paper.plain() == {}
-    assert (paper.window_weight, paper.size_inertia, paper.lost_threshold) == (1.0, 0.0, 0.25)
-    assert paper.size_growth == math.inf
-    assert paper.confidence is None
+    # OSTrack's tracker: the size is what the network says, at least 10 pixels
+    assert dataclasses.asdict(paper) == {
+        "window_weight": 1.0,
+        "size_inertia": 0.0,
+        "aspect_inertia": 0.0,
+        "size_correction": 0.0,
+        "size_growth": math.inf,
+        "smallest_px": 10.0,
+        "hold_when_lost": False,
+        "lost_threshold": 0.25,
+        "confidence": None,
+    }
 
 
 def test_what_is_given_stands_above_what_is_stored():

@@ -16,6 +16,7 @@ from rgbt_fusion import (
     ordered_selective_scan,
     selective_scan,
 )
+from rgbt_fusion.ops.arguments import within_bounds
 
 Bad = tuple[dict[str, Any], type[Exception], str]
 
@@ -159,6 +160,11 @@ ORDERED_SCAN: list[Bad] = [
         "z must have the dtype of u torch.float32, got torch.float16",
     ),
     ({"A": of(2, 6, 4)}, ShapeError, "A must have 3 directions as its first axis, or 1, got 2"),
+    (
+        {"A": of(3, 6, 0)},
+        ShapeError,
+        "A must have N >= 1 states as its last axis, got (3, 6, 0)",
+    ),
     (
         {"A": of(6, 4).cfloat()},
         TypeError,
@@ -369,3 +375,24 @@ def test_tensors_without_values_give_the_shape() -> None:
     scan = ordered_selective_scan(x, x, of(6, 4, device="meta"), coefficients, coefficients)
     assert scan.out.is_meta and scan.out.shape == (2, 12, 6)
     assert ordered_causal_conv1d(x, of(6, 4, device="meta")).shape == (2, 12, 6)
+
+
+def test_a_trusted_order_is_forced_into_its_bounds() -> None:
+    order = torch.tensor([[[3, 0, 1, 2]], [[-7, 0, 9, 3]]])
+    assert within_bounds(order).tolist() == [[[3, 0, 1, 2]], [[0, 0, 3, 3]]]
+
+
+@pytest.mark.parametrize("op", ["scan", "convolution"])
+def test_a_right_order_gives_the_same_whether_it_is_trusted_or_not(op: str) -> None:
+    torch.manual_seed(0)
+    x, coefficients = torch.randn(2, 12, 6), torch.randn(2, 12, 4)
+    order = torch.tensor([[3, 0, 2, 1], [0, 1, 2, 3]])
+
+    def result(*, trusted_order: bool) -> Tensor:
+        options: Any = {"order": order, "trusted_order": trusted_order}
+        if op == "convolution":
+            return ordered_causal_conv1d(x, torch.ones(6, 4), **options)
+        A = -torch.ones(6, 4)
+        return ordered_selective_scan(x, x, A, coefficients, coefficients, **options).out
+
+    assert torch.equal(result(trusted_order=True), result(trusted_order=False))

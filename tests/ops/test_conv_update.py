@@ -48,6 +48,13 @@ def test_meets_the_tokens_before_and_keeps_the_last(
     assert torch.equal(arguments["conv_state"], torch.cat([before, x], dim=2)[:, :, -places:])
 
 
+def test_a_bias_may_be_left_out() -> None:
+    arguments = arguments_of() | {"bias": None}
+    want = written_out(arguments["conv_state"].clone(), arguments["x"], arguments["weight"], None)
+    got = causal_conv1d_update(**arguments)
+    torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
+
+
 def test_steps_are_the_convolution_of_all_tokens() -> None:
     arguments = arguments_of(tokens=9)
     want = causal_conv1d(**{k: v for k, v in arguments.items() if k != "conv_state"})
@@ -95,6 +102,11 @@ def test_indices_choose_rows_and_padding_touches_none() -> None:
         ({"conv_state": torch.zeros(3, 6, 2)}, ShapeError, "conv_state must keep at least W - 1"),
         ({"conv_state": torch.zeros(3, 6, 5).half()}, TypeError, "conv_state must have the dtype"),
         ({"weight": torch.zeros(5, 4)}, ShapeError, r"weight must have shape \(D, W\)"),
+        ({"weight": torch.zeros(6, 0)}, ShapeError, r"weight must have W >= 1 taps, got \(6, 0\)"),
+        ({"weight": torch.zeros(6, 4).long()}, TypeError, "weight must hold real"),
+        ({"bias": torch.zeros(5)}, ShapeError, r"bias must have shape \(D\) with D = 6, got"),
+        ({"bias": torch.zeros(6).long()}, TypeError, "bias must hold real"),
+        ({"bias": torch.zeros(6, device="meta")}, ValueError, "bias must be on the device of x"),
         ({"activation": "relu"}, ValueError, "activation must be one of"),
         ({"cache_seqlens": torch.zeros(3)}, TypeError, "cache_seqlens must be int32 or int64"),
         ({"conv_state_indices": torch.tensor([0, 1, 3])}, ValueError, "must be below the 3 rows"),

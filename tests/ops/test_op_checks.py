@@ -20,6 +20,7 @@ from rgbt_fusion import (
     ordered_selective_scan,
     selective_scan,
 )
+from rgbt_fusion.ops import op_checks
 from rgbt_fusion.ops.backends import BACKENDS_INSIDE_OPS
 from rgbt_fusion.ops.conv_op import ConvArguments
 from rgbt_fusion.ops.scan_op import ScanArguments
@@ -132,6 +133,19 @@ def test_any_number_of_taps_fits() -> None:
     calls += "test_op_checks.long_taps_in_a_thread(5_000, stack_bytes=512 * 1024)"
     done = run("-c", f"from ops import test_op_checks\n{calls}")
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_rows_of_all_directions_and_samples_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert torch.iinfo(torch.int32).max == op_checks.LARGEST
+    x, weight = torch.zeros(3, 2, 4, 1), torch.zeros(1, 1)
+    monkeypatch.setattr(op_checks, "LARGEST", 23)
+    with pytest.raises(ShapeError, match=r"x must have at most 23 rows \(R B L\), got 24"):
+        ordered_causal_conv1d(x, weight)
+    with pytest.raises(ShapeError, match=r"u must have at most 23 rows \(R B L\), got 24"):
+        ordered_selective_scan(x, x, weight, x, x)
+    monkeypatch.setattr(op_checks, "LARGEST", 24)
+    ordered_causal_conv1d(x, weight)
+    ordered_selective_scan(x, x, weight, x, x)
 
 
 def test_more_rows_than_32_bits_count_are_refused() -> None:

@@ -1,6 +1,7 @@
 """Frames as graphs, as far as a machine without a card can tell: the same crops, the same boxes on
 memory that stays, and nothing that the host would have to wait for."""
 
+import threading
 from itertools import product
 from unittest import mock
 
@@ -229,6 +230,24 @@ def test_track_reads_one_frame_ahead_and_keeps_their_order(without_a_card):
         np.testing.assert_allclose(ours.box_xywh_px, theirs.box_xywh_px, atol=1e-2)
 
 
+@pytest.mark.parametrize(("options", "ahead"), [({}, False), ({"graph": True}, True)])
+def test_only_a_tracker_of_graphs_reads_ahead(options, ahead, without_a_card):
+    """Another one asks a camera for a frame when it looks at it, not before."""
+    second_was_read = threading.Event()
+
+    def camera():
+        first, second = video("8 bits", 2)
+        yield first
+        second_was_read.set()
+        yield second
+
+    results = Tracker(create_model("ostrack_tiny_128"), **options).track(camera(), (40, 30, 20, 25))
+    next(results)
+    assert second_was_read.wait(30 if ahead else 0.2) is ahead
+    next(results)
+    assert second_was_read.is_set()
+
+
 def test_an_error_of_the_source_reaches_the_caller(without_a_card):
     def broken():
         yield frames_of("8 bits")
@@ -257,3 +276,30 @@ def test_weights_that_change_between_frames_are_followed(without_a_card):
             model.get_parameter("dfm.0.mamba.A_log").add_(1.0)
             model.get_parameter("box_head.conv5_size.bias").add_(1.0)
             model.get_parameter("box_head.conv3_offset.0.weight").mul_(-1.0)
+
+
+def test_a_missing_camera_keeps_its_place_and_another_size_gets_a_graph_of_its_own():
+    rgb, tir = frames_of("16 bits")
+    rest = {"targets": 1, "has_memory": False}
+    known = tracker_module._Graphs()
+    both = known.kind((rgb, tir), scaled=True, **rest)
+    assert both == graphs.FrameKind.of((rgb, tir), scaled=True, **rest)
+    known.of(both, lambda: mock.Mock())
+    assert known.kind((None, tir), scaled=True, **rest) == both
+    # what was scaled stays so while nothing is there to be scaled
+    assert known.kind((rgb, None), scaled=False, **rest) == both
+    for frames in ((rgb[:100], tir), (rgb, tir[:100]), (rgb[:100], tir[:100])):
+        kind = known.kind(frames, scaled=True, **rest)
+        assert kind == graphs.FrameKind.of(frames, scaled=True, **rest)
+        assert kind != both
+
+
+def test_the_oldest_graph_goes_where_there_are_too_many():
+    known = tracker_module._Graphs()
+    kinds = [graphs.FrameKind(None, None, targets, False, False) for targets in range(6)]
+    for kind in kinds[:4]:
+        known.of(kind, lambda: mock.Mock())
+    first = known.of(kinds[0], lambda: mock.Mock())
+    known.of(kinds[4], lambda: mock.Mock())
+    assert list(known._graphs) == [kinds[2], kinds[3], kinds[0], kinds[4]]
+    assert known.of(kinds[0], lambda: mock.Mock()) is first

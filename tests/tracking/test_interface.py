@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rgbt_fusion import ShapeError
+from rgbt_fusion.frames.types import GroundTruth
 from rgbt_fusion.tracking.interface import TrackResult, check_boxes, first_box, follow
 from tracking_material import BOX, scene
 
@@ -64,3 +65,28 @@ def test_results_are_as_many_as_boxes_were_given():
     )
     assert (tuple(one.box_xywh_px), one.confidence, one.lost, one.frame) == (BOX, 0.2, True, 3)
     assert type(one.lost) is bool
+
+
+def test_a_refused_annotation_is_named_by_file_and_line(tmp_path):
+    class Refusing(Recorder):
+        def init(self, rgb, tir, box_xywh_px):
+            check_boxes(box_xywh_px, (120, 160))
+            return super().init(rgb, tir, box_xywh_px)
+
+    class Annotated(list):
+        truth: GroundTruth
+
+    file = tmp_path / "boxes.txt"
+    file.write_text("1,2,30,40\n500,2,30,40\n")
+    boxes = np.array([[500.0, 2, 30, 40]])
+    source = Annotated(scene(1))
+    rule = "box_xywh_px must "
+    for files, told in (((file,), f"{file}, line 2: the box to start on must "), ((), rule)):
+        source.truth = GroundTruth(boxes, boxes, np.arange(1), files=files, row=1)
+        with pytest.raises(ValueError) as refused:
+            next(follow(Refusing(), source))
+        assert str(refused.value).startswith(told)
+    # a box that is given has no file
+    with pytest.raises(ValueError) as refused:
+        next(follow(Refusing(), source, boxes[0]))
+    assert str(refused.value).startswith(rule)

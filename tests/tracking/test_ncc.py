@@ -73,6 +73,45 @@ def test_fractions_of_a_pixel_and_parts_outside_stay():
     np.testing.assert_allclose(over_the_edge, (-10.5, -8.0, 40.0, 30.0))
 
 
+@pytest.mark.parametrize(("step", "reached"), [(38, True), (42, False)])
+def test_the_search_reaches_half_a_factor_of_the_side_beyond_the_target(step, reached):
+    """A target of 40 x 10 has a side of 20; at a factor of 6 the square is 120 wide, of which the
+    target leaves 40 on either side."""
+    ground = np.random.default_rng(0).integers(20, 60, (60, 200), dtype=np.uint8)
+    target = np.random.default_rng(1).integers(0, 255, (10, 40), dtype=np.uint8)
+    frames = []
+    for left in (20, 20 + step):
+        tir = ground.copy()
+        tir[25:35, left : left + 40] = target
+        frames.append(tir)
+    tracker = NCCTracker(search_factor=6)
+    tracker.init(None, frames[0], (20, 25, 40, 10))
+    found = tracker.update(None, frames[1]).box_xywh_px
+    assert np.array_equal(found, (20 + step, 25, 40, 10)) is reached
+
+
+def test_the_template_is_the_part_of_the_box_inside_the_frame():
+    rgb, tir = scene(1)[0]
+    tracker = NCCTracker()
+    # over the left and the upper edge, and over the right and the lower one
+    tracker.init(rgb, tir, [(-10, -8, 40, 30), (140, 100, 40, 30)])
+    assert tracker.state.corners.tolist() == [[0, 0], [140, 100]]
+    shapes = [tuple(template.tir.shape) for template in tracker.state.templates]
+    assert shapes == [(22, 30), (20, 20)]
+
+
+def test_colours_are_compared_as_luminance():
+    """By the weights of ITU-R BT.601; a thermal image of three channels by its first."""
+    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], dtype=np.uint8)
+    picture = colours.repeat(4, axis=0)
+    tracker = NCCTracker()
+    tracker.init(picture, picture[:, :, :1], (0, 0, 4, 4))
+    (template,) = tracker.state.templates
+    expected = torch.tensor([0.299, 0.587, 0.114, 1.0]) * 255
+    torch.testing.assert_close(template.rgb, expected.expand(4, 4))
+    assert template.tir.tolist() == [[255, 0, 0, 255]] * 4
+
+
 def test_nothing_to_see_keeps_the_box():
     frames = scene(3)
     tracker = NCCTracker()
@@ -104,8 +143,14 @@ def test_errors_say_what_was_wrong():
         NCCTracker().init(rgb, tir, (300, 10, 20, 20))
     with pytest.raises(ShapeError, match="tir must have the height and width of rgb"):
         NCCTracker().init(rgb, tir[:-1], BOX)
-    with pytest.raises(ValueError, match="search_factor must be"):
-        NCCTracker(search_factor=0)
+    for wrong in ({"search_factor": 0.99}, {"lost_threshold": -0.01}, {"lost_threshold": 1.01}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be a finite number in"):
+            NCCTracker(**wrong)
+
+
+def test_settings_at_their_limits_are_taken():
+    for at_limit in ({"search_factor": 1}, {"lost_threshold": 0}, {"lost_threshold": 1}):
+        NCCTracker(**at_limit)
 
 
 RECORDED = {"tno_nato_a": 0.729, "tno_tree": 0.786, "pan_cyclist": 0.694, "paste_ped_dark": 0.835}

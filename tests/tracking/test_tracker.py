@@ -504,3 +504,14 @@ def test_every_tracker_refuses_a_first_box_outside_the_frame(make):
     for box in ((500, 2, 9, 9), (0.4, 0.3, 0.1, 0.2), [BOX, (1e308, 2, 9, 9)]):
         with pytest.raises(ValueError, match="box_xywh_px must"):
             make().init(rgb, tir, box)
+
+
+def test_a_crop_is_constant_where_every_pixel_is_the_same():
+    grey = torch.full((1, 3, 4, 5), 0.25)
+    assert tracker_module._is_constant(grey)
+    for place in ((0, 0, 0, 0), (0, 1, 0, 4), (0, 2, 3, 0), (0, 0, 3, 4)):
+        spotted = grey.clone()
+        spotted[place] = 0.5
+        assert not tracker_module._is_constant(spotted)
+    # colours may differ: it is the same colour everywhere
+    assert tracker_module._is_constant(torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1) + 0 * grey)

@@ -166,3 +166,15 @@ def test_paths_may_look_like_addresses_of_a_drive(tmp_path):
     replies = io.StringIO()
     with pytest.raises(DataError, match=r"c:.none\.png"):
         serve(Recorder(), ['@@TRAX:initialize "c:/none.png" "1,2,3,4"'], replies, channels=["ir"])
+
+
+def test_a_failure_without_words_is_told_by_its_class(frames):
+    class Failing(Recorder):
+        def init(self, rgb, tir, box_xywh_px):
+            raise RuntimeError
+
+    replies = io.StringIO()
+    with pytest.raises(RuntimeError):
+        serve(Failing(), [f'@@TRAX:initialize {frames[0]} "1,2,3,4"'], replies)
+    last = parse_message(replies.getvalue().splitlines()[-1])
+    assert last == ("quit", ("trax.reason=RuntimeError",))
