@@ -35,7 +35,29 @@ def test_eliminated_tokens_do_not_count() -> None:
     trusted = torch.tensor([[[0.9, 0.1], [0.0, 0.0], [0.8, 0.2]]])
     seen = torch.tensor([[1.0, 0.0]])
     kept = torch.tensor([[0, 2]])
-    assert reliability_loss(trusted, seen, kept) == reliability_loss(trusted[:, [0, 2]], seen)
+    expected = reliability_loss(trusted[:, [0, 2]], seen)
+    torch.testing.assert_close(reliability_loss(trusted, seen, kept), expected)
+
+
+def test_only_tokens_near_the_target_count() -> None:
+    trusted = torch.rand(1, 64, 2, generator=torch.Generator().manual_seed(0))
+    seen = torch.tensor([[1.0, 0.0]])
+    # a box of two by one cells around the corner of four cells: twice its size is four by two
+    box = torch.tensor([[0.5, 0.25, 0.25, 0.125]])
+    near = [8 * row + column for row in (1, 2) for column in (2, 3, 4, 5)]
+    found = reliability_loss(trusted, seen, box_cxcywh_unit=box)
+    torch.testing.assert_close(found, reliability_loss(trusted[:, near], seen))
+    kept = torch.tensor([[*near[:3], 0]])
+    found = reliability_loss(trusted, seen, kept, box)
+    torch.testing.assert_close(found, reliability_loss(trusted[:, near[:3]], seen))
+
+
+def test_an_absent_target_teaches_nothing() -> None:
+    trusted = torch.full((1, 4, 2), 0.3, requires_grad=True)
+    nowhere = torch.full((1, 4), NAN)
+    loss = reliability_loss(trusted, torch.full((1, 2), NAN), box_cxcywh_unit=nowhere)
+    (gradient,) = torch.autograd.grad(loss, trusted)
+    assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
 def test_certainty_that_is_wrong_stays_finite_in_low_precision() -> None:
@@ -55,6 +77,12 @@ def test_certainty_that_is_wrong_stays_finite_in_low_precision() -> None:
             (torch.zeros(2, 5, 2), torch.zeros(2, 2), torch.zeros(1, 3, dtype=torch.long)),
             ShapeError,
             "kept must",
+        ),
+        ((torch.zeros(2, 4, 2), torch.zeros(2, 2), None, torch.zeros(1, 4)), ShapeError, "box_cx"),
+        (
+            (torch.zeros(2, 5, 2), torch.zeros(2, 2), None, torch.zeros(2, 4)),
+            ShapeError,
+            "reliability must have a square number of tokens, got 5",
         ),
     ],
 )

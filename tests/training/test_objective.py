@@ -92,7 +92,9 @@ def test_a_network_learns_which_modality_shows_the_target():
     assert tuple(terms) == objective.names == ("loss", "focal", "giou", "l1", "iou", "reliability")
     trusted = model.encode(batch.template, batch.searches[0]).reliability
     assert trusted is not None
-    assert torch.allclose(terms["reliability"], reliability_loss(trusted, batch.seen[0]))
+    boxes = batch.boxes_cxcywh_unit[0]
+    judged = reliability_loss(trusted, batch.seen[0], box_cxcywh_unit=boxes)
+    assert torch.allclose(terms["reliability"], judged)
     localized = terms["focal"] + 2 * terms["giou"] + 5 * terms["l1"]
     assert torch.allclose(terms["loss"], localized + 3 * terms["reliability"])
     terms["loss"].backward()

@@ -145,7 +145,7 @@ class LocalizationObjective(TrainingObjective):
             total, *parts = terms
             values = [total, *parts, mean_iou(out.box_cxcywh_unit, boxes)]
             if self.judges:
-                term = judged_loss(answer.encoding, answer.seen)
+                term = judged_loss(answer.encoding, answer.seen, boxes)
                 values[0] = total + self.reliability_weight * term
                 values.append(term)
             rows.append(torch.stack(values))
@@ -193,7 +193,9 @@ def estimates_reliability(model: nn.Module) -> bool:
     return isinstance(network, TrackingNetwork) and network.reliability is not None
 
 
-def judged_loss(encoding: Encoding | None, seen: Tensor | None) -> Tensor:
+def judged_loss(
+    encoding: Encoding | None, seen: Tensor | None, boxes_cxcywh_unit: Tensor
+) -> Tensor:
     """Return the loss on the reliabilities of an encoding; 0 where nothing is known.
 
     Raises:
@@ -204,7 +206,7 @@ def judged_loss(encoding: Encoding | None, seen: Tensor | None) -> Tensor:
     if seen is None:
         # each parameter gets a gradient, which processes that share a batch wait for
         return 0 * encoding.reliability.sum()
-    return reliability_loss(encoding.reliability, seen, encoding.indices)
+    return reliability_loss(encoding.reliability, seen, encoding.indices, boxes_cxcywh_unit)
 
 
 def localization_loss(config: LossConfig) -> LocalizationLoss:
