@@ -259,7 +259,8 @@ def tests_of(path: str) -> list[Path]:
     near = [file for file in importing if file.parent == folder and file != own]
     others = near if near or own.exists() else importing
     if path.startswith("layers/"):
-        others.insert(0, folder / "test_parameters.py")
+        of_every_layer = [folder / "test_shown_options.py", folder / "test_parameters.py"]
+        others = of_every_layer + [file for file in others if file not in of_every_layer]
     if path in ALSO_TESTED_BY:
         others.insert(0, ROOT / "tests" / ALSO_TESTED_BY[path])
     return [own, *others] if own.exists() else others
