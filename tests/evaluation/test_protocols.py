@@ -49,7 +49,7 @@ def test_every_benchmark_has_a_layout():
     ],
 )
 def test_what_a_perfect_tracker_reaches(benchmark, metric, expected):
-    frames = np.arange(4) * PROTOCOLS[benchmark].annotated_every
+    frames = np.arange(4) * LAYOUTS[benchmark].annotated_every
     truth = BenchmarkTruth(benchmark, {"car": GroundTruth(BOXES, BOXES, frames)}, {})
     scores = score({"car": BOXES}, truth)
     assert scores.metrics[metric] == pytest.approx(expected, abs=1e-12)

@@ -10,6 +10,7 @@ import torch
 from evaluation_material import write_dataset
 from rgbt_fusion.data.clips import SyntheticClips
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
+from rgbt_fusion.synthetic.plan import Challenge
 from rgbt_fusion.training import AugmentationConfig, DataConfig, TrainConfig, samples
 from rgbt_fusion.training.augmentation import Misalignment, fail, is_blind
 from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips, with_layouts
@@ -129,23 +130,24 @@ def test_either_modality_stands_in_both_places():
     assert 0 < colourless.sum() < 12, "thermal images have no colour, the others do"
 
 
-def test_a_camera_fails_now_and_then():
+def batch_with_one_camera(challenge: Challenge, samples: int) -> Batch:
+    """Return samples of which every search crop shows one modality, and not the other."""
     batch = sampler(
         augmentation=AugmentationConfig(missing=1.0),
-        data=DataConfig(sequences=4, challenges=("none",)),
-    ).batch(0, 0, 6)
-    seen = [image.flatten(1).any(1) for image in batch.searches[0]]
-    assert torch.equal(seen[0], ~seen[1])
-    assert all(image.flatten(1).any(1).all() for image in batch.template)
+        data=DataConfig(sequences=4, challenges=(challenge,)),
+    ).batch(0, 0, samples)
+    rgb_is_seen, tir_is_seen = (image.flatten(1).any(1) for image in batch.searches[0])
+    assert torch.equal(rgb_is_seen, ~tir_is_seen)
+    return batch
+
+
+def test_a_camera_fails_now_and_then():
+    template = batch_with_one_camera("none", 6).template
+    assert all(image.flatten(1).any(1).all() for image in template)
 
 
 def test_the_only_camera_of_a_frame_does_not_fail():
-    batch = sampler(
-        augmentation=AugmentationConfig(missing=1.0),
-        data=DataConfig(sequences=4, challenges=("missing",)),
-    ).batch(0, 0, 24)
-    seen = [image.flatten(1).any(1) for image in batch.searches[0]]
-    assert torch.equal(seen[0], ~seen[1])
+    batch_with_one_camera("missing", 24)
 
 
 def test_a_misaligned_camera_is_moved_in_template_and_search_alike(monkeypatch):

@@ -11,6 +11,7 @@ from rgbt_fusion.cli.align import (
     ALIGN_HELP,
     FIT_HELP,
     HOMOGRAPHY_HELP,
+    REMEDY,
     aligned_sequences,
     choose,
     say_remedy,
@@ -18,6 +19,7 @@ from rgbt_fusion.cli.align import (
 from rgbt_fusion.cli.bars import Bar
 from rgbt_fusion.cli.completion import complete_benchmarks, complete_models
 from rgbt_fusion.cli.idle_options import refuse_idle
+from rgbt_fusion.cli.terminal_tables import drawn_numbers, print_whole
 from rgbt_fusion.cli.trackers import (
     CHECKPOINT_HELP,
     TRACKER_HELP,
@@ -34,8 +36,6 @@ from rgbt_fusion.cli.tracking_options import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from rgbt_fusion.alignment.aligned_frames import AlignmentChoice
     from rgbt_fusion.data.layouts import BoxFormat
     from rgbt_fusion.data.sequences import Dataset
@@ -56,8 +56,6 @@ FROM_ANCHORS = "vot"
 """The protocol of runs that start at anchors, which is VOT-RGBT's own."""
 MOST_PAIRS = 10
 """More pairs of trackers than this are not shown on a terminal."""
-
-REMEDY = "--fit, --homography or --align"
 
 _RUN = "To run a tracker"
 _SCORE = "To score"
@@ -274,7 +272,7 @@ def evaluate(
     folders = list(results or ())
     failed = 0
     if model is not None:
-        entry = _Run(model, checkpoint, device, settings)
+        entry = _Tracker(model, checkpoint, device, settings)
         folder = out or _usual_folder(rules, model)
         choice = choose(align, fit=fit, homography=homography)
         run = _run(rules, folder, entry, workers, times, choice)
@@ -340,7 +338,7 @@ class _Rules(NamedTuple):
     from_anchors: bool
 
 
-class _Run(NamedTuple):
+class _Tracker(NamedTuple):
     """The tracker that is run."""
 
     model: str
@@ -363,6 +361,7 @@ def _rules(
     from rgbt_fusion.checks import check_choice
     from rgbt_fusion.data.annotations import BOX_FORMATS
     from rgbt_fusion.evaluation.protocols import PROTOCOLS, get_protocol
+    from rgbt_fusion.evaluation.scoring import INCOMPLETE
 
     check_choice(benchmark, PROTOCOLS, name="--benchmark")
     from_anchors = protocol == FROM_ANCHORS
@@ -373,9 +372,10 @@ def _rules(
                 f"dataset's folder, got --benchmark {benchmark}"
             )
         protocol = "official"
-    rules = cast("ProtocolName", protocol)  # what is none is refused by the next line
+    rules = cast("ProtocolName", protocol)
+    # refuses an unknown one
     get_protocol(benchmark, rules)
-    handling: Incomplete = check_choice(incomplete, ("refuse", "skip"), name="--incomplete")
+    handling: Incomplete = check_choice(incomplete, INCOMPLETE, name="--incomplete")
     columns = check_choice(box_format, BOX_FORMATS, name="--box-format")
     return _Rules(
         benchmark, root, sequences, rules, prefix, columns, handling, missing, from_anchors
@@ -410,7 +410,7 @@ def _check_output(form: str, plot_format: str, worst: int, digits: int | None) -
 def _run(
     rules: _Rules,
     out: Path,
-    entry: _Run,
+    entry: _Tracker,
     workers: int,
     times: bool,
     align: "AlignmentChoice | None",
@@ -538,6 +538,7 @@ def _score(rules: _Rules, folders: list[Path]) -> "tuple[BenchmarkTruth | None, 
 
 def _score_from_anchors(rules: _Rules, folders: list[Path]) -> "list[Scores]":
     from rgbt_fusion.evaluation.multistart import score_multistart
+    from rgbt_fusion.evaluation.results import names_of_folders
 
     return [
         score_multistart(
@@ -547,11 +548,12 @@ def _score_from_anchors(rules: _Rules, folders: list[Path]) -> "list[Scores]":
             incomplete=rules.incomplete,
             tracker=name,
         )
-        for folder, name in zip(folders, _names(folders), strict=True)
+        for folder, name in zip(folders, names_of_folders(folders), strict=True)
     ]
 
 
 def _score_whole(rules: _Rules, folders: list[Path]) -> "tuple[BenchmarkTruth, list[Scores]]":
+    from rgbt_fusion.evaluation.results import names_of_folders
     from rgbt_fusion.evaluation.scoring import load_benchmark, score
 
     truth = load_benchmark(
@@ -562,7 +564,7 @@ def _score_whole(rules: _Rules, folders: list[Path]) -> "tuple[BenchmarkTruth, l
         missing=rules.missing,
     )
     scores = []
-    for folder, name in zip(folders, _names(folders), strict=True):
+    for folder, name in zip(folders, names_of_folders(folders), strict=True):
         scores.append(
             score(
                 folder,
@@ -577,15 +579,6 @@ def _score_whole(rules: _Rules, folders: list[Path]) -> "tuple[BenchmarkTruth, l
         if rules.box_format == "auto":
             _say_hint(folder, name, truth, rules.prefix)
     return truth, scores
-
-
-def _names(folders: list[Path]) -> list[str]:
-    """Return what the tracker of each folder is called: folders of one name by their paths."""
-    names = [folder.resolve().name for folder in folders]
-    return [
-        name if names.count(name) == 1 else str(folder)
-        for folder, name in zip(folders, names, strict=True)
-    ]
 
 
 def _say_hint(folder: Path, tracker: str, truth: "BenchmarkTruth", prefix: str | None) -> None:
@@ -718,13 +711,11 @@ def _write_json(
     differences: "dict[str, tuple[PairedDifference, ...]]",
     path: Path,
 ) -> None:
-    import json
-
     from rgbt_fusion.evaluation.summary import summary
-    from rgbt_fusion.files.whole import write_text
+    from rgbt_fusion.files.whole import write_json
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(summary(scores, intervals, differences), indent=1) + "\n")
+    write_json(path, summary(scores, intervals, differences))
     typer.echo(f"wrote {path}", err=True)
 
 
@@ -745,7 +736,7 @@ def _metrics(scores: "list[Scores]", metrics: str | None) -> tuple[str, ...] | N
 
 def _print(title: str, table: "Table", form: str, digits: int | None) -> None:
     if form == "table":
-        _draw(title, table, digits)
+        print_whole(drawn_numbers(title, table, digits=digits))
     else:
         typer.echo(_written(table, form, digits).rstrip("\n") + "\n")
 
@@ -759,57 +750,16 @@ def _written(table: "Table", form: str, digits: int | None) -> str:
     return write(table, digits=digits)
 
 
-def _draw(title: str, table: "Table", digits: int | None) -> None:
-    """Draw a table on the terminal."""
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as Drawn
-
-    from rgbt_fusion.files.table import best_cells, to_cells
-
-    header, *rows = to_cells(table, digits=digits)
-    drawn = Drawn(
-        title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
-    )
-    first, *others = header
-    drawn.add_column(escape(first), justify="left", no_wrap=True)
-    for name in others:
-        drawn.add_column(escape(name), justify="right")
-    for row, bold in zip(rows, best_cells(table)[1:], strict=True):
-        texts = [
-            f"[bold]{escape(text)}[/bold]" if best else escape(text)
-            for text, best in zip(row, bold, strict=True)
-        ]
-        drawn.add_row(*texts)
-    # a line too long is better than numbers cut short
-    needed = Console(width=10_000).measure(drawn).maximum
-    Console(highlight=False, width=max(needed, Console().width)).print(drawn)
-
-
 def _plot(
     scores: "list[Scores]", intervals: "tuple[ScoreIntervals, ...]", folder: Path, form: str
 ) -> None:
     from rgbt_fusion.evaluation.confidence import score_confidence
-    from rgbt_fusion.evaluation.plots import (
-        plot_attributes,
-        plot_curves,
-        plot_reliability,
-        plot_risk_coverage,
-    )
+    from rgbt_fusion.evaluation.plots import confidence_figures, score_figures
     from rgbt_fusion.files.whole import writing
 
-    figures: dict[str, Figure] = {}
-    for name in scores[0].curves:
-        figures[name] = plot_curves(scores, name, intervals=intervals)
-    if len(scores[0].attributes) >= 3:
-        figures["attributes"] = plot_attributes(scores, intervals=intervals)
     names = [one.tracker for one in scores]
     found = [score_confidence(one) for one in scores]
-    if any(found):
-        figures["risk coverage"] = plot_risk_coverage(names, found)
-    if any(one is not None and one.reliability is not None for one in found):
-        figures["reliability"] = plot_reliability(names, found)
+    figures = score_figures(scores, intervals) | confidence_figures(names, found)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         with writing(folder / f"{name.replace(' ', '_')}.{form}", keep_suffix=True) as part:

@@ -345,7 +345,8 @@ def _intervals(
 ) -> dict[str, Interval]:
     """Return the intervals over sequences."""
     counts = resample_counts(sequences, resampling)
-    edges = np.unique(np.quantile(frames.confidences, np.linspace(0, 1, _LEVELS + 1)[1:-1]))
+    shares = np.linspace(0, 1, _LEVELS + 1)[1:-1]
+    edges = np.unique(np.quantile(frames.confidences, shares))
     levels = np.searchsorted(edges, frames.confidences, side="right")
     sums = _level_sums(frames, levels, one_group=False)
     drawn = np.stack([counts @ part for part in sums])

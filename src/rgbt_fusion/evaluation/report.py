@@ -2,33 +2,25 @@
 
 import io
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.checks import check_positive_int
 from rgbt_fusion.data.sequences import ImageSequence
+from rgbt_fusion.evaluation.comparison import Comparison
 from rgbt_fusion.evaluation.confidence import (
     FOUND_ABOVE,
     LOST_BELOW,
     confidence_table,
     score_confidence,
 )
-from rgbt_fusion.evaluation.intervals import (
-    ScoreIntervals,
-    paired_differences,
-    score_intervals,
-)
-from rgbt_fusion.evaluation.plots import (
-    plot_attributes,
-    plot_curves,
-    plot_reliability,
-    plot_risk_coverage,
-)
+from rgbt_fusion.evaluation.intervals import paired_differences, score_intervals
+from rgbt_fusion.evaluation.plots import confidence_figures, score_figures
 from rgbt_fusion.evaluation.scores import Scores
 from rgbt_fusion.evaluation.tables import (
     attribute_table,
@@ -76,6 +68,7 @@ _WIDTH = 360
 """Width of a picture in pixels."""
 _TIMELINE_POINTS = 400
 """How many points of a line are drawn: more than that no screen shows."""
+_TIMELINE_WIDTH = 4 * _WIDTH
 _LEFT = 84
 """Room for the words left of the overlap's lines."""
 _BELOW = 52
@@ -163,7 +156,7 @@ def write_report(
         _notes(scores),
         *_differences(scores),
         "<h2>Plots</h2>",
-        f'<div class="plots">{_plots(scores, intervals)}</div>',
+        _drawn(score_figures(scores, intervals)),
         _note("Bands: 95 % intervals over sequences, at each threshold."),
     ]
     parts += _confidence(scores)
@@ -260,13 +253,10 @@ def _notes(scores: Sequence[Scores]) -> str:
     return "".join(notes)
 
 
-def _plots(scores: Sequence[Scores], intervals: Sequence[ScoreIntervals]) -> str:
-    figures: dict[str, Figure] = {}
-    for name in scores[0].curves:
-        figures[name] = plot_curves(scores, name, intervals=intervals)
-    if len(scores[0].attributes) >= 3:
-        figures["attributes"] = plot_attributes(scores, intervals=intervals)
-    return "".join(_svg(figure, name) for name, figure in figures.items())
+def _drawn(figures: "dict[str, Figure]") -> str:
+    """Show figures beside each other."""
+    images = [_svg(figure, name) for name, figure in figures.items()]
+    return f'<div class="plots">{"".join(images)}</div>'
 
 
 def _confidence(scores: Sequence[Scores]) -> list[str]:
@@ -275,10 +265,6 @@ def _confidence(scores: Sequence[Scores]) -> list[str]:
     found = [score_confidence(one) for one in scores]
     if not any(found):
         return []
-    figures = {"risk against coverage": plot_risk_coverage(names, found)}
-    if any(one is not None and one.reliability is not None for one in found):
-        figures["reliability"] = plot_reliability(names, found)
-    drawn = "".join(_svg(figure, name) for name, figure in figures.items())
     note = (
         f"Found: overlap above {FOUND_ABOVE:g}. Lost: overlap below {LOST_BELOW:g}, or target "
         "absent. ECE: how far the confidence is from the share of frames with the target found. "
@@ -289,7 +275,7 @@ def _confidence(scores: Sequence[Scores]) -> list[str]:
         "<h2>Confidence</h2>",
         _table(confidence_table(names, found)),
         _note(note),
-        f'<div class="plots">{drawn}</div>',
+        _drawn(confidence_figures(names, found)),
     ]
 
 
@@ -368,51 +354,19 @@ def _timeline(name: str, scores: Sequence[Scores], shown: Sequence[int]) -> str:
 
     Frames without target are shaded. The frames of the pictures are marked.
     """
-    width = 4 * _WIDTH
     track = scores[0].tracks[name]
-    first, last = int(track.frames[0]), int(track.frames[-1])
-
-    def across(frames: NDArray[np.integer]) -> NDArray[np.floating]:
-        return _LEFT + (frames - first) / max(last - first, 1) * (width - _LEFT - 10)
-
+    axis = _FrameAxis(int(track.frames[0]), int(track.frames[-1]))
+    width = _TIMELINE_WIDTH
     parts = [
-        f'<rect x="{_LEFT}" y="0" width="{width - _LEFT - 10}" height="{_HEIGHT}" fill="#8881"/>'
+        f'<rect x="{_LEFT}" y="0" width="{width - _LEFT - 10}" height="{_HEIGHT}" fill="#8881"/>',
+        *_absences(track, axis),
+        *_levels(),
+        *_frame_numbers(axis),
+        *_marks(track.frames[list(shown)], axis),
     ]
-    for begin, end in _runs(~track.present):
-        left, right = across(track.frames[[begin, end]])
-        parts.append(
-            f'<rect x="{left:.0f}" y="0" width="{max(right - left, 2):.0f}" height="{_HEIGHT}" '
-            'fill="#8884"><title>target absent</title></rect>'
-        )
-    for level in (0.0, 0.5, 1.0):
-        y = _HEIGHT * (1 - level)
-        parts.append(
-            f'<line x1="{_LEFT}" x2="{width - 10}" y1="{y:.0f}" y2="{y:.0f}" stroke="#8886"/>'
-            f'<text x="{_LEFT - 8}" y="{y + 6:.0f}" text-anchor="end">{level:g}</text>'
-        )
-    for frame in np.unique(np.linspace(first, last, 5).astype(int)):
-        x = across(np.array([frame]))[0]
-        parts.append(
-            f'<text x="{x:.0f}" y="{_HEIGHT + 22}" text-anchor="middle">{frame + 1}</text>'
-        )
-    for row in shown:
-        x = across(track.frames[[row]])[0]
-        parts.append(
-            f'<line x1="{x:.0f}" x2="{x:.0f}" y1="0" y2="{_HEIGHT}" stroke="#888" '
-            'stroke-dasharray="4 4"><title>picture below</title></line>'
-        )
     for number, one in enumerate(scores):
-        if name not in one.tracks:
-            continue
-        own = one.tracks[name]
-        rows = np.unique(np.linspace(0, len(own.overlap) - 1, _TIMELINE_POINTS).astype(int))
-        y = _HEIGHT * (1 - np.clip(own.overlap[rows], 0, 1))
-        points = " ".join(
-            f"{a:.0f},{b:.0f}" for a, b in zip(across(own.frames[rows]), y, strict=True)
-        )
-        parts.append(
-            f'<polyline fill="none" stroke="{_hex(number)}" stroke-width="2" points="{points}"/>'
-        )
+        if name in one.tracks:
+            parts.append(_overlap_line(one.tracks[name], axis, _hex(number)))
     return (
         f'<svg viewBox="0 -10 {width} {_HEIGHT + _BELOW + 10}" width="100%" role="img" '
         'aria-label="overlap of each tracker over the frames" font-size="18" fill="currentColor">'
@@ -422,6 +376,64 @@ def _timeline(name: str, scores: Sequence[Scores], shown: Sequence[int]) -> str:
         f'<text x="{(width + _LEFT) // 2}" y="{_HEIGHT + 46}" text-anchor="middle">'
         "frame (shaded: target absent)</text></svg>"
     )
+
+
+class _FrameAxis(NamedTuple):
+    """The horizontal axis of a timeline."""
+
+    first: int
+    last: int
+
+    def x(self, frames: NDArray[np.integer]) -> NDArray[np.floating]:
+        """Return where frames lie, in units of the drawing."""
+        length = max(self.last - self.first, 1)
+        return _LEFT + (frames - self.first) / length * (_TIMELINE_WIDTH - _LEFT - 10)
+
+
+def _absences(track: Comparison, axis: _FrameAxis) -> Iterator[str]:
+    """Shade the frames without target."""
+    for begin, end in _runs(~track.present):
+        left, right = axis.x(track.frames[[begin, end]])
+        yield (
+            f'<rect x="{left:.0f}" y="0" width="{max(right - left, 2):.0f}" height="{_HEIGHT}" '
+            'fill="#8884"><title>target absent</title></rect>'
+        )
+
+
+def _levels() -> Iterator[str]:
+    """Draw a line and a number at overlaps of none, half and all."""
+    for level in (0.0, 0.5, 1.0):
+        y = _HEIGHT * (1 - level)
+        yield (
+            f'<line x1="{_LEFT}" x2="{_TIMELINE_WIDTH - 10}" y1="{y:.0f}" y2="{y:.0f}" '
+            'stroke="#8886"/>'
+            f'<text x="{_LEFT - 8}" y="{y + 6:.0f}" text-anchor="end">{level:g}</text>'
+        )
+
+
+def _frame_numbers(axis: _FrameAxis) -> Iterator[str]:
+    """Write a few frame numbers below the axis."""
+    frames = np.unique(np.linspace(axis.first, axis.last, 5).astype(int))
+    for frame, x in zip(frames, axis.x(frames), strict=True):
+        yield f'<text x="{x:.0f}" y="{_HEIGHT + 22}" text-anchor="middle">{frame + 1}</text>'
+
+
+def _marks(frames: NDArray[np.int64], axis: _FrameAxis) -> Iterator[str]:
+    """Mark the frames of the pictures."""
+    for x in axis.x(frames):
+        yield (
+            f'<line x1="{x:.0f}" x2="{x:.0f}" y1="0" y2="{_HEIGHT}" stroke="#888" '
+            'stroke-dasharray="4 4"><title>picture below</title></line>'
+        )
+
+
+def _overlap_line(track: Comparison, axis: _FrameAxis, colour: str) -> str:
+    """Draw the overlap of one tracker."""
+    rows = np.unique(np.linspace(0, len(track.overlap) - 1, _TIMELINE_POINTS).astype(int))
+    xs = axis.x(track.frames[rows])
+    ys = _HEIGHT * (1 - np.clip(track.overlap[rows], 0, 1))
+    points = " ".join(f"{x:.0f},{y:.0f}" for x, y in zip(xs, ys, strict=True))
+    return f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>'
 
 
 def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from rgbt_fusion.data.annotations import to_xywh
 from rgbt_fusion.data.layouts import BoxFormat
 from rgbt_fusion.files.text_tables import DataError, read_numbers
 
-__all__ = ["ResultFolder", "StoredTrack", "read_results"]
+__all__ = ["ResultFolder", "StoredTrack", "names_of_folders", "read_results"]
 
 # <sequence>_time.txt and its kin hold no boxes
 _NO_BOXES = re.compile(r"_(time|times|conf|confidence|score|scores|all_boxes|all_scores)$")
@@ -120,6 +120,22 @@ def read_results(
         except DataError as error:
             unreadable[name] = str(error)
     return ResultFolder(tracker or base.resolve().name, results, tuple(missing), unreadable)
+
+
+def names_of_folders(folders: Sequence[Path]) -> list[str]:
+    """Return what the content of each folder is called: folders of one name by their paths.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from rgbt_fusion.evaluation.results import names_of_folders
+        >>> names_of_folders([Path("runs/first"), Path("a/last"), Path("b/last")])
+        ['first', 'a/last', 'b/last']
+    """
+    names = [folder.resolve().name for folder in folders]
+    return [
+        name if names.count(name) == 1 else str(folder)
+        for folder, name in zip(folders, names, strict=True)
+    ]
 
 
 def _of_matlab(path: Path) -> str:

@@ -1,6 +1,6 @@
 """What scoring a tracker yields: numbers and curves, by sequence and by attribute."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -13,6 +13,7 @@ from rgbt_fusion.evaluation.metrics import Array
 from rgbt_fusion.evaluation.protocols import ScoringRules
 
 __all__ = [
+    "LONG_TERM",
     "WHERE_MISSING",
     "AttributeScores",
     "Curve",
@@ -25,6 +26,9 @@ __all__ = [
 WHERE_MISSING = ("PRm", "SRm", "MPRm", "MSRm")
 """The numbers over frames that lack a modality. A sequence without such a frame has none of them,
 and does not count in their means."""
+
+LONG_TERM = ("Pr", "Re", "F")
+"""Precision, recall and F over confidences, at the threshold of the best F."""
 
 CurveName: TypeAlias = Literal["precision", "normalised precision", "success", "recall"]
 """The plots of the field."""
@@ -100,25 +104,37 @@ class SequenceTable(NamedTuple):
     ratios: Mapping[str, Ratio] = {}
     """The numbers that are no means of a column, by name."""
 
+    def rows_of(self, names: Iterable[str]) -> NDArray[np.int64]:
+        """Return the rows of some sequences, in their order."""
+        row_of = {name: row for row, name in enumerate(self.names)}
+        return np.array([row_of[name] for name in names], dtype=np.int64)
+
+    def by_sequence(self) -> dict[str, dict[str, float]]:
+        """Return the numbers of each sequence by name."""
+        numbers: dict[str, dict[str, float]] = {}
+        for row, name in enumerate(self.names):
+            numbers[name] = {metric: float(column[row]) for metric, column in self.columns.items()}
+        return numbers
+
     def take(self, rows: NDArray[np.int64]) -> "SequenceTable":
         """Return some rows."""
         long_term = self.long_term
         if long_term is not None:
             long_term = PrecisionRecall(long_term.precision[rows], long_term.recall[rows])
+        ratios: dict[str, Ratio] = {}
+        for name, ratio in self.ratios.items():
+            ratios[name] = Ratio(ratio.parts[rows], ratio.wholes[rows])
         return SequenceTable(
-            tuple(self.names[row] for row in rows),
-            self.precision[rows],
-            self.normalised[rows],
-            self.success[rows],
-            {name: column[rows] for name, column in self.columns.items()},
-            self.weights[rows],
-            long_term,
-            self.timed_frames[rows],
-            self.seconds[rows],
-            {
-                name: Ratio(ratio.parts[rows], ratio.wholes[rows])
-                for name, ratio in self.ratios.items()
-            },
+            names=tuple(self.names[row] for row in rows),
+            precision=self.precision[rows],
+            normalised=self.normalised[rows],
+            success=self.success[rows],
+            columns={name: column[rows] for name, column in self.columns.items()},
+            weights=self.weights[rows],
+            long_term=long_term,
+            timed_frames=self.timed_frames[rows],
+            seconds=self.seconds[rows],
+            ratios=ratios,
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,8 +17,8 @@ from rgbt_fusion.data.splits import sequences_to_score
 from rgbt_fusion.evaluation.comparison import Comparison, compare, frames_needed, rows_of_frames
 from rgbt_fusion.evaluation.long_term import (
     PrecisionRecall,
+    at_best_f,
     confidence_thresholds,
-    f_score,
     precision_recall,
 )
 from rgbt_fusion.evaluation.metrics import (
@@ -33,6 +33,7 @@ from rgbt_fusion.evaluation.metrics import (
 from rgbt_fusion.evaluation.protocols import ProtocolName, ScoringRules, get_protocol
 from rgbt_fusion.evaluation.results import ResultFolder, StoredTrack, read_results
 from rgbt_fusion.evaluation.scores import (
+    LONG_TERM,
     WHERE_MISSING,
     AttributeScores,
     Curve,
@@ -43,10 +44,20 @@ from rgbt_fusion.evaluation.scores import (
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.types import GroundTruth
 
-__all__ = ["BenchmarkTruth", "Incomplete", "IncompleteResultsError", "load_benchmark", "score"]
+__all__ = [
+    "INCOMPLETE",
+    "BenchmarkTruth",
+    "Incomplete",
+    "IncompleteResultsError",
+    "load_benchmark",
+    "score",
+]
 
 Incomplete: TypeAlias = Literal["refuse", "skip"]
 """What happens to results that lack sequences."""
+
+INCOMPLETE: tuple[Incomplete, ...] = get_args(Incomplete)
+"""What may happen to them."""
 
 _SUCCESS_RATES_AT = np.array((0.5, 0.75, 0.9))
 _REASONS_SHOWN = 5
@@ -170,7 +181,7 @@ def score(
         >>> {name: round(scores.metrics[name], 6) for name in ("PR", "NPR", "SR")}
         {'PR': 1.0, 'NPR': 1.0, 'SR': 0.952381}
     """
-    check_choice(incomplete, ("refuse", "skip"), name="incomplete")
+    check_choice(incomplete, INCOMPLETE, name="incomplete")
     if isinstance(benchmark, str):
         benchmark = load_benchmark(benchmark, root, sequences=sequences, protocol=protocol)
     rules = get_protocol(benchmark.benchmark, protocol)
@@ -233,7 +244,8 @@ def _refusal(
     left_out: Mapping[str, str],
 ) -> IncompleteResultsError:
     """Return the error that lists the first sequences which cannot be scored."""
-    shown = [f"{name} ({reason})" for name, reason in list(left_out.items())[:_REASONS_SHOWN]]
+    first = list(left_out.items())[:_REASONS_SHOWN]
+    shown = [f"{name} ({reason})" for name, reason in first]
     text = ", ".join(shown)
     hidden = len(left_out) - len(shown)
     if hidden:
@@ -254,17 +266,11 @@ def _scores(
 ) -> Scores:
     """Turn compared tracks into numbers, curves and both by sequence and attribute."""
     table = _tabulate(results, tracks, rules, benchmark)
-    row_of = {name: row for row, name in enumerate(tracks)}
-    sequences = {
-        name: {metric: float(column[row]) for metric, column in table.columns.items()}
-        for name, row in row_of.items()
-    }
     attributes: dict[str, AttributeScores] = {}
     for attribute, members in benchmark.attributes.items():
-        names = tuple(name for name in members if name in row_of)
+        names = tuple(name for name in members if name in tracks)
         if names:
-            rows = np.array([row_of[name] for name in names], dtype=np.int64)
-            numbers = _summary(table, rows, rules)
+            numbers = _summary(table, table.rows_of(names), rules)
             attributes[attribute] = AttributeScores(len(names), numbers, names)
     cut = [
         name
@@ -277,7 +283,7 @@ def _scores(
         protocol=rules,
         metrics=_summary(table, np.arange(len(tracks)), rules),
         curves=_curves(table, rules),
-        sequences=sequences,
+        sequences=table.by_sequence(),
         attributes=attributes,
         left_out=left_out,
         cut=tuple(cut),
@@ -337,7 +343,7 @@ def _tabulate(
     long_term = None
     if "F" in rules.metrics:
         long_term = _long_term(results, tracks)
-        columns |= _at_best_f(long_term)
+        columns |= dict(zip(LONG_TERM, at_best_f(*long_term), strict=True))
 
     weights = np.ones(len(tracks))
     if rules.average == "frames":
@@ -432,18 +438,6 @@ def _long_term(results: ResultFolder, tracks: Mapping[str, Comparison]) -> Preci
     )
 
 
-def _at_best_f(long_term: PrecisionRecall) -> dict[str, Array]:
-    """Return each sequence's precision, recall and F at the threshold of its best F."""
-    f = f_score(long_term.precision, long_term.recall)
-    rows = np.arange(len(f))
-    best = f.argmax(axis=1)
-    return {
-        "Pr": long_term.precision[rows, best],
-        "Re": long_term.recall[rows, best],
-        "F": f[rows, best],
-    }
-
-
 def _summary(
     table: SequenceTable, rows: NDArray[np.int64], rules: ScoringRules
 ) -> dict[str, float]:
@@ -457,19 +451,18 @@ def _summary(
             numbers[name] = float(values.max())
         elif name in WHERE_MISSING:
             known = ~np.isnan(values)
-            weights = table.weights[rows][known]
-            numbers[name] = (
-                float(np.average(values[known], weights=weights)) if known.any() else np.nan
-            )
+            numbers[name] = np.nan
+            if known.any():
+                weights = table.weights[rows][known]
+                numbers[name] = float(np.average(values[known], weights=weights))
         else:
             numbers[name] = float(np.average(values, weights=table.weights[rows]))
     if table.long_term is not None:
         # of all sequences together: the threshold of the best F of the mean curves
-        precision = table.long_term.precision[rows].mean(axis=0)
-        recall = table.long_term.recall[rows].mean(axis=0)
-        f = f_score(precision, recall)
-        best = int(np.argmax(f))
-        numbers |= {"Pr": float(precision[best]), "Re": float(recall[best]), "F": float(f[best])}
+        precision = table.long_term.precision[rows].mean(axis=0, keepdims=True)
+        recall = table.long_term.recall[rows].mean(axis=0, keepdims=True)
+        for name, values in zip(LONG_TERM, at_best_f(precision, recall), strict=True):
+            numbers[name] = float(values[0])
     own = {name: numbers[name] for name in rules.metrics}
     return {name: value for name, value in (own | numbers).items() if not np.isnan(value)}
 

@@ -41,17 +41,19 @@ def summary(
             f"intervals must be those of the {len(scores)} scores, got {len(intervals)}"
         )
     how = resampling or Resampling()
+    trackers = {}
+    for one, known in zip(scores, intervals, strict=True):
+        trackers[one.tracker] = _tracker(one, known)
+    by_metric = {}
+    for metric, pairs in differences.items():
+        by_metric[metric] = [_difference(pair) for pair in pairs]
     return {
         "benchmark": scores[0].benchmark,
         "title": scores[0].protocol.title,
         "own_metrics": list(scores[0].protocol.metrics),
         "intervals": {"level": how.level, "resamples": how.resamples, "seed": how.seed},
-        "trackers": {
-            one.tracker: _tracker(one, known) for one, known in zip(scores, intervals, strict=True)
-        },
-        "differences": {
-            metric: [_difference(pair) for pair in pairs] for metric, pairs in differences.items()
-        },
+        "trackers": trackers,
+        "differences": by_metric,
     }
 
 
@@ -60,11 +62,12 @@ def _tracker(scores: Scores, known: ScoreIntervals) -> dict[str, Any]:
     for name, found in scores.attributes.items():
         numbers = _figures(found.metrics, known.attributes.get(name, {}))
         attributes[name] = {"sequences": found.sequences, "metrics": numbers}
+    sequences: dict[str, dict[str, float | None]] = {}
+    for name, numbers in scores.sequences.items():
+        sequences[name] = {metric: _finite(value) for metric, value in numbers.items()}
     speed = None
     if scores.fps is not None:
-        speed = _figures({"fps": scores.fps}, {} if known.fps is None else {"fps": known.fps})[
-            "fps"
-        ]
+        speed = _figure(scores.fps, known.fps)
     return {
         "sequences_scored": len(scores.sequences),
         "frames": scores.frames,
@@ -72,7 +75,7 @@ def _tracker(scores: Scores, known: ScoreIntervals) -> dict[str, Any]:
         "fps": speed,
         "confidence": _confidence(scores),
         "attributes": attributes,
-        "sequences": {name: _finite(numbers) for name, numbers in scores.sequences.items()},
+        "sequences": sequences,
         "left_out": dict(scores.left_out),
         "cut": list(scores.cut),
     }
@@ -94,17 +97,19 @@ def _figures(
     numbers: Mapping[str, float], intervals: Mapping[str, Interval]
 ) -> dict[str, dict[str, float | None]]:
     figures: dict[str, dict[str, float | None]] = {}
-    for name, value in _finite(numbers).items():
-        low, high = intervals.get(name, (None, None))
-        figures[name] = {"value": value, "low": low, "high": high}
+    for name, value in numbers.items():
+        figures[name] = _figure(value, intervals.get(name))
     return figures
 
 
-def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    """Return numbers with None for those that JSON cannot hold: NaN and infinity."""
-    return {
-        name: float(value) if abs(value) < float("inf") else None for name, value in numbers.items()
-    }
+def _figure(value: float, interval: Interval | None) -> dict[str, float | None]:
+    low, high = (None, None) if interval is None else interval
+    return {"value": _finite(value), "low": low, "high": high}
+
+
+def _finite(value: float) -> float | None:
+    """Return None for what JSON cannot hold: NaN and infinity."""
+    return float(value) if abs(value) < float("inf") else None
 
 
 def _difference(pair: PairedDifference) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Tables of scores: by tracker, by pair of trackers, by attribute and by sequence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rgbt_fusion.evaluation.intervals import (
     LOWER_IS_BETTER,
@@ -69,19 +69,26 @@ def score_table(
     by_tracker = _known_intervals(scores, intervals)
     columns: dict[str, list[Cell]] = {}
     for name in shown:
-        found = [None if own is None else own.metrics.get(name) for own in by_tracker]
+        found = [None if known is None else known.metrics.get(name) for known in by_tracker]
         numbers = [one.metrics.get(name) for one in scores]
         columns[name] = _compared(name, numbers, found, marked=intervals is not None)
     if with_speed:
-        found = [None if own is None else own.fps for own in by_tracker]
+        found = [None if known is None else known.fps for known in by_tracker]
         if intervals is None:
             columns["fps"] = [round(one.fps, 1) if one.fps else None for one in scores]
         else:
             columns["fps"] = _compared("fps", [one.fps for one in scores], found, marked=True)
     if with_left_out:
         columns["left out"] = [len(one.left_out) for one in scores]
-    best_first = sorted(range(len(scores)), key=lambda k: -scores[k].metrics.get(own[-1], 0.0))
-    rows = [(scores[k].tracker, *(column[k] for column in columns.values())) for k in best_first]
+
+    def rank(k: int) -> float:
+        return -scores[k].metrics.get(own[-1], 0.0)
+
+    best_first = sorted(range(len(scores)), key=rank)
+    rows = []
+    for k in best_first:
+        cells = [column[k] for column in columns.values()]
+        rows.append((scores[k].tracker, *cells))
     return Table(tuple(header), tuple(rows))
 
 
@@ -116,10 +123,16 @@ def attribute_table(
         numbers: list[float | None] = []
         found: list[tuple[float, float] | None] = []
         for one, known in zip(scores, by_tracker, strict=True):
-            having = one.attributes.get(attribute)
-            numbers.append(None if having is None else having.metrics.get(name))
-            found.append(None if known is None else known.attributes.get(attribute, {}).get(name))
-            count = max(count, 0 if having is None else having.sequences)
+            number = None
+            if attribute in one.attributes:
+                having = one.attributes[attribute]
+                number = having.metrics.get(name)
+                count = max(count, having.sequences)
+            interval = None
+            if known is not None:
+                interval = known.attributes.get(attribute, {}).get(name)
+            numbers.append(number)
+            found.append(interval)
         rows.append((attribute, count, *_compared(name, numbers, found, marked=marked)))
     most = max(len(one.sequences) for one in scores)
     numbers = [one.metrics.get(name) for one in scores]
@@ -164,8 +177,10 @@ def interval_note(scores: Sequence[Scores], resampling: Resampling | None = None
     """
     _own_metrics(scores)
     how = resampling or Resampling()
-    counts = sorted({len(one.sequences) for one in scores})
-    sequences = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    counts = [len(one.sequences) for one in scores]
+    sequences = f"{min(counts)}"
+    if max(counts) > min(counts):
+        sequences += f" to {max(counts)}"
     return (
         f"In brackets: {100 * how.level:g} % intervals over {sequences} sequences "
         f"({how.resamples} bootstrap resamples, seed {how.seed})."
@@ -205,9 +220,10 @@ def sequence_table(
     own = scores.protocol.metrics
     shown = own if metrics is None else tuple(metrics)
     worst_first = sorted(scores.sequences.items(), key=lambda item: item[1].get(own[-1], 0.0))
-    rows: list[tuple[Cell, ...]] = [
-        (name, *_cells(numbers, shown)) for name, numbers in worst_first
-    ]
+    rows: list[tuple[Cell, ...]] = []
+    for name, numbers in worst_first:
+        cells = [_cell(numbers.get(metric), metric) for metric in shown]
+        rows.append((name, *cells))
     header = ["sequence", *shown]
     if scores.left_out:
         header.append("left out")
@@ -226,13 +242,8 @@ def _own_metrics(scores: Sequence[Scores]) -> tuple[str, ...]:
     return scores[0].protocol.metrics
 
 
-def _cells(numbers: Mapping[str, float], names: Sequence[str]) -> list[Cell]:
-    return [_cell(numbers, name) for name in names]
-
-
-def _cell(numbers: Mapping[str, float], name: str) -> Cell:
+def _cell(value: float | None, name: str) -> Cell:
     """Return a number as a cell: counts as whole numbers, None where there is none."""
-    value = numbers.get(name)
     if value is not None and name in _COUNTS:
         return round(value)
     return value
@@ -261,7 +272,7 @@ def _compared(
     """Return numbers of several trackers as cells with their intervals, the best one marked."""
     known = [number for number in numbers if number is not None]
     if not marked or name in _COUNTS:
-        return [_cell({name: value} if value is not None else {}, name) for value in numbers]
+        return [_cell(value, name) for value in numbers]
     best = None
     if len(numbers) > 1 and known:
         best = min(known) if name in LOWER_IS_BETTER else max(known)

@@ -77,7 +77,8 @@ class Misalignment(NamedTuple):
             - returns ``(4,)``
         """
         size = around_xywh_px[2:] * self.zoom
-        centre = around_xywh_px[:2] + around_xywh_px[2:] / 2 + np.array(self.shift) * height_px
+        shift_px = np.array(self.shift) * height_px
+        centre = around_xywh_px[:2] + around_xywh_px[2:] / 2 + shift_px
         return np.concatenate((centre - size / 2, size))
 
 
@@ -88,7 +89,8 @@ def draw_misalignment(
     if not config.misalignment:
         return None
     x, y = generator.uniform(-config.misalignment, config.misalignment, 2)
-    return Misalignment((float(x), float(y)), float(1 + generator.uniform(-ZOOM, ZOOM)))
+    zoom = 1 + generator.uniform(-ZOOM, ZOOM)
+    return Misalignment((float(x), float(y)), float(zoom))
 
 
 def fail(image: Tensor, failure: Failure, generator: np.random.Generator) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -63,9 +63,9 @@ SINCE_0_1_0 = (
 )
 """The settings that 0.1.0 does not know, each behind its table."""
 
-MODALITIES: tuple[TrainingModality, ...] = ("both", "rgb", "tir", "either")
-PRECISIONS: tuple[Precision, ...] = ("float32", "float64", "bfloat16", "float16")
-SCHEDULES: tuple[Schedule, ...] = ("constant", "step", "cosine")
+MODALITIES: tuple[TrainingModality, ...] = get_args(TrainingModality)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 
 
 @dataclass(frozen=True, kw_only=True)

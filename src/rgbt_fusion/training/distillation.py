@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
-from rgbt_fusion.alignment.aligned_frames import AlignmentLike, choose_alignment
+from rgbt_fusion.alignment.aligned_frames import AlignmentLike
 from rgbt_fusion.checks import check_choice, check_finite_number
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.layers.token_selection import restore_tokens
@@ -29,15 +29,11 @@ from rgbt_fusion.models.interface import (
 )
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.training.config import TrainConfig
-from rgbt_fusion.training.distributed import Processes, join_processes
+from rgbt_fusion.training.distributed import Processes
 from rgbt_fusion.training.loop import (
     OnProgress,
     TrainResult,
-    open_validation,
-    pick_device,
-    run_training,
-    starting_model,
-    undisturbed,
+    open_and_train,
 )
 from rgbt_fusion.training.objective import (
     TrainingObjective,
@@ -45,7 +41,7 @@ from rgbt_fusion.training.objective import (
     mean_iou,
     shared_positives,
 )
-from rgbt_fusion.training.samples import Batch, Paths, Sampler, open_clips, with_layouts
+from rgbt_fusion.training.samples import Batch, Paths
 from rgbt_fusion.weights.checkpoints import load_model
 
 __all__ = [
@@ -102,11 +98,11 @@ class DistillConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self.layers, ("even", "first_half", "last_half", "all"), name="layers")
+        check_choice(self.layers, get_args(LayerSet), name="layers")
         check_finite_number(self.response_weight, name="response_weight", low=0.0)
         check_finite_number(self.feature_weight, name="feature_weight", low=0.0)
         check_finite_number(self.temperature, name="temperature", low=1e-3)
-        check_choice(self.response_form, ("logits", "literal"), name="response_form")
+        check_choice(self.response_form, get_args(ResponseForm), name="response_form")
         check_choice(self.teacher_precision, _AUTOCAST, name="teacher_precision")
         if not self.response_weight and not self.feature_weight:
             raise ValueError(
@@ -178,27 +174,27 @@ def distill(
     Source:
         Luo et al., "From Two-Stream to One-Stream", 2024, section 3.4.
     """
-    choice = None if align is None else choose_alignment(align)
-    where = pick_device(device)
-    settings = with_layouts(config, data)
-    with join_processes(where) as processes, undisturbed(where):
-        clips = open_clips(settings, data, names=names, align=choice)
-        validation = open_validation(settings, clips, data, validation_names, processes, choice)
-        student = starting_model(settings, start_from, model=model)
+
+    def new_objective(
+        student: nn.Module, processes: Processes, where: torch.device
+    ) -> TrainingObjective:
         master = teacher if isinstance(teacher, nn.Module) else load_model(teacher)
-        objective = DistillationObjective(student, master, config, processes, where)
-        return run_training(
-            settings,
-            objective,
-            Sampler.of(settings, clips, student),
-            out=Path(out),
-            device=where,
-            processes=processes,
-            tensorboard=tensorboard,
-            on_progress=on_progress,
-            validation=validation,
-            align=None if choice is None else choice.name,
-        )
+        return DistillationObjective(student, master, config, processes, where)
+
+    return open_and_train(
+        config,
+        new_objective,
+        out=out,
+        model=model,
+        data=data,
+        names=names,
+        validation_names=validation_names,
+        start_from=start_from,
+        device=device,
+        tensorboard=tensorboard,
+        on_progress=on_progress,
+        align=align,
+    )
 
 
 class TeacherAnswer(NamedTuple):
@@ -288,8 +284,7 @@ class DistillationObjective(TrainingObjective):
                 response_normalizer=self._shared_response_mass(answer.score_logits),
             )
             rows.append(torch.stack((*terms, mean_iou(out.box_cxcywh_unit, boxes))))
-        means = torch.stack(rows).mean(0)
-        return dict(zip(self.names, means.unbind(), strict=True))
+        return self.by_name(rows)
 
     def ask_teacher(self, batch: Batch) -> list[TeacherAnswer]:
         """Return what the teacher finds in each search frame, without gradient."""

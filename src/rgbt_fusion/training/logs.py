@@ -4,7 +4,8 @@ import csv
 import io
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,21 +140,16 @@ def _is_number(word: str) -> bool:
     return True
 
 
-class _refusing:
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
     """Turn a failure to write into a TrainingError that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            reason = error.strerror or error
-            raise TrainingError(
-                f"{self.path} cannot be written: {reason}; the last checkpoint is whole"
-            ) from error
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise TrainingError(
+            f"{path} cannot be written: {reason}; the last checkpoint is whole"
+        ) from error
 
 
 def _open_board(folder: Path) -> Any:

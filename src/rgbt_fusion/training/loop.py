@@ -1,6 +1,5 @@
 """The training loop: samples in, a model and a log out, and a checkpoint to resume from."""
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from torch import nn
 from rgbt_fusion.alignment.aligned_frames import AlignmentChoice, AlignmentLike, choose_alignment
 from rgbt_fusion.data.clips import ClipSource
 from rgbt_fusion.files.folder_lock import only_process
-from rgbt_fusion.files.whole import write_text
+from rgbt_fusion.files.whole import write_json, write_text
 from rgbt_fusion.models.interface import check_model
 from rgbt_fusion.models.named import build_named, names_code
 from rgbt_fusion.training.activation_checkpoints import check_blocks, checkpointed_blocks
@@ -46,18 +45,21 @@ from rgbt_fusion.weights.checkpoints import load_checkpoint
 from rgbt_fusion.weights.pretrained import create_model
 
 __all__ = [
+    "NewObjective",
     "OnProgress",
     "TrainResult",
-    "open_validation",
+    "open_and_train",
     "pick_device",
     "run_training",
     "starting_model",
     "train",
-    "undisturbed",
 ]
 
 OnProgress: TypeAlias = Callable[[Progress], None]
 """Called after every line of the log."""
+
+NewObjective: TypeAlias = Callable[[nn.Module, Processes, torch.device], TrainingObjective]
+"""Returns what a training of a network minimises."""
 
 
 @dataclass(frozen=True)
@@ -167,20 +169,60 @@ def train(
     Source:
         Ye et al., "OSTrack", ECCV 2022, section 4.1 and its code.
     """
+
+    def new_objective(
+        network: nn.Module, processes: Processes, _: torch.device
+    ) -> TrainingObjective:
+        if loss is None:
+            return LocalizationObjective(network, config.loss, processes)
+        return OwnLossObjective(network, loss, processes)
+
+    return open_and_train(
+        config,
+        new_objective,
+        out=out,
+        model=model,
+        data=data,
+        names=names,
+        validation_names=validation_names,
+        start_from=start_from,
+        device=device,
+        tensorboard=tensorboard,
+        on_progress=on_progress,
+        align=align,
+    )
+
+
+def open_and_train(
+    config: TrainConfig,
+    new_objective: NewObjective,
+    *,
+    out: str | Path,
+    model: nn.Module | None,
+    data: Paths | None,
+    names: Paths | None,
+    validation_names: str | Path | None,
+    start_from: str | Path | None,
+    device: str | None,
+    tensorboard: bool,
+    on_progress: OnProgress | None,
+    align: AlignmentLike | None,
+) -> TrainResult:
+    """Open what a training needs, and run it; see :func:`train` for arguments and errors.
+
+    Args:
+        new_objective: returns what is minimised.
+    """
     where = pick_device(device)
     choice = None if align is None else choose_alignment(align)
     config = with_layouts(config, data)
-    with join_processes(where) as processes, undisturbed(where):
+    with join_processes(where) as processes, _undisturbed(where):
         clips = open_clips(config, data, names=names, align=choice)
-        validation = open_validation(config, clips, data, validation_names, processes, choice)
+        validation = _open_validation(config, clips, data, validation_names, processes, choice)
         network = starting_model(config, start_from, model=model)
-        if loss is None:
-            objective = LocalizationObjective(network, config.loss, processes)
-        else:
-            objective = OwnLossObjective(network, loss, processes)
         return run_training(
             config,
-            objective,
+            new_objective(network, processes, where),
             Sampler.of(config, clips, network),
             out=Path(out),
             device=where,
@@ -192,7 +234,7 @@ def train(
         )
 
 
-def open_validation(
+def _open_validation(
     config: TrainConfig,
     clips: ClipSource,
     data: Paths | None,
@@ -346,7 +388,7 @@ def run_training(
             steps=steps.done,
             values=steps.values,
             best=None if best is None else run.best_path,
-            success=None if best is None else best[1],
+            success=None if best is None else best.success,
             damaged=run.damaged,
         )
 
@@ -430,13 +472,13 @@ class _Steps:
             best = None if run.validation is None else run.validation.best
             self.on_progress(
                 Progress(
-                    self.done,
-                    steps,
-                    self.values,
-                    speed,
-                    left,
-                    None if best is None else best[1],
-                    run.damaged,
+                    step=self.done,
+                    steps=steps,
+                    values=self.values,
+                    samples_per_second=speed,
+                    seconds_left=left,
+                    best_success=None if best is None else best.success,
+                    damaged=run.damaged,
                 )
             )
 
@@ -452,7 +494,7 @@ class _Steps:
         if not validation.is_due(self.done):
             return validation.is_over
         success = run.validate(self.done, self.interruption.asked)
-        # the time of a validation is none of the steps'
+        # the time of a validation does not count as time of the steps
         self.watch.look(self.done, run.config.steps, run.config.batch_size)
         leads = run.processes.rank == 0
         if leads and (success is not None or not saved):
@@ -476,7 +518,7 @@ class _Steps:
 
 
 @contextmanager
-def undisturbed(device: torch.device) -> Iterator[None]:
+def _undisturbed(device: torch.device) -> Iterator[None]:
     """Leave the caller's random numbers as they were, and hide one warning."""
     cards = [device.index] if device.type == "cuda" else []
     with torch.random.fork_rng(cards), warnings.catch_warnings():
@@ -507,7 +549,7 @@ def _only_trainer(out: Path, processes: Processes) -> Iterator[None]:
 
 def _note_settings(out: Path, config: TrainConfig) -> None:
     with _folder_errors(out):
-        write_text(out / "config.json", json.dumps(config_to_table(config), indent=1) + "\n")
+        write_json(out / "config.json", config_to_table(config))
 
 
 @contextmanager

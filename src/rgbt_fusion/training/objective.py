@@ -79,6 +79,11 @@ class TrainingObjective(TypedModule):
         """
         raise NotImplementedError
 
+    def by_name(self, rows: list[Tensor]) -> dict[str, Tensor]:
+        """Return the means over search frames by name; each row holds one frame's in order."""
+        means = torch.stack(rows).mean(0)
+        return dict(zip(self.names, means.unbind(), strict=True))
+
     def answers(
         self, batch: Batch, keep_ratio: float | None, *, encodes: bool = False
     ) -> list[FrameAnswer]:
@@ -88,10 +93,10 @@ class TrainingObjective(TypedModule):
         :class:`~rgbt_fusion.models.network.TrackingNetwork`.
         """
         template: Any = batch.template
-        if unwrapped(self.model) is self.model:
-            template = embed_template(self.model, template)
         # what torch.compile made of a network embeds the template inside its own graph: outside of
         # it the norms would run again, and change what the gradient needs
+        if unwrapped(self.model) is self.model:
+            template = embed_template(self.model, template)
         # a network of your own has no candidates to keep, and no argument for it
         options = {} if keep_ratio is None else {"keep_ratio": keep_ratio}
         state = None
@@ -149,8 +154,7 @@ class LocalizationObjective(TrainingObjective):
                 values[0] = total + self.reliability_weight * term
                 values.append(term)
             rows.append(torch.stack(values))
-        means = torch.stack(rows).mean(0)
-        return dict(zip(self.names, means.unbind(), strict=True))
+        return self.by_name(rows)
 
 
 class OwnLossObjective(TrainingObjective):
@@ -182,9 +186,9 @@ class OwnLossObjective(TrainingObjective):
             loss = self.loss(out, boxes)
             if not isinstance(loss, Tensor) or loss.dim():
                 raise TypeError(f"loss must return a tensor without axes, got {loss!r:.80}")
-            rows.append(torch.stack((loss, mean_iou(out.box_cxcywh_unit, boxes).to(loss.dtype))))
-        means = torch.stack(rows).mean(0)
-        return dict(zip(self.names, means.unbind(), strict=True))
+            iou = mean_iou(out.box_cxcywh_unit, boxes)
+            rows.append(torch.stack((loss, iou.to(loss.dtype))))
+        return self.by_name(rows)
 
 
 def estimates_reliability(model: nn.Module) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.evaluation.plots import new_figure
+from rgbt_fusion.evaluation.results import names_of_folders
 from rgbt_fusion.files.text_tables import DataError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def plot_trainings(folders: Sequence[str | Path]) -> "Figure":
 
     figure.clear()
     (loss, overlap), (success, rate) = figure.subplots(2, 2)
-    names = _names(list(logs))
+    names = names_of_folders(list(logs))
     for number, (folder, columns) in enumerate(logs.items()):
         colour = f"C{number}"
         name = names[number]
@@ -156,12 +157,3 @@ def _draw_validations(
     place = (columns["step"][best], columns["success"][best])
     axes.plot(*place, "*", color=colour, markersize=12)
     axes.annotate(f"{place[1]:.3f}", place, xytext=(4, 6), textcoords="offset points")
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """Return what the trainings are called: folders of one name by their paths."""
-    short = [folder.resolve().name for folder in folders]
-    return [
-        name if short.count(name) == 1 else str(folder)
-        for name, folder in zip(short, folders, strict=True)
-    ]

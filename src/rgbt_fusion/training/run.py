@@ -142,10 +142,9 @@ class Run:
         Raises:
             TrainingError: on a CPU, the loss or the gradient is not finite.
         """
-        config = self.config.optimiser
         draw = 1 + step * self.processes.count + self.processes.rank
         torch.manual_seed(mixed_seed(self.config.seed, draw))
-        factor = learning_rate_factor(step, self.config.steps, config)
+        factor = learning_rate_factor(step, self.config.steps, self.config.optimiser)
         self.learning_rate = set_learning_rate(self.optimiser, factor)
         ratio = keep_ratio_at(step, self.config, self.model)
         self.keep_ratio = 1.0 if ratio is None else ratio
@@ -157,7 +156,8 @@ class Run:
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(terms["loss"]).backward()
         self.scaler.unscale_(self.optimiser)
-        norm = nn.utils.clip_grad_norm_(self._trained(), config.clip_norm or float("inf"))
+        largest_norm = self.config.optimiser.clip_norm or float("inf")
+        norm = nn.utils.clip_grad_norm_(self._trained(), largest_norm)
         values = [terms[name].detach() for name in self.objective.names]
         self.history.append((step, torch.stack([*values, norm])))
         if self.device.type == "cpu":
@@ -232,7 +232,7 @@ class Run:
         with _swapped(self.model, average):
             success = self.validation.measure(self.model, step, stop)
             best = self.validation.best
-            if success is None or best is None or best[0] != step or self.processes.rank:
+            if success is None or best is None or best.step != step or self.processes.rank:
                 return success
             what = {"steps_done": step, "success": success} | config_to_table(self.config)
             try:

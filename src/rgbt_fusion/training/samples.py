@@ -153,7 +153,9 @@ def open_clips(
     choice = None if align is None else choose_alignment(align)
     sources = []
     for part, listed in zip(parts, lists, strict=True):
-        chosen = None if str(listed) in ("None", "all") else listed
+        chosen = listed
+        if str(listed) == "all":
+            chosen = None
         sources.append(_open_one(config, part, chosen, choice))
     if len(sources) == 1:
         return sources[0]
@@ -540,7 +542,7 @@ class Sampler:
         if blank == "rgb" and images.tir.any():
             return ImagePair(torch.zeros_like(images.rgb), images.tir)
         if blank == "tir" and images.rgb.any():
-            return ImagePair(images.rgb, torch.zeros_like(images.rgb))
+            return ImagePair(images.rgb, torch.zeros_like(images.tir))
         return images
 
 
@@ -608,10 +610,10 @@ def batches(
         DataError: an image cannot be read.
     """
     workers = min(sampler.config.data.workers, last - first)
-    steps = _Steps(sampler, range(first, last), start, stop)
+    dataset = _Batches(sampler, range(first, last), start, stop)
     ahead = 4 if workers else None
     loader = DataLoader(
-        steps,
+        dataset,
         batch_size=None,
         num_workers=workers,
         prefetch_factor=ahead,
@@ -630,7 +632,7 @@ def _leave_signals_to_the_training(number: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-class _Steps(TorchDataset[Batch | Exception]):
+class _Batches(TorchDataset[Batch | Exception]):
     """The batches of one process, by their position."""
 
     def __init__(self, sampler: Sampler, steps: range, start: int, stop: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from math import ceil
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -77,7 +77,6 @@ def hold_out(
         DataError: the dataset does not hold so many annotated sequences, or ``names`` lists one
             that is not there.
     """
-    settings = config.validation
     source = clips.sources[0] if isinstance(clips, MixedClips) else clips
     found: list[Any]
     if not isinstance(source, DatasetClips):
@@ -85,8 +84,9 @@ def hold_out(
             raise ValueError(
                 f"validation_names must be absent with synthetic data, got {str(names)!r}"
             )
-        count_of_wide = round(config.data.wide * settings.sequences)
-        found = _held_out_worlds(config, settings.sequences - count_of_wide, wide=False)
+        count = config.validation.sequences
+        count_of_wide = round(config.data.wide * count)
+        found = _held_out_worlds(config, count - count_of_wide, wide=False)
         found += _held_out_worlds(config, count_of_wide, wide=True)
     elif names is not None:
         chosen = read_names(names)
@@ -96,27 +96,33 @@ def hold_out(
             found = [align.of(sequence) for sequence in found]
     else:
         known = {one.sequence.name: one.sequence for one in source.sequences}
-        # of frames that are aligned, the annotation is asked for as few times as can be
-        able = sorted(one.sequence.name for one in source.sequences if _begins_usable(one))
-        if len(able) <= settings.sequences:
-            raise DataError(
-                f"validation.sequences must be below the {len(able)} annotated sequences that "
-                f"{data} holds, got {settings.sequences}"
-            )
-        # a stream of random numbers that no sample is drawn from
-        order = np.random.default_rng((config.seed, 0, 0, 0, 1)).permutation(len(able))
-        chosen = sorted(able[number] for number in order[: settings.sequences])
+        chosen = _drawn_names(config, source, data)
         source.hold_out(chosen)
         found = [known[name] for name in chosen]
-    unusable = [one for one in found if not _starts_with_a_box(one)]
-    if unusable:
-        name, truth = unusable[0].name, unusable[0].truth
-        place = None if truth is None else truth.place_of_first_box()
-        reason = f"{name} is none" if place is None else f"{name} has no box to start on in {place}"
-        raise DataError(f"validation_names must list annotated sequences, {reason}")
+    for sequence in found:
+        _check_start(sequence)
     if config.modality in ("rgb", "tir"):
         found = [SingleModality(one, config.modality) for one in found]
     return found
+
+
+def _drawn_names(config: TrainConfig, source: DatasetClips, data: str | Path) -> list[str]:
+    """Draw the sequences of a dataset to hold out.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    count = config.validation.sequences
+    # of frames that are aligned, the annotation is asked for as few times as can be
+    able = sorted(one.sequence.name for one in source.sequences if _begins_usable(one))
+    if len(able) <= count:
+        raise DataError(
+            f"validation.sequences must be below the {len(able)} annotated sequences that "
+            f"{data} holds, got {count}"
+        )
+    # a stream of random numbers that no sample is drawn from
+    order = np.random.default_rng((config.seed, 0, 0, 0, 1)).permutation(len(able))
+    return sorted(able[number] for number in order[:count])
 
 
 def _held_out_worlds(config: TrainConfig, count: int, *, wide: bool) -> list[SyntheticSequence]:
@@ -140,6 +146,22 @@ def _begins_usable(stored: CropSequence) -> bool:
     """Return whether the first frame and another one have boxes to train on."""
     frames = stored.usable("rgb")
     return len(frames) >= 2 and frames[0] == 0
+
+
+def _check_start(sequence: AnnotatedSequence) -> None:
+    """Check that a tracker can start on a sequence.
+
+    Raises:
+        DataError: it is not annotated, or its first frame has no box.
+    """
+    if _starts_with_a_box(sequence):
+        return
+    name = sequence.name
+    place = None if sequence.truth is None else sequence.truth.place_of_first_box()
+    reason = f"{name} is none"
+    if place is not None:
+        reason = f"{name} has no box to start on in {place}"
+    raise DataError(f"validation_names must list annotated sequences, {reason}")
 
 
 def _starts_with_a_box(sequence: AnnotatedSequence) -> bool:
@@ -209,6 +231,13 @@ def success_of(
     return next(scores.metrics[name] for name in SUCCESS if name in scores.metrics)
 
 
+class Measured(NamedTuple):
+    """What one validation found."""
+
+    step: int
+    success: float
+
+
 class Validation:
     """The validations of a training: when, how good, and whether to go on.
 
@@ -230,26 +259,26 @@ class Validation:
         self.sequences = sequences
         self.processes = processes
         self.benchmark = layout if layout in PROTOCOLS else "rgbt234"
-        self.measured: list[tuple[int, float]] = []
-        """Steps and successes, in order."""
+        self.measured: list[Measured] = []
+        """All validations, in order."""
 
     @property
-    def best(self) -> tuple[int, float] | None:
-        """Step and success of the best validation, the first of equals; None before the first."""
-        return max(self.measured, key=lambda one: one[1], default=None)
+    def best(self) -> Measured | None:
+        """The best validation, the first of equals; None before the first."""
+        return max(self.measured, key=lambda one: one.success, default=None)
 
     @property
     def is_over(self) -> bool:
         """Whether the last ``patience`` validations brought nothing better."""
         if not self.settings.patience or self.best is None:
             return False
-        since = sum(step > self.best[0] for step, _ in self.measured)
+        since = sum(one.step > self.best.step for one in self.measured)
         return since >= self.settings.patience
 
     def is_due(self, step: int) -> bool:
         """Return whether a validation belongs after this many steps and has not been made."""
         every = self.settings.every
-        last = self.measured[-1][0] if self.measured else 0
+        last = self.measured[-1].step if self.measured else 0
         return bool(every) and step > last and step % every == 0
 
     def measure(self, model: nn.Module, step: int, stop: Callable[[], bool]) -> float | None:
@@ -283,23 +312,26 @@ class Validation:
         device = next((one.device for one in model.parameters()), torch.device("cpu"))
         mean = self.processes.mean(torch.tensor(total, dtype=torch.float64, device=device))
         success = float(mean) * self.processes.count / len(self.sequences)
-        self.measured.append((step, success))
+        self.measured.append(Measured(step, success))
         return success
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint holds."""
         return {
-            "steps": [step for step, _ in self.measured],
-            "successes": [success for _, success in self.measured],
+            "steps": [one.step for one in self.measured],
+            "successes": [one.success for one in self.measured],
             "of": [self.settings.sequences, self.settings.frames],
         }
 
     def load(self, state: Any) -> None:
         """Go on from a checkpoint; figures of other sequences or lengths are not comparable."""
         if isinstance(state, dict) and state.get("of") == self.state()["of"]:
-            self.measured = list(zip(state["steps"], state["successes"], strict=True))
+            self.measured = [
+                Measured(step, success)
+                for step, success in zip(state["steps"], state["successes"], strict=True)
+            ]
 
     def table(self) -> str:
         """Return all validations as CSV."""
-        lines = [f"{step},{success:.6g}\n" for step, success in self.measured]
+        lines = [f"{one.step},{one.success:.6g}\n" for one in self.measured]
         return "".join(["step,success\n", *lines])
