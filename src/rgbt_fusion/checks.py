@@ -13,6 +13,7 @@ __all__ = [
     "check_finite_number",
     "check_positive_int",
     "did_you_mean",
+    "first_line",
 ]
 
 Choice = TypeVar("Choice")
@@ -113,6 +114,18 @@ def did_you_mean(value: Any, known: Iterable[Any], *, most: int = 1) -> str:
     if not near:
         return ""
     return f"; did you mean {' or '.join(repr(spelt[name]) for name in near)}?"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its type where it says nothing.
+
+    Example:
+        >>> from rgbt_fusion.checks import first_line
+        >>> first_line(ValueError("no such file\\nTraceback ...")), first_line(MemoryError())
+        ('no such file', 'MemoryError')
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def check_divisible(value: int, divisor: int, *, name: str, divisor_name: str) -> None:

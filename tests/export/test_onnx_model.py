@@ -77,6 +77,17 @@ def test_a_step_without_its_template_says_what_is_missing(
         OnnxModel(tmp_path / "step.onnx")
 
 
+def test_an_error_without_words_is_named_by_its_type(
+    exported: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("rgbt_fusion.export.onnx_model.open_session", fail)
+    with pytest.raises(ValueError, match="cannot be read as ONNX: MemoryError"):
+        OnnxModel(exported[1])
+
+
 def test_a_file_that_names_another_folder_is_refused(
     exported: tuple[Any, Path], tmp_path: Path
 ) -> None:

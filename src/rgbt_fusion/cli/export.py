@@ -55,10 +55,12 @@ def export(
     from rgbt_fusion.cli.model_argument import open_model, refuse_overwriting
 
     check_choice(destination.suffix, (".onnx", ".pt2"), name="the ending of DST")
-    others = [_of_precision(destination, name) for name in _chosen(int8=int8, float16=float16)]
+    precisions = [name for name, is_chosen in (("int8", int8), ("float16", float16)) if is_chosen]
+    others = [_of_precision(destination, name) for name in precisions]
     if others and destination.suffix != ".onnx":
-        option = "--int8" if int8 else "--float16"
-        raise ValueError(f"{option} must come with a DST that ends in .onnx, got {destination}")
+        raise ValueError(
+            f"--{precisions[0]} must come with a DST that ends in .onnx, got {destination}"
+        )
     for file in (destination, *others):
         refuse_overwriting(file, force=force)
     network = open_model(model, checkpoint, pretrained=pretrained)
@@ -72,11 +74,7 @@ def export(
 
         if hasattr(network, "embed_template"):
             refuse_overwriting(template_file(destination), force=force)
-        _export_onnx(network, destination, batch, _chosen(int8=int8, float16=float16))
-
-
-def _chosen(**options: bool) -> list[str]:
-    return [name for name, is_chosen in options.items() if is_chosen]
+        _export_onnx(network, destination, batch, precisions)
 
 
 def _of_precision(destination: Path, precision: str) -> Path:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from rgbt_fusion.checks import first_line
 from rgbt_fusion.export.agreement import ExportError
 from rgbt_fusion.export.step import named_tensors
 
@@ -68,7 +69,7 @@ def followed(module: nn.Module, inputs: Sequence[Any], *, network: nn.Module) ->
         with torch.no_grad():
             return torch.export.export(module, tuple(inputs))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise ExportError(
             f"{type(network).__name__} must compute without branches on the values of tensors "
             f"(torch.where chooses values) to be exported, but torch.export says: {reason}"
@@ -116,9 +117,10 @@ def compare_module(
         raise ExportError(f"{path} must return {len(outputs)} tensors, got {len(found)}")
     errors: dict[str, float] = {}
     for (name, tensor), value in zip(outputs.items(), found, strict=True):
-        error = float((value.double() - tensor.double()).abs().max()) if tensor.numel() else 0.0
-        largest = float(tensor.double().abs().max()) if tensor.numel() else 0.0
-        allowed = MODULE_TOLERANCE * max(1.0, largest) if tensor.is_floating_point() else 0.0
+        error = _largest(value.double() - tensor.double())
+        allowed = 0.0
+        if tensor.is_floating_point():
+            allowed = MODULE_TOLERANCE * max(1.0, _largest(tensor.double()))
         if not error <= allowed:
             raise ExportError(
                 f"{name} of the exported module differs from PyTorch by {error:.1e}, "
@@ -126,6 +128,11 @@ def compare_module(
             )
         errors[name] = error
     return ModuleReport(path, path.stat().st_size, tuple(names), errors)
+
+
+def _largest(x: Tensor) -> float:
+    """Return the largest absolute value, 0 of an empty tensor."""
+    return float(x.abs().max()) if x.numel() else 0.0
 
 
 def output_tensors(outputs: Any) -> dict[str, Tensor]:

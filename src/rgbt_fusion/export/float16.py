@@ -1,5 +1,6 @@
 """Write an ONNX step in float16: half the size, for runtimes on a GPU."""
 
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -36,10 +37,7 @@ def export_float16(
             ``model``, or ``model`` is not in float32.
     """
     need_onnx()
-
-    def convert(beside: Path) -> None:
-        write_rounded(source, beside)
-
+    convert = partial(write_rounded, source)
     return write_converted(model, path, convert, source=source, batch=batch, precision="float16")
 
 

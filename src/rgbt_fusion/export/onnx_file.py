@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from rgbt_fusion.checks import first_line
 from rgbt_fusion.export.agreement import (
     ExportError,
     ExportReport,
@@ -53,6 +54,7 @@ __all__ = [
     "TRACKING_KEY",
     "check_onnx",
     "export_onnx",
+    "inputs_read",
     "need_onnx",
     "open_session",
     "reading_source",
@@ -133,14 +135,13 @@ def export_onnx(
     with evaluated_step(model, batch, embedded=True) as step, ExitStack() as files:
         beside = files.enter_context(published_when_complete(path))
         template = None
+        known = None
         if step.embedded:
             template = template_file(path)
             # left first: a step never stands beside the template of another one
             template_beside = files.enter_context(published_when_complete(template))
             digest = _write_template(step, template_beside)
             known = {"file": template.name, "sha256": digest}
-        else:
-            known = None
         with quiet():
             _write(step, beside, known)
         report = check_onnx(step, beside, CHECKED_STEPS)
@@ -219,8 +220,8 @@ def _refusing(source: str | Path, rule: str) -> Iterator[None]:
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"source must be {rule}, got {source}: {first_line[:200]}") from error
+        reason = first_line(error)[:200]
+        raise ExportError(f"source must be {rule}, got {source}: {reason}") from error
 
 
 def template_file(path: str | Path) -> Path:
@@ -245,11 +246,9 @@ def _write_template(step: TrackerStep, path: Path) -> str:
         program = followed(embedding, tuple(images), network=step.model)
         write_program(program, path, names, step.template_names, {})
     session = open_session(path)
-    read = {one.name for one in session.get_inputs()}
 
     def run(values: list[Tensor]) -> list[Tensor]:
-        given = dict(zip(names, values, strict=True))
-        return list(run_session(session, {k: v for k, v in given.items() if k in read}).values())
+        return list(run_session(session, inputs_read(session, names, values)).values())
 
     compare_module(path, expected, run, images, names)
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -319,6 +318,18 @@ def open_session(path: str | Path, *, threads: int = 0) -> "InferenceSession":
     )
 
 
+def inputs_read(
+    session: "InferenceSession", names: Sequence[str], values: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """Return by name the inputs that a file reads.
+
+    A network of one modality does not read the images of the other one.
+    """
+    read = {one.name for one in session.get_inputs()}
+    given = zip(names, values, strict=True)
+    return {name: value for name, value in given if name in read}
+
+
 def run_session(session: "InferenceSession", inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Run a step in ONNX Runtime, with tensors by name in and out."""
     names = [output.name for output in session.get_outputs()]
@@ -328,10 +339,9 @@ def run_session(session: "InferenceSession", inputs: Mapping[str, Tensor]) -> di
 
 def _write(step: TrackerStep, path: Path, template: dict[str, str] | None) -> None:
     """Write a step as ONNX, with what a program has to know to track with it."""
-    state = {
-        name: tensor.tolist()
-        for name, tensor in zip(step.state_names, step.initial_state, strict=True)
-    }
+    state = {}
+    for name, tensor in zip(step.state_names, step.initial_state, strict=True):
+        state[name] = tensor.tolist()
     texts = {
         CONFIGURATION_KEY: json.dumps(configuration_of(step.model)),
         INITIAL_STATE_KEY: json.dumps(state),

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rgbt_fusion.checks import check_finite_number, check_positive_int
+from rgbt_fusion.checks import check_finite_number, check_positive_int, first_line
 from rgbt_fusion.export.onnx_file import (
     INITIAL_STATE_KEY,
     TRACKING_KEY,
+    inputs_read,
     open_session,
     run_session,
 )
@@ -129,9 +130,8 @@ class OnnxModel:
         for rows in self._rows(targets):
             images = [image[rows] for image in template]
             found.append(self._run(self._template_session, _IMAGES, images))
-        return OnnxTemplate(
-            tuple(torch.cat([one[name] for one in found]) for name in self._template_names)
-        )
+        tokens = _merged(found)
+        return OnnxTemplate(tuple(tokens[name] for name in self._template_names))
 
     def _take(self, values: Any) -> None:
         """Take over what the metadata say of the network, each number checked."""
@@ -171,7 +171,7 @@ class OnnxModel:
         for rows in self._rows(targets):
             values = [value[rows] for value in (*template.values, *search, *state.values)]
             found.append(self._run(self._session, names, [*values, window]))
-        merged = {name: torch.cat([one[name] for one in found]) for name in found[0]}
+        merged = _merged(found)
         after = None
         if self._state_names:
             values = tuple(merged[f"next_{name}"] for name in self._state_names)
@@ -190,10 +190,13 @@ class OnnxModel:
         return [slice(first, first + self.batch) for first in range(0, targets, self.batch)]
 
     def _run(self, session: Any, names: Sequence[str], values: list[Tensor]) -> dict[str, Tensor]:
-        # a network of one modality does not read the images of the other one
-        read = {one.name for one in session.get_inputs()}
-        given = zip(names, values, strict=True)
-        return run_session(session, {k: v.contiguous() for k, v in given if k in read})
+        contiguous = [value.contiguous() for value in values]
+        return run_session(session, inputs_read(session, names, contiguous))
+
+
+def _merged(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the outputs of several runs by name, their rows one after another."""
+    return {name: torch.cat([one[name] for one in found]) for name in found[0]}
 
 
 def _template_beside(path: Path, name: str, digest: str) -> Path:
@@ -224,4 +227,4 @@ def _session(path: Path, threads: int) -> Any:
         ) from error
     except Exception as error:
         # ONNX Runtime has errors of its own for damaged files
-        raise ValueError(f"{path} cannot be read as ONNX: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path} cannot be read as ONNX: {first_line(error)}") from error

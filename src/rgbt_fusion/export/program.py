@@ -71,9 +71,8 @@ def export_program(
     :class:`~rgbt_fusion.export.step.TrackerStep`. ``export_program(module, inputs, path)`` writes
     any other module, which is compared on ``inputs``; its program returns the tensors by name.
 
-    A program calls the ops of this library, so it runs at their speed. It also needs them: import
-    :mod:`rgbt_fusion.ops.selective_scan` and :mod:`rgbt_fusion.ops.causal_conv1d` before
-    ``torch.export.load``.
+    A program calls the ops of this library, so it runs at their speed. It also needs them:
+    :func:`~rgbt_fusion.export.loading.load_program` registers them and loads the file.
 
     Args:
         model: the model, with its weights, in float32.
@@ -132,7 +131,8 @@ def arguments_of_export(
     if isinstance(inputs, str | Path):
         if path is not None:
             raise TypeError(f"inputs must be the arguments of the module, got {inputs!r}")
-        inputs, path = None, inputs
+        path = inputs
+        inputs = None
     if path is None:
         raise TypeError("path must be the file to write, got none")
     if inputs is not None:
@@ -199,12 +199,8 @@ def evaluated_step(
     dtype = parameter_like(model).dtype
     if dtype != torch.float32:
         raise ExportError(f"model must be in float32 to be exported, got {dtype}")
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluated(model):
         yield TrackerStep(model, batch=batch, embedded=embedded)
-    finally:
-        model.train(was_training)
 
 
 @contextmanager

@@ -227,21 +227,21 @@ def _crops(
     return torch.cat([crop.rgb for crop in crops]), torch.cat([crop.tir for crop in crops])
 
 
-def named_tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+def named_tensors(tree: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of nested named tuples, in order, with the path to each."""
-    if isinstance(state, Tensor):
-        yield name, state
-    elif isinstance(state, tuple):
-        fields = getattr(state, "_fields", range(len(state)))
-        for field, value in zip(fields, state, strict=True):
+    if isinstance(tree, Tensor):
+        yield name, tree
+    elif isinstance(tree, tuple):
+        fields = getattr(tree, "_fields", range(len(tree)))
+        for field, value in zip(fields, tree, strict=True):
             yield from named_tensors(value, f"{name}_{field}" if name else str(field))
 
 
-def _with_tensors(state: Any, tensors: Iterator[Tensor]) -> Any:
-    """Return the state with other tensors in the same places."""
-    if isinstance(state, Tensor):
+def _with_tensors(tree: Any, tensors: Iterator[Tensor]) -> Any:
+    """Return nested tuples with other tensors in the same places."""
+    if isinstance(tree, Tensor):
         return next(tensors)
-    if isinstance(state, tuple):
-        values = [_with_tensors(value, tensors) for value in state]
-        return type(state)(*values) if hasattr(state, "_fields") else tuple(values)
-    return state
+    if isinstance(tree, tuple):
+        values = [_with_tensors(value, tensors) for value in tree]
+        return type(tree)(*values) if hasattr(tree, "_fields") else tuple(values)
+    return tree

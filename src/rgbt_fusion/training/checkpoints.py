@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from rgbt_fusion.checks import first_line
 from rgbt_fusion.files.whole import writing
 from rgbt_fusion.training.config import TrainConfig, config_to_table
 from rgbt_fusion.weights.stored_tensors import check_torch_file
@@ -73,7 +74,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
         check_torch_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise TrainingError(f"checkpoint {path} cannot be read: {_first_line(error)}") from error
+        raise TrainingError(f"checkpoint {path} cannot be read: {first_line(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise TrainingError(
             f"checkpoint {path} must be of format {FORMAT}: it is another program's"
@@ -92,7 +93,7 @@ def restoring(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # torch raises whatever it meets in a state
         raise TrainingError(
-            f"checkpoint {path} does not fit this training: {_first_line(error)}"
+            f"checkpoint {path} does not fit this training: {first_line(error)}"
         ) from error
 
 
@@ -154,11 +155,7 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return _first_line(error)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(error)
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
