@@ -19,7 +19,15 @@ from rgbt_fusion.frames.types import FramePair, GroundTruth
 from rgbt_fusion.synthetic.artefacts import compressed, smeared, through_thermal_sensor
 from rgbt_fusion.synthetic.objects import Sprite, occluder, sprite
 from rgbt_fusion.synthetic.places import HEIGHT, WIDTH, background, mean_heat, noise_tile
-from rgbt_fusion.synthetic.plan import CHALLENGES, Actor, Challenge, Plan, draw_plan
+from rgbt_fusion.synthetic.plan import (
+    CHALLENGES,
+    Actor,
+    Challenge,
+    Obstacle,
+    Parked,
+    Plan,
+    draw_plan,
+)
 from rgbt_fusion.synthetic.wide import draw_wide_plan
 
 __all__ = ["SyntheticSequence"]
@@ -183,16 +191,16 @@ class SyntheticSequence:
         actors = (self.plan.target, *self.plan.distractors)
         return np.array([self._box(self._place(actor, index)) for actor in actors])
 
-    def _box(self, actor: _Placed) -> tuple[float, float, float, float]:
-        left, top, right, bottom = actor.picture.extents[actor.phase]
-        middle = actor.picture.layers.shape[3] / 2
-        foot = actor.picture.extents[0, 3]
-        if actor.mirrored:
+    def _box(self, placed: _Placed) -> tuple[float, float, float, float]:
+        left, top, right, bottom = placed.picture.extents[placed.phase]
+        middle = placed.picture.layers.shape[3] / 2
+        foot = placed.picture.extents[0, 3]
+        if placed.mirrored:
             left, right = 2 * middle - right, 2 * middle - left
-        scale_x = actor.scale * actor.stretch
-        x = actor.x + (left - middle) * scale_x
-        y = actor.y + (top - foot) * actor.scale
-        return x, y, (right - left) * scale_x, (bottom - top) * actor.scale
+        scale_x = placed.scale * placed.stretch
+        x = placed.x + (left - middle) * scale_x
+        y = placed.y + (top - foot) * placed.scale
+        return x, y, (right - left) * scale_x, (bottom - top) * placed.scale
 
     def _box_tir(self, box: NDArray[np.float64], index: int) -> NDArray[np.float64]:
         shift, zoom = self.plan.tir_view(index)
@@ -216,31 +224,33 @@ class SyntheticSequence:
             stretch=actor.stretch,
         )
 
-    def _actors(self, index: int) -> list[_Placed]:
-        """Return all sprites from back to front: a lower one is nearer, occluders are nearest."""
-        contrast = self.plan.contrast(index)
-        actors = [self._place(actor, index) for actor in (self.plan.target, *self.plan.distractors)]
+    def _stand(self, thing: Parked | Obstacle, picture: Sprite, index: int) -> _Placed:
+        """Return where a thing is that stands in the place."""
         view = self.plan.view
+        scale = thing.height / picture.height / view.zoom.at(index)
+        x, y = view.to_frame(thing.world, index)
+        return _Placed(picture, 0, x, y, scale, mirrored=False)
+
+    def _sprites(self, index: int) -> list[_Placed]:
+        """Return all sprites from back to front: a lower one is nearer, occluders are nearest."""
+        plan = self.plan
         placed: list[_Placed] = []
-        for one in self.plan.parked:
-            picture = sprite(one.number)
-            scale = one.height / picture.height / view.zoom.at(index)
-            x, y = view.to_frame(one.world, index)
-            placed.append(_Placed(picture, 0, x, y, scale, mirrored=False, warmth=one.warmth))
-        actors = [actor._replace(opacity_tir=contrast) for actor in actors]
-        placed += sorted(actors, key=lambda actor: actor.y)
-        for thing in self.plan.occluders:
-            picture = occluder(thing.number)
-            scale = thing.height / picture.height / view.zoom.at(index)
-            x, y = view.to_frame(thing.world, index)
-            placed.append(_Placed(picture, 0, x, y, scale, mirrored=False))
+        for one in plan.parked:
+            standing = self._stand(one, sprite(one.number), index)
+            placed.append(standing._replace(warmth=one.warmth))
+        contrast = plan.contrast(index)
+        moving: list[_Placed] = []
+        for actor in (plan.target, *plan.distractors):
+            moving.append(self._place(actor, index)._replace(opacity_tir=contrast))
+        placed += sorted(moving, key=lambda one: one.y)
+        placed += [self._stand(thing, occluder(thing.number), index) for thing in plan.occluders]
         return placed
 
     def _frame(self, index: int, x: Axis, y: Axis) -> FramePair:
         plan = self.plan
-        actors = self._actors(index)
+        sprites = self._sprites(index)
         generator = np.random.default_rng((self.seed & 0xFFFFFFFF, index))
-        planes = self._scene(index, actors, x, y)
+        planes = self._scene(index, sprites, x, y)
         rgb = None
         if not plan.is_missing("rgb", index):
             rgb = self._expose(planes[:3], index, x, y, generator)
@@ -249,13 +259,13 @@ class SyntheticSequence:
             middle_x, middle_y = self.size[0] / 2, self.size[1] / 2
             x_there = (x - middle_x) * zoom + middle_x + shift_x
             y_there = (y - middle_y) * zoom + middle_y + shift_y
-            planes = self._scene(index, actors, x_there, y_there)
+            planes = self._scene(index, sprites, x_there, y_there)
         tir = None
         if not plan.is_missing("tir", index):
             tir = self._sense(planes[3:], index, x, y, generator)
         return FramePair(rgb, tir)
 
-    def _scene(self, index: int, actors: list[_Placed], x: Axis, y: Axis) -> Tensor:
+    def _scene(self, index: int, sprites: list[_Placed], x: Axis, y: Axis) -> Tensor:
         """Return the place with all sprites: red, green, blue, heat, ``(4, H, W)`` in 0 to 255."""
         view = self.plan.view
         zoom = view.zoom.at(index)
@@ -270,8 +280,8 @@ class SyntheticSequence:
         planes = _sampled(part[None].float(), u - left, v - top, padding="reflection")
         extent = float(abs(x[-1] - x[0]))
         density = len(x) / max(extent, 1e-6)
-        for actor in actors:
-            _draw(planes, actor, x, y, density, smooth=self.wide)
+        for placed in sprites:
+            _draw(planes, placed, x, y, density, smooth=self.wide)
         return planes
 
     def _expose(
@@ -359,33 +369,33 @@ def _sampled(image: Tensor, u: Axis, v: Axis, *, padding: str = "zeros") -> Tens
 
 
 def _draw(
-    planes: Tensor, actor: _Placed, x: Axis, y: Axis, density: float, *, smooth: bool
+    planes: Tensor, placed: _Placed, x: Axis, y: Axis, density: float, *, smooth: bool
 ) -> None:
-    """Draw an actor over the scene, in place; ``smooth`` draws tiny ones without flicker."""
-    height, width = actor.picture.layers.shape[2:]
-    sign = -1.0 if actor.mirrored else 1.0
-    u = (x - actor.x) / (actor.scale * actor.stretch) * sign + width / 2
-    v = (y - actor.y) / actor.scale + actor.picture.extents[0, 3]
+    """Draw a sprite over the scene, in place; ``smooth`` draws tiny ones without flicker."""
+    height, width = placed.picture.layers.shape[2:]
+    sign = -1.0 if placed.mirrored else 1.0
+    u = (x - placed.x) / (placed.scale * placed.stretch) * sign + width / 2
+    v = (y - placed.y) / placed.scale + placed.picture.extents[0, 3]
     columns = np.flatnonzero((u > -1) & (u < width + 1))
     rows = np.flatnonzero((v > -1) & (v < height + 1))
     if not len(columns) or not len(rows):
         return
     part = planes[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    if smooth and actor.scale * density < 0.25:
-        layers = actor.picture.quarter
+    if smooth and placed.scale * density < 0.25:
+        layers = placed.picture.quarter
         u = u / 4
         v = v / 4
-    elif actor.scale * density < 0.6:
-        layers = actor.picture.half
+    elif placed.scale * density < 0.6:
+        layers = placed.picture.half
         u = u / 2
         v = v / 2
     else:
-        layers = actor.picture.layers
-    drawn = _sampled(layers[actor.phase : actor.phase + 1].float(), u[columns], v[rows])
+        layers = placed.picture.layers
+    drawn = _sampled(layers[placed.phase : placed.phase + 1].float(), u[columns], v[rows])
     opacity = drawn[4] / 255
     # a sprite's colours are already multiplied by its opacity: no dark rim gives it away
     part[:3] += drawn[:3] - opacity * part[:3]
-    part[3] += actor.opacity_tir * (actor.warmth * drawn[3] - opacity * part[3])
+    part[3] += placed.opacity_tir * (placed.warmth * drawn[3] - opacity * part[3])
 
 
 def _soft(image: Tensor, pixels: int, x: Axis) -> Tensor:
