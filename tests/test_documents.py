@@ -4,12 +4,16 @@ links."""
 import doctest
 import importlib
 import re
+import shlex
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+import typer
 
+import benchmarks.__main__
 import rgbt_fusion
+import rgbt_fusion.cli
 from rgbt_fusion.data.layouts import LAYOUTS
 from rgbt_fusion.evaluation.protocols import PROTOCOLS
 from rgbt_fusion.models import MODELS
@@ -35,6 +39,37 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     with patch.dict(MODELS), patch.dict(LAYOUTS), patch.dict(PROTOCOLS):
         for block in blocks:
             exec(compile(block, str(page), "exec"), namespace)
+
+
+PROGRAMS = {
+    "rgbt-fusion": rgbt_fusion.cli.app,
+    "python -m benchmarks": benchmarks.__main__.app,
+}
+# behind a prompt, a variable, or the launcher of several processes
+CALL = re.compile(rf"(?:\$ |\w+=\S+ |torchrun .* )?({'|'.join(PROGRAMS)}) (.+)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_command_lines_of_a_page_are_taken(page):
+    """Their commands and options exist; nothing is run."""
+    for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            call = CALL.match(line)
+            if call is not None:
+                _parse(PROGRAMS[call[1]], shlex.split(call[2], comments=True))
+
+
+def _parse(app, words: list[str]) -> None:
+    """Take the words behind the name of a program apart."""
+    if ">" in words:
+        # the shell reads the rest itself
+        words = words[: words.index(">")]
+    command = typer.main.get_command(app)
+    context = command.make_context("program", list(words))
+    while hasattr(command, "commands"):
+        name, *words = words
+        command = command.commands[name]
+    command.make_context(command.name, words, parent=context)
 
 
 @pytest.mark.parametrize("name", MODULES)

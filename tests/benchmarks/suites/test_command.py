@@ -1,5 +1,7 @@
 """``python -m benchmarks``: what only a checkout has, measured, kept and shown."""
 
+import re
+
 import pytest
 
 from benchmark_material import SCAN_ROWS, record
@@ -60,8 +62,6 @@ def test_tables_on_the_terminal_and_in_a_document(tmp_path, capsys):
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_runs(capsys, arguments, message):
-    import re
-
     assert run(*arguments) == 2
     written = capsys.readouterr()
     assert written.out == ""
