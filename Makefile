@@ -85,7 +85,7 @@ wheels: $(READY)
 	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
 
 test-wheels: $(READY)
-	RGBT_FUSION_WHEELS=dist $(BIN)/python -m pytest --strict-skips tests/ops/test_foreign_platforms.py
+	RGBT_FUSION_WHEELS=dist $(BIN)/python -m pytest --strict-skips tests/ops/test_foreign_platforms.py tests/ops/test_wheel_libraries.py
 
 clean:
 	rm -rf $(VENV) build dist .bench docs/_build src/rgbt_fusion/ops/native/*.so

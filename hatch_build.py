@@ -101,6 +101,11 @@ PLATFORMS = {
 """The platforms that `make wheels` builds for, by the names that `RGBT_FUSION_PLATFORM` takes."""
 
 
+LONGEST_S = 3600
+"""When a call of the compiler is given up. At its first call for a platform ziglang also compiles
+that platform's C library, which takes many minutes on a busy machine."""
+
+
 class CannotCompileError(Exception):
     """There is no compiler that makes the library; the message says why."""
 
@@ -149,7 +154,7 @@ def _compiler(target: Platform) -> list[str]:
 
 def _run(command: list[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S)
     except (OSError, subprocess.SubprocessError) as error:
         raise CannotCompileError(str(error)) from error
     if done.returncode:

@@ -85,8 +85,12 @@ def _launcher(platform: str) -> list[str]:
     launcher = LAUNCHERS[platform]
     if platform != FROM_SOURCES and not WHEELS:
         pytest.skip("RGBT_FUSION_WHEELS names no folder: the wheels are not run")
-    # Debian keeps the 64-bit wine in a folder of its own
-    found = shutil.which(launcher[0]) or shutil.which(launcher[0], path="/usr/lib/wine")
+    # QEMU comes linked statically too; Debian keeps the 64-bit wine in a folder of its own
+    found = (
+        shutil.which(launcher[0])
+        or shutil.which(f"{launcher[0]}-static")
+        or shutil.which(launcher[0], path="/usr/lib/wine")
+    )
     if not found:
         pytest.skip(f"no {launcher[0]}: the kernels are not run on {platform}")
     loader = launcher[-1]
