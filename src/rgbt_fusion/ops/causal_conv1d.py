@@ -25,6 +25,9 @@ __all__ = ["Activation", "causal_conv1d", "check_activation", "ordered_causal_co
 Activation = Literal["silu", "swish"]
 """What the convolution may be followed by; both are names of one function."""
 
+# torch.compile of torch 2.6 cannot follow get_args inside a call
+_ACTIVATIONS = (None, *get_args(Activation))
+
 
 @overload
 def causal_conv1d(
@@ -495,7 +498,7 @@ def check_activation(activation: Any) -> None:
             f"activation must be None, 'silu' or 'swish', got a tensor of shape "
             f"{tuple(activation.shape)}"
         )
-    check_choice(activation, (None, *get_args(Activation)), name="activation")
+    check_choice(activation, _ACTIVATIONS, name="activation")
 
 
 def _mamba_ssm_runs(arguments: ConvArguments, backend: str) -> bool:

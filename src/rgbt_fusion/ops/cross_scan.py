@@ -13,6 +13,9 @@ __all__ = ["CrossScan", "ScanPath", "cross_scan", "cross_scan_order"]
 ScanPath = Literal["four", "two"]
 """The ways through a map: rows, columns and both backwards, or rows and rows backwards."""
 
+# torch.compile of torch 2.6 cannot follow get_args inside a call
+_SCAN_PATHS = get_args(ScanPath)
+
 
 class CrossScan(NamedTuple):
     """A map as tokens, and the order of each direction; see :func:`cross_scan`."""
@@ -115,7 +118,7 @@ def cross_scan_order(
     """
     check_positive_int(height, name="height")
     check_positive_int(width, name="width")
-    check_choice(path, get_args(ScanPath), name="path")
+    check_choice(path, _SCAN_PATHS, name="path")
     places = torch.arange(height * width, device=device).view(height, width)
     forward = [places.flatten()]
     if path == "four":
