@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from evaluation_material import write_dataset
-from rgbt_fusion.data.clips import SyntheticClips
+from rgbt_fusion.data.clips import DatasetClips, SyntheticClips
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
 from rgbt_fusion.synthetic.plan import Challenge
 from rgbt_fusion.training import AugmentationConfig, DataConfig, TrainConfig, samples
@@ -285,6 +286,17 @@ def test_a_share_of_the_samples_does_not_show_the_target():
 def test_a_list_of_names_is_for_datasets():
     with pytest.raises(ValueError, match="names must be absent with synthetic data"):
         open_clips(TrainConfig(model="ostrack_tiny_128"), "synthetic", names="list.txt")
+
+
+def test_a_list_of_sequences_may_have_any_name(tmp_path, monkeypatch):
+    root = write_dataset(tmp_path / "data", {"walk": 3, "run": 3})
+    monkeypatch.chdir(tmp_path)
+    Path("None").write_text("walk\n")
+    config = TrainConfig(model="ostrack_tiny_128", data=DataConfig(layout="rgbt234"))
+    listed = open_clips(config, root, names="None")
+    assert isinstance(listed, DatasetClips)
+    assert [stored.sequence.name for stored in listed.sequences] == ["walk"]
+    assert len(open_clips(config, root, names="all").sequences) == 2  # pyright: ignore
 
 
 def test_a_dataset_may_be_aligned_by_a_file(tmp_path):
