@@ -65,7 +65,7 @@ def settings(
     groups = _sequences(sequences, frames, data or [])
     fitted_on = {group: members[::2] for group, members in groups.items()}
     others = {group: members[1::2] for group, members in groups.items()}
-    measured = replace(chosen, hold_when_lost=False)
+    measured = replace(chosen, hold_below=0.0)
     for _ in range(ROUNDS):
         # what is held changes what is seen, and so what a score means
         tracks = measure.follow_all(network, fitted_on, measured)

@@ -500,8 +500,8 @@ REFUSED = {
         "must come with a network, not with",
     ),
     "held boxes of ncc": (
-        ["--init", INIT, "--txt", "o.txt", "--size-inertia", "0.5", "--hold-when-lost"],
-        "--size-inertia, --hold-when-lost must come with a network, not with ncc",
+        ["--init", INIT, "--txt", "o.txt", "--size-inertia", "0.5", "--hold-below", "0.1"],
+        "--size-inertia, --hold-below must come with a network, not with ncc",
     ),
     "no device": (
         ["--init", INIT, "--out", "o.mp4", "--device", "tpu"],

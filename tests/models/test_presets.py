@@ -54,7 +54,7 @@ def test_what_is_misspelt_is_answered_with_the_nearest_names() -> None:
     assert str(misspelt.value) == (
         "ainet_tiny_128 has no option 'dfn'; did you mean 'dfm'? "
         "Its options: fusion_layers, dfm, ofm, order_predictor, order_gradient, ofm_tokens, "
-        "inner_width; its settings: dim, depth, num_heads, template_size, search_size, stem, "
+        "inner_width, reliability; its settings: dim, depth, num_heads, template_size, search_size, stem, "
         "head_channels, drop_path, keep_ratio, attention, search_factor"
     )
     with pytest.raises(TypeError, match="has no option 'keep_ration'; did you mean 'keep_ratio'"):
@@ -70,7 +70,7 @@ def test_overrides_reach_settings_and_options() -> None:
 def test_the_weights_in_the_box_carry_what_was_measured_for_them():
     settings = create_model("ainet_tiny_128", pretrained=True).tracking_settings
     assert settings is not None
-    assert settings.hold_when_lost
+    assert 0 < settings.hold_below < settings.lost_threshold
     assert settings.size_inertia > 0
     assert settings.confidence is not None
     assert create_model("ainet_tiny_128").tracking_settings is None

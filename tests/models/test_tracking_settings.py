@@ -26,15 +26,15 @@ def test_the_defaults_are_the_papers_and_are_not_written():
         "size_correction": 0.0,
         "size_growth": math.inf,
         "smallest_px": 10.0,
-        "hold_when_lost": False,
+        "hold_below": 0.0,
         "lost_threshold": 0.25,
         "confidence": None,
     }
 
 
 def test_what_is_given_stands_above_what_is_stored():
-    stored = TrackingSettings(size_inertia=0.9, hold_when_lost=True)
-    chosen = stored.chosen(size_inertia=None, hold_when_lost=False, size_growth=3)
+    stored = TrackingSettings(size_inertia=0.9, hold_below=0.3)
+    chosen = stored.chosen(size_inertia=None, hold_below=0.0, size_growth=3)
     assert chosen == TrackingSettings(size_inertia=0.9, size_growth=3)
 
 
@@ -51,7 +51,7 @@ def test_what_is_given_stands_above_what_is_stored():
         ("size_growth", math.nan, ValueError, "must be a number of at least 1, got nan"),
         ("smallest_px", 0, ValueError, r"must be a finite number in \[1, inf\], got 0"),
         ("lost_threshold", 2, ValueError, r"must be a finite number in \[0, 1\], got 2"),
-        ("hold_when_lost", 1, TypeError, "must be True or False, got 1"),
+        ("hold_below", 1.5, ValueError, r"must be a finite number in \[0, 1\], got 1.5"),
     ],
 )
 def test_what_is_out_of_range_is_refused(setting, value, error, rule):

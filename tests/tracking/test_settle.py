@@ -74,8 +74,8 @@ def test_a_network_that_sees_no_size_leaves_a_box():
     assert min(boxes[2:]) > 10
 
 
-def test_a_lost_target_stays_while_the_others_go_on():
-    settings = TrackingSettings(hold_when_lost=True, lost_threshold=0.5)
+def test_an_unsure_box_stays_while_the_others_go_on():
+    settings = TrackingSettings(hold_below=0.5, lost_threshold=0.9)
     before = np.repeat(BEFORE, 2, axis=0)
     found = np.repeat([[130.0, 90.0, 60.0, 60.0]], 2, axis=0)
     boxes = settle(found, np.array([0.4, 0.6]), before, settings, image_size=SIZE)
@@ -88,7 +88,7 @@ HOLDING = TrackingSettings(
     size_growth=1.1,
     smallest_px=4.0,
     aspect_inertia=0.9,
-    hold_when_lost=True,
+    hold_below=0.2,
 )
 
 
@@ -100,10 +100,8 @@ class Settled(BrightSpot):
 
 def test_a_tracker_takes_the_settings_of_its_network_where_none_are_given():
     assert Tracker(Settled()).settings == HOLDING
-    given = Tracker(Settled(), size_inertia=0.2, hold_when_lost=False, lost_threshold=0.4)
-    assert given.settings == HOLDING.chosen(
-        size_inertia=0.2, hold_when_lost=False, lost_threshold=0.4
-    )
+    given = Tracker(Settled(), size_inertia=0.2, hold_below=0.0, lost_threshold=0.4)
+    assert given.settings == HOLDING.chosen(size_inertia=0.2, hold_below=0.0, lost_threshold=0.4)
     assert Tracker(BrightSpot()).settings == TrackingSettings()
     with pytest.raises(ValueError, match="size_growth must be a number of at least 1, got 0"):
         Tracker(BrightSpot(), size_growth=0)
@@ -134,7 +132,7 @@ def test_a_tracker_learns_the_error_of_its_network_at_the_first_frame():
 
 
 def test_a_lost_target_neither_grows_nor_wanders():
-    tracker = Tracker(BrightSpot(score=0.3), hold_when_lost=True, lost_threshold=0.4)
+    tracker = Tracker(BrightSpot(score=0.3), hold_below=0.4, lost_threshold=0.4)
     results = list(tracker.track(scene(4), BOX))
     assert all(result.lost for result in results[1:])
     assert all(tuple(result.box_xywh_px) == BOX for result in results)

@@ -39,12 +39,6 @@ def setting_options(default: str) -> dict[str, Any]:
         option = typer.Option(help=help_text, metavar=metavar, rich_help_panel=_BOXES)
         return Annotated[float | None, option]
 
-    hold_when_lost = typer.Option(
-        "--hold-when-lost/--move-when-lost",
-        help=f"Keep the box where it is while the target counts as lost. {default}: move.",
-        rich_help_panel=_BOXES,
-        show_default=False,
-    )
     return {
         "window_weight": number("Weight of the window that prefers the middle, 0 to 1.", "1"),
         "size_inertia": number(
@@ -62,7 +56,9 @@ def setting_options(default: str) -> dict[str, Any]:
             "Largest factor by which a side changes in one frame.", "inf", metavar="FACTOR"
         ),
         "smallest_px": number("Width and height that a box has at least.", "10", metavar="PIXELS"),
-        "hold_when_lost": Annotated[bool | None, hold_when_lost],
+        "hold_below": number(
+            "Confidence below which the box stays where it is, 0 to 1; 0 never holds it.", "0"
+        ),
         "lost_threshold": number(
             "Confidence below which the target counts as lost, 0 to 1.", "0.25"
         ),

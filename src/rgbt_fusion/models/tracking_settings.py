@@ -93,7 +93,7 @@ class TrackingSettings:
             was given.
         size_growth: largest factor by which a side grows or shrinks in one frame, at least 1.
         smallest_px: width and height that a box has at least, in pixels inside the image.
-        hold_when_lost: whether the box stays where it is while the target counts as lost.
+        hold_below: below this confidence the box stays where it is; 0 never holds it.
         lost_threshold: below this confidence the target counts as lost.
         confidence: what turns the network's score into a confidence; None takes it as it is.
 
@@ -113,19 +113,17 @@ class TrackingSettings:
     size_correction: float = 0.0
     size_growth: float = inf
     smallest_px: float = 10.0
-    hold_when_lost: bool = False
+    hold_below: float = 0.0
     lost_threshold: float = 0.25
     confidence: ConfidenceMap | None = None
 
     def __post_init__(self) -> None:
-        for name in ("window_weight", "size_correction", "lost_threshold"):
+        for name in ("window_weight", "size_correction", "hold_below", "lost_threshold"):
             check_finite_number(getattr(self, name), name=name, low=0.0, high=1.0)
         for name in ("size_inertia", "aspect_inertia"):
             check_finite_number(getattr(self, name), name=name, low=0.0, high=_MOST_INERTIA)
         check_finite_number(self.smallest_px, name="smallest_px", low=1.0)
         _check_factor(self.size_growth, "size_growth")
-        if not isinstance(self.hold_when_lost, bool):
-            raise TypeError(f"hold_when_lost must be True or False, got {self.hold_when_lost!r}")
 
     def chosen(self, **given: Any) -> "TrackingSettings":
         """Return the settings with others in the place of some; None leaves one as it is."""

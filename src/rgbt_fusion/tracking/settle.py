@@ -91,10 +91,8 @@ def settle(
     corners = found[:, :2] + (found[:, 2:] - sizes) / 2
     boxes = np.concatenate((corners, sizes), axis=1)
     boxes = _clipped(boxes, image_size, settings.smallest_px)
-    if settings.hold_when_lost:
-        is_lost = confidences < settings.lost_threshold
-        boxes = np.where(is_lost[:, None], before, boxes)
-    return boxes
+    is_unsure = confidences < settings.hold_below
+    return np.where(is_unsure[:, None], before, boxes)
 
 
 def _held(sizes: Boxes, before: Boxes, settings: TrackingSettings) -> Boxes:

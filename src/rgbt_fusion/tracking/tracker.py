@@ -136,8 +136,7 @@ class Tracker:
             infinity is no bound (OSTrack's).
         smallest_px: width and height that a box has at least, in pixels inside the image; 10 in
             OSTrack.
-        hold_when_lost: whether the box stays where it is while the target counts as lost; OSTrack's
-            goes on as before.
+        hold_below: below this confidence the box stays where it is; 0 never holds it (OSTrack's).
         search_factor: side of the search crop over the square root of the target's area; None takes
             the model's.
         lost_threshold: below this confidence the target counts as lost; 0.25 without a setting of
@@ -204,7 +203,7 @@ class Tracker:
         size_correction: float | None = None,
         size_growth: float | None = None,
         smallest_px: float | None = None,
-        hold_when_lost: bool | None = None,
+        hold_below: float | None = None,
         search_factor: float | None = None,
         lost_threshold: float | None = None,
         missing: Missing = "zeros",
@@ -224,7 +223,7 @@ class Tracker:
             size_correction=size_correction,
             size_growth=size_growth,
             smallest_px=smallest_px,
-            hold_when_lost=hold_when_lost,
+            hold_below=hold_below,
             lost_threshold=lost_threshold,
         )
         """What is made of the network's answers: the network's own settings and what was given."""
