@@ -140,3 +140,31 @@ def test_runs_of_absence_end_with_their_last_frame(flags, runs):
 def test_an_empty_picture_holds_the_whole_track(box, height, width):
     picture = report._empty_frame(np.array([box], dtype=np.float64)).rgb
     assert picture.shape == (height, width, 3)
+
+
+def test_the_timeline_has_its_axes_lines_and_shades_in_place():
+    """The axis is 130 high and goes from 84 to 1430: 1346 for the five steps of six frames."""
+    track = BOXES.copy()
+    track[2:4] = 0  # without the target
+    truth = {"a": GroundTruth(track, track, np.arange(6))}
+    found = BOXES.copy()
+    found[1, 2] = 10  # half of the target
+    found[4:, 0] += 500
+    scores = score({"a": found}, BenchmarkTruth("lasher", truth, {}))
+    drawn = report._timeline("a", [scores], [1])
+    words = re.findall(
+        r'<text x="(\d+)" y="(\d+)" text-anchor="(?:end|middle)">([^<]+)</text>', drawn
+    )
+    levels = [word for word in words if word[0] == "76"]
+    assert levels == [("76", "136", "0"), ("76", "71", "0.5"), ("76", "6", "1")]
+    frames = [(int(x), int(number)) for x, y, number in words if y == "152"]
+    assert frames == [(84, 1), (353, 2), (622, 3), (892, 4), (1430, 6)]
+    lines = re.findall(r'<line x1="84" x2="1430" y1="(\d+)" y2="(\d+)"', drawn)
+    assert lines == [("130", "130"), ("65", "65"), ("0", "0")]
+    (shade,) = re.findall(r'<rect x="(\d+)" y="0" width="(\d+)" height="130" fill="#8884">', drawn)
+    assert shade == ("622", "269")
+    (picture,) = re.findall(r'<line x1="(\d+)" x2="(\d+)" y1="0" y2="130"', drawn)
+    assert picture == ("353", "353")
+    (points,) = re.findall(r'points="([^"]+)"', drawn)
+    assert points.split()[:2] == ["84,0", "353,65"]
+    assert points.split()[-2:] == ["1161,130", "1430,130"]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import ShapeError
+from rgbt_fusion.layers import mutual_prompter
 from rgbt_fusion.layers.mutual_prompter import MutualPrompter, MutualPrompts
 
 TOKENS, CHANNELS = 12, 10
@@ -343,3 +344,27 @@ def test_autocast_streams_may_meet_a_history_of_another_precision():
     torch.testing.assert_close(
         prompts, prompter(rgb, tir, MutualPrompts(*history)), rtol=0, atol=0.1, check_dtype=False
     )
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "none"])
+@pytest.mark.parametrize("with_history", [False, True])
+def test_the_kernels_are_given_the_streams_the_weights_and_the_gate(
+    gate, with_history, monkeypatch
+):
+    given: list[tuple[Any, ...]] = []
+
+    def kernels(*arguments: Any) -> Tensor:
+        given.append(arguments)
+        return torch.zeros(2, *arguments[0][0].shape)
+
+    monkeypatch.setattr(mutual_prompter, "can_fuse_prompts", lambda *_: True)
+    monkeypatch.setattr(mutual_prompter, "mutual_prompts", kernels)
+    prompter = built(TOKENS, gate=gate)
+    rgb, tir, history = streams()
+    prompter(rgb, tir, history if with_history else None)
+    ((tokens, weights, fovea_scale, sigmoid),) = given
+    assert all(x is y for x, y in zip(tokens, (rgb, tir, *history), strict=False))
+    assert len(tokens) == (4 if with_history else 2)
+    assert len(weights) == 6 * (3 if with_history else 2)
+    assert fovea_scale is prompter.fovea_scale
+    assert sigmoid is (gate == "sigmoid")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from rgbt_fusion.models.presets import MODELS
 
@@ -31,6 +32,14 @@ def settings(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_preset_has_the_numbers_of_its_tracker(name: str) -> None:
     assert settings(name) == json.loads(RECORDED.read_text())[name]
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name.endswith("_vitb_256")])
+def test_a_network_without_settings_is_its_preset_of_vit_b(name: str) -> None:
+    preset = MODELS[name]
+    network: Any = preset.network
+    with torch.device("meta"):
+        assert network().settings == preset.settings
 
 
 def record() -> None:

@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from ops.modules import EVERY_MODULE, MODULES, tensors_for
+from rgbt_fusion import ordered_causal_conv1d, ordered_selective_scan
 
 FORWARD_MODE = r"(selective_scan|causal_conv1d) has no derivative in forward mode"
 
@@ -129,6 +130,21 @@ def test_vmap_gives_the_results_of_each_sample(module: type[nn.Module]) -> None:
     got = torch.func.vmap(lambda x: tuple(module()(x, *tensors[1:])))(samples)
     want = [module()(x, *tensors[1:]) for x in samples]
     assert_all_close(got, [torch.stack(x) for x in zip(*want, strict=True)])
+
+
+@pytest.mark.parametrize("op", ["scan", "convolution"])
+def test_samples_share_the_parameters_of_several_directions(op: str) -> None:
+    """One sample after another, with parameters that have directions and no axis of samples."""
+    torch.manual_seed(0)
+    samples = torch.randn(3, 2, 6, 4)
+    A, coefficients, weight = -torch.rand(2, 4, 3), torch.randn(2, 6, 3), torch.randn(2, 4, 3)
+
+    def run(x: Tensor) -> Tensor:
+        if op == "convolution":
+            return ordered_causal_conv1d(x, weight)
+        return ordered_selective_scan(x, x, A, coefficients, coefficients).out
+
+    torch.testing.assert_close(torch.vmap(run)(samples), torch.stack([run(x) for x in samples]))
 
 
 @MODULES

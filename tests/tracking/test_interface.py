@@ -1,5 +1,6 @@
 """What all trackers share: the boxes they start on, and the loop over a source."""
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,6 +28,21 @@ def test_a_source_is_followed_frame_by_frame():
     assert next(results) == ("init", "a", None, BOX)
     assert next(frames) == (None, "b"), "no frame is read before it is asked for"
     assert list(results) == [("update", "c", "d")]
+
+
+@pytest.mark.parametrize("read_ahead", [False, True])
+def test_the_next_frame_is_read_meanwhile_only_where_that_is_asked_for(read_ahead):
+    second_was_read = threading.Event()
+
+    def camera():
+        yield "a", None
+        second_was_read.set()
+        yield "b", None
+
+    results = follow(Recorder(), camera(), BOX, read_ahead=read_ahead)
+    assert next(results) == ("init", "a", None, BOX)
+    assert second_was_read.wait(30 if read_ahead else 0.2) is read_ahead
+    assert list(results) == [("update", "b", None)]
 
 
 def test_the_annotation_is_the_first_box():

@@ -141,6 +141,10 @@ def test_errors_say_what_was_wrong():
         NCCTracker().update(rgb, tir)
     with pytest.raises(ValueError, match="box_xywh_px must lie in the frame of 160 x 120"):
         NCCTracker().init(rgb, tir, (300, 10, 20, 20))
+    # a part of a pixel inside of it is none
+    for box in ((159.7, 10, 20, 20), (10, 119.7, 20, 20), (-19.7, 10, 20, 20), (10, -19.7, 20, 20)):
+        with pytest.raises(ValueError, match="box_xywh_px must lie in the frame of 160 x 120"):
+            NCCTracker().init(rgb, tir, box)
     with pytest.raises(ShapeError, match="tir must have the height and width of rgb"):
         NCCTracker().init(rgb, tir[:-1], BOX)
     for wrong in ({"search_factor": 0.99}, {"lost_threshold": -0.01}, {"lost_threshold": 1.01}):
