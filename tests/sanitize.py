@@ -5,7 +5,8 @@
 
 The kernels are compiled with AddressSanitizer and UndefinedBehaviorSanitizer, or with
 ThreadSanitizer, into a copy of the sources, which is imported in place of the installed package.
-The first report ends the run with an error.
+The first report ends the run with an error. Under ThreadSanitizer a test that starts Python is
+skipped, and the end of the run says so: ``memory`` runs it, kernels and all.
 """
 
 import os
@@ -66,7 +67,11 @@ CHECKS = {
         "torch.set_num_threads = lambda threads: None; "
         "from rgbt_fusion.ops.native import backend; backend.loaded_library().parallel_for = 0; ",
         environment={
-            "TSAN_OPTIONS": "halt_on_error=1 exitcode=66 ignore_noninstrumented_modules=1"
+            "TSAN_OPTIONS": "halt_on_error=1 exitcode=66 ignore_noninstrumented_modules=1",
+            # in a Python that a test starts torch's pool runs the kernels, see above; and some
+            # systems refuse to fork a process with so much shadow memory
+            "RGBT_FUSION_NO_PYTHON": "torch's pool would run its kernels, which "
+            "ThreadSanitizer cannot follow",
         },
     ),
 }
@@ -115,7 +120,7 @@ def main(check: Check, arguments: list[str]) -> int:
         script = f"{check.start}import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
         python = [*check.launcher, sys.executable, "-c", script]
         # what a sanitizer writes as it ends the process must not be captured
-        command = [*python, "-q", "--capture=sys", "--timeout", "3600", *chosen]
+        command = [*python, "-q", "-rs", "--capture=sys", "--timeout", "3600", *chosen]
         return subprocess.run(command, cwd=ROOT, env=running).returncode
 
 
