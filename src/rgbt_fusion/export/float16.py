@@ -7,6 +7,7 @@ from torch import nn
 
 from rgbt_fusion.export.agreement import ExportReport
 from rgbt_fusion.export.onnx_file import need_onnx, reading_source, write_converted
+from rgbt_fusion.export.onnx_runtime import onnx_runtime
 
 __all__ = ["export_float16", "write_rounded"]
 
@@ -47,6 +48,7 @@ def write_rounded(source: str | Path, path: Path) -> None:
     Raises:
         ExportError: ``source`` cannot be read or converted.
     """
+    onnx_runtime()
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from rgbt_fusion.export.agreement import ExportReport
 from rgbt_fusion.export.onnx_file import need_onnx, reading_source, write_converted
+from rgbt_fusion.export.onnx_runtime import onnx_runtime
 from rgbt_fusion.files.whole import scratch_folder
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def write_quantised(source: str | Path, path: Path) -> None:
     Raises:
         ExportError: ``source`` cannot be read or converted.
     """
+    onnx_runtime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with reading_source(source) as content:

@@ -28,6 +28,7 @@ from rgbt_fusion.export.any_module import (
     input_names,
     output_tensors,
 )
+from rgbt_fusion.export.onnx_runtime import onnx_runtime
 from rgbt_fusion.export.plain_ops import PLAIN_OPS
 from rgbt_fusion.export.program import (
     CHECKED_STEPS,
@@ -282,8 +283,9 @@ def need_onnx() -> None:
     """
     try:
         import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
+
+        onnx_runtime()
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"exporting to ONNX needs {error.name}: pip install 'rgbt-fusion[export]'",
@@ -307,13 +309,12 @@ def check_onnx(step: TrackerStep, path: Path, count: int) -> ExportReport:
 
 def open_session(path: str | Path, *, threads: int = 0) -> "InferenceSession":
     """Open a file in ONNX Runtime on the CPU; 0 leaves the number of threads to it."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
+    runtime = onnx_runtime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
     # its fallback would print a banner, and fail at a damaged file once more
-    return onnxruntime.InferenceSession(
+    return runtime.InferenceSession(
         str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
     )
 
