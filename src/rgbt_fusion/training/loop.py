@@ -41,6 +41,7 @@ from rgbt_fusion.training.samples import (
     with_layouts,
 )
 from rgbt_fusion.training.validation import Validation, hold_out
+from rgbt_fusion.training.worker_processes import telling_of_ends
 from rgbt_fusion.weights.checkpoints import load_checkpoint
 from rgbt_fusion.weights.pretrained import create_model
 
@@ -143,8 +144,8 @@ def train(
             ``device`` does not exist.
         TypeError: ``model`` lacks what a tracking network must offer, or ``loss`` does not return
             one number.
-        TrainingError: the loss is not finite, or a file in ``out`` cannot be written. The last
-            checkpoint is complete.
+        TrainingError: the loss is not finite, a file in ``out`` cannot be written, or the processes
+            that make samples fail. The last checkpoint is complete.
         CheckpointError: ``start_from`` does not fit the model.
         DataError: more samples of ``data`` cannot be read than ``data.most_damaged``.
         TrainingStopped: Ctrl-C or SIGTERM ended the training; its checkpoint is saved.
@@ -375,7 +376,7 @@ def run_training(
         blocks = nullcontext()
         if config.activation_checkpointing:
             blocks = checkpointed_blocks(run.model)
-        with Interruption(processes) as interruption, blocks:
+        with Interruption(processes) as interruption, blocks, telling_of_ends():
             steps = _Steps(run, sampler, (start, stop), log, on_progress, interruption)
             steps.make(done)
         if log is not None:

@@ -1,6 +1,5 @@
 """Samples and batches, each decided by the seed, the step and the place in the batch alone."""
 
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
 from rgbt_fusion.alignment.aligned_frames import (
@@ -45,6 +44,11 @@ from rgbt_fusion.training.augmentation import (
     vary_pair,
 )
 from rgbt_fusion.training.config import TrainConfig
+from rgbt_fusion.training.worker_processes import (
+    in_shared_memory,
+    leave_signals_to_the_training,
+    patiently,
+)
 
 __all__ = [
     "ATTEMPTS",
@@ -608,6 +612,7 @@ def batches(
 
     Raises:
         DataError: an image cannot be read.
+        TrainingError: the processes that make batches have no room for them, or fall silent.
     """
     workers = min(sampler.config.data.workers, last - first)
     dataset = _Batches(sampler, range(first, last), start, stop)
@@ -617,19 +622,12 @@ def batches(
         batch_size=None,
         num_workers=workers,
         prefetch_factor=ahead,
-        worker_init_fn=_leave_signals_to_the_training,
+        worker_init_fn=leave_signals_to_the_training,
     )
-    for batch in loader:
+    for batch in patiently(loader):
         if isinstance(batch, Exception):
             raise batch
         yield _pinned(batch) if pin else batch
-
-
-def _leave_signals_to_the_training(number: int) -> None:
-    """Have a worker live on at Ctrl-C: the training ends it when its last step is done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # a forked worker has inherited the handler of the training
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Batches(TorchDataset[Batch | Exception]):
@@ -647,7 +645,8 @@ class _Batches(TorchDataset[Batch | Exception]):
     def __getitem__(self, position: int) -> Batch | Exception:
         # returned, not raised: an exception that a worker raises arrives wrapped in its traceback
         try:
-            return self.sampler.batch(self.steps[position], self.start, self.stop)
+            batch = self.sampler.batch(self.steps[position], self.start, self.stop)
+            return batch if get_worker_info() is None else in_shared_memory(batch)
         except (ValueError, OSError, ModuleNotFoundError) as error:
             return error
 
