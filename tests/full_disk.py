@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import torch
 
-from killed_writers import Job, check, jobs, names, start, wait
+from killed_writers import Job, check, make_job, names, start, wait
 
 DISK = ctypes.CDLL(None)
 DISK.full_disk_begin.argtypes = [ctypes.c_char_p, ctypes.c_long]
@@ -102,10 +102,10 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     found: dict[str, Any] = {}
-    every = jobs(base / "material")
     for name in sys.argv[3:]:
+        job = make_job(name, base / "material" / name)
         try:
-            found[name] = fill_at_every_write(every[name], base / name, most)
+            found[name] = fill_at_every_write(job, base / name, most)
         except Exception:
             found[name] = {"error": traceback.format_exc()}
     sys.stdout.write(json.dumps(found) + "\n")

@@ -1,5 +1,5 @@
-"""Training, evaluation, the study, conversion, export and films: killed at random moments, and
-started twice at once. Nothing is lost, half-written or left behind.
+"""Everything that writes files in a way of its own: killed at random moments, and started twice at
+once. Nothing is lost, half-written or left behind.
 
 `make test` kills each once, `make soak` ten times.
 """
@@ -15,8 +15,8 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "killed_writers.py"
 KILLS = int(os.environ.get("RGBT_FUSION_KILLED_WRITERS", "1"))
 
-JOBS = ("train", "eval", "convert", "film", "export")
-LONG_JOBS = ("study",)
+JOBS = ("train", "eval", "convert", "download", "film", "track", "plot", "export")
+LONG_JOBS = ("validate", "study", "int8")
 
 
 @pytest.mark.timeout(36000)
