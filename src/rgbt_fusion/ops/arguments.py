@@ -54,14 +54,16 @@ def with_direction_axis(
         if x.dim() > ranks[name]:
             directed[name] = x.shape[0]
         result[name] = x if name in directed else x[None]
-    directions = max([1, *directed.values()])
+    directions = 1
+    for size in directed.values():
+        directions = max(directions, size)
     for name, size in directed.items():
         # not "in": a compiler that follows symbolic sizes compares them by identity there
         if size != 1 and size != directions:
             raise ShapeError(
                 f"{name} must have {directions} directions as its first axis, or 1, got {size}"
             )
-    return result, bool(directed)
+    return result, len(directed) > 0
 
 
 def order_with_sample_axis(order: Tensor | None) -> Tensor | None:

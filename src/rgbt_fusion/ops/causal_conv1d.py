@@ -459,8 +459,15 @@ def _convolve_from_states(
 def _ordered_form(tensors: ConvTensors, activation: Activation | None) -> ConvForm:
     """Check the arguments of :func:`ordered_causal_conv1d`."""
     check_activation(activation)
+    # torch.compile of torch 2.6 cannot follow _replace and _asdict
+    named = {
+        "x": tensors.x,
+        "weight": tensors.weight,
+        "bias": tensors.bias,
+        "order": order_with_sample_axis(tensors.order),
+    }
     given, has_directions = with_direction_axis(
-        tensors._replace(order=order_with_sample_axis(tensors.order))._asdict(),
+        named,
         {"x": 3, "weight": 2, "bias": 1, "order": 2},
         required=("x", "weight"),
     )

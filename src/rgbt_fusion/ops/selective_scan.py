@@ -268,7 +268,9 @@ def mamba_ssm_form(tensors: ScanCallTensors, delta_softplus: bool) -> ScanForm:
     _check_same_tokens(tensors.delta, u, name="delta")
     if z is not None:
         _check_same_tokens(z, u, name="z")
-    parameters = _check_parameters(tensors, axes="", channels=sizes["D"])
+    parameters = _check_parameters(
+        u, tensors.A, tensors.D, tensors.delta_bias, axes="", channels=sizes["D"]
+    )
     sizes["N"] = tensors.A.shape[-1]
     coefficients = _check_mamba_ssm_coefficients(tensors, parameters.A.dtype, sizes)
     arguments = ScanArguments(
@@ -307,14 +309,21 @@ _RANKS = {
 
 def _ordered_form(tensors: ScanCallTensors, delta_softplus: bool, merge: bool) -> ScanForm:
     """Check the arguments of :func:`ordered_selective_scan`."""
-    grouped = tensors._replace(
-        B=_with_group_axis(tensors.B, tensors.u, "B"),
-        C=_with_group_axis(tensors.C, tensors.u, "C"),
-        order=order_with_sample_axis(tensors.order),
-    )
-    named = grouped._asdict()
+    # torch.compile of torch 2.6 cannot follow _replace and _asdict
+    named = {
+        "u": tensors.u,
+        "delta": tensors.delta,
+        "B": _with_group_axis(tensors.B, tensors.u, "B"),
+        "C": _with_group_axis(tensors.C, tensors.u, "C"),
+        "z": tensors.z,
+        "A": tensors.A,
+        "D": tensors.D,
+        "delta_bias": tensors.delta_bias,
+        "initial_state": tensors.initial_state,
+        "order": order_with_sample_axis(tensors.order),
+    }
     given, has_directions = with_direction_axis(
-        {name: named[name] for name in _RANKS},
+        named,
         _RANKS,
         required=("u", "delta", "A", "B", "C"),
     )
@@ -325,10 +334,9 @@ def _ordered_form(tensors: ScanCallTensors, delta_softplus: bool, merge: bool) -
         if name in given:
             check_shape(given[name], "R B L D", name=name, **sizes)
             check_like(given[name], u, name=name, like_name="u")
-    directed = tensors._replace(
-        u=u, A=given["A"], D=given.get("D"), delta_bias=given.get("delta_bias")
+    parameters = _check_parameters(
+        u, given["A"], given.get("D"), given.get("delta_bias"), axes="R ", channels=sizes["D"]
     )
-    parameters = _check_parameters(directed, axes="R ", channels=sizes["D"])
     states = parameters.A.shape[-1]
     B = _check_ordered_coefficient(given["B"], u, "B", states, sizes)
     C = _check_ordered_coefficient(given["C"], u, "C", states, sizes)
@@ -391,9 +399,16 @@ class _Parameters(NamedTuple):
     delta_bias: Tensor | None
 
 
-def _check_parameters(tensors: ScanCallTensors, *, axes: str, channels: int) -> _Parameters:
+def _check_parameters(
+    u: Tensor,
+    A: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    *,
+    axes: str,
+    channels: int,
+) -> _Parameters:
     """Check the dtype of ``u``, and the parameters, whose leading axes are ``axes``."""
-    u, A, D, delta_bias = tensors.u, tensors.A, tensors.D, tensors.delta_bias
     check_floating(u, name="u")
     if not isinstance(A, Tensor):
         raise TypeError(f"A must be a tensor, got {type(A).__name__}")
