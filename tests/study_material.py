@@ -1,17 +1,31 @@
 """Trials that were never run, for tests of what is made of them."""
 
-from benchmarks.study.records import StudySettings, Trial
-from rgbt_fusion.evaluation.held_out import HARD
+from dataclasses import replace
+
+from benchmarks.study.records import AlignedScores, StudySettings, Trial
 
 SETTINGS = StudySettings(steps=20, backbone_steps=10, backbone="0123abcd", sequences=1, frames=3)
 
+IMPERFECT = replace(SETTINGS, imperfect_cameras=True, misalignment=0.4, failing=0.15)
+
 
 def trial(
-    variant: str, seed: int, success: float, settings: StudySettings = SETTINGS, **challenges: float
+    variant: str,
+    seed: int,
+    success: float,
+    settings: StudySettings = SETTINGS,
+    *,
+    aligned: Trial | None = None,
+    **challenges: float,
 ) -> Trial:
-    """Make up a trial of one success in all challenges but those named."""
-    values = dict.fromkeys(HARD, success) | challenges
-    values["all"] = sum(values[name] for name in HARD) / len(HARD)
+    """Make up a trial of one success in all challenges but those named.
+
+    Its scores with aligned frames are those of another trial, ``aligned``; no alignment is sure
+    where a modality is empty.
+    """
+    names = settings.challenges
+    values = dict.fromkeys(names, success) | challenges
+    values["all"] = sum(values[name] for name in names) / len(names)
     steps = [10.0, 20.0]
     curve = {
         "step": steps,
@@ -36,4 +50,13 @@ def trial(
         device="cpu",
         torch="2.6.0",
         created="2020-01-01T00:00:00+00:00",
+        aligned=None if aligned is None else _aligned(aligned),
+    )
+
+
+def _aligned(trial: Trial) -> AlignedScores:
+    names = trial.settings.challenges
+    unsure = {name: int(name.startswith("empty")) for name in names}
+    return AlignedScores(
+        success=trial.success, precision=trial.precision, sequences={}, unsure=unsure
     )

@@ -10,8 +10,14 @@ from rgbt_fusion.cli.train import DeviceOption, ThreadsOption, use_threads
 
 __all__ = ["study"]
 
+MISALIGNMENT = 0.4
+"""Heights of the target by which a training sample of the imperfect cameras is off at most."""
+
+FAILING = 0.15
+"""Share of their training samples in which one modality fails."""
+
 if TYPE_CHECKING:
-    from benchmarks.study.records import Trial
+    from benchmarks.study.records import StudySettings, Trial
     from rgbt_fusion.training import Progress
 
 
@@ -36,6 +42,28 @@ def study(
     ablation: Annotated[
         bool, typer.Option("--ablation", help="Also train the ablations of the papers.")
     ] = False,
+    imperfect_cameras: Annotated[
+        bool,
+        typer.Option(
+            "--imperfect-cameras",
+            help="Train with misaligned samples and failing modalities, and also score shifted "
+            "cameras and empty modalities, without and with alignment.",
+        ),
+    ] = False,
+    misalignment: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest shift of the thermal image in training, in heights of the target; "
+            "0.4 with --imperfect-cameras, else 0."
+        ),
+    ] = None,
+    failing: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the training samples in which one modality fails; "
+            "0.15 with --imperfect-cameras, else 0."
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Number of training steps of each variant.")] = 500,
     batch_size: Annotated[int, typer.Option(help="Number of samples in one step.")] = 32,
     backbone: Annotated[
@@ -89,15 +117,24 @@ def study(
         raise ValueError("files, --into and --plots must come with --table, got them without")
     from benchmarks.study.records import StudySettings
     from benchmarks.study.trials import run_study
-    from benchmarks.study.variants import choose_variants
+    from benchmarks.study.variants import IMPERFECT_CAMERA_VARIANTS, choose_variants
 
     names = None if variants is None else variants.split(",")
+    if names is None and imperfect_cameras and not ablation:
+        names = list(IMPERFECT_CAMERA_VARIANTS)
+    if misalignment is None:
+        misalignment = MISALIGNMENT if imperfect_cameras else 0.0
+    if failing is None:
+        failing = FAILING if imperfect_cameras else 0.0
     settings = StudySettings(
         steps=steps,
         batch_size=batch_size,
         backbone_steps=backbone_steps,
         sequences=sequences,
         frames=frames,
+        imperfect_cameras=imperfect_cameras,
+        misalignment=misalignment,
+        failing=failing,
     )
     chosen = choose_variants(names, ablation=ablation)
     use_threads(threads)
@@ -154,19 +191,23 @@ def _show(trials: list["Trial"], documents: list[Path], plots: Path | None) -> N
     if not documents:
         typer.echo(study_tables(trials))
     if plots is not None:
-        largest = next(iter(by_settings(trials).values()))
-        _draw(largest, plots)
+        _draw(by_settings(trials), plots)
 
 
-def _draw(trials: list["Trial"], folder: Path) -> None:
-    from benchmarks.study.plots import LEARNING, plot_learning, plot_success
+def _draw(groups: dict["StudySettings", list["Trial"]], folder: Path) -> None:
+    """Draw the largest study, and the largest one of imperfect cameras."""
+    from benchmarks.study.plots import LEARNING, plot_challenges, plot_learning, plot_success
     from rgbt_fusion.files.whole import writing
 
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = {"study-success.png": plot_success}
-    if {one.variant for one in trials} >= set(LEARNING):
-        drawn["study-distillation.png"] = plot_learning
-    for name, draw in drawn.items():
+    largest = next(iter(groups.values()))
+    figures = {"study-success.png": plot_success(largest)}
+    if {one.variant for one in largest} >= set(LEARNING):
+        figures["study-distillation.png"] = plot_learning(largest)
+    imperfect = [own for settings, own in groups.items() if settings.imperfect_cameras]
+    if imperfect:
+        figures["study-imperfect-cameras.png"] = plot_challenges(imperfect[0])
+    for name, figure in figures.items():
         with writing(folder / name, keep_suffix=True) as part:
-            draw(trials).savefig(part)
+            figure.savefig(part)
         typer.echo(f"wrote {folder / name}", err=True)

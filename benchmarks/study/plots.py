@@ -1,19 +1,19 @@
-"""The study's two plots: who reaches what, and how the student learns with and without teacher."""
+"""The study's plots: who reaches what, where, and how the student learns with its teacher."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
+from benchmarks.study.comparisons import SeedRange, success
 from benchmarks.study.records import Trial
-from benchmarks.study.tables import success
 from benchmarks.study.variants import VARIANTS
 from rgbt_fusion.evaluation.plots import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LEARNING", "plot_learning", "plot_success"]
+__all__ = ["LEARNING", "plot_challenges", "plot_learning", "plot_success"]
 
 
 class Line(NamedTuple):
@@ -33,6 +33,8 @@ SMOOTHED_LINES = 5
 def plot_success(trials: Sequence[Trial]) -> "Figure":
     """Draw a line per variant from its lowest seed to its highest, with a dot at the mean.
 
+    A variant that is scored with aligned frames as well has a second line.
+
     Args:
         trials: of one settings.
 
@@ -42,18 +44,90 @@ def plot_success(trials: Sequence[Trial]) -> "Figure":
     """
     if not trials:
         raise ValueError("trials must hold at least one, got none")
-    tried = [name for name in VARIANTS if success(trials, name) is not None]
+    tried = _tried(trials)
     figure, axes = new_figure(width=7.0, height=1.2 + 0.3 * len(tried))
-    for row, name in enumerate(tried):
-        mean, low, high = success(trials, name) or (0.0, 0.0, 0.0)
-        colour = "C0" if VARIANTS[name].ablation is None else "C7"
-        axes.plot((low, high), (row, row), color=colour, linewidth=3, alpha=0.4)
-        axes.plot(mean, row, "o", color=colour)
-    axes.set_yticks(range(len(tried)), [VARIANTS[name].title for name in tried])
+    for row, entrant in enumerate(tried):
+        reached = _success(trials, entrant)
+        colour = "C0" if VARIANTS[entrant.variant].ablation is None else "C7"
+        if entrant.aligned:
+            colour = "C2"
+        axes.plot((reached.low, reached.high), (row, row), color=colour, linewidth=3, alpha=0.4)
+        axes.plot(reached.mean, row, "o", color=colour)
+    axes.set_yticks(range(len(tried)), [entrant.title for entrant in tried])
     axes.invert_yaxis()
-    axes.set_xlabel("success, mean of five challenges; lines span the seeds")
+    count = len(trials[0].settings.challenges)
+    axes.set_xlabel(f"success, mean of {count} challenges; lines span the seeds")
     axes.grid(visible=True, axis="x", alpha=0.3)
     return figure
+
+
+def plot_challenges(trials: Sequence[Trial]) -> "Figure":
+    """Draw the success of each variant in each challenge.
+
+    A dot is the mean of the seeds, filled where the thermal frames are aligned; its line goes from
+    the lowest seed to the highest.
+
+    Args:
+        trials: of one settings.
+
+    Raises:
+        ValueError: there is no trial.
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    if not trials:
+        raise ValueError("trials must hold at least one, got none")
+    challenges = trials[0].settings.challenges
+    tried = _tried(trials)
+    variants = list(dict.fromkeys(entrant.variant for entrant in tried))
+    figure, axes = new_figure(width=8.0, height=1.8 + 0.7 * len(challenges))
+    for place, entrant in enumerate(tried):
+        colour = f"C{variants.index(entrant.variant)}"
+        # the entrants of a challenge stand below one another
+        rows = np.arange(len(challenges)) + 0.7 * (place / len(tried) - 0.5)
+        reached = [_success(trials, entrant, (name,)) for name in challenges]
+        axes.hlines(
+            rows, [one.low for one in reached], [one.high for one in reached], colors=colour
+        )
+        axes.plot(
+            [one.mean for one in reached],
+            rows,
+            "o",
+            color=colour,
+            markerfacecolor=colour if entrant.aligned else "white",
+            label=entrant.title,
+        )
+    axes.set_yticks(range(len(challenges)), [name.replace("_", " ") for name in challenges])
+    axes.invert_yaxis()
+    axes.set_xlabel("success; lines span the seeds")
+    axes.grid(visible=True, axis="x", alpha=0.3)
+    axes.legend()
+    return figure
+
+
+class _Entrant(NamedTuple):
+    """A variant, with or without aligned thermal frames."""
+
+    variant: str
+    aligned: bool
+
+    @property
+    def title(self) -> str:
+        title = VARIANTS[self.variant].title
+        return f"{title}, aligned" if self.aligned else title
+
+
+def _tried(trials: Sequence[Trial]) -> list[_Entrant]:
+    """Return what the trials score, in the order of the variants."""
+    every = [_Entrant(name, aligned) for name in VARIANTS for aligned in (False, True)]
+    return [one for one in every if success(trials, one.variant, aligned=one.aligned) is not None]
+
+
+def _success(
+    trials: Sequence[Trial], entrant: _Entrant, challenges: Sequence[str] | None = None
+) -> SeedRange:
+    """Return the success of an entrant that is tried."""
+    reached = success(trials, entrant.variant, challenges, aligned=entrant.aligned)
+    return cast(SeedRange, reached)
 
 
 def plot_learning(trials: Sequence[Trial]) -> "Figure":

@@ -6,17 +6,29 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from benchmarks.study.challenges import IMPERFECT_CAMERAS
 from benchmarks.study.variants import VARIANTS
 from rgbt_fusion.checks import check_finite_number, check_positive_int
+from rgbt_fusion.evaluation.held_out import HARD
 from rgbt_fusion.files.plain import from_plain
 from rgbt_fusion.files.text_tables import DataError, read_text
 from rgbt_fusion.files.whole import write_text
 
-__all__ = ["StudySettings", "Trial", "append_trial", "by_settings", "read_trials"]
+__all__ = [
+    "AlignedScores",
+    "StudySettings",
+    "Trial",
+    "append_trial",
+    "by_settings",
+    "read_trials",
+]
 
+
+_SINCE_0_1_0 = ("imperfect_cameras", "misalignment", "failing")
+"""The settings that 0.1.0 does not know."""
 
 MOST_BYTES = 1 << 28
-"""The largest result file: a trial takes about 3 kB."""
+"""The largest result file: a trial takes 3 to 20 kB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +45,11 @@ class StudySettings:
         backbone: beginning of the hash of the backbone's file; the study fills it in.
         sequences: held-out sequences of each challenge.
         frames: length of the held-out sequences.
+        imperfect_cameras: score also on cameras that are farther apart and on empty modalities, and
+            networks of two modalities with the thermal frames aligned as well.
+        misalignment: largest shift of the thermal image in training samples of both modalities, in
+            heights of the target.
+        failing: share of these samples in which one modality shows no scene or another one.
 
     Raises:
         ValueError: a number is out of range.
@@ -47,6 +64,9 @@ class StudySettings:
     backbone: str = ""
     sequences: int = 10
     frames: int = 60
+    imperfect_cameras: bool = False
+    misalignment: float = 0.0
+    failing: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "sequences", "frames"):
@@ -55,12 +75,37 @@ class StudySettings:
             check_finite_number(getattr(self, name), name=name, low=0.0)
         if self.backbone_steps < 0:
             raise ValueError(f"backbone_steps must be at least 0, got {self.backbone_steps}")
+        check_finite_number(self.misalignment, name="misalignment", low=0.0, high=2.0)
+        check_finite_number(self.failing, name="failing", low=0.0, high=1.0)
+
+    @property
+    def challenges(self) -> tuple[str, ...]:
+        """What the trials are scored on."""
+        return IMPERFECT_CAMERAS if self.imperfect_cameras else HARD
 
     @property
     def key(self) -> str:
         """Eight letters that differ where the settings do; folders of trainings end with them."""
-        content = json.dumps(asdict(self), sort_keys=True)
+        values = asdict(self)
+        for name in _SINCE_0_1_0:
+            # studies of 0.1.0 are continued: what it does not know is left out at its default
+            if values[name] == getattr(type(self), name):
+                del values[name]
+        content = json.dumps(values, sort_keys=True)
         return sha256(content.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignedScores:
+    """What a network reaches with the thermal frames laid on the colour frames."""
+
+    success: dict[str, float]
+    """Success by challenge, and the mean of all as ``"all"``."""
+    precision: dict[str, float]
+    sequences: dict[str, float]
+    """Success by sequence."""
+    unsure: dict[str, int]
+    """How many sequences per challenge went on unaligned, since the estimate was not sure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +132,8 @@ class Trial:
     created: str
     sequences: dict[str, float] = field(default_factory=dict)
     """Success by sequence; empty in records of version 0.1.0."""
+    aligned: AlignedScores | None = None
+    """The same network with aligned frames; None where it is not scored so."""
 
 
 def append_trial(path: Path, trial: Trial) -> None:

@@ -6,18 +6,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any, get_args
 
 import torch
 
-from benchmarks.study.records import StudySettings, Trial, append_trial, read_trials
+from benchmarks.study.alignments import aligned_groups, digest, kept_alignment
+from benchmarks.study.challenges import study_sequences
+from benchmarks.study.records import (
+    AlignedScores,
+    StudySettings,
+    Trial,
+    append_trial,
+    read_trials,
+)
 from benchmarks.study.variants import BACKBONE, VARIANTS, Variant
+from rgbt_fusion.alignment.estimate import Alignment
 from rgbt_fusion.benchmarking.records import new_record
 from rgbt_fusion.checks import check_choice
 from rgbt_fusion.data.clips import Modality
-from rgbt_fusion.evaluation.held_out import HARD, held_out_sequences, score_tracker
+from rgbt_fusion.evaluation.held_out import Groups, score_tracker
 from rgbt_fusion.evaluation.scores import Scores
 from rgbt_fusion.files.folder_lock import only_process
 from rgbt_fusion.frames.types import ImagePair
@@ -121,7 +131,11 @@ def make_config(
     steps = settings.backbone_steps if backbone else settings.steps
     rate = settings.backbone_learning_rate if backbone else settings.learning_rate
     augmentation = recipe.augmentation
-    if variant.modality != "both":
+    if variant.modality == "both":
+        augmentation = replace(
+            augmentation, misalignment=settings.misalignment, failing=settings.failing
+        )
+    else:
         augmentation = replace(augmentation, missing=0.0)
     values: dict[str, Any] = {
         "model": variant.model,
@@ -197,9 +211,16 @@ class _Study:
         if variant.teacher is not None:
             inputs["teacher"] = self.folder(variant.teacher, seed, settings) / "model.safetensors"
         config = make_config(variant, seed, settings, workers=self.workers)
-        result = self.train(config, title, self.folder(name, seed, settings), **inputs)
+        folder = self.folder(name, seed, settings)
+        result = self.train(config, title, folder, **inputs)
         self.on_progress(f"{title}: scoring", None)
-        scores = self.score(name, result.model, settings, self.folder(name, seed, settings))
+        groups = study_sequences(
+            settings.challenges, sequences=settings.sequences, frames=settings.frames
+        )
+        scores = self.score(name, result.model, groups, folder / "boxes")
+        aligned = None
+        if settings.imperfect_cameras and variant.modality == "both":
+            aligned = self.score_aligned(name, title, result.model, groups, settings)
         model = load_model(result.model)
         curve = _read_log(result.log)
         record = new_record("study", self.device.type, "")
@@ -219,23 +240,72 @@ class _Study:
             device=record.device,
             torch=record.software["torch"],
             created=record.created,
-            sequences={name: numbers["MSR"] for name, numbers in scores.sequences.items()},
+            sequences=_by_sequence(scores),
+            aligned=aligned,
         )
         append_trial(self.out / RESULTS, trial)
         self.on_progress(f"{title}: success {trial.success['all']:.3f}", None)
         return trial
 
-    def score(self, name: str, model: Path, settings: StudySettings, folder: Path) -> Scores:
-        """Run a trained variant over the held-out sequences; its boxes stay beside it."""
+    def score(
+        self,
+        name: str,
+        model: Path,
+        groups: Groups,
+        folder: Path,
+        **made_with: str,
+    ) -> Scores:
+        """Run a trained variant over sequences; its boxes stay in ``folder``."""
         return score_tracker(
             partial(_tracker, model, self.device),
-            held_out_sequences(HARD, sequences=settings.sequences, frames=settings.frames),
+            groups,
             name=name,
             modality=check_choice(VARIANTS[name].modality, SCORED_MODALITIES, name="modality"),
-            folder=folder / "boxes",
-            settings={"weights": sha256(model.read_bytes()).hexdigest()},
+            folder=folder,
+            settings={"weights": sha256(model.read_bytes()).hexdigest(), **made_with},
             workers=max(1, self.workers),
         )
+
+    def score_aligned(
+        self,
+        name: str,
+        title: str,
+        model: Path,
+        groups: dict[str, tuple[Any, ...]],
+        settings: StudySettings,
+    ) -> AlignedScores:
+        """Run a trained variant over the same sequences with aligned thermal frames."""
+        alignments = self.alignments(groups, settings)
+        self.on_progress(f"{title}: scoring on aligned frames", None)
+        scores = self.score(
+            name,
+            model,
+            aligned_groups(groups, alignments),  # pyright: ignore[reportArgumentType]
+            model.parent / "boxes_aligned",
+            alignments=digest(alignments),
+        )
+        unsure = {
+            challenge: sum(not alignments[one.name].sure for one in members)
+            for challenge, members in groups.items()
+        }
+        return AlignedScores(
+            success=_by_challenge(scores, "MSR"),
+            precision=_by_challenge(scores, "MPR"),
+            sequences=_by_sequence(scores),
+            unsure=unsure,
+        )
+
+    def alignments(
+        self, groups: dict[str, tuple[Any, ...]], settings: StudySettings
+    ) -> dict[str, Alignment]:
+        """Return the alignment of each sequence, by its name.
+
+        No network takes part in it: the first variant estimates, the others read the files.
+        """
+        self.on_progress("alignments of the held-out sequences", None)
+        folder = self.out / "alignments" / f"{settings.frames}-frames"
+        every = chain.from_iterable(groups.values())
+        return {one.name: kept_alignment(one, folder) for one in every}
 
 
 def network_ms(model: TrackingNetwork, *, rounds: int = 40) -> float:
@@ -269,6 +339,10 @@ def _by_challenge(scores: Scores, metric: str) -> dict[str, float]:
     found = {name: one.metrics[metric] for name, one in scores.attributes.items()}
     found["all"] = scores.metrics[metric]
     return {name: round(value, 5) for name, value in found.items()}
+
+
+def _by_sequence(scores: Scores) -> dict[str, float]:
+    return {name: numbers["MSR"] for name, numbers in scores.sequences.items()}
 
 
 CURVE_COLUMNS = ("step", "focal", "giou", "l1", "iou")

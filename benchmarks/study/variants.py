@@ -4,10 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rgbt_fusion.evaluation.held_out import HARD
 from rgbt_fusion.training.config import TrainingModality
 
-__all__ = ["BACKBONE", "QUESTIONS", "VARIANTS", "Question", "Variant", "choose_variants"]
+__all__ = [
+    "BACKBONE",
+    "IMPERFECT_CAMERA_FUSIONS",
+    "IMPERFECT_CAMERA_VARIANTS",
+    "QUESTIONS",
+    "VARIANTS",
+    "Question",
+    "Variant",
+    "choose_variants",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +208,13 @@ VARIANTS: dict[str, Variant] = {
 """Every variant by name: the study proper, then the papers' own ablations."""
 
 
+IMPERFECT_CAMERA_FUSIONS: tuple[str, ...] = ("sum", "dfm_ofm", "prompter")
+"""The fusions of the study of imperfect cameras."""
+
+IMPERFECT_CAMERA_VARIANTS: tuple[str, ...] = ("rgb", "tir", *IMPERFECT_CAMERA_FUSIONS)
+"""What the study of imperfect cameras trains unless others are named."""
+
+
 class Question(NamedTuple):
     """What a pair of variants answers."""
 
@@ -207,13 +222,16 @@ class Question(NamedTuple):
     variant: str
     against: tuple[str, ...]
     """What it is compared with; of several, the one with the higher mean."""
-    challenges: tuple[str, ...] = HARD
+    challenges: tuple[str, ...] | None = None
+    """Where; None counts all challenges that the study scores."""
+    aligned: bool = False
+    """Whether the variant is shown aligned thermal frames; what it is compared with never is."""
 
 
 _FUSIONS = ("sum", "dfm", "dfm_ofm", "tpi", "prompter", "compensation", "distilled")
 
-_WHERE = {
-    "all challenges": HARD,
+_WHERE: dict[str, tuple[str, ...] | None] = {
+    "all challenges": None,
     "night": ("night",),
     "thermal crossover": ("thermal_crossover",),
 }
@@ -222,6 +240,16 @@ _WHERE = {
 def _against_single_modality(variant: str, where: str) -> Question:
     text = f"{VARIANTS[variant].title} against the better single modality, {where}"
     return Question(text, variant, ("rgb", "tir"), _WHERE[where])
+
+
+def _aligned_against_single_modality(variant: str) -> Question:
+    text = f"{VARIANTS[variant].title}, aligned, against the better single modality, all challenges"
+    return Question(text, variant, ("rgb", "tir"), aligned=True)
+
+
+def _alignment_in(variant: str) -> Question:
+    text = f"alignment in {VARIANTS[variant].title}, all challenges"
+    return Question(text, variant, (variant,), aligned=True)
 
 
 QUESTIONS = (
@@ -241,6 +269,8 @@ QUESTIONS = (
     Question("the distilled student against the same alone", "distilled", ("student",)),
     Question("the distilled student against its teacher", "distilled", ("prompter",)),
     Question("elimination in the distilled student", "distilled_ce", ("distilled",)),
+    *(_aligned_against_single_modality(name) for name in IMPERFECT_CAMERA_FUSIONS),
+    *(_alignment_in(name) for name in IMPERFECT_CAMERA_FUSIONS),
 )
 """What the study asks, in the order of the table."""
 

@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.study.records import append_trial
-from study_material import trial
+from benchmarks.study.variants import IMPERFECT_CAMERA_VARIANTS, VARIANTS, choose_variants
+from study_material import IMPERFECT, trial
 
 
 def run(*arguments: object) -> object:
@@ -45,6 +46,23 @@ def test_tables_into_a_page(results, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_tables_and_plots_of_imperfect_cameras(tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    path = tmp_path / "results.jsonl"
+    for seed in (1, 2):
+        append_trial(path, trial("rgb", seed, 0.4, IMPERFECT))
+        append_trial(path, trial("tir", seed, 0.3, IMPERFECT))
+        aligned = trial("sum", seed, 0.5, IMPERFECT)
+        append_trial(path, trial("sum", seed, 0.2, IMPERFECT, aligned=aligned))
+    assert run("--table", path, "--plots", tmp_path / "plots") == 0
+    out = capsys.readouterr().out
+    assert "| plain sum, aligned | 9 of 9 | night +0.100 | +0.100 | +0.100 | yes |" in out
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == [
+        "study-imperfect-cameras.png",
+        "study-success.png",
+    ]
+
+
 def test_a_small_study(tmp_path, capsys):
     sizes = [
         "--steps",
@@ -69,6 +87,37 @@ def test_a_small_study(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "settings", "variants"),
+    [
+        ([], (False, 0.0, 0.0), None),
+        (["--imperfect-cameras"], (True, 0.4, 0.15), IMPERFECT_CAMERA_VARIANTS),
+        (
+            ["--imperfect-cameras", "--misalignment", "0", "--failing", "0.3"],
+            (True, 0.0, 0.3),
+            IMPERFECT_CAMERA_VARIANTS,
+        ),
+        (["--misalignment", "0.2", "--variants", "sum"], (False, 0.2, 0.0), ["sum"]),
+        (["--imperfect-cameras", "--variants", "dfm"], (True, 0.4, 0.15), ["dfm"]),
+        (["--imperfect-cameras", "--ablation"], (True, 0.4, 0.15), list(VARIANTS)),
+    ],
+)
+def test_what_is_trained(arguments, settings, variants, tmp_path, monkeypatch):
+    asked = []
+
+    def study(out, variants, seeds, settings, **options):
+        asked.append((variants, settings))
+        return [trial("sum", 1, 0.5)]
+
+    monkeypatch.setattr("benchmarks.study.trials.run_study", study)
+    monkeypatch.setattr("benchmarks.study.command._show", lambda *shown: None)
+    assert run("--out", tmp_path, *arguments) == 0
+    ((names, made),) = asked
+    assert (made.imperfect_cameras, made.misalignment, made.failing) == settings
+    assert names == (choose_variants() if variants is None else list(variants))
+    assert made.steps == 500
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "--out must be given"),
@@ -78,6 +127,10 @@ def test_a_small_study(tmp_path, capsys):
         ),
         (["--out", "there", "--variants", "magic"], "variants must be among rgb, tir, sum"),
         (["--out", "there", "--steps", "0"], "steps must be at least 1, got 0"),
+        (
+            ["--out", "there", "--imperfect-cameras", "--misalignment", "3"],
+            "misalignment must be a finite number in [0, 2], got 3",
+        ),
         (["--out", "there", "results.jsonl"], "must come with --table"),
         (["--table"], "at least one trial, got none"),
     ],

@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks.study.plots import plot_learning, plot_success
-from study_material import trial
+from benchmarks.study.plots import plot_challenges, plot_learning, plot_success
+from study_material import IMPERFECT, trial
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
@@ -17,6 +17,31 @@ def test_every_variant_has_a_line(tmp_path):
     figure.savefig(tmp_path / "success.png")
     with pytest.raises(ValueError, match="at least one, got none"):
         plot_success([])
+
+
+def test_aligned_frames_are_drawn_beside_the_others():
+    trials = [trial("rgb", seed, 0.4, IMPERFECT) for seed in (1, 2)]
+    for seed, value in ((1, 0.5), (2, 0.7)):
+        aligned = trial("sum", seed, value, IMPERFECT, night=0.9)
+        trials.append(trial("sum", seed, 0.3, IMPERFECT, aligned=aligned))
+    titles = ["RGB only", "plain sum", "plain sum, aligned"]
+    (axes,) = plot_success(trials).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == titles
+    assert axes.get_xlabel() == "success, mean of 9 challenges; lines span the seeds"
+
+    (axes,) = plot_challenges(trials).axes
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert rows[0] == "night"
+    assert rows[-3:] == ["misalignment x5", "empty rgb", "empty tir"]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == titles
+    unaligned, aligned = axes.lines[1:]
+    assert list(aligned.get_xdata()) == pytest.approx([0.9] + [0.6] * 8)
+    assert unaligned.get_color() == aligned.get_color() != axes.lines[0].get_color()
+    assert unaligned.get_markerfacecolor() == "white" != aligned.get_markerfacecolor()
+    with pytest.raises(ValueError, match="at least one, got none"):
+        plot_challenges([])
 
 
 def test_both_students_are_drawn():

@@ -6,8 +6,9 @@ import pytest
 
 from benchmarks import ROOT
 from benchmarks.study.records import StudySettings, append_trial, by_settings, read_trials
+from rgbt_fusion.evaluation.held_out import HARD
 from rgbt_fusion.files.text_tables import DataError
-from study_material import SETTINGS, trial
+from study_material import IMPERFECT, SETTINGS, trial
 
 
 def test_what_is_appended_is_read(tmp_path):
@@ -16,6 +17,18 @@ def test_what_is_appended_is_read(tmp_path):
     for one in trials:
         append_trial(path, one)
     assert read_trials([path]) == trials
+
+
+def test_scores_of_aligned_frames_are_read(tmp_path):
+    path = tmp_path / "results.jsonl"
+    whole = trial("sum", 1, 0.5, IMPERFECT, aligned=trial("sum", 1, 0.6, IMPERFECT))
+    append_trial(path, whole)
+    append_trial(path, trial("rgb", 1, 0.4, IMPERFECT))
+    found = read_trials([path])
+    assert found == [whole, trial("rgb", 1, 0.4, IMPERFECT)]
+    assert found[0].aligned is not None
+    assert found[0].aligned.unsure["empty_rgb"] == 1
+    assert found[1].aligned is None
 
 
 def test_an_unfinished_line_is_left_out_and_cut_off(tmp_path):
@@ -74,6 +87,19 @@ def test_a_study_of_0_1_0_is_continued():
         ("388f632c", 500),
         ("667d32bd", 120),
     }
+    # they lack what came later
+    assert {one.settings.challenges for one in trials} == {HARD}
+    assert all(one.aligned is None for one in trials)
+
+
+def test_imperfect_cameras_are_a_study_of_their_own():
+    assert len(IMPERFECT.challenges) == 9
+    others = [
+        replace(IMPERFECT, misalignment=0.2),
+        replace(IMPERFECT, failing=0.0),
+        replace(IMPERFECT, imperfect_cameras=False),
+    ]
+    assert len({one.key for one in (SETTINGS, IMPERFECT, *others)}) == 5
 
 
 @pytest.mark.parametrize(
@@ -83,6 +109,8 @@ def test_a_study_of_0_1_0_is_continued():
         ({"frames": 0}, "frames must be at least 1, got 0"),
         ({"backbone_steps": -1}, "backbone_steps must be at least 0, got -1"),
         ({"learning_rate": float("nan")}, "learning_rate must be"),
+        ({"misalignment": -0.1}, r"misalignment must be a finite number in \[0, 2\]"),
+        ({"failing": 1.5}, r"failing must be a finite number in \[0, 1\]"),
     ],
 )
 def test_bad_settings(values, message):

@@ -6,17 +6,14 @@ from typing import cast
 import pytest
 
 from benchmarks import ROOT
+from benchmarks.study.comparisons import SeedRange, answer, sequence_interval, success
 from benchmarks.study.records import read_trials
 from benchmarks.study.tables import (
-    SeedRange,
-    answer,
     answer_table,
     fill_document,
     fill_text,
     result_table,
-    sequence_interval,
     study_tables,
-    success,
 )
 from benchmarks.study.variants import QUESTIONS, VARIANTS, Question
 from rgbt_fusion.evaluation.held_out import HARD

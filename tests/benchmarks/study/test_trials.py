@@ -2,11 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from benchmarks.study import alignments
+from benchmarks.study import trials as study_trials
 from benchmarks.study.records import StudySettings, read_trials
 from benchmarks.study.trials import RESULTS, make_config, network_ms, run_study
 from benchmarks.study.variants import BACKBONE, VARIANTS
+from rgbt_fusion.alignment.estimate import Alignment
+from rgbt_fusion.evaluation.held_out import score_tracker
 from rgbt_fusion.weights.checkpoints import save_checkpoint
 from rgbt_fusion.weights.pretrained import create_model
 
@@ -65,6 +70,81 @@ def test_a_study_goes_on_where_it_was(tmp_path):
     (repeated,) = run_study(tmp_path, ["tir"], [1], TINY, device="cpu", on_progress=listen)
     assert repeated.success == trial.success
     assert not any(training for _, training in said)
+
+
+def test_imperfect_cameras_are_trained_with():
+    imperfect = replace(TINY, imperfect_cameras=True, misalignment=0.4, failing=0.15)
+    augmentation = make_config(VARIANTS["sum"], 1, imperfect).augmentation
+    assert (augmentation.misalignment, augmentation.failing) == (0.4, 0.15)
+    # a single camera differs from no other one, and is all that is left
+    for variant in (VARIANTS["rgb"], VARIANTS["tir"], BACKBONE):
+        augmentation = make_config(variant, 1, imperfect).augmentation
+        assert (augmentation.misalignment, augmentation.failing) == (0.0, 0.0)
+    augmentation = make_config(VARIANTS["sum"], 1, TINY).augmentation
+    assert (augmentation.misalignment, augmentation.failing) == (0.0, 0.0)
+
+
+def test_one_network_is_scored_without_and_with_alignment(tmp_path, backbone, monkeypatch):
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
+    estimated = []
+
+    def estimate(sequence):
+        estimated.append(sequence.name)
+        shift = np.array([[1.0, 0.0, 60.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        return Alignment(shift, 0.0, 0.9, "empty" not in sequence.name, 0.2, 0.8, "a test")
+
+    shown = []
+
+    def watched_score(make_tracker, groups, **options):
+        first = groups["misalignment"][0]
+        shown.append((options["folder"].name, first[1].tir))
+        return score_tracker(make_tracker, groups, **options)
+
+    monkeypatch.setattr(alignments, "align_source", estimate)
+    monkeypatch.setattr(study_trials, "score_tracker", watched_score)
+    imperfect = replace(TINY, imperfect_cameras=True, misalignment=0.4, failing=0.15)
+    said = []
+
+    def run(*variants):
+        return run_study(
+            tmp_path,
+            variants,
+            [1],
+            imperfect,
+            backbone=backbone,
+            device="cpu",
+            workers=0,
+            on_progress=lambda what, progress: said.append((what, progress is not None)),
+        )
+
+    single, fused = run("rgb", "sum")
+    challenges = imperfect.challenges
+    assert single.aligned is None
+    assert fused.aligned is not None
+    for scores in (single, fused, fused.aligned):
+        assert set(scores.success) == set(scores.precision) == {*challenges, "all"}
+        assert len(scores.sequences) == len(challenges) == 9
+    assert fused.aligned.unsure == dict.fromkeys(challenges, 0) | {"empty_rgb": 1, "empty_tir": 1}
+    # what is not sure stays as it is
+    for name in ("empty_rgb", "empty_tir"):
+        assert fused.aligned.success[name] == fused.success[name]
+    # the second time, and only then, the fusion sees the thermal frame 60 pixels to the left
+    assert [folder for folder, _ in shown] == ["boxes", "boxes", "boxes_aligned"]
+    (_, alone), (_, unaligned), (_, aligned) = shown
+    assert np.array_equal(alone, unaligned)
+    assert np.array_equal(aligned[:, :-60], unaligned[:, 60:])
+    assert not aligned[:, -60:].any()
+    assert len(estimated) == len(set(estimated)) == 9
+
+    # a third network needs no estimate, and a line that is lost no training
+    run("rgb", "sum", "dfm_ofm")
+    lines = (tmp_path / RESULTS).read_text().splitlines()
+    (tmp_path / RESULTS).write_text("".join(f"{line}\n" for line in (lines[0], lines[2])))
+    said.clear()
+    _, _, again = run("rgb", "dfm_ofm", "sum")
+    assert (again.success, again.aligned) == (fused.success, fused.aligned)
+    assert not any(training for _, training in said)
+    assert len(estimated) == 9
 
 
 def test_a_student_is_taught_by_the_teacher_of_its_seed(tmp_path, backbone):

@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from benchmarks.study.variants import BACKBONE, QUESTIONS, VARIANTS, choose_variants
+from benchmarks.study.variants import (
+    BACKBONE,
+    IMPERFECT_CAMERA_FUSIONS,
+    IMPERFECT_CAMERA_VARIANTS,
+    QUESTIONS,
+    VARIANTS,
+    choose_variants,
+)
 from rgbt_fusion.weights.checkpoints import load_checkpoint, save_checkpoint
 from rgbt_fusion.weights.pretrained import create_model
 
@@ -46,7 +53,8 @@ def test_no_two_variants_are_the_same():
 def test_questions_are_about_variants():
     for question in QUESTIONS:
         assert {question.variant, *question.against} <= VARIANTS.keys()
-        assert question.variant not in question.against
+        # a variant is compared with itself only to say what alignment does
+        assert question.variant not in question.against or question.aligned
 
 
 def test_choosing():
@@ -55,6 +63,8 @@ def test_choosing():
     assert "ainet_1" not in proper
     assert choose_variants(ablation=True) == list(VARIANTS)
     assert choose_variants(["distilled", "sum"]) == ["sum", "prompter", "distilled"]
+    assert choose_variants(list(IMPERFECT_CAMERA_VARIANTS)) == list(IMPERFECT_CAMERA_VARIANTS)
+    assert {VARIANTS[name].modality for name in IMPERFECT_CAMERA_FUSIONS} == {"both"}
     with pytest.raises(ValueError, match=r"variants must be among rgb, .*, got 'magic'"):
         choose_variants(["magic"])
     names = list(VARIANTS)

@@ -1,0 +1,179 @@
+"""Does an aligned fusion ever lose to a single modality? Tables on imperfect cameras."""
+
+from collections.abc import Sequence
+from statistics import mean
+from typing import NamedTuple
+
+from benchmarks.study.challenges import EMPTY
+from benchmarks.study.comparisons import answer, best_success, seeds_of, success
+from benchmarks.study.records import Trial
+from benchmarks.study.variants import VARIANTS, Question
+from rgbt_fusion.files.table import Table, to_markdown
+
+__all__ = [
+    "GAIN",
+    "TOLERANCE",
+    "Margin",
+    "difference_table",
+    "imperfect_camera_tables",
+    "margin",
+    "verdict_table",
+]
+
+SINGLE_MODALITIES = ("rgb", "tir")
+"""What a fusion is compared with: of the two, the one with the higher mean over the seeds."""
+
+TOLERANCE = 0.01
+"""How far a fusion may lie below the better single modality in a challenge."""
+
+GAIN = 0.03
+"""How far it must lie above the better single modality on the mean of the challenges."""
+
+
+class Margin(NamedTuple):
+    """How far a fusion lies above the better single modality, in success."""
+
+    by_challenge: dict[str, float]
+    """The single modality that is better in this very challenge is taken off."""
+    of_the_means: float
+    """The single modality with the higher mean over all challenges is taken off.
+
+    Empty modalities do not count: they lower the mean of the single modality that is empty, so that
+    any fusion would gain.
+    """
+
+    @property
+    def below(self) -> list[str]:
+        """The challenges in which the fusion is lower by more than the tolerance."""
+        return [name for name, above in self.by_challenge.items() if above < -TOLERANCE]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the fusion is never below, and gains enough on the mean."""
+        return not self.below and self.of_the_means >= GAIN
+
+
+def margin(trials: Sequence[Trial], variant: str, *, aligned: bool) -> Margin | None:
+    """Return how far a variant lies above the better single modality.
+
+    Args:
+        trials: of one settings.
+        variant: its name.
+        aligned: with the thermal frames laid on the colour frames.
+
+    Returns:
+        None where the variant or a single modality is not tried.
+    """
+    counted = _counted(trials)
+    ours = success(trials, variant, counted, aligned=aligned)
+    better = best_success(trials, SINGLE_MODALITIES, counted)
+    if ours is None or better is None:
+        return None
+    by_challenge: dict[str, float] = {}
+    for name in trials[0].settings.challenges:
+        own = success(trials, variant, (name,), aligned=aligned)
+        single = best_success(trials, SINGLE_MODALITIES, (name,))
+        if own is not None and single is not None:
+            by_challenge[name] = own.mean - single.mean
+    return Margin(by_challenge, ours.mean - better.mean)
+
+
+def _counted(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Return the challenges that count in the mean: those in which no modality is empty."""
+    challenges = trials[0].settings.challenges
+    return tuple(name for name in challenges if name not in EMPTY)
+
+
+class _Fusion(NamedTuple):
+    """A column of differences, a row of the verdict."""
+
+    variant: str
+    aligned: bool
+    margin: Margin
+
+    @property
+    def title(self) -> str:
+        title = VARIANTS[self.variant].title
+        return f"{title}, aligned" if self.aligned else title
+
+
+def _fusions(trials: Sequence[Trial]) -> list[_Fusion]:
+    """Return the variants of two modalities that are tried, without and with alignment."""
+    found: list[_Fusion] = []
+    for name, variant in VARIANTS.items():
+        if variant.modality != "both":
+            continue
+        for aligned in (False, True):
+            above = margin(trials, name, aligned=aligned)
+            if above is not None:
+                found.append(_Fusion(name, aligned, above))
+    return found
+
+
+def difference_table(trials: Sequence[Trial]) -> Table:
+    """Return a row per challenge: each fusion less the single modality that is better there."""
+    fusions = _fusions(trials)
+    unsure = _unsure(trials)
+    settings = trials[0].settings
+    rows: list[tuple[str, ...]] = []
+    for name in settings.challenges:
+        unaligned = "" if unsure is None else f"{unsure[name]} of {settings.sequences}"
+        differences = [f"{one.margin.by_challenge[name]:+.3f}" for one in fusions]
+        rows.append((name.replace("_", " "), unaligned, *differences))
+    titles = [one.title for one in fusions]
+    return Table(("challenge", "alignment not sure", *titles), tuple(rows))
+
+
+def _unsure(trials: Sequence[Trial]) -> dict[str, int] | None:
+    """Return the sequences that went on unaligned, by challenge; all networks see the same."""
+    for one in trials:
+        if one.aligned is not None:
+            return one.aligned.unsure
+    return None
+
+
+def verdict_table(trials: Sequence[Trial]) -> Table:
+    """Return a row per fusion: where it loses to a single modality, and what it gains."""
+    rows: list[tuple[str, ...]] = []
+    for one in _fusions(trials):
+        above = one.margin.by_challenge
+        worst = min(above, key=lambda name: above[name])
+        question = Question(
+            "", one.variant, SINGLE_MODALITIES, _counted(trials), aligned=one.aligned
+        )
+        verdict = "yes" if one.margin.holds else "no"
+        fewest = min(len(seeds_of(trials, name)) for name in (one.variant, *SINGLE_MODALITIES))
+        if fewest < 2:
+            verdict += ", from one seed"
+        rows.append(
+            (
+                one.title,
+                f"{len(above) - len(one.margin.below)} of {len(above)}",
+                f"{worst.replace('_', ' ')} {above[worst]:+.3f}",
+                answer(trials, question) or "",
+                f"{mean(above.values()):+.3f}",
+                verdict,
+            )
+        )
+    header = (
+        "fusion",
+        f"challenges not below by more than {TOLERANCE}",
+        "worst challenge",
+        "mean without empty modalities, less that of the better single one",
+        "mean of the differences by challenge",
+        f"never below, and {GAIN} above on the mean",
+    )
+    return Table(header, tuple(rows))
+
+
+def imperfect_camera_tables(trials: Sequence[Trial]) -> list[str]:
+    """Return the paragraphs that answer whether a fusion ever loses; none without the variants."""
+    if not _fusions(trials):
+        return []
+    return [
+        "Each fusion less the single modality that is better in the challenge:",
+        to_markdown(difference_table(trials)),
+        f"Is a fusion at or above the better single modality in every challenge, within "
+        f"{TOLERANCE}, and {GAIN} above it on the mean?",
+        to_markdown(verdict_table(trials)),
+    ]
