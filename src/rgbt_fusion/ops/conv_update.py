@@ -70,7 +70,7 @@ def causal_conv1d_update(
     """
     check_activation(activation)
     if isinstance(x, Tensor) and x.dim() == 2:
-        tokens = x[:, :, None]
+        tokens = x.unsqueeze(2)
     else:
         tokens = x
     sizes = check_shape(tokens, "B D T", name="x")

@@ -489,7 +489,8 @@ def _check_mamba_ssm_coefficient(
     known = {axis: sizes[axis] for axis in "BNL"}
     if x.dim() == 3:
         check_shape(x, "B N L", name=name, **known)
-        return x[None, :, None]
+        # a colon would have autograd of torch 2.6 copy the gradient
+        return x.unsqueeze(0).unsqueeze(2)
     check_shape(x, "B G N L", name=name, **known)
     check_divisible(sizes["D"], max(1, x.shape[1]), name="D", divisor_name=f"the groups of {name}")
     return x[None]
@@ -511,7 +512,7 @@ def _with_group_axis(x: Any, u: Any, name: str) -> Any:
     if x.dim() == 5:
         return x
     if x.dim() == 3:
-        return x[:, :, None]
+        return x.unsqueeze(2)
     tokens = u.shape[-3:-1]
     in_the_middle = x.shape[1:3] == tokens
     first = x.shape[:2] == tokens
@@ -522,7 +523,7 @@ def _with_group_axis(x: Any, u: Any, name: str) -> Any:
         )
     if first and not in_the_middle:
         return x
-    return x[:, :, :, None]
+    return x.unsqueeze(3)
 
 
 def _check_ordered_coefficient(
