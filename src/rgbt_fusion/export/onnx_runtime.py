@@ -12,9 +12,9 @@ TELEMETRY_VARIABLE = "ORT_DISABLE_TELEMETRY"
 def onnx_runtime() -> ModuleType:
     """Import ONNX Runtime with its telemetry turned off.
 
-    ONNX Runtime 1.32 reports its use over the network, and leaves a file of its own among the
-    temporary files. A program that has set :data:`TELEMETRY_VARIABLE` or imported ONNX Runtime
-    before keeps what it chose.
+    ONNX Runtime 1.32 holds a telemetry client, which leaves a file among the temporary files. A
+    program that has set :data:`TELEMETRY_VARIABLE` or imported ONNX Runtime before keeps what it
+    chose.
 
     Raises:
         ModuleNotFoundError: ONNX Runtime is not installed.
