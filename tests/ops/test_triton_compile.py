@@ -10,7 +10,7 @@ from itertools import product
 
 import pytest
 
-pytest.importorskip("triton", reason="Triton is not installed")
+pytest.importorskip("triton", minversion="3.3", reason="Triton is not installed")
 
 from ops import triton_offline
 from ops.triton_offline import AMD, Card, Case, Code, compile_launch, launches_of

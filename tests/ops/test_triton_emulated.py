@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="Triton is not installed")
+pytest.importorskip("triton", minversion="3.3", reason="Triton is not installed")
 
 import triton
 import triton.language as tl

@@ -10,7 +10,7 @@ import pytest
 
 from ops import triton_interpreted
 
-pytest.importorskip("triton", reason="Triton is not installed")
+pytest.importorskip("triton", minversion="3.3", reason="Triton is not installed")
 
 
 @pytest.fixture(scope="module")

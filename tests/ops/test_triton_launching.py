@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="Triton is not installed")
+pytest.importorskip("triton", minversion="3.3", reason="Triton is not installed")
 
 from rgbt_fusion.ops.triton import launching
 from rgbt_fusion.ops.triton.launching import launch, note_scratch, note_sum, replay_or_record

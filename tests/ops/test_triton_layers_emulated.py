@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-pytest.importorskip("triton", reason="Triton is not installed")
+pytest.importorskip("triton", minversion="3.3", reason="Triton is not installed")
 
 from ops.prompts_interpreted import CASES, TOLERANCE, error_of
 from ops.ptx.card import emulated_card

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="Triton is not installed")
+pytest.importorskip("triton", minversion="3.3", reason="Triton is not installed")
 
 from rgbt_fusion import MutualPrompter
 from rgbt_fusion.ops.prompt_op import can_fuse_prompts

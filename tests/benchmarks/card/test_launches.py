@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-pytest.importorskip("triton", reason="Triton is not installed")
+pytest.importorskip("triton", minversion="3.3", reason="Triton is not installed")
 
 from benchmarks.card import launches
 from benchmarks.card.launches import count_frame, count_training_step
