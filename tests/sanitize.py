@@ -68,19 +68,21 @@ CHECKS = {
         "from rgbt_fusion.ops.native import backend; backend.loaded_library().parallel_for = 0; ",
         environment={
             "TSAN_OPTIONS": "halt_on_error=1 exitcode=66 ignore_noninstrumented_modules=1",
-            # in a Python that a test starts torch's pool runs the kernels, see above; and some
-            # systems refuse to fork a process with so much shadow memory
-            "RGBT_FUSION_NO_PYTHON": "torch's pool would run its kernels, which "
-            "ThreadSanitizer cannot follow",
+            # in a Python that a test starts torch's pool runs the kernels, see above
+            "RGBT_FUSION_ONE_PROCESS": "ThreadSanitizer leaves no room for the fork of one",
         },
     ),
 }
-# the kernels of Triton and the cross compiler for ARM are no C of this process; guard pages end one
+# the kernels of Triton and of other platforms are no C of this process; guard pages end one
 LEFT_OUT = (
     "test_triton_compile.py",
     "test_triton_emulated.py",
     "test_triton_interpreter.py",
+    "test_triton_launching.py",
+    "test_triton_layers_emulated.py",
+    "test_triton_prompts.py",
     "test_foreign_platforms.py",
+    "test_wheel_libraries.py",
     "test_guard_pages.py",
 )
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,16 +19,14 @@ def poisoned_memory() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def skip_at_a_second_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip the tests that start Python, where RGBT_FUSION_NO_PYTHON says why (`make sanitize`)."""
-    reason = os.environ.get("RGBT_FUSION_NO_PYTHON")
+def skip_at_a_second_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip what starts a process, where RGBT_FUSION_ONE_PROCESS says why (`make sanitize`)."""
+    reason = os.environ.get("RGBT_FUSION_ONE_PROCESS")
     if not reason:
         return
-    start = subprocess.Popen.__init__
 
-    def start_or_skip(self: Any, args: Any, *others: Any, **options: Any) -> None:
-        if not isinstance(args, str) and next(iter(args)) == sys.executable:
-            pytest.skip(f"starts Python: {reason}")
-        start(self, args, *others, **options)
+    def skip(*_: Any, **__: Any) -> int:
+        pytest.skip(f"starts a process: {reason}")
 
-    monkeypatch.setattr(subprocess.Popen, "__init__", start_or_skip)
+    monkeypatch.setattr(subprocess.Popen, "__init__", skip)
+    monkeypatch.setattr(os, "fork", skip)
