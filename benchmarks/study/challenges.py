@@ -4,24 +4,23 @@
 neither aligned nor reliable.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Literal
 
 from benchmarks.tracking.failing import FailingCamera
 from rgbt_fusion.checks import check_choice
 from rgbt_fusion.evaluation.held_out import HARD, held_out_sequences
-from rgbt_fusion.frames.types import FramePair, GroundTruth
 from rgbt_fusion.synthetic.world import SyntheticSequence
 
 __all__ = [
     "EMPTY",
     "IMPERFECT_CAMERAS",
     "SHIFTS",
-    "EmptyModality",
     "challenge_of",
     "shifted",
     "study_sequences",
+    "with_empty_modality",
 ]
 
 SHIFTS: dict[str, float] = {"misalignment": 1.0, "misalignment_x2": 2.0, "misalignment_x5": 5.0}
@@ -36,44 +35,19 @@ IMPERFECT_CAMERAS: tuple[str, ...] = (*_OTHERS, *SHIFTS, *EMPTY)
 """The challenges of cameras that are neither aligned nor reliable, and those of the world."""
 
 
-@dataclass(frozen=True)
-class EmptyModality:
-    """A sequence in which one modality is black.
+def with_empty_modality(
+    sequence: SyntheticSequence, modality: Literal["rgb", "tir"], *, name: str
+) -> FailingCamera:
+    """Return a sequence in which one modality is black from the second frame on.
 
     The first frame is whole, so that a tracker of either modality can start.
+
+    Args:
+        sequence: any one.
+        modality: the one that is black.
+        name: what the new sequence is called.
     """
-
-    name: str
-    sequence: SyntheticSequence
-    modality: Literal["rgb", "tir"]
-    """The modality that is black."""
-
-    @property
-    def kind(self) -> str:
-        """Kind of the second modality."""
-        return self.sequence.kind
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the frames."""
-        return self.sequence.size
-
-    @property
-    def truth(self) -> GroundTruth:
-        """The exact boxes in both modalities."""
-        return self.sequence.truth
-
-    def __len__(self) -> int:
-        return len(self.sequence)
-
-    def __iter__(self) -> Iterator[FramePair]:
-        return (self[index] for index in range(len(self)))
-
-    def __getitem__(self, index: int) -> FramePair:
-        """Return a frame whose one modality is empty, unless it is the first one."""
-        number = index % len(self)
-        camera = FailingCamera(self.sequence, self.modality, "empty", range(1, len(self)))
-        return camera.shown(number, self.sequence[number])
+    return FailingCamera(name, sequence, modality, "empty", range(1, len(sequence)))
 
 
 def shifted(sequence: SyntheticSequence, factor: float, *, name: str) -> SyntheticSequence:
@@ -120,7 +94,7 @@ def study_sequences(
         drawn = _as_drawn(name, sequences, frames)
         if name in EMPTY:
             groups[name] = tuple(
-                EmptyModality(_named(name, one), one, EMPTY[name]) for one in drawn
+                with_empty_modality(one, EMPTY[name], name=_named(name, one)) for one in drawn
             )
         elif SHIFTS.get(name, 1.0) != 1.0:
             groups[name] = tuple(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -109,9 +109,8 @@ def failing(
     if challenges:
         groups |= cameras.challenge_sequences(count=sequences, frames=frames)
     else:
-        for kind in cameras.KINDS:
-            group = cameras.failing_sequences(kind, count=sequences, frames=frames)
-            groups[kind] = cast(Sequence[Any], group)
+        for failure in cameras.KINDS:
+            groups[failure] = cameras.failing_sequences(failure, count=sequences, frames=frames)
     found = cameras.measure(networks, groups, paper=paper)
     typer.echo(to_markdown(cameras.table(found), digits=3))
 

@@ -26,8 +26,8 @@ __all__ = [
 ]
 
 FailureKind: TypeAlias = Literal["none", "empty", "saturated", "noise", "late", "foreign"]
-"""What one camera shows for a stretch: nothing, too much light, noise alone, an earlier frame, or
-another scene."""
+"""What one camera shows for a stretch: what it should (``"none"``), black, too much light, noise
+alone, an earlier frame, or another scene."""
 
 KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
@@ -42,12 +42,24 @@ THRESHOLDS = np.linspace(0, 1, 21)
 class FailingCamera:
     """A synthetic sequence of which one camera fails for a stretch."""
 
+    name: str
     sequence: SyntheticSequence
     modality: Literal["rgb", "tir"]
     """The camera that fails."""
-    kind: FailureKind
+    failure: FailureKind
+    """What it shows instead."""
     stretch: range
     """The frames in which it fails."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of the second modality."""
+        return self.sequence.kind
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames."""
+        return self.sequence.size
 
     @property
     def truth(self) -> GroundTruth:
@@ -58,30 +70,33 @@ class FailingCamera:
         return len(self.sequence)
 
     def __iter__(self) -> Iterator[FramePair]:
-        return (self.shown(index, self.sequence[index]) for index in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
-    def shown(self, index: int, frame: FramePair) -> FramePair:
+    def __getitem__(self, index: int) -> FramePair:
         """Return what both cameras show of a frame."""
-        if self.kind == "none" or index not in self.stretch:
+        frame = self.sequence[index]
+        number = index % len(self)
+        if self.failure == "none" or number not in self.stretch:
             return frame
         image = frame.rgb if self.modality == "rgb" else frame.tir
         if image is None:
             return frame
-        failed = self._failed(index, image)
+        failed = self._failed(number, image)
         if self.modality == "rgb":
             return FramePair(failed, frame.tir)
         return FramePair(frame.rgb, failed)
 
     def _failed(self, index: int, image: NDArray[Any]) -> NDArray[Any] | None:
-        if self.kind == "empty":
+        """Return what the camera shows in the place of an image."""
+        if self.failure == "empty":
             return np.zeros_like(image)
-        if self.kind == "saturated":
+        if self.failure == "saturated":
             return np.minimum(5 * image.astype(np.float32) + 60, 255).astype(np.uint8)
-        if self.kind == "noise":
+        if self.failure == "noise":
             random = np.random.default_rng((self.sequence.seed, index))
             noise = image.mean() + 25 * random.standard_normal(image.shape)
             return np.clip(noise, 0, 255).astype(np.uint8)
-        if self.kind == "late":
+        if self.failure == "late":
             earlier = self.sequence[max(index - LATE_BY, 0)]
             return earlier.rgb if self.modality == "rgb" else earlier.tir
         other = SyntheticSequence(
@@ -90,7 +105,7 @@ class FailingCamera:
         return other.rgb if self.modality == "rgb" else other.tir
 
 
-def failing_sequences(kind: FailureKind, *, count: int, frames: int) -> list[FailingCamera]:
+def failing_sequences(failure: FailureKind, *, count: int, frames: int) -> list[FailingCamera]:
     """Return plain held-out sequences of which one camera fails in the middle third.
 
     The colour camera fails in every second sequence, the thermal one in the others.
@@ -100,7 +115,7 @@ def failing_sequences(kind: FailureKind, *, count: int, frames: int) -> list[Fai
     sequences = []
     for number, sequence in enumerate(plain):
         modality: Literal["rgb", "tir"] = "tir" if number % 2 else "rgb"
-        sequences.append(FailingCamera(sequence, modality, kind, stretch))
+        sequences.append(FailingCamera(sequence.name, sequence, modality, failure, stretch))
     return sequences
 
 
@@ -148,12 +163,12 @@ def _success(boxes: NDArray[np.float64], truth: GroundTruth) -> float:
 
 
 def challenge_sequences(*, count: int, frames: int) -> dict[str, Sequence[SyntheticSequence]]:
-    """Return the held-out sequences that the figures of the weights are of."""
+    """Return the held-out sequences on which the weights in the box were measured."""
     return dict(held_out_sequences(SINGLE, sequences=count, frames=frames))
 
 
 def table(found: Mapping[str, Mapping[str, float]]) -> Table:
-    """Return the successes as a table, a row per network."""
+    """Return the success of each network and group as a table, one row per network."""
     rows: list[tuple[str | float, ...]] = []
     groups: list[str] = []
     for name, successes in found.items():

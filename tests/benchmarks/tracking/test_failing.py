@@ -10,9 +10,9 @@ from benchmarks.tracking.failing import KINDS, LATE_BY, failing_sequences, measu
 from rgbt_fusion import create_model, save_checkpoint
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_one_camera_fails_in_the_middle_third(kind):
-    rgb, tir = failing_sequences(kind, count=2, frames=6)
+@pytest.mark.parametrize("failure", KINDS)
+def test_one_camera_fails_in_the_middle_third(failure):
+    rgb, tir = failing_sequences(failure, count=2, frames=6)
     assert (rgb.modality, tir.modality) == ("rgb", "tir")
     for one in (rgb, tir):
         for index, (here, sound) in enumerate(zip(one, one.sequence, strict=True)):
@@ -20,7 +20,7 @@ def test_one_camera_fails_in_the_middle_third(kind):
                 "rgb": np.array_equal(here.rgb, sound.rgb),
                 "tir": np.array_equal(here.tir, sound.tir),
             }
-            fails = kind != "none" and index in (2, 3)
+            fails = failure != "none" and index in (2, 3)
             assert same == {"rgb": True, "tir": True} | {one.modality: not fails}
 
 
@@ -29,7 +29,7 @@ def test_a_failing_camera_shows_what_its_kind_says():
     for kind in KINDS:
         (one, _) = failing_sequences(kind, count=2, frames=3 * LATE_BY + 6)
         index = one.stretch[3]
-        frames[kind] = one.shown(index, one.sequence[index]).rgb
+        frames[kind] = one[index].rgb
         if kind == "late":
             assert np.array_equal(frames[kind], one.sequence[index - LATE_BY].rgb)
     assert not frames["empty"].any()
