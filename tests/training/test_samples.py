@@ -380,7 +380,7 @@ def test_a_late_camera_shows_an_earlier_frame_and_is_blind_where_the_target_has_
         clip = one.clips.draw(np.random.default_rng(number), length=1, max_gap=90)
         (frame,) = clip.searches
         earlier = one._earlier(clip, frame, np.random.default_rng(number))
-        assert frame - samples.LATEST <= earlier < frame or earlier == clip.template
+        assert frame - samples.LONGEST_DELAY <= earlier < frame or earlier == clip.template
         states.add(str(one.sample(1, number).seen[0].sort().values.tolist()))
     assert states == {"[[0.0, 1.0]]", "[[1.0, nan]]"}
 

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ import torch
 from one_training import PLAIN_DATA, small_training
 from rgbt_fusion.training import TrainingError, train, worker_processes
 from rgbt_fusion.training.samples import Batch
-from rgbt_fusion.training.worker_processes import in_shared_memory, telling_of_ends
+from rgbt_fusion.training.worker_processes import explaining_dead_workers, in_shared_memory
 
 ONE_WORKER = PLAIN_DATA | {"workers": 1}
 
@@ -61,12 +63,12 @@ def test_no_room_is_told(monkeypatch):
     ],
 )
 def test_an_end_is_told_in_one_sentence(torch_says, told):
-    with pytest.raises(TrainingError, match=told), telling_of_ends():
+    with pytest.raises(TrainingError, match=told), explaining_dead_workers():
         raise RuntimeError(torch_says)
 
 
 def test_other_errors_stay_what_they_are():
-    with pytest.raises(RuntimeError, match="mat1 and mat2 differ"), telling_of_ends():
+    with pytest.raises(RuntimeError, match="mat1 and mat2 differ"), explaining_dead_workers():
         raise RuntimeError("mat1 and mat2 differ")
 
 
@@ -76,40 +78,50 @@ def _one_child() -> int:
     return child.pid
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="the system stops no processes")
+class Stop:
+    """Stop the process that makes samples after the first step, once, and do something then.
+
+    Not before the first step: the start of a process takes its time.
+    """
+
+    def __init__(self, then: Callable[[int], Any]) -> None:
+        self.then = then
+        self.pid: int | None = None
+
+    def __call__(self, now: Any) -> None:
+        if self.pid is None:
+            self.pid = _one_child()
+            os.kill(self.pid, signal.SIGSTOP)
+            self.then(self.pid)
+
+
+needs_sigstop = pytest.mark.skipif(
+    not hasattr(signal, "SIGSTOP"), reason="the system stops no processes"
+)
+
+
+@needs_sigstop
 def test_a_stopped_process_ends_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(worker_processes, "LOOK_EVERY_S", 0.2)
-    # only after the first step: the start of a process takes its time
-    stopped = []
-
-    def stop(now):
-        if not stopped:
-            stopped.append(_one_child())
-            os.kill(stopped[0], signal.SIGSTOP)
-            monkeypatch.setattr(worker_processes, "LONGEST_SILENCE_S", 1.0)
-
+    stop = Stop(lambda pid: monkeypatch.setattr(worker_processes, "LONGEST_SILENCE_S", 1.0))
     config = small_training(steps=1000, data=ONE_WORKER)
     with pytest.raises(TrainingError, match="samples said nothing for 1 s, as if they were stop"):
         train(config, out=tmp_path, device="cpu", on_progress=stop)
-    assert stopped
+    assert stop.pid is not None
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="the system stops no processes")
+@needs_sigstop
 def test_a_process_that_goes_on_in_time_costs_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(worker_processes, "LOOK_EVERY_S", 0.2)
-    stopped = []
+    shells = []
 
-    def stop(now):
-        if not stopped:
-            stopped.append(_one_child())
-            os.kill(stopped[0], signal.SIGSTOP)
-            shell = ["sh", "-c", f"sleep 1; kill -CONT {stopped[0]}"]
-            stopped.append(subprocess.Popen(shell))
+    def go_on_later(pid):
+        shells.append(subprocess.Popen(["sh", "-c", f"sleep 1; kill -CONT {pid}"]))
 
     config = small_training(steps=12, data=ONE_WORKER)
-    result = train(config, out=tmp_path, device="cpu", on_progress=stop)
-    assert stopped[1].wait() == 0
+    result = train(config, out=tmp_path, device="cpu", on_progress=Stop(go_on_later))
+    assert [shell.wait() for shell in shells] == [0]
     assert result.steps == 12
 
 

@@ -41,7 +41,7 @@ from rgbt_fusion.training.samples import (
     with_layouts,
 )
 from rgbt_fusion.training.validation import Validation, hold_out
-from rgbt_fusion.training.worker_processes import telling_of_ends
+from rgbt_fusion.training.worker_processes import explaining_dead_workers
 from rgbt_fusion.weights.checkpoints import load_checkpoint
 from rgbt_fusion.weights.pretrained import create_model
 
@@ -376,7 +376,7 @@ def run_training(
         blocks = nullcontext()
         if config.activation_checkpointing:
             blocks = checkpointed_blocks(run.model)
-        with Interruption(processes) as interruption, blocks, telling_of_ends():
+        with Interruption(processes) as interruption, blocks, explaining_dead_workers():
             steps = _Steps(run, sampler, (start, stop), log, on_progress, interruption)
             steps.make(done)
         if log is not None:

@@ -26,6 +26,7 @@ from rgbt_fusion.data.clips import (
     Modality,
     SyntheticClips,
 )
+from rgbt_fusion.evaluation.metrics import overlap
 from rgbt_fusion.files.text_tables import DataError
 from rgbt_fusion.frames.crop import CropPair
 from rgbt_fusion.frames.types import ImagePair
@@ -47,7 +48,7 @@ from rgbt_fusion.training.config import TrainConfig
 from rgbt_fusion.training.worker_processes import (
     in_shared_memory,
     leave_signals_to_the_training,
-    patiently,
+    watched,
 )
 
 __all__ = [
@@ -66,12 +67,12 @@ __all__ = [
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 """One path, or one for each dataset."""
 
-LATEST = 60
-"""A camera that is late shows a frame of at most so many before."""
+LONGEST_DELAY = 60
+"""Largest number of frames by which a late camera is behind."""
 
 STILL_THERE = 0.5
-"""Where the target of a late image overlaps that of now by as much, nobody says that the camera
-does not see it."""
+"""From this IoU of the target's boxes, in a late frame and in the present one, the late camera may
+still show the target: it is unknown whether it does. Below, it does not."""
 
 ATTEMPTS = 10
 """How many samples are tried for one place of the batch, before what cannot be read is an error."""
@@ -102,7 +103,7 @@ class Batch(NamedTuple):
     """The targets' boxes ``(B, 4)`` in the search crops, one tensor per search frame; a row is NaN
     where the target is absent."""
     damaged: tuple[str, ...] = ()
-    """Why samples could not be read that others took the place of."""
+    """Why samples could not be read; others took their place."""
     seen: tuple[Tensor, ...] = ()
     """Whether RGB and TIR show the target, ``(B, 2)`` for each search frame: 1 or 0, NaN where it
     is not known. Nothing is known in a batch without it."""
@@ -358,25 +359,20 @@ class Sampler:
             failure = _Failure(_either(generator), _FAILURES[generator.integers(len(_FAILURES))])
         return _Variation(grey, mirrored, blank, misalignment, failure)
 
-    def _cut(
-        self,
-        sequence: CropSequence,
-        frame: int,
-        around: NDArray[np.float64],
-        target: NDArray[np.float64],
-        variation: "_Variation",
-        *,
-        factor: float,
-        size: int,
-    ) -> CropPair:
+    def _cut(self, view: "_View", variation: "_Variation", *, factor: float, size: int) -> CropPair:
         """Cut a crop; each camera has its own view where they are misaligned."""
-        crop = sequence.crop(frame, around, factor, size)
+        crop = view.sequence.crop(view.frame, view.around_xywh_px, factor, size)
         seen_by_both = crop.images.rgb.any() and crop.images.tir.any()
         if variation.misalignment is None or not seen_by_both:
             return crop
-        there = variation.misalignment.view(around, float(target[3]))
-        tir = sequence.crop(frame, there, factor, size).images.tir
+        height = float(view.target_xywh_px[3])
+        around_tir = variation.misalignment.view(view.around_xywh_px, height)
+        tir = view.sequence.crop(view.frame, around_tir, factor, size).images.tir
         return replace(crop, images=ImagePair(crop.images.rgb, tir))
+
+    def _cut_search(self, view: "_View", variation: "_Variation") -> CropPair:
+        """Cut a crop as large as a search crop."""
+        return self._cut(view, variation, factor=self.search_factor, size=self.search_size)
 
     def _template(
         self,
@@ -387,15 +383,9 @@ class Sampler:
     ) -> ImagePair:
         """Cut the template crop."""
         box = clip.sequence.box(clip.template, modality)
-        crop = self._cut(
-            clip.sequence,
-            clip.template,
-            box,
-            box,
-            variation,
-            factor=self.config.template_factor,
-            size=self.template_size,
-        )
+        view = _View(clip.sequence, clip.template, box, box)
+        factor = self.config.template_factor
+        crop = self._cut(view, variation, factor=factor, size=self.template_size)
         appearance = draw_appearance(self.config.augmentation, generator)
         images = vary_pair(crop.images, appearance, grey=variation.grey)
         if variation.mirrored:
@@ -417,23 +407,14 @@ class Sampler:
         place = frame if clip.absent is None else clip.absent.places[number]
         target = sequence.box(place, modality)
         around = jitter_box(target, settings, generator, factor=self.search_factor)
-        crop = self._cut(
-            sequence,
-            frame,
-            around,
-            target,
-            variation,
-            factor=self.search_factor,
-            size=self.search_size,
-        )
+        view = _View(sequence, frame, around, target)
+        crop = self._cut_search(view, variation)
         box = crop.to_crop(torch.from_numpy(target)).float()[None]
         if clip.absent is not None:
             box = torch.full_like(box, torch.nan)
         appearance = draw_appearance(settings, generator)
         images = vary_pair(crop.images, appearance, grey=variation.grey)
-        seen = torch.ones(1, 2)
-        if variation.failure is not None:
-            images, seen = self._failed(images, clip, frame, around, target, variation, generator)
+        images, seen = self._failed(images, clip, view, variation, generator)
         if clip.absent is not None:
             seen = torch.full_like(seen, torch.nan)
         if settings.rotation:
@@ -450,13 +431,14 @@ class Sampler:
         self,
         images: ImagePair,
         clip: Clip,
-        frame: int,
-        around: NDArray[np.float64],
-        target: NDArray[np.float64],
+        view: "_View",
         variation: "_Variation",
         generator: np.random.Generator,
     ) -> tuple[ImagePair, Tensor]:
-        """Return a search crop of which one modality fails, or both are swapped, and who sees."""
+        """Return what the cameras show of a search crop, and whether each shows the target.
+
+        One modality fails, or both are swapped, where the variation says so.
+        """
         rgb, tir = images
         failure = variation.failure
         if failure is None or not (rgb.any() and tir.any()):
@@ -465,60 +447,39 @@ class Sampler:
         if failure.kind == "swapped":
             # both show the target, each where the other one is expected
             return ImagePair(tir, rgb), torch.full((1, 2), torch.nan)
-        is_rgb = failure.modality == "rgb"
-        shown = rgb if is_rgb else tir
         sees = 0.0
         if failure.kind == "late":
-            earlier = self._earlier(clip, frame, generator)
-            shown = self._of(clip.sequence, earlier, around, target, variation, is_rgb=is_rgb)
+            earlier = self._earlier(clip, view.frame, generator)
             before = clip.sequence.box(earlier, "both")
-            if _overlap(before, target) >= STILL_THERE:
+            view_then = view._replace(sequence=clip.sequence, frame=earlier)
+            late = self._cut_search(view_then, variation)
+            shown = _image_of(late.images, failure.modality)
+            (iou,) = overlap(before[None], view.target_xywh_px[None], inclusive=False)
+            if iou >= STILL_THERE:
                 sees = torch.nan
         elif failure.kind == "foreign":
             other = self._other(clip, generator)
-            there = other.sequence.box(other.searches[0], "both")
-            shown = self._of(
-                other.sequence, other.searches[0], there, there, variation, is_rgb=is_rgb
-            )
+            frame = other.searches[0]
+            target = other.sequence.box(frame, "both")
+            foreign = self._cut_search(_View(other.sequence, frame, target, target), variation)
+            shown = _image_of(foreign.images, failure.modality)
             if other.sequence is clip.sequence:
                 # there is one sequence only, and its target may be in the picture
                 sees = torch.nan
         else:
-            shown = fail(shown, failure.kind, generator)
+            shown = fail(_image_of(images, failure.modality), failure.kind, generator)
             if failure.kind == "saturated" and not is_blind(shown):
                 sees = torch.nan
-        if is_rgb:
+        if failure.modality == "rgb":
             return ImagePair(shown, tir), torch.tensor([[sees, 1.0]])
         return ImagePair(rgb, shown), torch.tensor([[1.0, sees]])
 
-    def _of(
-        self,
-        sequence: CropSequence,
-        frame: int,
-        around: NDArray[np.float64],
-        target: NDArray[np.float64],
-        variation: "_Variation",
-        *,
-        is_rgb: bool,
-    ) -> Tensor:
-        """Cut what one camera shows of another frame, in the place of a search crop."""
-        crop = self._cut(
-            sequence,
-            frame,
-            around,
-            target,
-            variation,
-            factor=self.search_factor,
-            size=self.search_size,
-        )
-        return crop.images.rgb if is_rgb else crop.images.tir
-
     def _earlier(self, clip: Clip, frame: int, generator: np.random.Generator) -> int:
-        """Draw the frame that a late camera still shows; the template's where none is before."""
+        """Draw the frame that a late camera shows; the template's if there is no earlier one."""
         if clip.absent is not None:
             return clip.template
         frames = clip.sequence.usable("both")
-        before = frames[(frames < frame) & (frames >= frame - LATEST)]
+        before = frames[(frames < frame) & (frames >= frame - LONGEST_DELAY)]
         if not len(before):
             return clip.template
         return int(before[generator.integers(len(before))])
@@ -536,7 +497,7 @@ class Sampler:
     def _shown(self, images: ImagePair, modality: Modality, blank: str | None = None) -> ImagePair:
         """Return what the model is shown of a crop."""
         if self.config.modality == "either":
-            one = images.rgb if modality == "rgb" else images.tir
+            one = _image_of(images, "rgb" if modality == "rgb" else "tir")
             return ImagePair(one, one)
         if modality == "rgb":
             blank = "tir"
@@ -548,6 +509,17 @@ class Sampler:
         if blank == "tir" and images.rgb.any():
             return ImagePair(images.rgb, torch.zeros_like(images.tir))
         return images
+
+
+class _View(NamedTuple):
+    """Where a crop is cut."""
+
+    sequence: CropSequence
+    frame: int
+    around_xywh_px: NDArray[np.float64]
+    """The box in the middle of the crop."""
+    target_xywh_px: NDArray[np.float64]
+    """The target's box, whose height is the unit of a misalignment."""
 
 
 class _Variation(NamedTuple):
@@ -570,8 +542,8 @@ class _Search(NamedTuple):
 
 
 Exchange: TypeAlias = Literal["late", "foreign", "swapped"]
-"""What stands in the place of an image: one of earlier, one of another sequence, the other
-camera's."""
+"""What one modality shows in place of its image: an earlier image, an image of another sequence, or
+the image of the other camera."""
 
 
 class _Failure(NamedTuple):
@@ -584,12 +556,9 @@ class _Failure(NamedTuple):
 _FAILURES: tuple[Failure | Exchange, ...] = (*FAILURES, *get_args(Exchange))
 
 
-def _overlap(one_xywh_px: NDArray[np.float64], other_xywh_px: NDArray[np.float64]) -> float:
-    """Return the IoU of two boxes."""
-    start = np.maximum(one_xywh_px[:2], other_xywh_px[:2])
-    end = np.minimum(one_xywh_px[:2] + one_xywh_px[2:], other_xywh_px[:2] + other_xywh_px[2:])
-    shared = np.clip(end - start, 0, None).prod()
-    return float(shared / (one_xywh_px[2:].prod() + other_xywh_px[2:].prod() - shared))
+def _image_of(images: ImagePair, modality: Literal["rgb", "tir"]) -> Tensor:
+    """Return the image of one modality."""
+    return images.rgb if modality == "rgb" else images.tir
 
 
 def _either(generator: np.random.Generator) -> Literal["rgb", "tir"]:
@@ -624,7 +593,7 @@ def batches(
         prefetch_factor=ahead,
         worker_init_fn=leave_signals_to_the_training,
     )
-    for batch in patiently(loader):
+    for batch in watched(loader):
         if isinstance(batch, Exception):
             raise batch
         yield _pinned(batch) if pin else batch

@@ -1,4 +1,4 @@
-"""The processes that make samples, and what becomes of a training when they fail or fall silent."""
+"""The processes that make samples, and how a training ends when they fail or fall silent."""
 
 import re
 import shutil
@@ -18,18 +18,19 @@ from rgbt_fusion.training.checkpoints import TrainingError
 
 __all__ = [
     "LONGEST_SILENCE_S",
+    "explaining_dead_workers",
     "in_shared_memory",
     "leave_signals_to_the_training",
-    "patiently",
-    "telling_of_ends",
+    "watched",
 ]
 
 LONGEST_SILENCE_S = 900.0
 """Processes that make no batch for so long, such as stopped ones, end the training."""
 
 LOOK_EVERY_S = 5.0
+"""How often the time of a silence is added up."""
 
-# what torch says of it, up to the end of its first sentence
+# how torch names the cause, up to the end of its first sentence
 _END_OF_PROCESS = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (.*?)(\. |$)", re.DOTALL)
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -75,12 +76,12 @@ def _no_room() -> str:
     )
 
 
-def patiently(loader: "DataLoader[T]") -> Iterator[T]:
-    """Yield what a loader makes, and end its processes when they fall silent.
+def watched(loader: "DataLoader[T]") -> Iterator[T]:
+    """Yield what a loader makes, and kill its processes when they fall silent.
 
-    A silence is counted in short looks, so that a training that was stopped itself, or slept with
-    its machine, goes on. The loader's own ``timeout`` would not do: a process that is stopped
-    between a batch and its memory is waited for elsewhere.
+    The time of a silence is added up in short steps. So a training goes on that was stopped itself,
+    or whose machine slept. The loader's own ``timeout`` is not enough: where a process is stopped
+    after it announced a batch and before it handed over the memory, torch waits without it.
 
     Raises:
         TrainingError: the processes say nothing for :data:`LONGEST_SILENCE_S`.
@@ -96,7 +97,7 @@ def patiently(loader: "DataLoader[T]") -> Iterator[T]:
             except StopIteration:
                 return
             except (RuntimeError, OSError, EOFError):
-                if not watch.has_ended_them:
+                if not watch.has_killed:
                     raise
                 raise TrainingError(
                     f"the processes that make samples said nothing for {LONGEST_SILENCE_S:g} s, "
@@ -106,17 +107,17 @@ def patiently(loader: "DataLoader[T]") -> Iterator[T]:
             yield batch
     finally:
         watch.close()
-        # the loader ends its processes when nobody holds it, but not those that are stopped
+        # a loader that nobody holds ends its processes, but not those that are stopped
         del made
-        _end(watch.processes)
+        _kill(watch.processes)
 
 
 class _Watch:
-    """Ends processes that let the training wait too long."""
+    """Kills processes that let the training wait too long."""
 
     def __init__(self, processes: list[BaseProcess]) -> None:
         self.processes = processes
-        self.has_ended_them = False
+        self.has_killed = False
         self._waited_s = 0.0
         self._is_waiting = False
         self._closed = threading.Event()
@@ -135,28 +136,28 @@ class _Watch:
             self._is_waiting = False
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._closed.set()
         if self.processes:
             self._thread.join()
 
     def _look(self) -> None:
+        """Add up the time of a silence, in a thread of its own."""
         while not self._closed.wait(LOOK_EVERY_S):
             if not self._is_waiting:
                 continue
             self._waited_s += LOOK_EVERY_S
             if self._waited_s >= LONGEST_SILENCE_S:
-                self.has_ended_them = True
+                self.has_killed = True
                 for process in self.processes:
-                    # a stopped process takes no other signal
                     process.kill()
                 return
 
 
-def _end(processes: list[BaseProcess]) -> None:
-    """End processes for good; a stopped one takes no other signal."""
+def _kill(processes: list[BaseProcess]) -> None:
+    """Kill processes: a stopped one obeys no other signal."""
     for process in processes:
-        # torch's handler makes an error of the end of each process
+        # torch's handler raises an error when a process ends
         with suppress(RuntimeError):
             if process.is_alive():
                 process.kill()
@@ -164,13 +165,13 @@ def _end(processes: list[BaseProcess]) -> None:
 
 
 @contextmanager
-def telling_of_ends() -> Iterator[None]:
-    """Say in one sentence why a process that made samples came to its end.
+def explaining_dead_workers() -> Iterator[None]:
+    """Say in one sentence why a process that made samples died.
 
-    Torch notices such an end at any moment of the training, not only where it waits for a batch.
+    Torch raises an error of it at any moment of the training, not only where it waits for a batch.
 
     Raises:
-        TrainingError: a process ended, and why.
+        TrainingError: a process died.
     """
     try:
         yield
@@ -188,7 +189,7 @@ def telling_of_ends() -> Iterator[None]:
 
 
 def leave_signals_to_the_training(number: int) -> None:
-    """Have a worker live on at Ctrl-C: the training ends it when its last step is done."""
+    """Let a worker survive Ctrl-C: the training ends it after its last step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # a forked worker has inherited the handler of the training
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
