@@ -1,4 +1,4 @@
-"""How both modalities of a held-out sequence lie on each other, estimated once for all variants."""
+"""The alignment of both modalities of a held-out sequence, estimated once for all variants."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,9 @@ __all__ = ["aligned_groups", "digest", "kept_alignment"]
 
 
 def kept_alignment(sequence: Any, folder: Path) -> Alignment:
-    """Return what ``track --align auto`` finds in a sequence; a later call reads it from a file.
+    """Return what ``track --align auto`` finds in a sequence, and keep it in a file.
+
+    A later call reads the file.
 
     Args:
         sequence: pairs of frames with a name.
@@ -59,7 +61,7 @@ def aligned_groups(
 
 
 def digest(alignments: Mapping[str, Alignment]) -> str:
-    """Return what tells these alignments from any others."""
+    """Return a hash that tells these alignments from any others."""
     content = sha256()
     for name, one in sorted(alignments.items()):
         content.update(name.encode())

@@ -10,15 +10,15 @@ from rgbt_fusion.cli.train import DeviceOption, ThreadsOption, use_threads
 
 __all__ = ["study"]
 
-MISALIGNMENT = 0.4
-"""Heights of the target by which a training sample of the imperfect cameras is off at most."""
-
-FAILING = 0.15
-"""Share of their training samples in which one modality fails."""
-
 if TYPE_CHECKING:
     from benchmarks.study.records import StudySettings, Trial
     from rgbt_fusion.training import Progress
+
+MISALIGNMENT = 0.4
+"""Largest shift of the thermal image in the training for imperfect cameras, in target heights."""
+
+FAILING = 0.15
+"""Share of the samples of that training in which one modality fails."""
 
 
 def study(

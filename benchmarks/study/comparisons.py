@@ -1,4 +1,4 @@
-"""What trials say: the success of a variant over its seeds, and the difference of two variants."""
+"""The success of a variant over its seeds, and the difference of two variants."""
 
 from collections.abc import Iterable, Sequence
 from statistics import mean
@@ -51,7 +51,7 @@ def success(
         trials: of one settings.
         variant: its name.
         challenges: what the success of each seed is the mean of; None takes all that are scored.
-        aligned: with the thermal frames laid on the colour frames.
+        aligned: take the scores with aligned thermal frames.
     """
     means = []
     for one in trials:
@@ -141,11 +141,11 @@ def with_interval(text: str, interval: Interval | None, *, sign: str = "") -> st
 
 
 def answer(trials: Sequence[Trial], question: Question) -> str | None:
-    """Return what a pair of variants says, or None where one of them is not tried.
+    """Return the difference of a pair of variants in words; None where one of them is not tried.
 
-    There is a difference where every seed of one lies above every seed of the other. Less is a
-    difference inside the spread, and one seed has no spread to speak of. Trials that know their
-    sequences add the interval of the difference over sequences, in brackets.
+    There is a difference where every seed of one lies above every seed of the other. Otherwise it
+    is inside the spread; of a single seed the spread is unknown. Trials that know their sequences
+    add the interval of the difference over sequences, in brackets.
 
     Args:
         trials: of one settings.

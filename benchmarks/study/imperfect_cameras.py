@@ -7,7 +7,7 @@ from typing import NamedTuple
 from benchmarks.study.challenges import EMPTY
 from benchmarks.study.comparisons import answer, best_success, seeds_of, success
 from benchmarks.study.records import Trial
-from benchmarks.study.variants import VARIANTS, Question
+from benchmarks.study.variants import SINGLE_MODALITIES, VARIANTS, Question
 from rgbt_fusion.files.table import Table, to_markdown
 
 __all__ = [
@@ -20,9 +20,6 @@ __all__ = [
     "verdict_table",
 ]
 
-SINGLE_MODALITIES = ("rgb", "tir")
-"""What a fusion is compared with: of the two, the one with the higher mean over the seeds."""
-
 TOLERANCE = 0.01
 """How far a fusion may lie below the better single modality in a challenge."""
 
@@ -34,12 +31,12 @@ class Margin(NamedTuple):
     """How far a fusion lies above the better single modality, in success."""
 
     by_challenge: dict[str, float]
-    """The single modality that is better in this very challenge is taken off."""
+    """Success less that of the single modality that is better in this very challenge."""
     of_the_means: float
-    """The single modality with the higher mean over all challenges is taken off.
+    """Mean success less that of the single modality with the higher mean.
 
-    Empty modalities do not count: they lower the mean of the single modality that is empty, so that
-    any fusion would gain.
+    Challenges with an empty modality do not count: they lower the mean of that single modality, so
+    that any fusion would gain.
     """
 
     @property
@@ -93,8 +90,7 @@ class _Fusion(NamedTuple):
 
     @property
     def title(self) -> str:
-        title = VARIANTS[self.variant].title
-        return f"{title}, aligned" if self.aligned else title
+        return VARIANTS[self.variant].titled(aligned=self.aligned)
 
 
 def _fusions(trials: Sequence[Trial]) -> list[_Fusion]:

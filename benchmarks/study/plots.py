@@ -1,4 +1,4 @@
-"""The study's plots: who reaches what, where, and how the student learns with its teacher."""
+"""The study's plots: success by variant and by challenge, and the learning of the student."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -11,6 +11,7 @@ from benchmarks.study.variants import VARIANTS
 from rgbt_fusion.evaluation.plots import new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["LEARNING", "plot_challenges", "plot_learning", "plot_success"]
@@ -42,8 +43,6 @@ def plot_success(trials: Sequence[Trial]) -> "Figure":
         ValueError: there is no trial.
         ModuleNotFoundError: matplotlib is not installed.
     """
-    if not trials:
-        raise ValueError("trials must hold at least one, got none")
     tried = _tried(trials)
     figure, axes = new_figure(width=7.0, height=1.2 + 0.3 * len(tried))
     for row, entrant in enumerate(tried):
@@ -53,11 +52,12 @@ def plot_success(trials: Sequence[Trial]) -> "Figure":
             colour = "C2"
         axes.plot((reached.low, reached.high), (row, row), color=colour, linewidth=3, alpha=0.4)
         axes.plot(reached.mean, row, "o", color=colour)
-    axes.set_yticks(range(len(tried)), [entrant.title for entrant in tried])
-    axes.invert_yaxis()
     count = len(trials[0].settings.challenges)
-    axes.set_xlabel(f"success, mean of {count} challenges; lines span the seeds")
-    axes.grid(visible=True, axis="x", alpha=0.3)
+    _label_rows(
+        axes,
+        [entrant.title for entrant in tried],
+        f"success, mean of {count} challenges; lines span the seeds",
+    )
     return figure
 
 
@@ -74,10 +74,8 @@ def plot_challenges(trials: Sequence[Trial]) -> "Figure":
         ValueError: there is no trial.
         ModuleNotFoundError: matplotlib is not installed.
     """
-    if not trials:
-        raise ValueError("trials must hold at least one, got none")
-    challenges = trials[0].settings.challenges
     tried = _tried(trials)
+    challenges = trials[0].settings.challenges
     variants = list(dict.fromkeys(entrant.variant for entrant in tried))
     figure, axes = new_figure(width=8.0, height=1.8 + 0.7 * len(challenges))
     for place, entrant in enumerate(tried):
@@ -96,12 +94,18 @@ def plot_challenges(trials: Sequence[Trial]) -> "Figure":
             markerfacecolor=colour if entrant.aligned else "white",
             label=entrant.title,
         )
-    axes.set_yticks(range(len(challenges)), [name.replace("_", " ") for name in challenges])
-    axes.invert_yaxis()
-    axes.set_xlabel("success; lines span the seeds")
-    axes.grid(visible=True, axis="x", alpha=0.3)
+    names = [name.replace("_", " ") for name in challenges]
+    _label_rows(axes, names, "success; lines span the seeds")
     axes.legend()
     return figure
+
+
+def _label_rows(axes: "Axes", names: Sequence[str], xlabel: str) -> None:
+    """Name the rows of a plot from top to bottom, and its horizontal axis."""
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel(xlabel)
+    axes.grid(visible=True, axis="x", alpha=0.3)
 
 
 class _Entrant(NamedTuple):
@@ -112,12 +116,17 @@ class _Entrant(NamedTuple):
 
     @property
     def title(self) -> str:
-        title = VARIANTS[self.variant].title
-        return f"{title}, aligned" if self.aligned else title
+        return VARIANTS[self.variant].titled(aligned=self.aligned)
 
 
 def _tried(trials: Sequence[Trial]) -> list[_Entrant]:
-    """Return what the trials score, in the order of the variants."""
+    """Return what the trials score, in the order of the variants.
+
+    Raises:
+        ValueError: there is no trial.
+    """
+    if not trials:
+        raise ValueError("trials must hold at least one, got none")
     every = [_Entrant(name, aligned) for name in VARIANTS for aligned in (False, True)]
     return [one for one in every if success(trials, one.variant, aligned=one.aligned) is not None]
 

@@ -23,7 +23,6 @@ __all__ = [
     "read_trials",
 ]
 
-
 _SINCE_0_1_0 = ("imperfect_cameras", "misalignment", "failing")
 """The settings that 0.1.0 does not know."""
 

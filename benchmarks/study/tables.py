@@ -32,22 +32,21 @@ def result_table(trials: Sequence[Trial], *, ablation: str | None = None) -> Tab
         ablation: whose ablation to show; None the study proper.
     """
     rows = []
-    challenges = _challenges(trials)
+    challenges = trials[0].settings.challenges if trials else ()
     for name, variant in VARIANTS.items():
         own = [one for one in trials if one.variant == name]
         if not own or variant.ablation != ablation:
             continue
-        rows.append(_result_row(own, variant.title, challenges, aligned=False))
+        rows.append(_result_row(own, challenges, aligned=False))
         if any(one.aligned is not None for one in own):
-            title = f"{variant.title}, aligned"
-            rows.append(_result_row(own, title, challenges, aligned=True))
+            rows.append(_result_row(own, challenges, aligned=True))
     titles = (name.replace("_", " ") for name in challenges)
     header = ("variant", "seeds", *titles, "mean", "M parameters", "ms a frame")
     return Table(header, tuple(rows))
 
 
 def _result_row(
-    trials: Sequence[Trial], title: str, challenges: Sequence[str], *, aligned: bool
+    trials: Sequence[Trial], challenges: Sequence[str], *, aligned: bool
 ) -> tuple[str, ...]:
     """Return the row of one variant, of which all ``trials`` are."""
     scored = [one for one in trials if one.aligned is not None or not aligned]
@@ -57,18 +56,13 @@ def _result_row(
     ]
     interval = sequence_interval(scored, name, aligned=aligned)
     return (
-        title,
+        VARIANTS[name].titled(aligned=aligned),
         ", ".join(str(seed) for seed in seeds_of(scored, name)),
         *by_challenge,
         with_interval(str(success(scored, name, aligned=aligned)), interval),
         f"{scored[0].parameters / 1e6:.2f}",
         f"{mean(one.network_ms for one in scored):.1f}",
     )
-
-
-def _challenges(trials: Sequence[Trial]) -> tuple[str, ...]:
-    """Return what trials of one settings are scored on."""
-    return trials[0].settings.challenges if trials else ()
 
 
 def answer_table(trials: Sequence[Trial]) -> Table:

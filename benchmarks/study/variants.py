@@ -11,6 +11,7 @@ __all__ = [
     "IMPERFECT_CAMERA_FUSIONS",
     "IMPERFECT_CAMERA_VARIANTS",
     "QUESTIONS",
+    "SINGLE_MODALITIES",
     "VARIANTS",
     "Question",
     "Variant",
@@ -36,6 +37,10 @@ class Variant:
     """What is distilled, where it is not the default."""
     ablation: str | None = None
     """Whose ablation it is a row of; None in the study proper."""
+
+    def titled(self, *, aligned: bool) -> str:
+        """Return the title, and whether the thermal frames are aligned."""
+        return f"{self.title}, aligned" if aligned else self.title
 
 
 BACKBONE = Variant(
@@ -208,10 +213,13 @@ VARIANTS: dict[str, Variant] = {
 """Every variant by name: the study proper, then the papers' own ablations."""
 
 
+SINGLE_MODALITIES: tuple[str, ...] = ("rgb", "tir")
+"""The variants that a fusion must beat: of the two, the one with the higher mean over the seeds."""
+
 IMPERFECT_CAMERA_FUSIONS: tuple[str, ...] = ("sum", "dfm_ofm", "prompter")
 """The fusions of the study of imperfect cameras."""
 
-IMPERFECT_CAMERA_VARIANTS: tuple[str, ...] = ("rgb", "tir", *IMPERFECT_CAMERA_FUSIONS)
+IMPERFECT_CAMERA_VARIANTS: tuple[str, ...] = (*SINGLE_MODALITIES, *IMPERFECT_CAMERA_FUSIONS)
 """What the study of imperfect cameras trains unless others are named."""
 
 
@@ -223,7 +231,7 @@ class Question(NamedTuple):
     against: tuple[str, ...]
     """What it is compared with; of several, the one with the higher mean."""
     challenges: tuple[str, ...] | None = None
-    """Where; None counts all challenges that the study scores."""
+    """The challenges that count; None counts all that the study scores."""
     aligned: bool = False
     """Whether the variant is shown aligned thermal frames; what it is compared with never is."""
 
@@ -239,12 +247,13 @@ _WHERE: dict[str, tuple[str, ...] | None] = {
 
 def _against_single_modality(variant: str, where: str) -> Question:
     text = f"{VARIANTS[variant].title} against the better single modality, {where}"
-    return Question(text, variant, ("rgb", "tir"), _WHERE[where])
+    return Question(text, variant, SINGLE_MODALITIES, _WHERE[where])
 
 
 def _aligned_against_single_modality(variant: str) -> Question:
-    text = f"{VARIANTS[variant].title}, aligned, against the better single modality, all challenges"
-    return Question(text, variant, ("rgb", "tir"), aligned=True)
+    title = VARIANTS[variant].titled(aligned=True)
+    text = f"{title}, against the better single modality, all challenges"
+    return Question(text, variant, SINGLE_MODALITIES, aligned=True)
 
 
 def _alignment_in(variant: str) -> Question:
