@@ -72,10 +72,10 @@ OPTIONS: Mapping[str, Any] = setting_options(
 
 
 def takes(options: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return what gives a command some options in the place of its parameter ``settings``.
+    """Return a decorator that gives a command options in place of its parameter ``settings``.
 
-    The command gets what the user gave, by name and checked. Its parameter ``model``, where it has
-    one, says whether a tracker takes settings at all.
+    The command gets what the user gave, by name and checked. If its parameter ``model`` is template
+    matching, which takes no settings, they are refused.
     """
 
     def give(command: Callable[..., None]) -> Callable[..., None]:
@@ -131,5 +131,5 @@ def _given_settings(model: str | None, settings: Mapping[str, Any]) -> dict[str,
 
 
 def settings_in_words(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return settings as what tells results apart."""
+    """Return settings as text, by which stored results are told apart."""
     return {name: str(value) for name, value in settings.items()}

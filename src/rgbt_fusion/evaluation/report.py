@@ -69,6 +69,8 @@ _WIDTH = 360
 _TIMELINE_POINTS = 400
 """How many points of a line are drawn: more than that no screen shows."""
 _TIMELINE_WIDTH = 4 * _WIDTH
+_TIMELINE_END = _TIMELINE_WIDTH - 10
+"""Where the frames end; the rest is room for half of the last frame number."""
 _LEFT = 84
 """Room for the words left of the overlap's lines."""
 _BELOW = 52
@@ -356,9 +358,9 @@ def _timeline(name: str, scores: Sequence[Scores], shown: Sequence[int]) -> str:
     """
     track = scores[0].tracks[name]
     axis = _FrameAxis(int(track.frames[0]), int(track.frames[-1]))
-    width = _TIMELINE_WIDTH
+    width = _TIMELINE_END - _LEFT
     parts = [
-        f'<rect x="{_LEFT}" y="0" width="{width - _LEFT - 10}" height="{_HEIGHT}" fill="#8881"/>',
+        f'<rect x="{_LEFT}" y="0" width="{width}" height="{_HEIGHT}" fill="#8881"/>',
         *_absences(track, axis),
         *_levels(),
         *_frame_numbers(axis),
@@ -368,12 +370,12 @@ def _timeline(name: str, scores: Sequence[Scores], shown: Sequence[int]) -> str:
         if name in one.tracks:
             parts.append(_overlap_line(one.tracks[name], axis, _hex(number)))
     return (
-        f'<svg viewBox="0 -10 {width} {_HEIGHT + _BELOW + 10}" width="100%" role="img" '
+        f'<svg viewBox="0 -10 {_TIMELINE_WIDTH} {_HEIGHT + _BELOW + 10}" width="100%" role="img" '
         'aria-label="overlap of each tracker over the frames" font-size="18" fill="currentColor">'
         f"{''.join(parts)}"
         f'<text transform="translate(22 {_HEIGHT / 2:.0f}) rotate(-90)" text-anchor="middle">'
         "overlap (IoU)</text>"
-        f'<text x="{(width + _LEFT) // 2}" y="{_HEIGHT + 46}" text-anchor="middle">'
+        f'<text x="{(_TIMELINE_WIDTH + _LEFT) // 2}" y="{_HEIGHT + 46}" text-anchor="middle">'
         "frame (shaded: target absent)</text></svg>"
     )
 
@@ -387,7 +389,7 @@ class _FrameAxis(NamedTuple):
     def x(self, frames: NDArray[np.integer]) -> NDArray[np.floating]:
         """Return where frames lie, in units of the drawing."""
         length = max(self.last - self.first, 1)
-        return _LEFT + (frames - self.first) / length * (_TIMELINE_WIDTH - _LEFT - 10)
+        return _LEFT + (frames - self.first) / length * (_TIMELINE_END - _LEFT)
 
 
 def _absences(track: Comparison, axis: _FrameAxis) -> Iterator[str]:
@@ -401,11 +403,11 @@ def _absences(track: Comparison, axis: _FrameAxis) -> Iterator[str]:
 
 
 def _levels() -> Iterator[str]:
-    """Draw a line and a number at overlaps of none, half and all."""
+    """Draw a line and a number at overlaps of 0, 0.5 and 1."""
     for level in (0.0, 0.5, 1.0):
         y = _HEIGHT * (1 - level)
         yield (
-            f'<line x1="{_LEFT}" x2="{_TIMELINE_WIDTH - 10}" y1="{y:.0f}" y2="{y:.0f}" '
+            f'<line x1="{_LEFT}" x2="{_TIMELINE_END}" y1="{y:.0f}" y2="{y:.0f}" '
             'stroke="#8886"/>'
             f'<text x="{_LEFT - 8}" y="{y + 6:.0f}" text-anchor="end">{level:g}</text>'
         )

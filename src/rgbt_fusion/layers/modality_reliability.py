@@ -1,4 +1,4 @@
-"""ModalityReliability: say of each modality and token whether it is to be trusted, and weigh."""
+"""ModalityReliability: estimate how far each modality is to be trusted at each token, and weigh."""
 
 from typing import NamedTuple
 
@@ -13,12 +13,12 @@ from rgbt_fusion.typed_module import TypedModule
 __all__ = ["ModalityReliability", "ReliabilityEstimate", "WeighedStreams"]
 
 STRENGTH_PER_UNIT = 10.0
-"""The exponent per unit of the parameter: a step of AdamW moves a parameter by its learning rate,
-and an exponent of 5 must be within reach of 500 steps of 1e-3."""
+"""The exponent per unit of the parameter. A step of AdamW moves a parameter by about its learning
+rate, and 500 steps of 1e-3 must be able to reach an exponent of 5."""
 
 
 class ReliabilityEstimate(NamedTuple):
-    """How far each modality is to be trusted, and what that makes of its tokens."""
+    """How far each modality is to be trusted, and the weights that follow."""
 
     reliability: Tensor
     """``(B, L, 2)`` in (0, 1), RGB first."""
@@ -58,7 +58,7 @@ class ModalityReliability(TypedModule):
 
     Args:
         dim: channels of the tokens.
-        hidden: channels of the judgement.
+        hidden: channels in which a token is judged.
         depths: how many depths of a network are judged together.
 
     Shape:
@@ -105,7 +105,7 @@ class ModalityReliability(TypedModule):
         return WeighedStreams(rgb * weights[..., :1], tir * weights[..., 1:], reliability)
 
     def estimate(self, rgb: Tensor, tir: Tensor) -> ReliabilityEstimate:
-        """Return reliabilities and weights of two streams, and leave the streams as they are."""
+        """Return reliabilities and weights of two streams, ``(B, L, 2)`` each."""
         pattern = "B L C" if self.depths == 1 else "B K L C"
         sizes = {"C": self.dim} if self.depths == 1 else {"C": self.dim, "K": self.depths}
         check_shape(rgb, pattern, name="rgb", **sizes)
@@ -129,7 +129,7 @@ class ModalityReliability(TypedModule):
         if self.depths > 1:
             normed = normed.transpose(1, 2).flatten(2)
         own, told, whole = self.judge(normed).chunk(3, dim=-1)
-        # bent before the mean, which then tells a picture from one level
+        # GELU before the mean: so the mean differs between a picture and a flat image
         return own + F.gelu(whole).mean(1, keepdim=True), told
 
     def extra_repr(self) -> str:

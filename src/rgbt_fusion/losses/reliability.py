@@ -1,4 +1,4 @@
-"""What teaches a network which of its modalities shows the target."""
+"""The loss that teaches a network which of its modalities shows the target."""
 
 import math
 
@@ -26,8 +26,9 @@ def reliability_loss(
         \mathcal{L} = \frac{-1}{N} \sum_{b, m} \frac{1}{|T_b|} \sum_{l \in T_b}
         \big(y_{b,m} \log r_{b,l,m} + (1 - y_{b,m}) \log(1 - r_{b,l,m})\big)
 
-    The training knows which camera it made fail. N counts the modalities whose state is known;
-    where none is, the loss is 0. :math:`T_b` are the tokens whose centre lies in the target's box,
+    The training knows which camera it made fail: :math:`y` is 1 where the modality shows the
+    target, 0 where it does not. N counts the pairs of sample and modality where that is known;
+    without any the loss is 0. :math:`T_b` are the tokens whose centre lies in the target's box,
     grown to twice its width and height and to two cells at least.
 
     Choices: what a camera shows far from the target does not say whether it sees it. The black
@@ -35,7 +36,7 @@ def reliability_loss(
 
     Args:
         reliability: the reliability ``r`` of RGB and of TIR, in (0, 1).
-        seen: 1 where the modality shows the target, 0 where it does not, NaN where nobody knows.
+        seen: ``y`` of RGB and of TIR; NaN where it is not known.
         kept: places of the tokens that were not eliminated; None for all.
         box_cxcywh_unit: the target's box as fractions of the crop; None takes all tokens.
 
@@ -47,7 +48,7 @@ def reliability_loss(
         - returns a scalar, float32 at least
 
     Raises:
-        ShapeError: a tensor does not have the shape above.
+        ShapeError: a tensor does not have the shape above, or with a box L is not a square.
         TypeError: ``reliability`` or ``seen`` is not a floating-point tensor.
 
     Example:

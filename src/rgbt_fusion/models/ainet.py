@@ -63,8 +63,8 @@ class AINet(TrackingNetwork):
         inner_width: inner width of both Mambas; the released widths (C for DFM, 2 C for OFM) by
             default.
         reliability: block numbers after which both streams are read to estimate how far each
-            modality is to be trusted; it weighs them before each fused feature
-            is joined. None, as published, weighs nothing.
+            modality is to be trusted; it weighs them before each fused feature is joined. None, as
+            published, weighs nothing.
 
     Shape:
         - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
@@ -73,9 +73,9 @@ class AINet(TrackingNetwork):
 
     Raises:
         ShapeError: ``template`` or ``search`` does not have the shape above; their batches differ.
-        ValueError: an option is unknown; ``fusion_layers`` names blocks that the encoder does not
-            have, or not the last one, or ``reliability`` does; an image is on another device than
-            the model.
+        ValueError: an option is unknown; ``fusion_layers`` or ``reliability`` names blocks that the
+            encoder does not have, or ``fusion_layers`` not the last one; an image is on another
+            device than the model.
         TypeError: ``inner_width`` is not a whole number; an image has another dtype than the model.
 
     Example:
@@ -188,7 +188,8 @@ class _FusingWalk(Walk):
         self.fused: list[tuple[Tensor, Tensor]] = []
         """The fused features, and the places that each of them holds."""
         self.pairs: list[tuple[Tensor, Tensor]] = []
-        """With an estimator, what is still to be joined: both streams side by side, and places."""
+        """With an estimator, what is not joined yet: both streams side by side ``(B, L, 2 C)``, and
+        the places that they hold."""
 
     def after_block(self, number: int) -> None:
         """Exchange what one stream has and the other lacks."""
@@ -199,8 +200,8 @@ class _FusingWalk(Walk):
         feature = self._fuse(layers.index(number), is_read=is_read)
         if feature is None:
             return
-        kind = self.fused if self.estimator is None else self.pairs
-        kind.append((feature, self.indices))
+        features = self.fused if self.estimator is None else self.pairs
+        features.append((feature, self.indices))
 
     def features(self) -> Tensor:
         """Return what OFM makes of the fused features of all layers."""
@@ -255,17 +256,15 @@ class _FusingWalk(Walk):
         if self.model.dfm is None:
             rgb, tir = pairs.chunk(2, dim=-1)
             return rgb + tir
-        dfm = self.model.dfm[position]
-        if isinstance(dfm, CrossAttentionFusion):
-            return dfm.join_pairs(pairs)
-        return cast(DifferenceFusionMamba, dfm).join_pairs(pairs)
+        dfm = cast("CrossAttentionFusion | DifferenceFusionMamba", self.model.dfm[position])
+        return dfm.join_pairs(pairs)
 
     def _join_weighed(self) -> None:
-        """Join all that waits for the estimate, weighed at the tokens that are left now."""
+        """Weigh the pairs by the estimate at the tokens that are left now, and join them."""
         positions = range(len(self.model.fusion_layers))[-len(self.pairs) :]
         for position, (pairs, places) in zip(positions, self.pairs, strict=True):
             left = self.encoder.survivors(pairs, places, self.indices)
-            # what stands in front is of the template, which nobody weighs
+            # the template's tokens in front are not weighed
             front = left.shape[1] - self.indices.shape[1]
             rgb, tir = left[:, front:].chunk(2, dim=-1)
             weighed = torch.cat(self.weigh(rgb, tir), dim=-1)

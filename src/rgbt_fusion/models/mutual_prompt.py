@@ -244,7 +244,8 @@ class _SideBySideWalk(Walk):
         streams = rearrange(self.tokens, "b (s l) c -> b s l c", s=2)
         search = self.encoder.norm(streams[:, :, self.encoder.template_length :])
         if self.estimator is not None:
-            search = torch.stack(self.weigh(*search.unbind(1)), dim=1)
+            rgb, tir = search.unbind(1)
+            search = torch.stack(self.weigh(rgb, tir), dim=1)
         return self.model.reduce(rearrange(search, "b s l c -> b l (s c)"))
 
     def layer_tokens(self) -> LayerTokens:

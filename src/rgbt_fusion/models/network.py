@@ -77,8 +77,8 @@ class TrackingNetwork(TypedModule):
     the others)``."""
 
     neutral = ("reliability.",)
-    """Beginnings of the names of parameters that change nothing as they start: a file of weights
-    may lack them."""
+    """Beginnings of the names of parameters that change no result before they are trained: a file
+    of weights may lack them."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class TrackingNetwork(TypedModule):
         )
         self.reliability: ModalityReliability | None = None
         if self.judged_layers:
-            # drawn aside, so that all other parameters start as they would without it
+            # leaves the random numbers alone: all other parameters start as they would without it
             with torch.random.fork_rng(devices=[]):
                 self.reliability = ModalityReliability(settings.dim, depths=len(self.judged_layers))
 

@@ -112,7 +112,7 @@ class Walk:
         return self.weigh(rgb, tir)
 
     def judge(self) -> None:
-        """Show the tokens as they are now to the estimator of the reliability.
+        """Keep the search tokens as they are now for the estimator.
 
         Raises:
             ValueError: the walk does not hold the tokens of two modalities.
@@ -129,7 +129,7 @@ class Walk:
     def estimate(self) -> ReliabilityEstimate | None:
         """Return how far each modality is trusted at the K tokens that are left; None by default.
 
-        It is computed once, behind the last block.
+        It is computed once, after the last block.
         """
         if self.estimator is None or self._estimate is not None:
             return self._estimate
@@ -141,13 +141,13 @@ class Walk:
             after = self.indices.repeat_interleave(2, dim=0)
             left = self.encoder.survivors(rows, before, after)
             depths.append(left.unflatten(0, (-1, 2)))
-        seen = depths[0] if len(depths) == 1 else torch.stack(depths, dim=2)
-        rgb, tir = seen.unbind(1)
+        judged = depths[0] if len(depths) == 1 else torch.stack(depths, dim=2)
+        rgb, tir = judged.unbind(1)
         self._estimate = self.estimator.estimate(rgb, tir)
         return self._estimate
 
     def weigh(self, rgb: Tensor, tir: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens that are left, ``(B, K, C)``, weighed by the reliability of each.
+        """Return the tokens that are left, ``(B, K, C)``, each multiplied by its modality's weight.
 
         Without an estimator they stay as they are.
         """

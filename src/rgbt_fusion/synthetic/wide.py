@@ -160,7 +160,7 @@ def _parked(
 
 
 def _log_uniform(generator: np.random.Generator, low: float, high: float) -> float:
-    """Draw a factor: half of it is as likely as twice of it."""
+    """Draw a number whose logarithm is uniform."""
     return exp(generator.uniform(log(low), log(high)))
 
 

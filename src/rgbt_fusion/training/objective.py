@@ -29,9 +29,9 @@ __all__ = [
     "OwnLossObjective",
     "TrainingObjective",
     "estimates_reliability",
-    "judged_loss",
     "localization_loss",
     "mean_iou",
+    "reliability_term",
     "shared_positives",
 ]
 
@@ -50,7 +50,7 @@ class FrameAnswer(NamedTuple):
     boxes_cxcywh_unit: Tensor
     """The true boxes ``(B, 4)``."""
     encoding: Encoding | None
-    """What the head read, where it was asked for."""
+    """What the head read; None where nobody asked for it."""
     seen: Tensor | None
     """Which modalities show the target, ``(B, 2)``; None where nothing is known."""
 
@@ -80,7 +80,11 @@ class TrainingObjective(TypedModule):
         raise NotImplementedError
 
     def by_name(self, rows: list[Tensor]) -> dict[str, Tensor]:
-        """Return the means over search frames by name; each row holds one frame's in order."""
+        """Return the mean of each value over the search frames, by name.
+
+        Args:
+            rows: the values of each search frame, in the order of ``names``.
+        """
         means = torch.stack(rows).mean(0)
         return dict(zip(self.names, means.unbind(), strict=True))
 
@@ -89,8 +93,13 @@ class TrainingObjective(TypedModule):
     ) -> list[FrameAnswer]:
         """Return what the model finds in each search frame.
 
-        Each frame hands its state to the next one. ``encodes`` asks for the encodings, too, of a
-        :class:`~rgbt_fusion.models.network.TrackingNetwork`.
+        Each frame hands its state to the next one.
+
+        Args:
+            batch: clips.
+            keep_ratio: the share of candidates that survive; None takes the model's own.
+            encodes: also return the encodings; for a
+                :class:`~rgbt_fusion.models.network.TrackingNetwork`.
         """
         template: Any = batch.template
         # what torch.compile made of a network embeds the template inside its own graph: outside of
@@ -135,22 +144,23 @@ class LocalizationObjective(TrainingObjective):
         super().__init__(model, processes)
         self.loss = localization_loss(loss)
         self.reliability_weight = loss.reliability_weight
-        self.judges = estimates_reliability(model) and loss.reliability_weight > 0
-        if self.judges:
+        self.teaches_reliability = estimates_reliability(model) and loss.reliability_weight > 0
+        if self.teaches_reliability:
             self.names = (*self.names, "reliability")
 
     def forward(self, batch: Batch, keep_ratio: float | None = None) -> dict[str, Tensor]:
         """Return the loss and its terms by name, means over the search frames of the clips."""
         rows = []
-        for answer in self.answers(batch, keep_ratio, encodes=self.judges):
+        for answer in self.answers(batch, keep_ratio, encodes=self.teaches_reliability):
             out = answer.output
             boxes = answer.boxes_cxcywh_unit
             positives = shared_positives(boxes, out.score_map.shape[-1], self.processes)
-            terms = self.loss(out.score_map, out.box_cxcywh_unit, boxes, num_positives=positives)
-            total, *parts = terms
+            total, *parts = self.loss(
+                out.score_map, out.box_cxcywh_unit, boxes, num_positives=positives
+            )
             values = [total, *parts, mean_iou(out.box_cxcywh_unit, boxes)]
-            if self.judges:
-                term = judged_loss(answer.encoding, answer.seen, boxes)
+            if self.teaches_reliability:
+                term = reliability_term(answer.encoding, answer.seen, boxes)
                 values[0] = total + self.reliability_weight * term
                 values.append(term)
             rows.append(torch.stack(values))
@@ -182,7 +192,9 @@ class OwnLossObjective(TrainingObjective):
     def forward(self, batch: Batch, keep_ratio: float | None = None) -> dict[str, Tensor]:
         """Return the loss and the overlap of the boxes, means over the search frames."""
         rows = []
-        for out, boxes, *_ in self.answers(batch, keep_ratio):
+        for answer in self.answers(batch, keep_ratio):
+            out = answer.output
+            boxes = answer.boxes_cxcywh_unit
             loss = self.loss(out, boxes)
             if not isinstance(loss, Tensor) or loss.dim():
                 raise TypeError(f"loss must return a tensor without axes, got {loss!r:.80}")
@@ -197,7 +209,7 @@ def estimates_reliability(model: nn.Module) -> bool:
     return isinstance(network, TrackingNetwork) and network.reliability is not None
 
 
-def judged_loss(
+def reliability_term(
     encoding: Encoding | None, seen: Tensor | None, boxes_cxcywh_unit: Tensor
 ) -> Tensor:
     """Return the loss on the reliabilities of an encoding; 0 where nothing is known.

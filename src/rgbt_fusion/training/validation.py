@@ -158,7 +158,7 @@ def _check_start(sequence: AnnotatedSequence) -> None:
         return
     name = sequence.name
     place = None if sequence.truth is None else sequence.truth.place_of_first_box()
-    reason = f"{name} is none"
+    reason = f"{name} is not annotated"
     if place is not None:
         reason = f"{name} has no box to start on in {place}"
     raise DataError(f"validation_names must list annotated sequences, {reason}")
