@@ -81,6 +81,8 @@ class Job(NamedTuple):
     """Reads all that is there of the results, and fails at a file that is not whole."""
     resumes: bool
     """Whether what a killed run left is continued, and the folder is for one process alone."""
+    keeps: bool = False
+    """Whether a run that finds its result there leaves it: a kill needs a folder without it."""
 
 
 class SlowDrift(Drift):
@@ -248,7 +250,7 @@ def _download_job(material: Path) -> Job:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Weights)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}/weights.safetensors"
-    return Job(partial(_download, address), _downloaded, False)
+    return Job(partial(_download, address), _downloaded, resumes=False, keeps=True)
 
 
 def _download(address: str, folder: Path) -> None:
@@ -502,7 +504,7 @@ def kill_and_repeat(job: Job, base: Path, kills: int, dice: random.Random) -> di
         if finished or (not job.resumes and dice.random() < 0.5):
             run_whole(job, folder, log)
             _check_same(job, folder, expected, expected_names)
-            if job.resumes:
+            if job.resumes or job.keeps:
                 repeats += 1
                 folder = base / f"killed_{repeats}"
                 folder.mkdir()
