@@ -362,3 +362,10 @@ def test_a_half_that_the_compiler_leaves_open_is_no_number():
     _, out = launch("cvt.u16.u32 %rs1, %r2; mov.b32 %r9, {%rs1, %rs2}; st.global.b32 [%rd5], %r9;")
     assert (out & 0xFFFF).tolist() == list(range(32))
     assert (out >> 16 == 0xFFFF).all()
+
+
+def test_a_lane_whose_guard_was_shut_has_no_number():
+    """A masked load without a value for the rest leaves those lanes open."""
+    _, out = launch("setp.lt.s32 %p1, %r2, 4; @%p1 mov.b32 %r9, %r2; st.global.b32 [%rd5], %r9;")
+    assert out[:4].tolist() == list(range(4))
+    assert (out[4:] == 0xFFFFFFFF).all()

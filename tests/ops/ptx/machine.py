@@ -219,9 +219,17 @@ def _put(party: Party, instruction: Instruction, register: str, value: Lanes) ->
     if width is not None and value.dtype.itemsize < width:
         value = value.astype(f"{'i' if value.dtype.kind == 'i' else 'u'}{width}")
     if instruction.guard is not None:
-        before = as_type(party.read(register), value.dtype)
+        if register in party.registers:
+            before = as_type(party.read(register), value.dtype)
+        else:
+            before = _left_open(value.dtype)
         value = np.where(_active(party, instruction), value, before)
     party.registers[register] = value
+
+
+def _left_open(dtype: np.dtype[Any]) -> Lanes:
+    """Return what stands where the compiler wrote nothing: all ones, no number in any format."""
+    return np.full((1, 1), -1).astype(f"i{dtype.itemsize}").view(dtype)
 
 
 def _active(party: Party, instruction: Instruction) -> NDArray[np.bool_]:
@@ -278,9 +286,9 @@ def _join(instruction: Instruction, to: Operand, parts: tuple[str, ...], binding
     sources = [binding.register(part, part_type) for part in parts]
 
     def piece(party: Party, source: str) -> Lanes:
-        """Read a part; one that the compiler left open is all ones, not a number in any format."""
+        """Read a part, which the compiler may have left open."""
         if source not in party.registers:
-            return np.full((1, 1), -1).astype(part_type)
+            return _left_open(part_type)
         return as_type(party.read(source), part_type)
 
     def step(party: Party, machine: Machine) -> None:
