@@ -416,13 +416,27 @@ def assert_close(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
     wrong = []
     for name, result in got.items():
         limit = (OUT_TOLERANCE if name == "out" else OTHER_TOLERANCE)[result.dtype]
-        error = relative_error(result, want[name])
+        error = relative_error(result, want[name]) / _cancellation(name, want)
         if result.shape != want[name].shape or not error <= limit:
             wrong.append(
                 f"{name} {tuple(result.shape)} {result.dtype}: "
                 f"error {error:.1e}, allowed {limit:.0e}"
             )
     assert not wrong, "; ".join(wrong)
+
+
+def _cancellation(name: str, want: dict[str, Tensor]) -> float:
+    """Return by how much a sum over the tokens is shorter than terms of random sign make it.
+
+    The gradient of ``delta_bias`` is the sum of that of ``delta``. With one channel it is a single
+    number, which may come out near zero where the rounding of its terms does not.
+    """
+    if name != "grad delta_bias":
+        return 1.0
+    terms = want["grad delta"].double()
+    usual = terms.flatten(1, -2).norm(dim=1).max().item()
+    largest = want[name].double().abs().max().item()
+    return max(1.0, usual / largest) if largest else 1.0
 
 
 @cache
