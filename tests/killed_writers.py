@@ -538,7 +538,21 @@ def _check_same(job: Job, folder: Path, expected: Any, expected_names: list[str]
     places = Path(tempfile.gettempdir()).iterdir()
     temporary = [place.name for place in places if not place.name.startswith("torchinductor")]
     check(not temporary, f"left behind among the temporary files: {temporary}")
-    check(job.result(folder) == expected, "the result is another one")
+    found = job.result(folder)
+    check(found == expected, f"the result is another one: {_differences(found, expected)}")
+
+
+def _differences(found: Any, expected: Any) -> str:
+    """Return where two results differ, in few words."""
+    if not isinstance(found, dict) or not isinstance(expected, dict):
+        return f"{found} in place of {expected}"[:500]
+    names = sorted(
+        str(name)
+        for name in found.keys() | expected.keys()
+        if found.get(name) != expected.get(name)
+    )
+    told = [f"{name}: {_differences(found.get(name), expected.get(name))}" for name in names]
+    return "; ".join(told)[:2000]
 
 
 def main() -> None:

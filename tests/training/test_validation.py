@@ -204,6 +204,19 @@ def test_a_resumed_training_knows_its_validations(tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.parametrize("left", [None, "step,success\n2,0.3\n"])
+def test_successes_are_written_where_a_kill_left_them_out(tmp_path, left):
+    """The checkpoint holds them, and the process ended before their own file was written."""
+    train(validated(steps=4), out=tmp_path, device="cpu")
+    successes = tmp_path / "validation.csv"
+    whole = successes.read_text()
+    successes.unlink()
+    if left is not None:
+        successes.write_text(left)
+    train(validated(steps=4), out=tmp_path, device="cpu")
+    assert successes.read_text() == whole
+
+
 def test_a_synthetic_training_may_be_validated_from_the_middle_on(tmp_path):
     train(small_training(steps=4), out=tmp_path, device="cpu")
     result = train(validated(steps=4), out=tmp_path, device="cpu")

@@ -14,7 +14,7 @@ from torch import nn
 from rgbt_fusion.alignment.aligned_frames import AlignmentChoice, AlignmentLike, choose_alignment
 from rgbt_fusion.data.clips import ClipSource
 from rgbt_fusion.files.folder_lock import only_process
-from rgbt_fusion.files.whole import write_json, write_text
+from rgbt_fusion.files.whole import write_json
 from rgbt_fusion.models.interface import check_model
 from rgbt_fusion.models.named import build_named, names_code
 from rgbt_fusion.training.activation_checkpoints import check_blocks, checkpointed_blocks
@@ -368,7 +368,7 @@ def run_training(
         done = run.resume()
         if processes.rank == 0:
             _note_settings(out, config)
-            run.renew_model(done)
+            run.renew(done)
         processes.wait()
         log = None
         if processes.rank == 0:
@@ -497,11 +497,8 @@ class _Steps:
         success = run.validate(self.done, self.interruption.asked)
         # the time of a validation does not count as time of the steps
         self.watch.look(self.done, run.config.steps, run.config.batch_size)
-        leads = run.processes.rank == 0
-        if leads and (success is not None or not saved):
+        if run.processes.rank == 0 and (success is not None or not saved):
             run.save(self.done)
-        if leads:
-            _write(run.path.with_name("validation.csv"), validation.table())
         if success is None:
             self._stop()
         return validation.is_over
@@ -526,14 +523,6 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
         # the gradient of a 1x1 convolution in channels-last memory is copied: a few hundred numbers
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         yield
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a small file of the training's folder."""
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise TrainingError(f"{path} cannot be written: {error.strerror}") from error
 
 
 @contextmanager

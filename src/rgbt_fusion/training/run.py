@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rgbt_fusion.checks import check_finite_number
 from rgbt_fusion.files.text_tables import DataError
+from rgbt_fusion.files.whole import write_text
 from rgbt_fusion.layers.candidate_elimination import scheduled_keep_ratio
 from rgbt_fusion.models.encoder import EncoderSettings
 from rgbt_fusion.training.checkpoints import (
@@ -81,6 +82,7 @@ class Run:
         self.path = out / "checkpoint.pt"
         self.model_path = out / "model.safetensors"
         self.best_path = out / "best.safetensors"
+        self.successes_path = out / "validation.csv"
         if processes.count > 1:
             synchronise_batch_norms(objective)
         self.objective = objective.to(device).train()
@@ -269,7 +271,7 @@ class Run:
         )
 
     def save(self, step: int) -> None:
-        """Write the checkpoint, then the model, after this many steps.
+        """Write the checkpoint, then the model and the successes, after this many steps.
 
         Raises:
             TrainingError: a file cannot be written.
@@ -289,17 +291,21 @@ class Run:
             content["validation"] = self.validation.state()
         write_checkpoint(self.path, content)
         self._save_model(step)
+        self._save_successes()
 
-    def renew_model(self, step: int) -> None:
-        """Write the model of a checkpoint anew where the file is missing, damaged or older.
+    def renew(self, step: int) -> None:
+        """Write what belongs to a checkpoint anew where it is missing, damaged or older.
 
-        A training may have been killed between the checkpoint and the model, or the file was lost.
+        A training may have been killed between the checkpoint and these files, or one was lost.
 
         Raises:
-            TrainingError: the file cannot be written.
+            TrainingError: a file cannot be written.
         """
-        if step and not self._is_written(step):
+        if not step:
+            return
+        if not self._is_written(step):
             self._save_model(step)
+        self._save_successes()
 
     def _is_written(self, step: int) -> bool:
         """Return whether the file of the model is that of this step of this training."""
@@ -317,6 +323,17 @@ class Run:
         if self.align is not None:
             settings["align"] = self.align
         return json.dumps(settings)
+
+    def _save_successes(self) -> None:
+        """Write the successes of all validations, where there are any to write."""
+        if self.validation is None:
+            return
+        try:
+            write_text(self.successes_path, self.validation.table())
+        except OSError as error:
+            raise TrainingError(
+                f"{self.successes_path} cannot be written: {error.strerror}; {self.path} holds them"
+            ) from error
 
     def _save_model(self, step: int) -> None:
         average = None if self.average is None else self.average.values
