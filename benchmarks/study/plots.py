@@ -64,15 +64,8 @@ def plot_success(trials: Sequence[Trial]) -> "Figure":
 def plot_challenges(trials: Sequence[Trial]) -> "Figure":
     """Draw the success of each variant in each challenge.
 
-    A dot is the mean of the seeds, filled where the thermal frames are aligned; its line goes from
-    the lowest seed to the highest.
-
-    Args:
-        trials: of one settings.
-
-    Raises:
-        ValueError: there is no trial.
-        ModuleNotFoundError: matplotlib is not installed.
+    A dot is the mean of the seeds, filled where the thermal frames are aligned. Its line goes from
+    the lowest seed to the highest. Trials and errors are as in :func:`plot_success`.
     """
     tried = _tried(trials)
     challenges = trials[0].settings.challenges
