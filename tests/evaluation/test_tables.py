@@ -111,7 +111,10 @@ def test_pairs_of_trackers():
     assert table.rows[0][0] == "near - far"
     assert to_cells(table)[1][1].startswith("+0.2")
     assert table.rows[0][2] == "no"
-    assert "0 of 1 differences are decided, on 2 sequences" in paired_note(pairs)
+    note = paired_note(pairs)
+    assert "0 of 1 differences are decided, on 2 sequences" in note
+    assert "This pair needs a difference in SR above " in note
+    assert "Half of the pairs need a difference" in paired_note([*pairs, *pairs])
     with pytest.raises(ValueError, match="differences must hold at least one pair"):
         paired_table([])
 

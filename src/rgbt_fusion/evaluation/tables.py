@@ -198,10 +198,11 @@ def paired_note(differences: Sequence[PairedDifference]) -> str:
     decimals = decimals_of(-smallest, smallest)
     decided = sum(pair.decided for pair in differences)
     word = "comparisons" if first.comparisons > 1 else "comparison"
+    who_needs = "Half of the pairs need" if len(differences) > 1 else "This pair needs"
     return (
         f"{decided} of {len(differences)} differences are decided, on {first.sequences} sequences; "
-        f"the intervals hold together for {first.comparisons} {word} (max-t). Half of the pairs "
-        f"need a difference in {first.metric} above {smallest:.{decimals}f} to be decided."
+        f"the intervals hold together for {first.comparisons} {word} (max-t). {who_needs} a "
+        f"difference in {first.metric} above {smallest:.{decimals}f} to be decided."
     )
 
 
