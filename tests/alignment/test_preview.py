@@ -6,7 +6,7 @@ import pytest
 
 from alignment_material import known_matrix, two_views
 from rgbt_fusion.alignment.estimate import Alignment
-from rgbt_fusion.alignment.preview import ORANGE, WHITE, draw_preview, write_preview
+from rgbt_fusion.alignment.preview import CYAN, ORANGE, WHITE, draw_preview, write_preview
 
 
 def alignment(matrix):
@@ -25,6 +25,10 @@ def test_edges_lie_on_each_other_where_the_matrix_is_right():
     assert right.shape == (748, 960, 3)
     assert count(right, WHITE) > 3 * count(wrong, WHITE)
     assert count(wrong, ORANGE) > 100
+    # the legend names the colours of the edges
+    legend = right[:28, 600:]
+    assert (legend == CYAN).all(axis=2).any()
+    assert (legend == ORANGE).all(axis=2).any()
 
 
 def test_the_sheet_is_written_whole(tmp_path):

@@ -34,6 +34,7 @@ def test_the_lines_are_those_of_the_log(tmp_path):
     figures, best = success.lines
     assert np.asarray(figures.get_ydata()).tolist() == [0.3, 0.6, 0.5]
     assert (best.get_xdata()[0], best.get_ydata()[0]) == (4, 0.6)
+    assert [text.get_text() for text in success.get_legend().get_texts()] == ["one [best 0.600]"]
 
 
 def test_no_validation_is_said(tmp_path):

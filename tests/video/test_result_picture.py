@@ -87,6 +87,25 @@ def test_panels_are_below_and_the_tracker_goes_on_as_before():
     assert np.array_equal(found, plain)
 
 
+def test_a_picture_is_as_wide_as_many_panels():
+    torch.manual_seed(0)
+    frame = scene(1)[0]
+    tracker = Tracker(create_model("ainet_tiny_128", depth=2, reliability=[1]))
+    result = tracker.init(*frame, BOX)
+    # twelve panels below 640 pixels: three times as large
+    assert draw_result(tracker, frame, result).shape == (266, 640, 3)
+    assert draw_result(tracker, frame, result, debug=True).shape == (3 * 266 + 182, 3 * 640, 3)
+
+
+def test_a_tall_picture_is_not_enlarged_beyond_a_screen():
+    torch.manual_seed(0)
+    frame = [np.repeat(plane, 4, axis=0) for plane in scene(1)[0]]
+    tracker = Tracker(create_model("ainet_tiny_128", depth=2))
+    result = tracker.init(*frame, BOX)
+    assert draw_result(tracker, frame, result).shape == (506, 320, 3)
+    assert draw_result(tracker, frame, result, debug=True).shape == (2 * 506 + 182, 1440, 3)
+
+
 def test_a_tracker_without_a_network_has_no_panels():
     tracker = NCCTracker()
     result = tracker.init(*scene(1)[0], BOX)

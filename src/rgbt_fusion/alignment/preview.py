@@ -21,6 +21,12 @@ PANEL_WIDTH = 480
 
 CAPTION_HEIGHT = 28
 
+LEGEND_LEFT = 650
+"""Where the legend begins, beyond the longest caption."""
+
+LEGEND_STEP = 76
+"""Distance from one word of the legend to the next."""
+
 FIELDS = 8
 """Fields of the checkerboard along the width."""
 
@@ -37,7 +43,7 @@ def draw_preview(pairs: Sequence[tuple[Frame, Frame]], alignment: Alignment) -> 
 
     On the left is a checkerboard of both modalities: lines go on across its fields where the
     recordings lie on each other. On the right are the edges of the colour frame in cyan and of the
-    thermal frame in orange, where both are, in white.
+    thermal frame in orange, where both are, in white, as the legend above says.
 
     Args:
         pairs: colour and thermal frames of the same moments.
@@ -54,6 +60,9 @@ def draw_preview(pairs: Sequence[tuple[Frame, Frame]], alignment: Alignment) -> 
     )
     caption = np.zeros((CAPTION_HEIGHT, 2 * PANEL_WIDTH, 3), dtype=np.uint8)
     draw_text(caption, line, (8, 19), WHITE)
+    legend = (("edges:", WHITE), ("colour", CYAN), ("thermal", ORANGE), ("both", WHITE))
+    for number, (word, ink) in enumerate(legend):
+        draw_text(caption, word, (LEGEND_LEFT + LEGEND_STEP * number, 19), ink)
     return np.concatenate([caption, *rows])
 
 

@@ -168,8 +168,12 @@ def plot_reliability(names: Sequence[str], found: Sequence[ConfidenceScores | No
             continue
         confidence, hits, frames = one.reliability
         colour, line = _style(number)
-        axes.plot(confidence, hits, line, color=colour, label=f"{name} [ECE {one.ece:.3f}]")
-        axes.scatter(confidence, hits, s=4 + 80 * frames / frames.sum(), color=colour)
+        axes.plot(
+            confidence, hits, line, color=colour, label=f"{name} [ECE {one.ece:.3f}]", clip_on=False
+        )
+        # dots at 0 and at 1 are whole
+        sizes = 4 + 80 * frames / frames.sum()
+        axes.scatter(confidence, hits, s=sizes, color=colour, clip_on=False, zorder=3)
     axes.set(xlabel="mean confidence", ylabel="share of frames with the target", xlim=(0, 1))
     axes.set(ylim=(0, 1), title="reliability of the confidence")
     axes.grid(visible=True, alpha=0.3)
@@ -200,7 +204,7 @@ def plot_risk_coverage(names: Sequence[str], found: Sequence[ConfidenceScores | 
     axes.set(xlabel="share of frames, the most confident first", ylabel="mean of 1 - overlap")
     axes.set(xlim=(0, 1), ylim=(0, None), title="risk against coverage")
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(loc="upper left", fontsize="small")
+    axes.legend(loc="best", fontsize="small")
     return figure
 
 

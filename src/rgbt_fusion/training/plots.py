@@ -123,8 +123,11 @@ def plot_trainings(folders: Sequence[str | Path]) -> "Figure":
     for axes in (loss, overlap, success, rate):
         axes.set_xlabel("step")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(visible=True, alpha=0.3)
-    if not success.lines:
+        # the loss has its ticks between the decades
+        axes.grid(visible=True, which="both", alpha=0.3)
+    if success.lines:
+        success.legend(loc="lower right", fontsize="small")
+    else:
         success.text(0.5, 0.5, "no validation", ha="center", transform=success.transAxes)
     loss.legend(fontsize="small")
     return figure
@@ -149,11 +152,12 @@ def _draw(
 def _draw_validations(
     axes: "Axes", columns: dict[str, NDArray[np.float64]], colour: str, name: str
 ) -> None:
-    """Draw the successes, and mark the best one."""
+    """Draw the successes, and mark the best one, which the legend says."""
     if not len(columns["step"]) or "success" not in columns:
         return
-    axes.plot(columns["step"], columns["success"], ".-", color=colour, label=name)
     best = int(np.argmax(columns["success"]))
-    place = (columns["step"][best], columns["success"][best])
-    axes.plot(*place, "*", color=colour, markersize=12)
-    axes.annotate(f"{place[1]:.3f}", place, xytext=(4, 6), textcoords="offset points")
+    step = columns["step"][best]
+    success = columns["success"][best]
+    label = f"{name} [best {success:.3f}]"
+    axes.plot(columns["step"], columns["success"], ".-", color=colour, label=label)
+    axes.plot(step, success, "*", color=colour, markersize=12)

@@ -14,6 +14,9 @@ from rgbt_fusion.video.panels import draw_panels
 
 __all__ = ["draw_result"]
 
+LARGEST_HEIGHT = 1080
+"""Height above which no picture is enlarged to be as wide as the panels below it."""
+
 
 def draw_result(
     tracker: FrameTracker,
@@ -122,10 +125,11 @@ def _look_once(tracker: Tracker, frame: FramePairLike) -> None:
 
 
 def _stacked(picture: Picture, strip: Picture) -> Picture:
-    """Return ``picture`` above ``strip``, doubled if the strip is much wider."""
+    """Return ``picture`` above ``strip``, enlarged a whole number of times towards its width."""
     height, width = picture.shape[:2]
-    if 2 * width <= strip.shape[1]:
-        picture = resize(picture, 2 * width, 2 * height)
+    times = min(strip.shape[1] // width, LARGEST_HEIGHT // height)
+    if times > 1:
+        picture = resize(picture, times * width, times * height)
     widest = max(picture.shape[1], strip.shape[1])
     return np.concatenate((_widened(picture, widest), _widened(strip, widest)))
 
