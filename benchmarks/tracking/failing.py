@@ -130,7 +130,7 @@ def measure(
     Args:
         networks: networks by name.
         groups: annotated sequences by group.
-        paper: track as in OSTrack's paper, whatever settings the networks carry.
+        paper: track as in OSTrack's paper; the networks lose the settings that they carry.
     """
     found: dict[str, dict[str, float]] = {name: {} for name in networks}
     if paper:

@@ -220,7 +220,7 @@ def test_binary_results_score_as_text(tmp_path, result):
     assert dict(scores.metrics) == dict(expected.metrics)
     cut = folder / "man" / "man_00000000.bin"
     cut.write_bytes(cut.read_bytes()[:-3])
-    with pytest.raises(IncompleteResultsError, match="region 90 is none"):
+    with pytest.raises(IncompleteResultsError, match="region 90 cannot be read"):
         score_multistart(folder, root)
 
 

@@ -268,8 +268,9 @@ def _read_binary(data: bytes, path: str | Path) -> list[Region]:
     except DataError as error:
         raise DataError(f"{path}, region {len(regions)}: {error}") from None
     except (struct.error, ValueError):
+        number = len(regions) + 1
         raise DataError(
-            f"{path} must be a file of the VOT toolkit, but region {len(regions) + 1} is none"
+            f"{path} must be a file of the VOT toolkit, but region {number} cannot be read"
         ) from None
     if not regions:
         raise DataError(f"{path} must hold regions, but it is empty")
