@@ -39,7 +39,7 @@ def test_beside_template_matching_and_single_modalities(weights, tmp_path, capsy
     ]
     names = ["template matching", "trained on RGB alone", *halves]
     for name in names:
-        assert re.search(rf"^mine above {re.escape(name)}: [+-]0\.\d{{3}}$", told, re.M)
+        assert re.search(rf"^mine minus {re.escape(name)}: [+-]0\.\d{{3}}$", told, re.M)
     started = (
         "mine, TIR shown, template matching, TIR shown: started on the box of the thermal image"
     )

@@ -235,7 +235,7 @@ def _print(scored: list["Scores"]) -> None:
         typer.echo(paired_note(differences) + "\n")
     for other in others:
         lead = first.metrics["MSR"] - other.metrics["MSR"]
-        typer.echo(f"{first.tracker} above {other.tracker}: {lead:+.3f}")
+        typer.echo(f"{first.tracker} minus {other.tracker}: {lead:+.3f}")
 
 
 def _say_starts(entries: list[Entry], groups: Mapping[str, Sequence[Any]]) -> None:
