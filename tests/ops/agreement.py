@@ -416,7 +416,7 @@ def assert_close(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
     wrong = []
     for name, result in got.items():
         limit = (OUT_TOLERANCE if name == "out" else OTHER_TOLERANCE)[result.dtype]
-        error = relative_error(result, want[name]) / _cancellation(name, want)
+        error = relative_error(result, want[name]) / cancellation(name, want)
         if result.shape != want[name].shape or not error <= limit:
             wrong.append(
                 f"{name} {tuple(result.shape)} {result.dtype}: "
@@ -425,7 +425,7 @@ def assert_close(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
     assert not wrong, "; ".join(wrong)
 
 
-def _cancellation(name: str, want: dict[str, Tensor]) -> float:
+def cancellation(name: str, want: dict[str, Tensor]) -> float:
     """Return by how much a sum over the tokens is shorter than terms of random sign make it.
 
     The gradient of ``delta_bias`` is the sum of that of ``delta``. With one channel it is a single

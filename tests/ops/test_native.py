@@ -20,6 +20,7 @@ from ops.agreement import (
     ScanCase,
     assert_conv_agrees,
     assert_scan_agrees,
+    cancellation,
     make_conv_inputs,
     make_scan_inputs,
     relative_error,
@@ -216,7 +217,8 @@ def assert_levels_are_close(
     compared = found["baseline"].keys() - {"checkpoints"}
     for other in found.values():
         for name in compared:
-            assert relative_error(other[name], found["baseline"][name]) <= limit, name
+            error = relative_error(other[name], found["baseline"][name])
+            assert error / cancellation(name, found["baseline"]) <= limit, name
     return found
 
 
