@@ -51,6 +51,21 @@ def test_the_step_is_saved_and_the_same_call_goes_on(tmp_path, number, name):
     assert steps == ["step", *"123456"]
 
 
+def test_the_log_is_that_of_a_training_that_was_never_stopped(tmp_path):
+    config = small_training(steps=9, checkpoint_every=100, log_every=4)
+    with pytest.raises(TrainingStopped, match="after step 5 of 9"):
+        train(config, out=tmp_path / "one", device="cpu", on_progress=stop_at(4))
+    train(config, out=tmp_path / "one", device="cpu")
+    train(config, out=tmp_path / "whole", device="cpu")
+    # all but the speed
+    logs = [
+        [line.split(",")[:-1] for line in (tmp_path / name / "log.csv").read_text().split()]
+        for name in ("one", "whole")
+    ]
+    assert [row[0] for row in logs[1]] == ["step", "4", "8", "9"]
+    assert logs[0] == logs[1]
+
+
 def test_a_second_ctrl_c_does_not_wait():
     with pytest.raises(KeyboardInterrupt), Interruption(Processes(0, 1)) as interruption:
         assert not interruption.asked()

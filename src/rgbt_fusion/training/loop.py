@@ -449,7 +449,7 @@ class _Steps:
             # what all processes must agree on is asked where they meet anyway
             run.note_damaged(batch.damaged, meets=logs)
             stops = self.interruption.asked(meets=logs)
-            if logs or stops:
+            if logs:
                 self._report()
             if is_due and not stops:
                 if self._validate(saved=False):

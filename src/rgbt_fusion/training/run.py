@@ -133,10 +133,23 @@ class Run:
                     self.average.load(content["average"])
                 if self.validation is not None:
                     self.validation.load(content.get("validation"))
+                self._load_unlogged(content.get("unlogged"), done)
         if self.processes.count > 1:
             devices = [self.device.index] if self.device.type == "cuda" else None
             self.wrapped = DistributedDataParallel(self.objective, device_ids=devices)
         return done
+
+    def _load_unlogged(self, rows: Any, done: int) -> None:
+        """Remember the last steps, whose line of the log is still to come."""
+        if rows is None:
+            return
+        columns = len(self.objective.names) + 1
+        if rows.shape != (len(rows), columns):
+            raise ValueError(
+                f"unlogged must hold {columns} values per step, got {tuple(rows.shape)}"
+            )
+        steps = range(done - len(rows), done)
+        self.history = list(zip(steps, rows.to(self.device).unbind(), strict=True))
 
     def step(self, step: int, batch: Batch) -> None:
         """Make one step, counted from 0.
@@ -289,6 +302,11 @@ class Run:
         }
         if self.validation is not None:
             content["validation"] = self.validation.state()
+        if self.history:
+            # the training stops between two lines of the log: the next line is the mean of these
+            # steps, too
+            self._check_finite(self.history)
+            content["unlogged"] = torch.stack([row for _, row in self.history])
         write_checkpoint(self.path, content)
         self._save_model(step)
         self._save_successes()
