@@ -17,6 +17,7 @@ from rgbt_fusion import (
     TPI,
     TPMRI,
     AINet,
+    AlignmentLayer,
     AllLayerSelfAttention,
     AnyPlace,
     Attention,
@@ -67,6 +68,7 @@ reveal_type(MambaBlock(64)(tokens))  # Tensor
 reveal_type(DFM(64)(tokens, tokens))  # FusedStreams
 reveal_type(CrossAttentionFusion(64, 4)(tokens, tokens))  # FusedStreams
 reveal_type(ModalityReliability(64)(tokens, tokens))  # WeighedStreams
+reveal_type(AlignmentLayer(8)(maps, maps))  # AlignedThermal
 reveal_type(OFM(64, num_layers=2)([tokens, tokens]))  # Tensor
 reveal_type(AllLayerSelfAttention(64, 4)([tokens, tokens]))  # Tensor
 reveal_type(EfficientMultiscaleAttention(8)(maps))  # Tensor

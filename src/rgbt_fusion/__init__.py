@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from rgbt_fusion.export.program import export_program as export_program
     from rgbt_fusion.files.text_tables import DataError as DataError
     from rgbt_fusion.frames.types import ImagePair as ImagePair
+    from rgbt_fusion.layers.alignment_layer import AlignedThermal as AlignedThermal
+    from rgbt_fusion.layers.alignment_layer import AlignmentEstimate as AlignmentEstimate
+    from rgbt_fusion.layers.alignment_layer import AlignmentLayer as AlignmentLayer
     from rgbt_fusion.layers.all_layer_self_attention import (
         AllLayerSelfAttention as AllLayerSelfAttention,
     )
@@ -128,6 +131,7 @@ if TYPE_CHECKING:
     from rgbt_fusion.layers.two_way_compensation import TwoWayCompensation as TwoWayCompensation
     from rgbt_fusion.layers.vit import EncoderBlock as EncoderBlock
     from rgbt_fusion.layers.vit import PatchEmbed as PatchEmbed
+    from rgbt_fusion.losses.alignment import alignment_loss as alignment_loss
     from rgbt_fusion.losses.distillation import FeatureDistillationLoss as FeatureDistillationLoss
     from rgbt_fusion.losses.distillation import (
         HierarchicalDistillationLoss as HierarchicalDistillationLoss,
@@ -183,6 +187,7 @@ _MODULES = {
     "ops.cross_scan": ("CrossScan", "cross_scan"),
     "ops.selective_scan": ("OrderedScan", "ordered_selective_scan", "selective_scan"),
     "ops.state_update": ("selective_state_update",),
+    "layers.alignment_layer": ("AlignedThermal", "AlignmentEstimate", "AlignmentLayer"),
     "layers.all_layer_self_attention": ("AllLayerSelfAttention",),
     "layers.any_place": ("AnyPlace",),
     "layers.attention": ("Attention", "AttentionWithScores", "ScoredTokens"),
@@ -225,6 +230,7 @@ _MODULES = {
     "layers.token_selection": ("restore_tokens",),
     "layers.two_way_compensation": ("CompensatedStreams", "TwoWayCompensation"),
     "layers.vit": ("EncoderBlock", "PatchEmbed"),
+    "losses.alignment": ("alignment_loss",),
     "losses.distillation": (
         "FeatureDistillationLoss",
         "HierarchicalDistillationLoss",

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from rgbt_fusion.checks import did_you_mean
+from rgbt_fusion.layers.alignment_layer import AlignmentLayer
 from rgbt_fusion.layers.all_layer_self_attention import AllLayerSelfAttention
 from rgbt_fusion.layers.any_place import AnyPlace
 from rgbt_fusion.layers.attention import Attention, AttentionWithScores
@@ -285,6 +286,14 @@ def _all_layers(build: Callable[[], nn.Module]) -> tuple[Setup, ...]:
     return (Setup(build, layers_of(12, 1, 320, 768), "12 x 320 tokens"),)
 
 
+def _sure_alignment(dim: int, **options: int) -> AlignmentLayer:
+    """Return a layer that moves its map, as a new one does not."""
+    layer = AlignmentLayer(dim, **options)
+    torch.nn.init.constant_(layer.trust.weight, 0.01)
+    torch.nn.init.constant_(layer.trust.bias, 0.1)
+    return layer
+
+
 CASES: tuple[Case, ...] = (
     Case(
         "PatchEmbed",
@@ -351,6 +360,15 @@ CASES: tuple[Case, ...] = (
     Case(
         "ModalityReliability, two depths",
         Setup(lambda: ModalityReliability(8, hidden=4, depths=2), normals(2, 2, 2, 6, 8)),
+    ),
+    Case(
+        "AlignmentLayer",
+        Setup(lambda: AlignmentLayer(8, reach=1, hidden=4), normals(2, 2, 8, 4, 3)),
+        _maps(lambda: AlignmentLayer(768), streams=2, dim=768),
+    ),
+    Case(
+        "AlignmentLayer, sure",
+        Setup(lambda: _sure_alignment(8, reach=1, hidden=4), normals(2, 2, 8, 4, 3)),
     ),
     Case(
         "OFM",

@@ -1,1 +1,1 @@
-"""Losses for distillation and for localisation."""
+"""Losses for distillation, localisation, reliability and alignment."""
