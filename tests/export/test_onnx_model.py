@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from model_material import tiny
 from rgbt_fusion import Tracker
@@ -116,5 +117,12 @@ def test_settings_that_cannot_be_used_are_refused(
 
 def test_a_network_that_judges_its_modalities_tracks_the_same(tmp_path: Path) -> None:
     model = tiny("two_stream_tiny_128", depth=1, reliability=[0])
+    export_onnx(model, tmp_path / "step.onnx")
+    np.testing.assert_allclose(boxes(OnnxModel(tmp_path / "step.onnx")), boxes(model), atol=1e-2)
+
+
+def test_a_network_that_aligns_its_modalities_tracks_the_same(tmp_path: Path) -> None:
+    model = tiny("two_stream_tiny_128", depth=1, alignment=2)
+    torch.nn.init.constant_(model.get_parameter("alignment.trust.bias"), 1.0)
     export_onnx(model, tmp_path / "step.onnx")
     np.testing.assert_allclose(boxes(OnnxModel(tmp_path / "step.onnx")), boxes(model), atol=1e-2)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from one_training import SMALL, small_training
+from rgbt_fusion.losses.alignment import alignment_loss
 from rgbt_fusion.losses.localization import LocalizationLoss
 from rgbt_fusion.losses.reliability import reliability_loss
 from rgbt_fusion.training.distributed import Processes
@@ -112,3 +113,40 @@ def test_where_nothing_is_known_or_wanted_the_reliability_adds_nothing():
     assert "reliability" not in LocalizationObjective(model, off, ALONE).names
     without = create_model("two_stream_tiny_128", **SMALL).eval()
     assert "reliability" not in LocalizationObjective(without, small_training().loss, ALONE).names
+
+
+def test_a_network_learns_how_far_its_thermal_crop_is_off():
+    batch = make_batch()._replace(
+        offsets=(torch.tensor([[0.1, -0.2], [0.05, 0.3]]),),
+        seen=(torch.tensor([[1.0, 1.0], [0.0, 1.0]]),),
+    )
+    config = small_training(loss={"alignment_weight": 3.0})
+    model = create_model("two_stream_tiny_128", alignment=2, reliability=[0], **SMALL).eval()
+    objective = LocalizationObjective(model, config.loss, ALONE)
+    terms = objective(batch)
+    assert tuple(terms) == objective.names
+    assert objective.names[-2:] == ("reliability", "alignment")
+    estimate = model.encode(batch.template, batch.searches[0]).alignment
+    assert estimate is not None
+    # four cells along a side of the crop
+    off = alignment_loss(*estimate, 4 * batch.offsets[0], batch.seen[0])
+    assert torch.allclose(terms["alignment"], off)
+    localized = terms["focal"] + 2 * terms["giou"] + 5 * terms["l1"] + terms["reliability"]
+    assert torch.allclose(terms["loss"], localized + 3 * terms["alignment"])
+    terms["loss"].backward()
+    for name, parameter in model.alignment.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_where_no_offset_is_known_or_wanted_the_alignment_adds_nothing():
+    model = create_model("two_stream_tiny_128", alignment=2, **SMALL).eval()
+    unknown = make_batch()._replace(offsets=())
+    terms = LocalizationObjective(model, small_training().loss, ALONE)(unknown)
+    assert terms["alignment"] == 0
+    terms["loss"].backward()
+    assert model.alignment.of_rgb.weight.grad is not None
+    off = small_training(loss={"alignment_weight": 0.0}).loss
+    assert "alignment" not in LocalizationObjective(model, off, ALONE).names
+    without = create_model("two_stream_tiny_128", **SMALL).eval()
+    assert "alignment" not in LocalizationObjective(without, small_training().loss, ALONE).names

@@ -11,9 +11,16 @@ import torch
 from evaluation_material import write_dataset
 from rgbt_fusion.data.clips import DatasetClips, SyntheticClips
 from rgbt_fusion.frames.crop import IMAGENET_MEAN, IMAGENET_STD
+from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.synthetic.plan import Challenge
 from rgbt_fusion.training import AugmentationConfig, DataConfig, TrainConfig, samples
-from rgbt_fusion.training.augmentation import Misalignment, fail, is_blind
+from rgbt_fusion.training.augmentation import (
+    Misalignment,
+    fail,
+    is_blind,
+    rotate_offset,
+    rotate_pair,
+)
 from rgbt_fusion.training.samples import Batch, Sampler, batches, open_clips, with_layouts
 from rgbt_fusion.weights.pretrained import create_model
 
@@ -36,6 +43,7 @@ def tensors(batch: Batch) -> list[torch.Tensor]:
         *batch.boxes_cxcywh_unit,
         # NaN is not equal to itself
         *(seen.nan_to_num(-1.0) for seen in batch.seen),
+        *(offset.nan_to_num(-9.0) for offset in batch.offsets),
     ]
 
 
@@ -410,3 +418,64 @@ def test_a_blank_image_shows_nothing():
     for pair, seen in zip(blank.searches, blank.seen, strict=True):
         shows = torch.stack([image.flatten(1).any(1) for image in pair], dim=1)
         assert torch.equal(seen, shows.float())
+
+
+def test_a_sample_says_how_far_its_thermal_crop_is_off(monkeypatch):
+    data = DataConfig(sequences=4, challenges=("none",), workers=0)
+    still = replace(PLAIN, centre_jitter=0.0, scale_jitter=0.0)
+    aligned = sampler(augmentation=still, data=data)
+    assert aligned.sample(0, 0).offsets[0].tolist() == [[0.0, 0.0]]
+    shift = Misalignment((0.3, -0.2), 1.0)
+    monkeypatch.setattr(samples, "draw_misalignment", lambda *arguments: shift)
+    clip = aligned.clips.draw(np.random.default_rng(0), length=1, max_gap=20)
+    monkeypatch.setattr(SyntheticClips, "draw", lambda *arguments, **options: clip)
+    box = clip.sequence.box(clip.searches[0], "both")
+    # the thermal camera looks to the right and up: it shows the target to the left and below
+    expected = box[3] * np.array((-0.3, 0.2)) / (4 * np.sqrt(box[2] * box[3]))
+    # corners of crops are whole pixels
+    off = aligned.sample(0, 0).offsets[0]
+    np.testing.assert_allclose(off.numpy(), expected[None], atol=0.03)
+    assert (off[0].numpy() * expected > 0).all()
+    mirrored = sampler(augmentation=replace(still, flip=1.0), data=data).sample(0, 0)
+    assert torch.equal(mirrored.offsets[0], off * torch.tensor((-1.0, 1.0)))
+
+
+def test_an_offset_is_turned_as_the_pictures_are():
+    box = torch.tensor([[0.75, 0.5, 0.1, 0.1]])
+    blank = ImagePair(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
+    for degrees in (90.0, -30.0):
+        _, turned = rotate_pair(blank, box, degrees)
+        offset = rotate_offset(box[:, :2] - 0.5, degrees)
+        torch.testing.assert_close(offset, turned[:, :2] - 0.5)
+
+
+def test_the_offset_is_that_of_the_pictures(monkeypatch):
+    """The thermal image of a misaligned crop, looked at so much farther on, is the aligned one."""
+    data = DataConfig(sequences=4, challenges=("none",), workers=0)
+    still = replace(PLAIN, centre_jitter=0.0, scale_jitter=0.0)
+    one = sampler(augmentation=still, data=data)
+    clip = one.clips.draw(np.random.default_rng(0), length=1, max_gap=20)
+    monkeypatch.setattr(SyntheticClips, "draw", lambda *arguments, **options: clip)
+    aligned = one.sample(0, 0).searches[0].tir
+    shift = Misalignment((0.4, 0.3), 1.0)
+    monkeypatch.setattr(samples, "draw_misalignment", lambda *arguments: shift)
+    misaligned = one.sample(0, 0)
+    x, y = (64 * misaligned.offsets[0][0]).round().int().tolist()
+    assert x < 0
+    assert y < 0
+    there = misaligned.searches[0].tir.roll((-x, -y), dims=(3, 2))
+    inside = (..., slice(16, 48), slice(16, 48))
+    after = (there - aligned)[inside].square().mean()
+    before = (misaligned.searches[0].tir - aligned)[inside].square().mean()
+    assert after < 0.3 * before
+
+
+def test_where_the_world_is_misaligned_the_offset_is_that_of_its_boxes():
+    data = DataConfig(sequences=4, challenges=("misalignment",), workers=0)
+    one = sampler(augmentation=replace(PLAIN, centre_jitter=0.0, scale_jitter=0.0), data=data)
+    offsets = torch.cat([one.sample(0, number).offsets[0] for number in range(6)])
+    assert (offsets.norm(dim=-1) > 0.01).all()
+
+
+def test_of_a_single_modality_there_is_no_offset():
+    assert sampler(modality="tir").sample(0, 0).offsets[0].isnan().all()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_positive_int
+from rgbt_fusion.layers.alignment_layer import AlignmentEstimate
 from rgbt_fusion.layers.all_layer_self_attention import AllLayerSelfAttention
 from rgbt_fusion.layers.cross_attention_fusion import CrossAttentionFusion
 from rgbt_fusion.layers.difference_fusion_mamba import DifferenceFusionMamba
@@ -65,6 +66,8 @@ class AINet(TrackingNetwork):
         reliability: block numbers after which both streams are read to estimate how far each
             modality is to be trusted; it weighs them before each fused feature is joined. None, as
             published, weighs nothing.
+        alignment: largest shift, in cells of the search grid, by which thermal search tokens are
+            moved onto the colour ones. None, as published, moves nothing.
 
     Shape:
         - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
@@ -74,9 +77,10 @@ class AINet(TrackingNetwork):
     Raises:
         ShapeError: ``template`` or ``search`` does not have the shape above; their batches differ.
         ValueError: an option is unknown; ``fusion_layers`` or ``reliability`` names blocks that the
-            encoder does not have, or ``fusion_layers`` not the last one; an image is on another
-            device than the model.
-        TypeError: ``inner_width`` is not a whole number; an image has another dtype than the model.
+            encoder does not have, or ``fusion_layers`` not the last one; ``alignment`` is not from
+            1 to the cells of the search grid less 1; an image is on another device than the model.
+        TypeError: ``inner_width`` or ``alignment`` is not a whole number; an image has another
+            dtype than the model.
 
     Example:
         >>> import torch
@@ -103,6 +107,7 @@ class AINet(TrackingNetwork):
         ofm_tokens: OFMTokens = "search",
         inner_width: int | None = None,
         reliability: Sequence[int] | None = None,
+        alignment: int | None = None,
     ) -> None:
         settings = settings or EncoderSettings()
         blocks = fusion_blocks(fusion_layers, settings.depth)
@@ -115,7 +120,7 @@ class AINet(TrackingNetwork):
             "ofm_tokens": ofm_tokens,
             "inner_width": inner_width,
         }
-        super().__init__(settings, options, reliability=reliability)
+        super().__init__(settings, options, reliability=reliability, alignment=alignment)
         check_choice(dfm, ("mamba", "attention", None), name="dfm")
         check_choice(ofm, ("mamba", "attention", None), name="ofm")
         check_choice(ofm_tokens, ("search", "all", "released"), name="ofm_tokens")
@@ -176,14 +181,15 @@ class AINet(TrackingNetwork):
 
     def begin(self, call: Call) -> Walk:
         """Return a walk of both streams as one batch, fused on the way."""
-        return _FusingWalk(self, self.embed_two_streams(call.template, call.search))
+        tokens, alignment = self.embed_aligned(call.template, call.search)
+        return _FusingWalk(self, tokens, alignment)
 
 
 class _FusingWalk(Walk):
     """Fuse after the fusion layers, and put the fused features aside for the OFM."""
 
-    def __init__(self, model: AINet, tokens: Tensor) -> None:
-        super().__init__(model.backbone, tokens, streams=2)
+    def __init__(self, model: AINet, tokens: Tensor, alignment: AlignmentEstimate | None) -> None:
+        super().__init__(model.backbone, tokens, streams=2, alignment=alignment)
         self.model = model
         self.fused: list[tuple[Tensor, Tensor]] = []
         """The fused features, and the places that each of them holds."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import NetworkError
 from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.layers.alignment_layer import AlignmentEstimate
 from rgbt_fusion.models.head import clamped_sigmoid, decode_box
 from rgbt_fusion.shapes import check_same_device, check_same_dtype, check_same_shape, check_shape
 
@@ -99,6 +100,9 @@ class Encoding(NamedTuple):
     reliability: Tensor | None = None
     """``(B, S, 2)`` in (0, 1): how far RGB and TIR are trusted at each place, zeros where
     candidates were eliminated; None in a model that does not estimate it."""
+    alignment: AlignmentEstimate | None = None
+    """How far the thermal search crop is off, in cells of the grid, and how sure that is; None in a
+    model that does not estimate it."""
 
 
 class ModelOutput(NamedTuple):

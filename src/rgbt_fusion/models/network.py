@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rgbt_fusion.checks import ShapeError
+from rgbt_fusion.checks import ShapeError, check_positive_int
 from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.layers.alignment_layer import AlignmentEstimate, AlignmentLayer
 from rgbt_fusion.layers.modality_reliability import ModalityReliability
 from rgbt_fusion.models.encoder import Encoder, EncoderSettings
 from rgbt_fusion.models.head import CenterHead, decode_box
@@ -43,6 +44,9 @@ class TrackingNetwork(TypedModule):
             :class:`~rgbt_fusion.layers.modality_reliability.ModalityReliability` estimates how far
             each modality is to be trusted, and weighs them where they are joined. None, the
             default, weighs nothing.
+        alignment: largest shift in cells that an
+            :class:`~rgbt_fusion.layers.alignment_layer.AlignmentLayer` looks for, for a subclass
+            that embeds its streams by ``embed_aligned``. None, the default, moves nothing.
 
     Shape:
         - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
@@ -50,7 +54,9 @@ class TrackingNetwork(TypedModule):
         - returns :class:`ModelOutput`
 
     Raises:
-        ValueError: ``reliability`` is not ascending block numbers of the encoder.
+        ValueError: ``reliability`` is not ascending block numbers of the encoder, or ``alignment``
+            is not from 1 to the cells of the search grid less 1.
+        TypeError: ``alignment`` is not a whole number.
 
     Example:
         >>> import torch
@@ -76,7 +82,7 @@ class TrackingNetwork(TypedModule):
     """Parameters that start as a copy of others when a file lacks them: ``(own prefix, prefix of
     the others)``."""
 
-    neutral = ("reliability.",)
+    neutral = ("alignment.", "reliability.")
     """Beginnings of the names of parameters that change no result before they are trained: a file
     of weights may lack them."""
 
@@ -86,14 +92,17 @@ class TrackingNetwork(TypedModule):
         options: dict[str, Any],
         *,
         reliability: Sequence[int] | None = None,
+        alignment: int | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
         self.options = dict(options)
         self.judged_layers = _blocks_of(reliability, settings.depth)
+        # files of networks without these options stay as they were
         if reliability is not None:
-            # files of networks without it stay as they were
             self.options["reliability"] = list(self.judged_layers)
+        if alignment is not None:
+            self.options["alignment"] = _reach_of(alignment, settings.search_grid)
         self.tracking_settings: TrackingSettings | None = None
         """How a tracker goes from answers to boxes, as it was measured for the weights; None is the
         paper's way. Files store it."""
@@ -110,6 +119,10 @@ class TrackingNetwork(TypedModule):
             # leaves the random numbers alone: all other parameters start as they would without it
             with torch.random.fork_rng(devices=[]):
                 self.reliability = ModalityReliability(settings.dim, depths=len(self.judged_layers))
+        self.alignment: AlignmentLayer | None = None
+        if alignment is not None:
+            with torch.random.fork_rng(devices=[]):
+                self.alignment = AlignmentLayer(settings.dim, reach=alignment)
 
     @property
     def template_size(self) -> int:
@@ -202,6 +215,11 @@ class TrackingNetwork(TypedModule):
             drawing: whether to compute what is only drawn.
         """
         walk = self.begin(call)
+        if self.alignment is not None and walk.alignment is None:
+            raise ValueError(
+                "alignment must be None in a network whose walk is not begun with what "
+                f"embed_aligned returns, as {type(walk).__name__} is not"
+            )
         walk.estimator = self.reliability
         kept = []
         for number in range(self.settings.depth):
@@ -224,6 +242,7 @@ class TrackingNetwork(TypedModule):
             layer_order=walk.layer_order() if drawing else None,
             state=walk.next_state(call.state),
             reliability=reliability,
+            alignment=walk.alignment,
         )
 
     def check_search(self, search: ImagePair) -> None:
@@ -234,6 +253,25 @@ class TrackingNetwork(TypedModule):
         """Return the tokens ``(2 B, T + S, C)`` of both streams as one batch, RGB first."""
         self.check_search(search)
         return join_template(template, self.backbone.embed_search(torch.cat(search)))
+
+    def embed_aligned(
+        self, template: TemplateTokens, search: ImagePair
+    ) -> tuple[Tensor, AlignmentEstimate | None]:
+        """Return the tokens of both streams as one batch, and how far the thermal crop was off.
+
+        The thermal search tokens are moved before they are told their positions. The template's
+        stay: its few cells do not say how far they are off. Without the option ``alignment`` this
+        is ``embed_two_streams``, and there is no estimate.
+        """
+        if self.alignment is None:
+            return self.embed_two_streams(template, search), None
+        self.check_search(search)
+        rgb, tir = self.backbone.patch_embed(torch.cat(search)).chunk(2)
+        grid = (self.settings.search_grid, self.settings.search_grid)
+        aligned = self.alignment(rgb.mT.unflatten(2, grid), tir.mT.unflatten(2, grid))
+        patches = torch.cat((rgb, aligned.tir.flatten(2).mT))
+        tokens = join_template(template, patches + self.backbone.pos_embed_x)
+        return tokens, AlignmentEstimate(aligned.offset, aligned.confidence)
 
     def _call(
         self,
@@ -260,6 +298,15 @@ def _blocks_of(reliability: Sequence[int] | None, depth: int) -> tuple[int, ...]
             f"got {reliability!r}"
         )
     return blocks
+
+
+def _reach_of(alignment: int, grid: int) -> int:
+    """Return the reach of the alignment layer."""
+    if check_positive_int(alignment, name="alignment") >= grid:
+        raise ValueError(
+            f"alignment must be below the {grid} cells of the search grid, got {alignment}"
+        )
+    return alignment
 
 
 def check_template_batch(template: TemplateTokens, batch: int) -> None:

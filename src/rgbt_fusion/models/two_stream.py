@@ -26,6 +26,8 @@ class TwoStream(TrackingNetwork):
         reliability: block numbers after which both streams are read to estimate how far each
             modality is to be trusted; it weighs them before the sum. None, as published, weighs
             nothing.
+        alignment: largest shift, in cells of the search grid, by which thermal search tokens are
+            moved onto the colour ones. None, as published, moves nothing.
 
     Shape:
         - template, search: an ``ImagePair`` of ``(B, 3, template_size, template_size)`` and
@@ -34,9 +36,10 @@ class TwoStream(TrackingNetwork):
 
     Raises:
         ShapeError: ``template`` or ``search`` does not have the shape above; their batches differ.
-        ValueError: ``reliability`` names blocks that the encoder does not have; an image is on
-            another device than the model.
-        TypeError: an image has another dtype than the model.
+        ValueError: ``reliability`` names blocks that the encoder does not have; ``alignment`` is
+            not from 1 to the cells of the search grid less 1; an image is on another device than
+            the model.
+        TypeError: ``alignment`` is not a whole number; an image has another dtype than the model.
 
     Example:
         >>> import torch
@@ -57,10 +60,13 @@ class TwoStream(TrackingNetwork):
         settings: EncoderSettings | None = None,
         *,
         reliability: Sequence[int] | None = None,
+        alignment: int | None = None,
     ) -> None:
-        super().__init__(settings or EncoderSettings(), {}, reliability=reliability)
+        super().__init__(
+            settings or EncoderSettings(), {}, reliability=reliability, alignment=alignment
+        )
 
     def begin(self, call: Call) -> Walk:
         """Return a walk of both streams as one batch."""
-        tokens = self.embed_two_streams(call.template, call.search)
-        return Walk(self.backbone, tokens, streams=2)
+        tokens, alignment = self.embed_aligned(call.template, call.search)
+        return Walk(self.backbone, tokens, streams=2, alignment=alignment)

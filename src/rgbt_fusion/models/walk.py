@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rgbt_fusion.frames.types import ImagePair
+from rgbt_fusion.layers.alignment_layer import AlignmentEstimate
 from rgbt_fusion.layers.modality_reliability import ModalityReliability, ReliabilityEstimate
 from rgbt_fusion.models.encoder import Encoder
 from rgbt_fusion.models.interface import LayerTokens, ModelState, TemplateTokens
@@ -38,6 +39,7 @@ class Walk:
         tokens: template and search tokens, ``(streams * B, T + K, C)``, stream by stream.
         streams: how many streams the rows hold: 1 or 2.
         indices: places of the K search tokens in the grid, ``(B, K)``; all places by default.
+        alignment: how far the thermal search crop was off, where that was estimated.
 
     Example:
         >>> from torch import Tensor
@@ -49,12 +51,19 @@ class Walk:
     """
 
     def __init__(
-        self, encoder: Encoder, tokens: Tensor, *, streams: int = 1, indices: Tensor | None = None
+        self,
+        encoder: Encoder,
+        tokens: Tensor,
+        *,
+        streams: int = 1,
+        indices: Tensor | None = None,
+        alignment: AlignmentEstimate | None = None,
     ) -> None:
         self.encoder = encoder
         self.tokens = tokens
         self.streams = streams
         self.indices = encoder.all_indices(tokens.chunk(streams)[0]) if indices is None else indices
+        self.alignment = alignment
         self.estimator: ModalityReliability | None = None
         """What weighs the modalities where they are joined; the network sets it if it has one."""
         self._judged: list[tuple[Tensor, Tensor]] = []

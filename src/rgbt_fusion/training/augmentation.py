@@ -23,6 +23,7 @@ __all__ = [
     "flip_pair",
     "is_blind",
     "jitter_box",
+    "rotate_offset",
     "rotate_pair",
     "vary_pair",
 ]
@@ -216,8 +217,7 @@ def rotate_pair(
     images: ImagePair, box_cxcywh_unit: Tensor, degrees: float
 ) -> tuple[ImagePair, Tensor]:
     """Return a crop turned about its centre, and the smallest upright box around the turned box."""
-    angle = degrees * pi / 180
-    turn = torch.tensor(((cos(angle), -sin(angle)), (sin(angle), cos(angle))))
+    turn = _turn(degrees)
     matrix = torch.cat((turn, torch.zeros(2, 1)), dim=1)[None]
     turned = []
     for image in images:
@@ -228,3 +228,13 @@ def rotate_pair(
     centre = (box_cxcywh_unit[..., :2] - 0.5) @ turn + 0.5
     size = box_cxcywh_unit[..., 2:] @ turn.abs()
     return ImagePair(*turned), torch.cat((centre, size), dim=-1)
+
+
+def rotate_offset(offset: Tensor, degrees: float) -> Tensor:
+    """Return the offset ``(1, 2)`` of the thermal crop, of crops turned by :func:`rotate_pair`."""
+    return offset @ _turn(degrees)
+
+
+def _turn(degrees: float) -> Tensor:
+    angle = degrees * pi / 180
+    return torch.tensor(((cos(angle), -sin(angle)), (sin(angle), cos(angle))))

@@ -58,6 +58,7 @@ SINCE_0_1_0 = (
     ("augmentation", "failing"),
     ("augmentation", "misalignment"),
     ("loss", "reliability_weight"),
+    ("loss", "alignment_weight"),
     ("", "activation_checkpointing"),
     ("", "validation"),
 )
@@ -253,6 +254,9 @@ class LossConfig:
     reliability_weight: float = 1.0
     """Weight of the loss on the reliability of the modalities, of a network that estimates it:
     samples say which camera does not show the target."""
+    alignment_weight: float = 1.0
+    """Weight of the loss on the offset of the thermal crop, of a network that estimates it:
+    samples say how far it is off."""
 
     def __post_init__(self) -> None:
         for one in fields(self):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rgbt_fusion.boxes import box_iou, cxcywh_to_xyxy
+from rgbt_fusion.losses.alignment import alignment_loss
 from rgbt_fusion.losses.localization import LocalizationLoss, gaussian_label
 from rgbt_fusion.losses.reliability import reliability_loss
 from rgbt_fusion.models.interface import (
@@ -28,6 +29,8 @@ __all__ = [
     "OwnLoss",
     "OwnLossObjective",
     "TrainingObjective",
+    "alignment_term",
+    "estimates_alignment",
     "estimates_reliability",
     "localization_loss",
     "mean_iou",
@@ -53,6 +56,9 @@ class FrameAnswer(NamedTuple):
     """What the head read; None where nobody asked for it."""
     seen: Tensor | None
     """Which modalities show the target, ``(B, 2)``; None where nothing is known."""
+    offset: Tensor | None
+    """How far the thermal crop is off, ``(B, 2)`` as fractions of the crop; None where nothing is
+    known."""
 
 
 class TrainingObjective(TypedModule):
@@ -110,9 +116,11 @@ class TrainingObjective(TypedModule):
         options = {} if keep_ratio is None else {"keep_ratio": keep_ratio}
         state = None
         found = []
-        seen = batch.seen or (None,) * len(batch.searches)
-        frames = zip(batch.searches, batch.boxes_cxcywh_unit, seen, strict=True)
-        for search, boxes, seen_here in frames:
+        nothing = (None,) * len(batch.searches)
+        seen = batch.seen or nothing
+        offsets = batch.offsets or nothing
+        frames = zip(batch.searches, batch.boxes_cxcywh_unit, seen, offsets, strict=True)
+        for search, boxes, seen_here, offset in frames:
             encoding = None
             if encodes:
                 encoding = self.model.encode(template, search, state, drawing=False, **options)
@@ -121,7 +129,7 @@ class TrainingObjective(TypedModule):
                 out = self.model(template, search, state, **options)
             out = check_output(self.model, out, batch=len(boxes))
             state = out.state
-            found.append(FrameAnswer(out, boxes, encoding, seen_here))
+            found.append(FrameAnswer(out, boxes, encoding, seen_here, offset))
         return found
 
 
@@ -147,11 +155,16 @@ class LocalizationObjective(TrainingObjective):
         self.teaches_reliability = estimates_reliability(model) and loss.reliability_weight > 0
         if self.teaches_reliability:
             self.names = (*self.names, "reliability")
+        self.alignment_weight = loss.alignment_weight
+        self.teaches_alignment = estimates_alignment(model) and loss.alignment_weight > 0
+        if self.teaches_alignment:
+            self.names = (*self.names, "alignment")
 
     def forward(self, batch: Batch, keep_ratio: float | None = None) -> dict[str, Tensor]:
         """Return the loss and its terms by name, means over the search frames of the clips."""
         rows = []
-        for answer in self.answers(batch, keep_ratio, encodes=self.teaches_reliability):
+        encodes = self.teaches_reliability or self.teaches_alignment
+        for answer in self.answers(batch, keep_ratio, encodes=encodes):
             out = answer.output
             boxes = answer.boxes_cxcywh_unit
             positives = shared_positives(boxes, out.score_map.shape[-1], self.processes)
@@ -161,7 +174,13 @@ class LocalizationObjective(TrainingObjective):
             values = [total, *parts, mean_iou(out.box_cxcywh_unit, boxes)]
             if self.teaches_reliability:
                 term = reliability_term(answer.encoding, answer.seen, boxes)
-                values[0] = total + self.reliability_weight * term
+                values[0] = values[0] + self.reliability_weight * term
+                values.append(term)
+            if self.teaches_alignment:
+                term = alignment_term(
+                    answer.encoding, answer.seen, answer.offset, grid=out.score_map.shape[-1]
+                )
+                values[0] = values[0] + self.alignment_weight * term
                 values.append(term)
             rows.append(torch.stack(values))
         return self.by_name(rows)
@@ -209,6 +228,12 @@ def estimates_reliability(model: nn.Module) -> bool:
     return isinstance(network, TrackingNetwork) and network.reliability is not None
 
 
+def estimates_alignment(model: nn.Module) -> bool:
+    """Say whether a network estimates how far its thermal crop is off."""
+    network = unwrapped(model)
+    return isinstance(network, TrackingNetwork) and network.alignment is not None
+
+
 def reliability_term(
     encoding: Encoding | None, seen: Tensor | None, boxes_cxcywh_unit: Tensor
 ) -> Tensor:
@@ -223,6 +248,23 @@ def reliability_term(
         # each parameter gets a gradient, which processes that share a batch wait for
         return 0 * encoding.reliability.sum()
     return reliability_loss(encoding.reliability, seen, encoding.indices, boxes_cxcywh_unit)
+
+
+def alignment_term(
+    encoding: Encoding | None, seen: Tensor | None, offset_unit: Tensor | None, *, grid: int
+) -> Tensor:
+    """Return the loss on the alignment of an encoding; 0 where nothing is known.
+
+    Raises:
+        ValueError: the encoding holds no alignment.
+    """
+    if encoding is None or encoding.alignment is None:
+        raise ValueError("encoding must hold an alignment, got none")
+    offset, confidence = encoding.alignment
+    if offset_unit is None:
+        # each parameter gets a gradient, which processes that share a batch wait for
+        return 0 * (offset.sum() + confidence.sum())
+    return alignment_loss(offset, confidence, grid * offset_unit, seen)
 
 
 def localization_loss(config: LossConfig) -> LocalizationLoss:

@@ -41,6 +41,7 @@ from rgbt_fusion.training.augmentation import (
     flip_pair,
     is_blind,
     jitter_box,
+    rotate_offset,
     rotate_pair,
     vary_pair,
 )
@@ -90,6 +91,9 @@ class Sample(NamedTuple):
     seen: tuple[Tensor, ...]
     """Whether RGB and TIR show the target, ``(1, 2)`` for each search crop: 1 or 0, NaN where it
     is not known."""
+    offsets: tuple[Tensor, ...]
+    """From the target in the colour crop to the target in the thermal crop, ``(1, 2)`` for each
+    search crop, x and y as fractions of the crop; NaN where a single modality is shown."""
 
 
 class Batch(NamedTuple):
@@ -107,6 +111,10 @@ class Batch(NamedTuple):
     seen: tuple[Tensor, ...] = ()
     """Whether RGB and TIR show the target, ``(B, 2)`` for each search frame: 1 or 0, NaN where it
     is not known. Nothing is known in a batch without it."""
+    offsets: tuple[Tensor, ...] = ()
+    """From the target in the colour crop to the target in the thermal crop, ``(B, 2)`` for each
+    search frame, x and y as fractions of the crop; NaN where it is not known. Nothing is known in a
+    batch without it."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Batch":
         """Return the batch on a device and in a dtype."""
@@ -123,6 +131,7 @@ class Batch(NamedTuple):
             tuple(move(boxes) for boxes in self.boxes_cxcywh_unit),
             self.damaged,
             tuple(move(seen) for seen in self.seen),
+            tuple(move(offset) for offset in self.offsets),
         )
 
 
@@ -309,12 +318,14 @@ class Sampler:
         searches: list[ImagePair] = []
         boxes: list[Tensor] = []
         seen: list[Tensor] = []
+        offsets: list[Tensor] = []
         for number in range(len(clip.searches)):
             found = self._search(clip, number, modality, variation, generator)
             searches.append(found.images)
             boxes.append(found.box_cxcywh_unit)
             seen.append(found.seen)
-        return Sample(template, tuple(searches), tuple(boxes), tuple(seen))
+            offsets.append(found.offset)
+        return Sample(template, tuple(searches), tuple(boxes), tuple(seen), tuple(offsets))
 
     def batch(self, step: int, start: int, stop: int) -> Batch:
         """Return samples ``start`` to ``stop`` of a step, without the latter."""
@@ -324,11 +335,20 @@ class Sampler:
         searches: list[ImagePair] = []
         boxes: list[Tensor] = []
         seen: list[Tensor] = []
+        offsets: list[Tensor] = []
         for frame in range(self.config.clip_length):
             searches.append(_stack([sample.searches[frame] for sample in samples]))
             boxes.append(torch.cat([sample.boxes_cxcywh_unit[frame] for sample in samples]))
             seen.append(torch.cat([sample.seen[frame] for sample in samples]))
-        return Batch(template, tuple(searches), tuple(boxes), tuple(damaged), tuple(seen))
+            offsets.append(torch.cat([sample.offsets[frame] for sample in samples]))
+        return Batch(
+            template,
+            tuple(searches),
+            tuple(boxes),
+            tuple(damaged),
+            tuple(seen),
+            tuple(offsets),
+        )
 
     def _readable_sample(self, step: int, index: int, damaged: list[str]) -> Sample:
         """Return a sample, or another one in its place; note in ``damaged`` why."""
@@ -359,18 +379,18 @@ class Sampler:
             failure = _Failure(_either(generator), _FAILURES[generator.integers(len(_FAILURES))])
         return _Variation(grey, mirrored, blank, misalignment, failure)
 
-    def _cut(self, view: "_View", variation: "_Variation", *, factor: float, size: int) -> CropPair:
+    def _cut(self, view: "_View", variation: "_Variation", *, factor: float, size: int) -> "_Cut":
         """Cut a crop; each camera has its own view where they are misaligned."""
         crop = view.sequence.crop(view.frame, view.around_xywh_px, factor, size)
         seen_by_both = crop.images.rgb.any() and crop.images.tir.any()
         if variation.misalignment is None or not seen_by_both:
-            return crop
+            return _Cut(crop.images, crop, crop)
         height = float(view.target_xywh_px[3])
         around_tir = variation.misalignment.view(view.around_xywh_px, height)
-        tir = view.sequence.crop(view.frame, around_tir, factor, size).images.tir
-        return replace(crop, images=ImagePair(crop.images.rgb, tir))
+        crop_tir = view.sequence.crop(view.frame, around_tir, factor, size)
+        return _Cut(ImagePair(crop.images.rgb, crop_tir.images.tir), crop, crop_tir)
 
-    def _cut_search(self, view: "_View", variation: "_Variation") -> CropPair:
+    def _cut_search(self, view: "_View", variation: "_Variation") -> "_Cut":
         """Cut a crop as large as a search crop."""
         return self._cut(view, variation, factor=self.search_factor, size=self.search_size)
 
@@ -409,7 +429,11 @@ class Sampler:
         around = jitter_box(target, settings, generator, factor=self.search_factor)
         view = _View(sequence, frame, around, target)
         crop = self._cut_search(view, variation)
-        box = crop.to_crop(torch.from_numpy(target)).float()[None]
+        box = crop.rgb.to_crop(torch.from_numpy(target)).float()[None]
+        offset = torch.full((1, 2), torch.nan)
+        if modality == "both":
+            target_tir = torch.from_numpy(sequence.box(place, "tir"))
+            offset = crop.tir.to_crop(target_tir).float()[None, :2] - box[:, :2]
         if clip.absent is not None:
             box = torch.full_like(box, torch.nan)
         appearance = draw_appearance(settings, generator)
@@ -420,12 +444,14 @@ class Sampler:
         if settings.rotation:
             degrees = float(generator.uniform(-settings.rotation, settings.rotation))
             images, box = rotate_pair(images, box, degrees)
+            offset = rotate_offset(offset, degrees)
         if variation.mirrored:
             images, box = flip_pair(images, box)
+            offset = offset * torch.tensor((-1.0, 1.0))
         shown = self._shown(images, modality, variation.blank)
         # a blank image shows nothing, whatever the reason
         is_blank = torch.tensor([[not bool(image.any()) for image in shown]])
-        return _Search(shown, box, seen.masked_fill(is_blank, 0.0))
+        return _Search(shown, box, seen.masked_fill(is_blank, 0.0), offset)
 
     def _failed(
         self,
@@ -539,6 +565,17 @@ class _Search(NamedTuple):
     images: ImagePair
     box_cxcywh_unit: Tensor
     seen: Tensor
+    offset: Tensor
+
+
+class _Cut(NamedTuple):
+    """What both cameras show of a place, and where each of them looks."""
+
+    images: ImagePair
+    rgb: CropPair
+    """The crop of the colour image."""
+    tir: CropPair
+    """The crop of the thermal image: the same where the cameras are aligned."""
 
 
 Exchange: TypeAlias = Literal["late", "foreign", "swapped"]
