@@ -138,16 +138,20 @@ def study(
     )
     chosen = choose_variants(names, ablation=ablation)
     use_threads(threads)
-    trials = run_study(
-        out,
-        chosen,
-        _numbers(seeds),
-        settings,
-        backbone=backbone,
-        device=device,
-        workers=workers,
-        on_progress=_Teller(),
-    )
+    try:
+        trials = run_study(
+            out,
+            chosen,
+            _numbers(seeds),
+            settings,
+            backbone=backbone,
+            device=device,
+            workers=workers,
+            on_progress=_Teller(),
+        )
+    except KeyboardInterrupt:
+        typer.echo("\nstopped: run the same command again to resume", err=True)
+        raise
     _show(trials, [], out)
 
 

@@ -45,7 +45,7 @@ def success(
     *,
     aligned: bool = False,
 ) -> SeedRange | None:
-    """Return the success of a variant over its seeds; None where it is not tried.
+    """Return the success of a variant over its seeds; None where it is not tried or not scored.
 
     Args:
         trials: of one settings.
@@ -56,8 +56,10 @@ def success(
     means = []
     for one in trials:
         scores = one.aligned if aligned else one
-        if one.variant == variant and scores is not None:
-            counted = one.settings.challenges if challenges is None else challenges
+        if one.variant != variant or scores is None:
+            continue
+        counted = one.settings.challenges if challenges is None else challenges
+        if scores.success.keys() >= set(counted):
             means.append(mean(scores.success[name] for name in counted))
     return SeedRange.of(means) if means else None
 

@@ -1,7 +1,7 @@
 """Does an aligned fusion ever lose to a single modality? Tables on imperfect cameras."""
 
 from collections.abc import Sequence
-from statistics import mean
+from statistics import mean, median
 from typing import NamedTuple
 
 from benchmarks.study.challenges import EMPTY
@@ -16,6 +16,7 @@ __all__ = [
     "Margin",
     "difference_table",
     "imperfect_camera_tables",
+    "layer_table",
     "margin",
     "verdict_table",
 ]
@@ -25,6 +26,22 @@ TOLERANCE = 0.01
 
 GAIN = 0.03
 """How far it must lie above the better single modality on the mean of the challenges."""
+
+
+LAYER = "sum_alignment_layer"
+"""The variant with an alignment layer."""
+
+WITHOUT_LAYER = "sum"
+"""The same without it."""
+
+LAYER_CHALLENGE = "misalignment_x2"
+"""Where the layer has to gain."""
+
+LAYER_SEEDS = 3
+"""From so many seeds at least."""
+
+LAYER_TIME = 1.15
+"""What a frame may take with the layer, in times without it."""
 
 
 class Margin(NamedTuple):
@@ -162,14 +179,58 @@ def verdict_table(trials: Sequence[Trial]) -> Table:
     return Table(header, tuple(rows))
 
 
+def layer_table(trials: Sequence[Trial]) -> Table | None:
+    """Return one row: whether the alignment layer gains enough for its time; None without it."""
+    ours = success(trials, LAYER, (LAYER_CHALLENGE,))
+    theirs = success(trials, WITHOUT_LAYER, (LAYER_CHALLENGE,))
+    if ours is None or theirs is None:
+        return None
+    gain = ours.mean - theirs.mean
+    apart = ours.low > theirs.high
+    times = _network_ms(trials, LAYER) / _network_ms(trials, WITHOUT_LAYER)
+    fewest = min(len(seeds_of(trials, name)) for name in (LAYER, WITHOUT_LAYER))
+    if fewest < LAYER_SEEDS:
+        verdict = f"unknown, from {fewest} of {LAYER_SEEDS} seeds"
+    else:
+        verdict = "yes" if gain >= GAIN and apart and times <= LAYER_TIME else "no"
+    header = (
+        "variant",
+        "misalignment x2",
+        "without the layer",
+        f"gain, {GAIN} asked",
+        "every seed above every other",
+        f"time of a frame over that without, {LAYER_TIME:.2f} at most",
+        "keep it as a default",
+    )
+    row = (
+        VARIANTS[LAYER].title,
+        str(ours),
+        str(theirs),
+        f"{gain:+.3f}",
+        "yes" if apart else "no",
+        f"{times:.2f}",
+        verdict,
+    )
+    return Table(header, (row,))
+
+
+def _network_ms(trials: Sequence[Trial], variant: str) -> float:
+    return median(one.network_ms for one in trials if one.variant == variant)
+
+
 def imperfect_camera_tables(trials: Sequence[Trial]) -> list[str]:
     """Return the paragraphs that answer whether a fusion ever loses; none without the variants."""
     if not _fusions(trials):
         return []
-    return [
+    tables = [
         "Each fusion less the single modality that is better in the challenge:",
         to_markdown(difference_table(trials)),
         f"Is a fusion at or above the better single modality in every challenge, within "
         f"{TOLERANCE}, and {GAIN} above it on the mean?",
         to_markdown(verdict_table(trials)),
     ]
+    layer = layer_table(trials)
+    if layer is not None:
+        tables.append("Is the alignment layer worth its time?")
+        tables.append(to_markdown(layer))
+    return tables

@@ -27,6 +27,8 @@ class Line(NamedTuple):
 LEARNING = {"student": Line("alone", "C0"), "distilled": Line("with its teacher", "C1")}
 """The variants whose learning is drawn."""
 
+LEGEND_COLUMNS = 2
+
 SMOOTHED_LINES = 5
 """Over how many lines of the log a loss is smoothed."""
 
@@ -70,7 +72,8 @@ def plot_challenges(trials: Sequence[Trial]) -> "Figure":
     tried = _tried(trials)
     challenges = trials[0].settings.challenges
     variants = list(dict.fromkeys(entrant.variant for entrant in tried))
-    figure, axes = new_figure(width=8.0, height=1.8 + 0.7 * len(challenges))
+    legend_rows = -(-len(tried) // LEGEND_COLUMNS)
+    figure, axes = new_figure(width=8.0, height=1.2 + 0.7 * len(challenges) + 0.22 * legend_rows)
     for place, entrant in enumerate(tried):
         colour = f"C{variants.index(entrant.variant)}"
         # the entrants of a challenge stand below one another
@@ -89,7 +92,8 @@ def plot_challenges(trials: Sequence[Trial]) -> "Figure":
         )
     names = [name.replace("_", " ") for name in challenges]
     _label_rows(axes, names, "success; lines span the seeds")
-    axes.legend()
+    # so many entrants would hide what is drawn
+    figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS)
     return figure
 
 

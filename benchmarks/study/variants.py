@@ -54,6 +54,10 @@ BACKBONE = Variant(
 _PROMPTER = "mutual_prompt_teacher_tiny_128"
 _STUDENT = "one_stream_student_tiny_128"
 _TPI = {"model": "tpmri_tiny_128", "clip_length": 2}
+REACH = 3
+"""The largest shift in cells that the alignment layer looks for: at x2 the cameras are up to 2.3
+cells apart where the target is square."""
+
 _WHOLE = {"keep_ratio": 1.0}
 _CUT = {"keep_ratio": 0.7}
 
@@ -209,6 +213,12 @@ VARIANTS: dict[str, Variant] = {
         modality="rgb",
         ablation="compensation",
     ),
+    "sum_alignment_layer": Variant(
+        title="plain sum, alignment layer",
+        model="two_stream_tiny_128",
+        overrides={"alignment": REACH},
+        ablation="alignment layer",
+    ),
 }
 """Every variant by name: the study proper, then the papers' own ablations."""
 
@@ -219,7 +229,11 @@ SINGLE_MODALITIES: tuple[str, ...] = ("rgb", "tir")
 IMPERFECT_CAMERA_FUSIONS: tuple[str, ...] = ("sum", "dfm_ofm", "prompter")
 """The fusions of the study of imperfect cameras."""
 
-IMPERFECT_CAMERA_VARIANTS: tuple[str, ...] = (*SINGLE_MODALITIES, *IMPERFECT_CAMERA_FUSIONS)
+IMPERFECT_CAMERA_VARIANTS: tuple[str, ...] = (
+    *SINGLE_MODALITIES,
+    *IMPERFECT_CAMERA_FUSIONS,
+    "sum_alignment_layer",
+)
 """What the study of imperfect cameras trains unless others are named."""
 
 
@@ -280,6 +294,13 @@ QUESTIONS = (
     Question("elimination in the distilled student", "distilled_ce", ("distilled",)),
     *(_aligned_against_single_modality(name) for name in IMPERFECT_CAMERA_FUSIONS),
     *(_alignment_in(name) for name in IMPERFECT_CAMERA_FUSIONS),
+    Question("the alignment layer in the plain sum", "sum_alignment_layer", ("sum",)),
+    Question(
+        "the alignment layer in the plain sum, misalignment x2",
+        "sum_alignment_layer",
+        ("sum",),
+        ("misalignment_x2",),
+    ),
 )
 """What the study asks, in the order of the table."""
 

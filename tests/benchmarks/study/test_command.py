@@ -142,3 +142,12 @@ def test_mistakes_end_in_one_line(arguments, message, tmp_path, monkeypatch, cap
     assert message in err
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def study(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.study.trials.run_study", study)
+    assert run("--out", tmp_path, "--variants", "sum") == 130
+    assert "stopped: run the same command again to resume" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.study.imperfect_cameras import (
     difference_table,
     imperfect_camera_tables,
+    layer_table,
     margin,
     verdict_table,
 )
@@ -125,3 +126,34 @@ def test_all_tables_have_the_new_challenges():
     plain = study_tables([replace(one, aligned=None) for one in hard])
     assert "aligned" not in plain.replace("misaligned", "")
     assert "misalignment x5" not in plain
+
+
+def layered(values, seeds=SEEDS, *, times=1.1):
+    """Return trials of the plain sum with an alignment layer, by its success at x2."""
+    found = []
+    for seed, value in zip(seeds, values, strict=True):
+        one = trial("sum_alignment_layer", seed, 0.3, IMPERFECT, misalignment_x2=value)
+        found.append(replace(one, network_ms=times * one.network_ms))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("values", "seeds", "times", "verdict"),
+    [
+        ((0.33, 0.335, 0.34), SEEDS, 1.1, "yes"),
+        # too little, not apart, too slow, too few
+        ((0.32, 0.325, 0.34), SEEDS, 1.1, "no"),
+        ((0.3, 0.335, 0.4), SEEDS, 1.1, "no"),
+        ((0.33, 0.335, 0.34), SEEDS, 1.2, "no"),
+        ((0.33, 0.335), SEEDS[:2], 1.1, "unknown, from 2 of 3 seeds"),
+    ],
+)
+def test_whether_the_alignment_layer_is_kept(values, seeds, times, verdict):
+    trials = singles() + fusion(0.5) + layered(values, seeds, times=times)
+    table = layer_table(trials)
+    assert table is not None
+    ((*said, kept),) = table.rows
+    assert kept == verdict
+    assert said[-1] == f"{times:.2f}"
+    assert "Is the alignment layer worth its time?" in imperfect_camera_tables(trials)
+    assert layer_table(singles() + fusion(0.5)) is None

@@ -29,13 +29,15 @@ def test_aligned_frames_are_drawn_beside_the_others():
     assert [label.get_text() for label in axes.get_yticklabels()] == titles
     assert axes.get_xlabel() == "success, mean of 9 challenges; lines span the seeds"
 
-    (axes,) = plot_challenges(trials).axes
+    figure = plot_challenges(trials)
+    (axes,) = figure.axes
     rows = [label.get_text() for label in axes.get_yticklabels()]
     assert rows[0] == "night"
     assert rows[-3:] == ["misalignment x5", "empty rgb", "empty tir"]
-    legend = axes.get_legend()
-    assert legend is not None
+    (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == titles
+    figure.draw_without_rendering()
+    assert not legend.get_window_extent().overlaps(axes.get_tightbbox()), "it hides what is drawn"
     unaligned, aligned = axes.lines[1:]
     assert list(aligned.get_xdata()) == pytest.approx([0.9] + [0.6] * 8)
     assert unaligned.get_color() == aligned.get_color() != axes.lines[0].get_color()

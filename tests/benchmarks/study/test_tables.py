@@ -52,6 +52,13 @@ def test_a_pair_that_is_not_there_says_nothing():
     assert answer(seeds("sum", 0.5, 0.5) + seeds("rgb", 0.4, 0.4), single) is None
 
 
+def test_a_challenge_that_is_not_scored_says_nothing():
+    farther = Question("", "dfm", ("sum",), ("misalignment_x2",))
+    trials = seeds("dfm", 0.5, 0.6) + seeds("sum", 0.5, 0.6)
+    assert answer(trials, farther) is None
+    assert success(trials, "dfm", ("night", "misalignment_x2")) is None
+
+
 def test_the_better_single_modality_and_the_challenge_asked_for():
     question = next(
         one for one in QUESTIONS if one.variant == "dfm_ofm" and one.challenges == ("night",)
