@@ -45,8 +45,8 @@ PROGRAMS = {
     "rgbt-fusion": rgbt_fusion.cli.app,
     "python -m benchmarks": benchmarks.__main__.app,
 }
-# behind a prompt, a variable, or the launcher of several processes
-CALL = re.compile(rf"(?:\$ |\w+=\S+ |torchrun .* )?({'|'.join(PROGRAMS)}) (.+)")
+# behind a prompt, a variable, a time limit, or the launcher of several processes
+CALL = re.compile(rf"(?:\$ |\w+=\S+ |timeout .* |torchrun .* )?({'|'.join(PROGRAMS)}) (.+)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -139,7 +139,10 @@ def test_a_map_of_one_value_leaves_all_as_it_is(blank: str, level: float) -> Non
     # a number of cells whose mean is rounded
     rgb, tir = maps(2, 3, CHANNELS, 7, 9).float().unbind(0)
     flat = level * torch.arange(1.0, CHANNELS + 1).view(1, -1, 1, 1).expand_as(rgb)
-    rgb, tir = (flat if blank in (name, "both") else x for name, x in (("rgb", rgb), ("tir", tir)))
+    if blank != "tir":
+        rgb = flat
+    if blank != "rgb":
+        tir = flat
     out = layer(rgb, tir)
     assert (out.confidence > 0.99).all()
     assert torch.equal(out.offset, torch.zeros(3, 2))
