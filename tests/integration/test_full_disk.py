@@ -17,7 +17,7 @@ import pytest
 TESTS = Path(__file__).parents[1]
 EVERY = os.environ.get("RGBT_FUSION_FULL_DISK") == "1"
 JOBS = ("convert", "film", "eval")
-LONG_JOBS = ("train", "study", "export")
+LONG_JOBS = ("train", "validate", "study", "track", "plot", "export", "int8", "download")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no disk to fill: not on Linux")
