@@ -1,3 +1,4 @@
+import resource
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,33 @@ def test_what_a_killed_conversion_leaves_lies_where_the_next_writer_sweeps(
         assert folder.parent.parent == tmp_path
         assert not folder.exists()
     assert tempfile.tempdir == before
+
+
+def test_a_full_disk_is_not_called_a_fault_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quantiser writes without looking, and fails when it reads half a file."""
+    from onnxruntime import quantization
+
+    model = tiny("two_stream_tiny_128", depth=1)
+    source = tmp_path / "step.onnx"
+    export_onnx(model, source)
+    (tmp_path / "int8.onnx").write_text("old")
+    before = sorted(path.name for path in tmp_path.iterdir())
+
+    def read_half(*_: Any, **__: Any) -> None:
+        raise ValueError("Failed to find proper ai.onnx domain")
+
+    monkeypatch.setattr(quantization, "quantize_dynamic", read_half)
+    with pytest.raises(ExportError, match=r"source must be an ONNX file .* proper ai.onnx domain"):
+        export_int8(model, source, tmp_path / "int8.onnx")
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (source.stat().st_size, limits[1]))
+    try:
+        with pytest.raises(ExportError, match=r"int8.onnx cannot be written: .*too large"):
+            export_int8(model, source, tmp_path / "int8.onnx")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "int8.onnx").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

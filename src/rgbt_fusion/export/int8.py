@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from rgbt_fusion.export.agreement import ExportReport
+from rgbt_fusion.export.agreement import ExportError, ExportReport
 from rgbt_fusion.export.onnx_file import need_onnx, reading_source, write_converted
 from rgbt_fusion.export.onnx_runtime import onnx_runtime
-from rgbt_fusion.files.whole import scratch_folder
+from rgbt_fusion.files.whole import check_room, scratch_folder
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -50,7 +50,12 @@ def export_int8(
 
     def convert(beside: Path) -> None:
         with scratch_folder(path) as folder, _temporary_files_in(folder):
-            write_quantised(source, beside)
+            try:
+                write_quantised(source, beside)
+            except ExportError:
+                # the quantiser reads back what it wrote, and does not notice that the disk is full
+                check_room(folder, 2 * Path(source).stat().st_size)
+                raise
 
     return write_converted(
         model, path, convert, source=source, batch=batch, precision="int8 linear layers"
