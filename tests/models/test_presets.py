@@ -54,7 +54,7 @@ def test_what_is_misspelt_is_answered_with_the_nearest_names() -> None:
     assert str(misspelt.value) == (
         "ainet_tiny_128 has no option 'dfn'; did you mean 'dfm'? "
         "Its options: fusion_layers, dfm, ofm, order_predictor, order_gradient, ofm_tokens, "
-        "inner_width, reliability; its settings: dim, depth, num_heads, template_size, "
+        "inner_width, reliability, alignment; its settings: dim, depth, num_heads, template_size, "
         "search_size, stem, head_channels, drop_path, keep_ratio, attention, search_factor"
     )
     with pytest.raises(TypeError, match="has no option 'keep_ration'; did you mean 'keep_ratio'"):

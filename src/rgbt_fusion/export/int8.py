@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from rgbt_fusion.export.agreement import ExportError, ExportReport
+from rgbt_fusion.export.agreement import ExportReport
 from rgbt_fusion.export.onnx_file import need_onnx, reading_source, write_converted
 from rgbt_fusion.export.onnx_runtime import onnx_runtime
-from rgbt_fusion.files.whole import check_room, scratch_folder
+from rgbt_fusion.files.whole import scratch_folder
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 __all__ = ["export_int8", "write_quantised"]
+
+_PIECE = 1 << 20
+"""Bytes of one write where a disk is tried."""
 
 
 def export_int8(
@@ -50,12 +53,7 @@ def export_int8(
 
     def convert(beside: Path) -> None:
         with scratch_folder(path) as folder, _temporary_files_in(folder):
-            try:
-                write_quantised(source, beside)
-            except ExportError:
-                # the quantiser reads back what it wrote, and does not notice that the disk is full
-                check_room(folder, 2 * Path(source).stat().st_size)
-                raise
+            write_quantised(source, beside)
 
     return write_converted(
         model, path, convert, source=source, batch=batch, precision="int8 linear layers"
@@ -67,20 +65,33 @@ def write_quantised(source: str | Path, path: Path) -> None:
 
     Raises:
         ExportError: ``source`` cannot be read or converted.
+        OSError: the disk is full.
     """
     onnx_runtime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with reading_source(source) as content:
         _drop_shapes_of_constants(content)
-        quantize_dynamic(
-            content,
-            path,
-            nodes_to_quantize=_linear_layers(content),
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-        )
+        try:
+            quantize_dynamic(
+                content,
+                path,
+                nodes_to_quantize=_linear_layers(content),
+                per_channel=True,
+                reduce_range=True,
+                weight_type=QuantType.QInt8,
+            )
+        except Exception:
+            # it reads back what it wrote, and does not notice that the disk is full
+            _check_room(2 * content.ByteSize())
+            raise
+
+
+def _check_room(size: int) -> None:
+    """Raise OSError where the folder of temporary files has no room for so many bytes."""
+    with tempfile.TemporaryFile() as file:
+        for start in range(0, size, _PIECE):
+            file.write(bytes(min(_PIECE, size - start)))
 
 
 @contextmanager

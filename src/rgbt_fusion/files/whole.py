@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from rgbt_fusion.files.folder_lock import is_locked, try_lock
 
-__all__ = ["check_room", "scratch_folder", "write_bytes", "write_json", "write_text", "writing"]
+__all__ = ["scratch_folder", "write_bytes", "write_json", "write_text", "writing"]
 
 # a name may have 255 bytes; a process id, a token, a machine and the ending need less than 55
 _LONGEST_LABEL = 200
@@ -31,9 +31,6 @@ _ANY_PART = re.compile(r"\..+\.(\d{1,9})\.[0-9a-f]{8}-([0-9a-f]{8})\.part(\.\w+)
 
 # the parts that this process is writing: of all parts with its id, those that are not left over
 _BEING_WRITTEN: set[str] = set()
-
-# a write of this size asks for little memory, and for few calls
-_PIECE = 1 << 20
 
 # nobody here can ask whether a process of another machine still runs
 _LEFT_BY_ANOTHER_MACHINE_S = 24 * 3600
@@ -118,20 +115,6 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any) -> None:
     """Write plain values as a JSON file, one per line; see :func:`writing`."""
     write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def check_room(folder: str | Path, size: int) -> None:
-    """Try whether a folder that is swept later has room for ``size`` bytes.
-
-    For code that does not notice a full disk, once it has failed.
-
-    Raises:
-        OSError: it has not.
-    """
-    with (Path(folder) / "room").open("wb") as file:
-        for start in range(0, size, _PIECE):
-            file.write(bytes(min(_PIECE, size - start)))
-    (Path(folder) / "room").unlink()
 
 
 @contextmanager

@@ -103,7 +103,7 @@ class AlignmentLayer(TypedModule):
         True
         >>> _ = torch.nn.init.constant_(align.trust.bias, 1.0)  # now it is sure
         >>> found = align(rgb, tir)
-        >>> found.offset.round(decimals=1).abs()
+        >>> found.offset.detach().round(decimals=1).abs()
         tensor([[1., 0.]])
 
     Source:
