@@ -115,6 +115,16 @@ def test_only_the_named_sequences_in_their_order(tmp_path):
         find_sequences(tmp_path, "lasher", names=["a", "d"])
 
 
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [("vwxyz", "v, w, x, y, z"), ("uvwxyz", "u, v, w, x, y and 1 more")],
+)
+def test_five_sequences_that_are_missing_are_named(tmp_path, missing, told):
+    write(tmp_path / "a" / "init.txt", BOXES)
+    with pytest.raises(DataError, match=f"lacks {told}$"):
+        find_sequences(tmp_path, "lasher", names=["a", *missing])
+
+
 def test_attributes_one_file_a_sequence(tmp_path):
     flags = np.zeros((1, 19), dtype=int)
     flags[0, [0, 13]] = 1

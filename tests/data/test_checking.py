@@ -161,6 +161,19 @@ def test_the_layout_is_found_out(tmp_path, layout):
     assert guess_layout(tmp_path) == alike.get(layout, layout)
 
 
+@pytest.mark.parametrize("depth", range(5))
+def test_sequences_may_lie_three_folders_down(tmp_path, depth):
+    sequence = tmp_path.joinpath(*"abcd"[:depth])
+    for name in ("visible", "infrared"):
+        (sequence / name).mkdir(parents=True)
+    (sequence / "init.txt").write_text("1,2,3,4")
+    if depth <= 3:
+        assert guess_layout(tmp_path) == "lasher"
+    else:
+        with pytest.raises(DataError, match="holds no complete sequence"):
+            guess_layout(tmp_path)
+
+
 def test_no_layout_fits(tmp_path):
     with pytest.raises(
         DataError, match="holds no complete sequence of any layout; name its layout: gtot, "

@@ -159,6 +159,15 @@ def test_every_number_lies_in_its_interval(benchmark):
         assert (line.values <= band.high + 1e-12).all()
 
 
+def test_trackers_of_a_long_term_benchmark_are_compared_by_any_of_its_numbers():
+    """Some are means over the sequences, others come from curves over the confidence."""
+    both = [scored("depthtrack"), scored("depthtrack", noise=9)]
+    for metric in ("SR", "F"):
+        (pair,) = paired_differences(both, metric, pairs="first", resampling=FEW)
+        expected = both[0].metrics[metric] - both[1].metrics[metric]
+        assert abs(pair.difference) == pytest.approx(abs(expected))
+
+
 def test_the_same_seed_draws_the_same_for_all():
     alone = score_intervals([scored("lasher")])
     assert score_intervals([scored("lasher", noise=9), scored("lasher")])[1:] == alone

@@ -35,6 +35,7 @@ def test_curves_are_drawn_and_ranked_in_the_legend(curve):
     # each curve has a band around it
     assert len(axes.collections) == 2
     assert len(plot_curves(trackers, curve, bands=False).axes[0].collections) == 0
+    assert axes.figure.get_size_inches()[1] == 4.5
     # a tracker keeps its colour, whatever its rank
     assert drawn["far"].get_color() == "C0"
 

@@ -1,6 +1,8 @@
 """Which backend runs, who may say so, and what is said when none can."""
 
 import functools
+import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -283,3 +285,17 @@ def test_a_gpu_of_apple_has_pure_pytorch_alone() -> None:
     assert reasons["native"] == ["runs on cpu, the inputs are on mps"]
     assert reasons["triton"][0].endswith("the inputs are on mps")
     assert not reasons["vectorised"] and not reasons["reference"]
+
+
+def test_triton_takes_tensors_of_a_cpu_in_its_interpreter_alone() -> None:
+    (triton,) = [one for one in BACKENDS if one.name == "triton"]
+    assert triton.devices == ("cuda",)
+    script = "from rgbt_fusion.ops.backends import BACKENDS; print(BACKENDS[1].devices)"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+    )
+    assert done.stdout.strip() == "('cuda', 'cpu')"
