@@ -118,6 +118,17 @@ def test_too_few_images_are_refused(tmp_path, folder):
         open_sequence(tmp_path / "car", "lasher")
 
 
+def test_a_sequence_that_ends_before_its_first_annotation_has_no_image(tmp_path):
+    """The first box of David in OTB is that of image 300."""
+    folder = tmp_path / "David"
+    (folder / "img").mkdir(parents=True)
+    for number in range(10):
+        cv2.imwrite(str(folder / "img" / f"{number:04}.jpg"), np.zeros((4, 6, 3), np.uint8))
+    boxes(folder / "groundtruth_rect.txt", 1)
+    with pytest.raises(DataError, match="must hold an image for each of 1 annotations, got 0"):
+        open_sequence(folder, "otb100")
+
+
 def test_a_broken_sequence_is_reported_and_the_rest_goes_on(tmp_path):
     for name in ("a", "b", "c", "d"):
         build(tmp_path, "lasher", name=name)

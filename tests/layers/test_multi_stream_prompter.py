@@ -35,6 +35,13 @@ def test_every_stream_is_prompted_by_the_mean_of_the_others():
         torch.testing.assert_close(found[:, own], wanted)
 
 
+def test_without_previous_prompts_nothing_is_added_for_them():
+    torch.manual_seed(0)
+    prompter = MultiStreamPrompter(6, reduction=2)
+    streams = torch.randn(2, 3, 6, 8)
+    torch.testing.assert_close(prompter(streams), prompter(streams, torch.zeros_like(streams)))
+
+
 def test_an_absent_stream_is_as_if_it_were_not_there():
     torch.manual_seed(0)
     prompter = MultiStreamPrompter(6, reduction=2)

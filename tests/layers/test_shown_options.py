@@ -1,5 +1,7 @@
 """What ``print(model)`` shows of a layer: its options, as they were given."""
 
+import inspect
+
 import pytest
 from torch import nn
 
@@ -93,3 +95,14 @@ SHOWN: list[tuple[nn.Module, str]] = [
 @pytest.mark.parametrize(("layer", "options"), SHOWN, ids=lambda one: type(one).__name__)
 def test_a_layer_shows_its_options(layer: nn.Module, options: str) -> None:
     assert layer.extra_repr() == options
+
+
+NARROW = {CMI: 8, MAF: 8, MultiStreamFusion: 8}
+"""Layers for few channels, as the prompts of TPMRI have."""
+
+
+@pytest.mark.parametrize("layer", sorted({type(one) for one, _ in SHOWN}, key=str))
+def test_a_layer_is_as_wide_as_vit_b_unless_it_is_told(layer: type[nn.Module]) -> None:
+    dim = inspect.signature(layer.__init__).parameters.get("dim")
+    if dim is not None:
+        assert dim.default in (inspect.Parameter.empty, NARROW.get(layer, 768))

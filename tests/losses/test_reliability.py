@@ -37,6 +37,8 @@ def test_eliminated_tokens_do_not_count() -> None:
     kept = torch.tensor([[0, 2]])
     expected = reliability_loss(trusted[:, [0, 2]], seen)
     torch.testing.assert_close(reliability_loss(trusted, seen, kept), expected)
+    expected = reliability_loss(trusted[:, [2]], seen)
+    torch.testing.assert_close(reliability_loss(trusted, seen, torch.tensor([[2]])), expected)
 
 
 def test_only_tokens_near_the_target_count() -> None:

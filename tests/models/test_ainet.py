@@ -169,6 +169,14 @@ def test_without_dfm_the_fused_feature_is_the_sum_of_the_streams() -> None:
         torch.testing.assert_close(feature, (layer.rgb + layer.tir)[:, 16:])
 
 
+def test_a_sum_of_weighed_streams_is_the_sum_while_the_reliability_is_new() -> None:
+    plain = create_model("ainet_tiny_128", dfm=None).eval()
+    weighing = create_model("ainet_tiny_128", dfm=None, reliability=[1, 3]).eval()
+    weighing.load_state_dict(plain.state_dict(), strict=False)
+    found = weighing(*images(plain)).score_map
+    torch.testing.assert_close(found, plain(*images(plain)).score_map)
+
+
 def test_eliminated_candidates_leave_every_layer_and_come_back_as_zeros() -> None:
     model = tiny("ainet_tiny_128", keep_ratio=0.5)
     assert (

@@ -73,6 +73,10 @@ def test_weights_hold_no_table_that_follows_from_the_sizes() -> None:
     assert set(model.state_dict()) == parameters | norms
 
 
+def test_the_norms_of_the_prompts_have_the_epsilon_of_timm() -> None:
+    assert {layer.norm.eps for layer in tiny("tpmri_tiny_128").prompt_layers} == {1e-6}
+
+
 def test_weights_of_the_modalities_are_told() -> None:
     model = tiny("tpmri_tiny_128")
     weights = model.encode(*images(model)).modality_weights

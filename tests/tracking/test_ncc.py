@@ -100,6 +100,16 @@ def test_the_template_is_the_part_of_the_box_inside_the_frame():
     assert shapes == [(22, 30), (20, 20)]
 
 
+def test_a_template_as_large_as_the_frame_fits_in_one_place():
+    rgb, tir = scene(1)[0]
+    whole = (0, 0, rgb.shape[1], rgb.shape[0])
+    tracker = NCCTracker()
+    tracker.init(rgb, tir, whole)
+    result = tracker.update(rgb, tir)
+    assert result.box_xywh_px.tolist() == list(whole)
+    assert result.confidence == pytest.approx(1)
+
+
 def test_colours_are_compared_as_luminance():
     """By the weights of ITU-R BT.601; a thermal image of three channels by its first."""
     colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], dtype=np.uint8)

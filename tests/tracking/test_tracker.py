@@ -485,6 +485,7 @@ def test_errors_say_what_was_wrong():
     ):
         with pytest.raises(ValueError, match=f"{setting} must be"):
             Tracker(BrightSpot(), **{setting: value})
+    assert Tracker(BrightSpot(), search_factor=1.0).search_factor == 1
 
 
 def test_what_is_no_model_is_refused_with_the_way_to_one():

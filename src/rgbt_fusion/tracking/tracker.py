@@ -552,13 +552,12 @@ class Tracker:
 
     def _notice_flat(self, tir: Frame | None, *, frame: int) -> None:
         """Say once that the thermal camera shows nothing where the target is."""
-        if tir is None or "flat" in self._noticed:
-            return
-        self._notice(
-            "flat",
-            f"at frame {frame + 1} the thermal image shows nothing around the target: it has "
-            "no contrast there, or the place lies outside of it",
-        )
+        if tir is not None:
+            self._notice(
+                "flat",
+                f"at frame {frame + 1} the thermal image shows nothing around the target: it has "
+                "no contrast there, or the place lies outside of it",
+            )
 
     def _notice_of_numbers(self, *, frame: int) -> None:
         """Say once that the network's answer cannot be used."""
