@@ -48,6 +48,7 @@ TESTED_BY = {
 
 # tested there as well, through what builds it
 ALSO_TESTED_BY = {
+    "models/network.py": "models/test_alignment_option.py",
     "models/tpmri.py": "models/test_inference.py",
     "ops/registration.py": "ops/test_transforms.py",
 }

@@ -112,6 +112,15 @@ def test_an_absent_target_is_looked_for_in_another_sequence():
         )
 
 
+def test_a_short_sequence_without_the_target_is_searched_again_in_its_last_frame():
+    clips = SyntheticClips(sequences=3, frames=3)
+    clip = draw(clips, 0, length=5, absent=True)
+    first, *others = clip.searches
+    assert len(clip.searches) == 5
+    assert others == sorted(others) and others[-3:] == [others[-1]] * 3
+    assert first == 0
+
+
 def test_an_absent_target_is_looked_for_where_the_dataset_marks_it(tmp_path):
     boxes = ["20,15,20,16", "21,15,20,16", "0,0,0,0", "0,0,0,0", "24,15,20,16", "25,15,20,16"]
     clips = DatasetClips(write_lasher(tmp_path, boxes=boxes), "lasher")

@@ -109,6 +109,11 @@ def test_images_beyond_the_annotation_are_left_out_with_a_notice(tmp_path):
     assert sequence.notices[0] == "2 images of visible beyond the last annotated one are left out"
 
 
+def test_what_was_not_asked_for_is_not_told(tmp_path):
+    build(tmp_path, "lasher")
+    assert open_sequence(tmp_path / "car", "lasher", modality="rgb").notices == ()
+
+
 @pytest.mark.parametrize("folder", ["visible", "infrared"])
 def test_too_few_images_are_refused(tmp_path, folder):
     (next((build(tmp_path, "lasher") / folder).glob("*3.png"))).unlink()

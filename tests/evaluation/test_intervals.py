@@ -14,6 +14,7 @@ from rgbt_fusion.evaluation.intervals import (
     curve_bands,
     mean_interval,
     paired_differences,
+    percentiles,
     resample_counts,
     score_intervals,
     smallest_decidable,
@@ -166,6 +167,11 @@ def test_trackers_of_a_long_term_benchmark_are_compared_by_any_of_its_numbers():
         (pair,) = paired_differences(both, metric, pairs="first", resampling=FEW)
         expected = both[0].metrics[metric] - both[1].metrics[metric]
         assert abs(pair.difference) == pytest.approx(abs(expected))
+
+
+def test_percentiles_lie_as_far_from_either_end():
+    band = percentiles(np.arange(1000.0)[None], 50, None)
+    assert band.low[0] + band.high[0] == pytest.approx(999)
 
 
 def test_the_same_seed_draws_the_same_for_all():

@@ -7,6 +7,7 @@ from model_material import images, tiny
 from rgbt_fusion.checks import ShapeError
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.presets import list_models
+from rgbt_fusion.weights.pretrained import create_model
 
 NAMES = [name for name in list_models() if "tiny" in name]
 SHRUNK = {
@@ -148,3 +149,7 @@ def test_a_step_exports_and_gives_the_same(name: str) -> None:
         torch.testing.assert_close(
             exported.module()(tokens, search, state), model(tokens, search, state)
         )
+
+
+def test_the_first_block_may_be_judged() -> None:
+    assert create_model("two_stream_tiny_128", reliability=[0]).reliability is not None

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from model_material import images, tiny
 from rgbt_fusion.layers.cross_modality_interaction import CMI
@@ -74,7 +75,10 @@ def test_weights_hold_no_table_that_follows_from_the_sizes() -> None:
 
 
 def test_the_norms_of_the_prompts_have_the_epsilon_of_timm() -> None:
-    assert {layer.norm.eps for layer in tiny("tpmri_tiny_128").prompt_layers} == {1e-6}
+    model = tiny("tpmri_tiny_128")
+    assert isinstance(model, TPMRI)
+    for layer in model.prompt_layers:
+        assert isinstance(layer.norm, nn.LayerNorm) and layer.norm.eps == 1e-6
 
 
 def test_weights_of_the_modalities_are_told() -> None:

@@ -34,8 +34,8 @@ def test_the_defaults_are_the_papers_and_are_not_written():
 
 def test_what_is_given_stands_above_what_is_stored():
     stored = TrackingSettings(size_inertia=0.9, hold_below=0.3)
-    chosen = stored.chosen(size_inertia=None, hold_below=0.0, size_growth=3)
-    assert chosen == TrackingSettings(size_inertia=0.9, size_growth=3)
+    chosen = stored.chosen(size_inertia=None, hold_below=0.0, size_growth=1)
+    assert chosen == TrackingSettings(size_inertia=0.9, size_growth=1)
 
 
 @pytest.mark.parametrize(

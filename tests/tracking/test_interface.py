@@ -77,8 +77,12 @@ def test_results_are_as_many_as_boxes_were_given():
     assert many.box_xywh_px.shape == (2, 4)
     assert many.lost.tolist() == [True, False]
     one = TrackResult.of(
-        SimpleNamespace(boxes=boxes[:1], batched=False, frame=3), confidences[:1], 0.5
+        SimpleNamespace(boxes=boxes[:1], batched=False, frame=3),
+        confidences[:1],
+        0.5,
+        np.array([0.6]),
     )
+    assert (many.score, one.score) == (None, 0.6)
     assert (tuple(one.box_xywh_px), one.confidence, one.lost, one.frame) == (BOX, 0.2, True, 3)
     assert type(one.lost) is bool
 

@@ -128,6 +128,7 @@ def test_channels_that_are_none(channels):
         (['@@TRAX:initialize {0} "mask:1,2"'], "region must be left,top,width,height"),
         (['@@TRAX:initialize "open'], "arguments must be words or in double quotes"),
         (['@@TRAX:initialize "http://x/1.png" "b.png" "1,2,3,4"'], "image must be a path"),
+        (['@@TRAX:initialize "ab:1.png" "b.png" "1,2,3,4"'], "image must be a path"),
         (['@@TRAX:initialize {0} "1,2,3,4"', '@@TRAX:frame "a b"'], "got 1 arguments"),
     ],
 )
