@@ -47,11 +47,7 @@ TESTED_BY = {
 }
 
 # tested there as well, through what builds it
-ALSO_TESTED_BY = {
-    "models/network.py": "models/test_alignment_option.py",
-    "models/tpmri.py": "models/test_inference.py",
-    "ops/registration.py": "ops/test_transforms.py",
-}
+ALSO_TESTED_BY = {"models/tpmri.py": "models/test_inference.py"}
 
 MOST_TEST_SECONDS = 20.0
 """CPU seconds that the tests of one module take together, at most, unless one file takes more; no

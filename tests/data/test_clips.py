@@ -112,6 +112,10 @@ def test_an_absent_target_is_looked_for_in_another_sequence():
         )
 
 
+def test_a_synthetic_clip_is_drawn_from_120_frames():
+    assert len(draw(SyntheticClips(sequences=1)).sequence.sequence) == 120
+
+
 def test_a_short_sequence_without_the_target_is_searched_again_in_its_last_frame():
     clips = SyntheticClips(sequences=3, frames=3)
     clip = draw(clips, 0, length=5, absent=True)
@@ -136,6 +140,12 @@ def test_an_absent_target_is_looked_for_where_the_dataset_marks_it(tmp_path):
     assert found == {2, 3}
     longer = draw(clips, length=3, absent=True)
     assert longer.searches == (2, 3, 3)
+
+
+def test_a_box_without_width_is_not_trained_on(tmp_path):
+    boxes = ["20,15,20,16", "21,15,20,16", "22,15,0,16", "nan,15,20,16", "24,15,20,16"]
+    sequence = draw(DatasetClips(write_lasher(tmp_path, boxes=boxes), "lasher")).sequence
+    assert sequence.usable("both").tolist() == [0, 1, 4]
 
 
 def test_one_sequence_with_its_target_always_there_has_no_absent_samples(tmp_path):

@@ -1,7 +1,9 @@
 """VOT-RGBT from anchors: the VOT toolkit's numbers, recorded, and the traps of its files."""
 
+import math
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +144,9 @@ def test_every_number_has_an_interval_and_pairs_are_compared(tmp_path):
     assert "| steady |" in to_markdown(score_table([steady, lost], intervals=intervals))
     written = summary([steady, lost], intervals, {"EAO": [pair]})
     assert written["trackers"]["lost"]["metrics"]["R"]["value"] == lost.metrics["R"]
+    endless = replace(steady, metrics={**steady.metrics, "A": math.inf, "R": math.nan})
+    figures = summary([endless], intervals[:1], {})["trackers"]["steady"]["metrics"]
+    assert figures["A"]["value"] is figures["R"]["value"] is None
     # one sequence alone gives the numbers of the whole
     alone = score_multistart(tmp_path / "lost", root, sequences=["man"], eao_frames=SPAN)
     assert dict(alone.metrics) == pytest.approx(dict(lost.sequences["man"]))

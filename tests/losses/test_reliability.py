@@ -37,8 +37,8 @@ def test_eliminated_tokens_do_not_count() -> None:
     kept = torch.tensor([[0, 2]])
     expected = reliability_loss(trusted[:, [0, 2]], seen)
     torch.testing.assert_close(reliability_loss(trusted, seen, kept), expected)
-    expected = reliability_loss(trusted[:, [2]], seen)
-    torch.testing.assert_close(reliability_loss(trusted, seen, torch.tensor([[2]])), expected)
+    one = reliability_loss(trusted, seen, torch.tensor([[2]]))
+    assert one.item() == pytest.approx(-math.log(0.8))
 
 
 def test_only_tokens_near_the_target_count() -> None:
@@ -49,6 +49,12 @@ def test_only_tokens_near_the_target_count() -> None:
     near = [8 * row + column for row in (1, 2) for column in (2, 3, 4, 5)]
     found = reliability_loss(trusted, seen, box_cxcywh_unit=box)
     torch.testing.assert_close(found, reliability_loss(trusted[:, near], seen))
+    # exactly twice its size away is near
+    box = torch.tensor([[0.4375, 0.4375, 0.25, 0.25]])
+    around = [8 * row + column for row in range(1, 6) for column in range(1, 6)]
+    found = reliability_loss(trusted, seen, box_cxcywh_unit=box)
+    torch.testing.assert_close(found, reliability_loss(trusted[:, around], seen))
+    box = torch.tensor([[0.5, 0.25, 0.25, 0.125]])
     kept = torch.tensor([[*near[:3], 0]])
     found = reliability_loss(trusted, seen, kept, box)
     torch.testing.assert_close(found, reliability_loss(trusted[:, near[:3]], seen))
@@ -66,7 +72,7 @@ def test_certainty_that_is_wrong_stays_finite_in_low_precision() -> None:
     wrong = torch.tensor([[[0.0, 1.0]]], dtype=torch.bfloat16)
     loss = reliability_loss(wrong, torch.tensor([[1.0, 0.0]]))
     assert loss.dtype == torch.float32
-    assert 10 < loss.item() < 20
+    assert loss.item() == pytest.approx(-math.log(1e-6), rel=1e-3)
 
 
 @pytest.mark.parametrize(

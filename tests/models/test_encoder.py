@@ -121,3 +121,11 @@ def test_settings_out_of_range_are_refused() -> None:
             EncoderSettings(**{name: value})
     with pytest.raises(ShapeError, match="image must have sides divisible by patch_size = 16"):
         small_encoder().embed_template(torch.zeros(1, 3, 60, 60))
+
+
+def test_a_block_that_keeps_all_candidates_eliminates_none() -> None:
+    encoder = small_encoder()
+    first = encoder.elimination_layers[0]
+    assert encoder.eliminates(first) and encoder.eliminates(first, 0.9)
+    assert not encoder.eliminates(first, 1.0)
+    assert not encoder.eliminates(first - 1)

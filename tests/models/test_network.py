@@ -153,3 +153,11 @@ def test_a_step_exports_and_gives_the_same(name: str) -> None:
 
 def test_the_first_block_may_be_judged() -> None:
     assert create_model("two_stream_tiny_128", reliability=[0]).reliability is not None
+
+
+def test_a_new_alignment_changes_nothing() -> None:
+    plain = create_model("two_stream_tiny_128").eval()
+    aligning = create_model("two_stream_tiny_128", alignment=2).eval()
+    aligning.load_state_dict(plain.state_dict(), strict=False)
+    found = aligning(*images(plain)).score_map
+    torch.testing.assert_close(found, plain(*images(plain)).score_map)

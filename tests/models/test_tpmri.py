@@ -81,6 +81,18 @@ def test_the_norms_of_the_prompts_have_the_epsilon_of_timm() -> None:
         assert isinstance(layer.norm, nn.LayerNorm) and layer.norm.eps == 1e-6
 
 
+def test_prompts_are_made_of_square_maps() -> None:
+    model = tiny("tpmri_tiny_128")
+    assert isinstance(model, TPMRI)
+    sides = []
+    for layer in model.prompt_layers:
+        layer.interaction.register_forward_pre_hook(
+            lambda _, inputs: sides.append(inputs[0].shape[-2:])
+        )
+    model(*images(model))
+    assert set(sides) == {(4, 4), (8, 8)}
+
+
 def test_weights_of_the_modalities_are_told() -> None:
     model = tiny("tpmri_tiny_128")
     weights = model.encode(*images(model)).modality_weights

@@ -227,3 +227,40 @@ def test_only_so_many_kinds_of_calls_are_remembered() -> None:
     for length in range(plans.MOST + 5):
         plans.plan([torch.empty(length + 1)])
     assert len(plans._plans) == 5
+
+
+def convolved(x: Tensor) -> Tensor:
+    weight = torch.linspace(-1, 1, 12).view(3, 4)
+    return causal_conv1d(x, weight, activation="silu")
+
+
+def scanned(x: Tensor) -> Tensor:
+    A, B = -torch.ones(3, 4), torch.linspace(-1, 1, 36).view(1, 4, 9)
+    return selective_scan(x, torch.full_like(x, 0.1), A, B, B)
+
+
+BOTH_OPS = pytest.mark.parametrize("run", [convolved, scanned])
+
+
+@BOTH_OPS
+def test_a_second_derivative_is_refused_after_a_prepared_call(
+    run: Callable[[Tensor], Tensor],
+) -> None:
+    x = torch.randn(1, 3, 9, requires_grad=True)
+    torch.autograd.grad(run(x).square().sum(), x)
+    (slope,) = torch.autograd.grad(run(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="is differentiable once"):
+        torch.autograd.grad(slope.sum(), x)
+
+
+@BOTH_OPS
+def test_saved_tensors_may_come_back_in_another_layout(run: Callable[[Tensor], Tensor]) -> None:
+    def turned(x: Tensor) -> Tensor:
+        return x.transpose(-1, -2).contiguous().transpose(-1, -2) if x.dim() > 1 else x
+
+    x = torch.randn(1, 3, 9, requires_grad=True)
+    (expected,) = torch.autograd.grad(run(x).square().sum(), x)
+    with torch.autograd.graph.saved_tensors_hooks(turned, lambda x: x):
+        out = run(x).square().sum()
+    (found,) = torch.autograd.grad(out, x)
+    torch.testing.assert_close(found, expected)

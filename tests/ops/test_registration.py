@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ops.agreement import ConvCase, ScanCase, make_conv_inputs, make_scan_inputs, upstream
@@ -234,3 +235,10 @@ def test_the_way_around_is_taken_under_a_transform_alone() -> None:
 
     torch.func.grad(differentiated)(torch.ones(2))
     assert [*found, op()] == ["registered op", "function", "registered op"]
+
+
+def test_dual_numbers_elsewhere_do_not_matter() -> None:
+    x, weight = torch.randn(2, 6, 9), torch.randn(6, 4)
+    expected = causal_conv1d(x, weight)
+    with forward_ad.dual_level():
+        assert torch.equal(causal_conv1d(x, weight), expected)

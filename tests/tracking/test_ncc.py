@@ -90,6 +90,13 @@ def test_the_search_reaches_half_a_factor_of_the_side_beyond_the_target(step, re
     assert np.array_equal(found, (20 + step, 25, 40, 10)) is reached
 
 
+def test_a_search_that_reaches_no_further_than_the_target_keeps_it_there():
+    frames = scene(2, step=(1, 0))
+    tracker = NCCTracker(search_factor=1)
+    tracker.init(*frames[0], (65, 45, 30, 30))
+    assert tracker.update(*frames[1]).box_xywh_px.tolist() == [65, 45, 30, 30]
+
+
 def test_the_template_is_the_part_of_the_box_inside_the_frame():
     rgb, tir = scene(1)[0]
     tracker = NCCTracker()

@@ -505,6 +505,9 @@ def test_every_tracker_refuses_a_first_box_outside_the_frame(make):
     for box in ((500, 2, 9, 9), (0.4, 0.3, 0.1, 0.2), [BOX, (1e308, 2, 9, 9)]):
         with pytest.raises(ValueError, match="box_xywh_px must"):
             make().init(rgb, tir, box)
+        # without a matrix the boxes are those of the only camera
+        with pytest.raises(ValueError, match="box_xywh_px must"):
+            make().init(None, tir, box)
 
 
 def test_a_crop_is_constant_where_every_pixel_is_the_same():
