@@ -1,6 +1,7 @@
 """Sequences in every layout, real ones among them, and counts that do not fit."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +111,12 @@ def test_images_beyond_the_annotation_are_left_out_with_a_notice(tmp_path):
 
 
 def test_what_was_not_asked_for_is_not_told(tmp_path):
-    build(tmp_path, "lasher")
-    assert open_sequence(tmp_path / "car", "lasher", modality="rgb").notices == ()
+    folder = build(tmp_path, "lasher")
+    (folder / "extra").mkdir()
+    shutil.copy(next((folder / "visible").iterdir()), folder / "extra")
+    (notice,) = open_sequence(folder, "lasher").notices
+    assert notice.startswith("images in extra are not read")
+    assert open_sequence(folder, "lasher", modality="rgb").notices == ()
 
 
 @pytest.mark.parametrize("folder", ["visible", "infrared"])

@@ -236,7 +236,9 @@ def convolved(x: Tensor) -> Tensor:
 
 def scanned(x: Tensor) -> Tensor:
     A, B = -torch.ones(3, 4), torch.linspace(-1, 1, 36).view(1, 4, 9)
-    return selective_scan(x, torch.full_like(x, 0.1), A, B, B)
+    out = selective_scan(x, torch.full_like(x, 0.1), A, B, B)
+    assert isinstance(out, Tensor)
+    return out
 
 
 BOTH_OPS = pytest.mark.parametrize("run", [convolved, scanned])
