@@ -4,7 +4,7 @@ import importlib.util
 import json
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -126,3 +126,18 @@ def save_as_official(state: dict[str, Tensor], path: Path) -> Path:
             content | {"settings": settings, "optimizer": {"state": {}, "param_groups": []}}, path
         )
     return path
+
+
+def assert_changes_nothing_while_new(
+    plain: TrackingNetwork, new: TrackingNetwork, use: Callable[[TrackingNetwork], TrackingNetwork]
+) -> None:
+    """Compare a network with one that has an untaught part more, bit by bit; ``use`` teaches it."""
+    template, search = images(plain)
+    with torch.no_grad():
+        expected = plain(template, search)
+        found = new(template, search)
+        moved = use(new)(template, search)
+    for part, value in expected._asdict().items():
+        if part != "state":
+            assert torch.equal(getattr(found, part), value), part
+    assert not torch.allclose(moved.score_logits, expected.score_logits)

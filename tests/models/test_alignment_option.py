@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model_material import images, tiny
+from model_material import assert_changes_nothing_while_new, images, tiny
 from rgbt_fusion.frames.types import ImagePair
 from rgbt_fusion.models.encoder import EncoderSettings
 from rgbt_fusion.models.network import TrackingNetwork
@@ -48,15 +48,7 @@ def sure(model: TrackingNetwork) -> TrackingNetwork:
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_a_new_layer_changes_no_bit_and_a_sure_one_does(name, options) -> None:
     plain, aligning = pair_of(name, **options)
-    template, search = images(plain)
-    with torch.no_grad():
-        expected = plain(template, search)
-        found = aligning(template, search)
-        moved = sure(aligning)(template, search)
-    for part, value in expected._asdict().items():
-        if part != "state":
-            assert torch.equal(getattr(found, part), value), part
-    assert not torch.allclose(moved.score_logits, expected.score_logits)
+    assert_changes_nothing_while_new(plain, aligning, sure)
 
 
 @pytest.mark.parametrize("name", ["two_stream_tiny_128", "ainet_tiny_128"])

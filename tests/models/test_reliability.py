@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from model_material import images, tiny
+from model_material import assert_changes_nothing_while_new, images, tiny
 from rgbt_fusion.models.encoder import EncoderSettings
 from rgbt_fusion.models.network import TrackingNetwork
 from rgbt_fusion.models.walk import Call, Walk
@@ -56,15 +56,7 @@ def learned(model: TrackingNetwork) -> TrackingNetwork:
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_a_new_reliability_changes_no_bit_and_a_learned_one_does(name, options) -> None:
     plain, judging = pair_of(name, **options)
-    template, search = images(plain)
-    with torch.no_grad():
-        expected = plain(template, search)
-        found = judging(template, search)
-        moved = learned(judging)(template, search)
-    for part, value in expected._asdict().items():
-        if part != "state":
-            assert torch.equal(getattr(found, part), value), part
-    assert not torch.allclose(moved.score_logits, expected.score_logits)
+    assert_changes_nothing_while_new(plain, judging, learned)
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
