@@ -83,7 +83,7 @@ def _bgr(rgb: NDArray[np.uint8] | None, tir: Frame | None) -> NDArray[np.uint8]:
         kind = "None" if tir is None else str(tir.dtype)
         raise ValueError(f"tir must be 8-bit for a tracker of OpenCV, got {kind}")
     plane = tir if tir.ndim == 2 else tir[:, :, 0]
-    return np.repeat(plane[:, :, None], 3, axis=2)
+    return np.repeat(np.asarray(plane, dtype=np.uint8)[:, :, None], 3, axis=2)
 
 
 class Row(NamedTuple):
@@ -104,8 +104,9 @@ def rows(weights: Path) -> list[Row]:
         Row(f"{weights.stem}, colour shown", box, "rgb"),
         Row("template matching", NCCTracker, "both"),
     ]
-    if hasattr(cv2, "TrackerCSRT"):
-        csrt = partial(OneModalityTracker, cv2.TrackerCSRT.create)
+    csrt_of_opencv: Any = getattr(cv2, "TrackerCSRT", None)
+    if csrt_of_opencv is not None:
+        csrt = partial(OneModalityTracker, csrt_of_opencv.create)
         found += [Row("CSRT, thermal", csrt, "tir"), Row("CSRT, colour", csrt, "rgb")]
     return found
 

@@ -17,7 +17,7 @@ from rgbt_fusion.synthetic.world import SyntheticSequence
 from rgbt_fusion.video.overlay import draw_overlay
 
 FRAMES = 60
-SCENES = (("night", 4, "at night"), ("thermal_crossover", 5, "as warm as the street"))
+SCENES = (("night", 9, "at night"), ("thermal_crossover", 15, "as warm as the street"))
 SHOWN: dict[str, Callable[[FramePair], FramePair]] = {
     "both cameras": lambda pair: pair,
     "colour alone": lambda pair: pair._replace(tir=None),

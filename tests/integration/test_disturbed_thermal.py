@@ -3,7 +3,7 @@
 The limits are for boxes as in the paper: the subject is what becomes of the values. With the
 settings that the weights come with, every disturbance must be tracked better than with those.
 
-``RGBT_FUSION_DISTURBED=10`` takes ten sequences of 40 frames in place of two of 16.
+``RGBT_FUSION_DISTURBED=10`` takes ten sequences of 40 frames in place of four of 16.
 """
 
 import os
@@ -20,7 +20,7 @@ from rgbt_fusion.synthetic.world import SyntheticSequence
 pytest.importorskip("cv2", reason="OpenCV is not installed")
 
 MANY = int(os.environ.get("RGBT_FUSION_DISTURBED", "0"))
-SEQUENCES = MANY or 2
+SEQUENCES = MANY or 4
 FRAMES = 40 if MANY else 16
 
 Disturbance: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
