@@ -3,8 +3,8 @@
     python benchmarks/real_sequences.py WEIGHTS --data rgbt234=PAIRS --data tir:rgbt234=DUMMIES
 
 Each ``--data`` is a group of the table, or adds to the one of that name; ``tir:`` and ``rgb:`` show
-that modality alone. OpenCV's CSRT sees one modality; it has rows where this
-Python has opencv-contrib-python-headless, which is no requirement of anything here.
+that modality alone. OpenCV's CSRT sees one modality; it has rows where this Python has
+opencv-contrib-python-headless, which is no requirement of anything here.
 """
 
 import argparse
@@ -96,12 +96,12 @@ class Row(NamedTuple):
 
 def rows(weights: Path) -> list[Row]:
     """Return the trackers to compare."""
-    network = load_model(weights)
-    box = partial(Tracker, network)
+    title = weights.stem
+    make = partial(Tracker, load_model(weights))
     found = [
-        Row(weights.stem, box, "both"),
-        Row(f"{weights.stem}, thermal shown", box, "tir"),
-        Row(f"{weights.stem}, colour shown", box, "rgb"),
+        Row(title, make, "both"),
+        Row(f"{title}, thermal shown", make, "tir"),
+        Row(f"{title}, colour shown", make, "rgb"),
         Row("template matching", NCCTracker, "both"),
     ]
     csrt_of_opencv: Any = getattr(cv2, "TrackerCSRT", None)

@@ -78,12 +78,12 @@ class Track:
 
     @property
     def unclear(self) -> int:
-        """The number of frames since."""
+        """The number of frames since the newest clear box."""
         return next(age for age, box in enumerate(reversed(self.boxes)) if box is not None)
 
     @property
     def clear(self) -> int:
-        """The number of boxes."""
+        """The number of clear boxes."""
         return sum(box is not None for box in self.boxes)
 
 
