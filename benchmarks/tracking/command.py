@@ -18,10 +18,14 @@ _OPTIONS = setting_options("By default as in OSTrack's paper") | {
     "lost_threshold": Annotated[
         float | None,
         typer.Option(
-            help="Confidence below which the target counts as lost; by default the highest one "
-            "that flags at most 0.04 of the good frames."
+            help="Confidence below which the target counts as lost; by default this and the next "
+            "one flag the most lost frames for at most 0.04 of the good ones."
         ),
-    ]
+    ],
+    "found_threshold": Annotated[
+        float | None,
+        typer.Option(help="Confidence from which on a lost target counts as found again."),
+    ],
 }
 
 
@@ -60,7 +64,6 @@ def settings(
         refuse_overwriting(out, force=force)
     network = load_model(weights)
     given = dict(settings)
-    lost_threshold = given.pop("lost_threshold", None)
     chosen = TrackingSettings(**given)
     groups = _sequences(sequences, frames, data or [])
     fitted_on = {group: members[::2] for group, members in groups.items()}
@@ -70,10 +73,9 @@ def settings(
         # what is held changes what is seen, and so what a score means
         tracks = measure.follow_all(network, fitted_on, measured)
         confidence = measure.fit_confidence(tracks)
-        threshold = lost_threshold
-        if threshold is None:
-            threshold = measure.lost_threshold(tracks, confidence)
-        measured = replace(chosen, confidence=confidence, lost_threshold=threshold)
+        lost, found = measure.lost_thresholds(tracks, confidence)
+        fitted = replace(chosen, lost_threshold=lost, found_threshold=found)
+        measured = replace(fitted, confidence=confidence).chosen(**given)
     typer.echo(f"{measured.plain()}\n")
     tracks = measure.follow_all(network, others, measured)
     typer.echo(to_markdown(measure.table(tracks), digits=3))

@@ -20,7 +20,7 @@ __all__ = [
     "fit_confidence",
     "follow_all",
     "logistic_fit",
-    "lost_threshold",
+    "lost_thresholds",
     "table",
     "worth",
 ]
@@ -165,16 +165,46 @@ def _newton(features: NDArray[np.float64], targets: NDArray[np.float64], steps: 
     return weights.tolist()
 
 
-def lost_threshold(tracks: Sequence[Followed], confidence: ConfidenceMap) -> float:
-    """Return the highest threshold, in steps of 0.01, that flags few enough of the good frames."""
-    scores = np.concatenate([one.scores for one in tracks])
-    rivals = np.concatenate([one.rivals for one in tracks])
-    is_good = np.concatenate([one.overlaps for one in tracks]) > FOUND_ABOVE
-    good = confidence(scores[is_good], rivals[is_good])
-    for percent in range(99, 0, -1):
-        if (good < percent / 100).mean() <= MOST_FALSE:
-            return percent / 100
-    return 0.0
+def lost_thresholds(tracks: Sequence[Followed], confidence: ConfidenceMap) -> tuple[float, float]:
+    """Return the confidences below which a target is lost and from which on it is found again.
+
+    They flag the most lost frames of all pairs, in steps of 0.01, that flag few enough of the good
+    ones. Of equal pairs it is the one with the highest first threshold, then the lowest second one.
+    """
+    lost_below, found_from = np.triu_indices(99)
+    lost_below, found_from = (lost_below + 1) / 100, (found_from + 1) / 100
+    flags = [_flags(one, confidence, lost_below, found_from) for one in tracks]
+    flagged = np.concatenate(flags)
+    overlaps = np.concatenate([one.overlaps for one in tracks])
+    few_enough = flagged[overlaps > FOUND_ABOVE].mean(axis=0) <= MOST_FALSE
+    if not few_enough.any():
+        return 0.0, 0.0
+    flagged_lost = flagged[_is_lost(tracks)].sum(axis=0)
+    best = np.lexsort((-found_from, lost_below, flagged_lost, few_enough))[-1]
+    return float(lost_below[best]), float(found_from[best])
+
+
+def _flags(
+    one: Followed,
+    confidence: ConfidenceMap,
+    lost_below: NDArray[np.float64],
+    found_from: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Return which frames each pair of thresholds flags, ``(frames, pairs)``."""
+    confidences = np.where(one.scores > 0, confidence(one.scores, one.rivals), 0.0)
+    lost = np.zeros((len(confidences), len(lost_below)), dtype=bool)
+    before = np.zeros(len(lost_below), dtype=bool)
+    for number, sure in enumerate(confidences):
+        before = sure < np.where(before, found_from, lost_below)
+        lost[number] = before
+    return lost
+
+
+def _is_lost(tracks: Sequence[Followed]) -> NDArray[np.bool_]:
+    """Return in which frames the target is lost in truth: not there, or hardly in the box."""
+    overlaps = np.concatenate([one.overlaps for one in tracks])
+    present = np.concatenate([one.present for one in tracks])
+    return (overlaps < LOST_BELOW) | ~present
 
 
 def worth(tracks: Sequence[Followed]) -> Worth:
@@ -187,7 +217,7 @@ def worth(tracks: Sequence[Followed]) -> Worth:
     overlaps = np.concatenate([one.overlaps for one in tracks])
     flagged = np.concatenate([one.lost for one in tracks])
     present = np.concatenate([one.present for one in tracks])
-    is_lost = (overlaps < LOST_BELOW) | ~present
+    is_lost = _is_lost(tracks)
     thresholds = np.linspace(0, 1, 21)
     success = (overlaps[present][:, None] > thresholds).mean()
     return Worth(

@@ -27,7 +27,10 @@ def test_the_defaults_are_the_papers_and_are_not_written():
         "size_growth": math.inf,
         "smallest_px": 10.0,
         "hold_below": 0.0,
+        "look_ahead": 0.0,
+        "match_weight": 0.0,
         "lost_threshold": 0.25,
+        "found_threshold": 0.0,
         "confidence": None,
     }
 
@@ -51,6 +54,8 @@ def test_what_is_given_stands_above_what_is_stored():
         ("size_growth", math.nan, ValueError, "must be a number of at least 1, got nan"),
         ("smallest_px", 0, ValueError, r"must be a finite number in \[1, inf\], got 0"),
         ("lost_threshold", 2, ValueError, r"must be a finite number in \[0, 1\], got 2"),
+        ("look_ahead", 1.1, ValueError, r"must be a finite number in \[0, 1\], got 1.1"),
+        ("match_weight", -0.1, ValueError, r"must be a finite number in \[0, 1\], got -0.1"),
         ("hold_below", 1.5, ValueError, r"must be a finite number in \[0, 1\], got 1.5"),
     ],
 )

@@ -73,13 +73,13 @@ def test_boxes_are_one_or_a_batch():
 def test_results_are_as_many_as_boxes_were_given():
     boxes, confidences = np.array([BOX, (1.0, 2, 3, 4)]), np.array([0.2, 0.7])
     state = SimpleNamespace(boxes=boxes, batched=True, frame=3)
-    many = TrackResult.of(state, confidences, 0.5)
+    many = TrackResult.of(state, confidences, confidences < 0.5)
     assert many.box_xywh_px.shape == (2, 4)
     assert many.lost.tolist() == [True, False]
     one = TrackResult.of(
         SimpleNamespace(boxes=boxes[:1], batched=False, frame=3),
         confidences[:1],
-        0.5,
+        np.array([True]),
         np.array([0.6]),
     )
     assert (many.score, one.score) == (None, 0.6)

@@ -11,7 +11,7 @@ from rgbt_fusion import Tracker
 from rgbt_fusion.models.tracking_settings import ConfidenceMap, TrackingSettings
 from rgbt_fusion.tracking import graph as graphs
 from rgbt_fusion.tracking import tracker as tracker_module
-from rgbt_fusion.tracking.settle import first_size_errors, settle
+from rgbt_fusion.tracking.settle import are_lost, first_size_errors, settle
 from tracking_material import BOX, BrightSpot, scene
 
 SIZE = (240, 320)
@@ -89,6 +89,9 @@ HOLDING = TrackingSettings(
     smallest_px=4.0,
     aspect_inertia=0.9,
     hold_below=0.2,
+    look_ahead=1.0,
+    match_weight=0.9,
+    found_threshold=0.5,
 )
 
 
@@ -138,6 +141,45 @@ def test_a_lost_target_neither_grows_nor_wanders():
     assert all(tuple(result.box_xywh_px) == BOX for result in results)
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"lost_threshold": 0.3}, [False, True, False, False, False, True, False]),
+        (
+            {"lost_threshold": 0.3, "found_threshold": 0.2},
+            [False, True, False, False, False, True, False],
+        ),
+        (
+            {"lost_threshold": 0.3, "found_threshold": 0.8},
+            [False, True, True, True, False, True, True],
+        ),
+    ],
+)
+def test_a_lost_target_is_found_again_from_a_confidence_of_its_own(settings, expected):
+    model = BrightSpot()
+    tracker = Tracker(model, **settings)
+    frames = scene(1) * (len(expected) + 1)
+    tracker.init(*frames[0], BOX)
+    lost = []
+    for score in (0.5, 0.1, 0.5, 0.79, 0.81, 0.29, 0.5):
+        model.score = score
+        lost.append(tracker.update(*frames[0]).lost)
+    assert lost == expected
+
+
+def test_each_target_of_a_batch_is_lost_for_itself():
+    settings = TrackingSettings(lost_threshold=0.3, found_threshold=0.8)
+    lost = are_lost(np.array([0.5, 0.5, 0.2]), np.array([True, False, False]), settings)
+    assert lost.tolist() == [True, False, True]
+
+
+def test_a_target_is_lost_where_both_modalities_are_missing():
+    tracker = Tracker(BrightSpot(), lost_threshold=0.3, found_threshold=0.9)
+    tracker.init(*scene(1)[0], BOX)
+    assert tracker.update(None, None).lost
+    assert tracker.update(*scene(2)[1]).lost  # the score is 0.8
+
+
 def test_the_confidence_is_mapped_and_the_score_stays():
     class Sure(BrightSpot):
         tracking_settings = TrackingSettings(
@@ -182,7 +224,8 @@ def test_a_state_that_is_put_back_goes_on_as_before(tmp_path):
 def test_a_state_of_an_earlier_version_goes_on_from_its_boxes():
     tracker = Tracker(Settled())
     tracker.init(*scene(1)[0], BOX)
-    del tracker.state.__dict__["size_errors"]
+    for later in ("size_errors", "steps", "patterns", "lost"):
+        del tracker.state.__dict__[later]
     result = tracker.update(*scene(2)[1])
     assert np.isfinite(result.box_xywh_px).all()
 

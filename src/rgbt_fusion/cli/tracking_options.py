@@ -59,8 +59,22 @@ def setting_options(default: str) -> dict[str, Any]:
         "hold_below": number(
             "Confidence below which the box stays where it is, 0 to 1; 0 never holds it.", "0"
         ),
+        "look_ahead": number(
+            "Share of a fast target's last motion that the search crop lies ahead of the last box, "
+            "0 to 1.",
+            "0",
+        ),
+        "match_weight": number(
+            "Share of the way to where the target looks most like before that a box moves, 0 to 1.",
+            "0",
+        ),
         "lost_threshold": number(
             "Confidence below which the target counts as lost, 0 to 1.", "0.25"
+        ),
+        "found_threshold": number(
+            "Confidence from which on a lost target counts as found again, 0 to 1; below that of "
+            "lost it counts for nothing.",
+            "0",
         ),
     }
 

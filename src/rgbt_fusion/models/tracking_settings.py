@@ -18,6 +18,18 @@ _MOST_INERTIA = 0.999
 """A size that is kept whole would never follow the target."""
 
 
+_SHARES = (
+    "window_weight",
+    "size_correction",
+    "hold_below",
+    "look_ahead",
+    "match_weight",
+    "lost_threshold",
+    "found_threshold",
+)
+"""Settings from 0 to 1."""
+
+
 @dataclass(frozen=True)
 class ConfidenceMap:
     r"""The probability that the overlap with the target exceeds 0.5, from two of the scores.
@@ -94,7 +106,13 @@ class TrackingSettings:
         size_growth: largest factor by which a side grows or shrinks in one frame, at least 1.
         smallest_px: width and height that a box has at least, in pixels inside the image.
         hold_below: below this confidence the box stays where it is; 0 never holds it.
+        look_ahead: share of a fast target's last motion that the search crop lies ahead of the last
+            box, from 0 to 1.
+        match_weight: share of the way to where the target looks most like before that a box moves,
+            from 0 to 1.
         lost_threshold: below this confidence the target counts as lost.
+        found_threshold: a lost target counts as found again only from this confidence on, if it is
+            above ``lost_threshold``.
         confidence: what turns the network's score into a confidence; None takes it as it is.
 
     Raises:
@@ -114,11 +132,14 @@ class TrackingSettings:
     size_growth: float = inf
     smallest_px: float = 10.0
     hold_below: float = 0.0
+    look_ahead: float = 0.0
+    match_weight: float = 0.0
     lost_threshold: float = 0.25
+    found_threshold: float = 0.0
     confidence: ConfidenceMap | None = None
 
     def __post_init__(self) -> None:
-        for name in ("window_weight", "size_correction", "hold_below", "lost_threshold"):
+        for name in _SHARES:
             check_finite_number(getattr(self, name), name=name, low=0.0, high=1.0)
         for name in ("size_inertia", "aspect_inertia"):
             check_finite_number(getattr(self, name), name=name, low=0.0, high=_MOST_INERTIA)

@@ -42,7 +42,8 @@ class TrackResult(NamedTuple):
     modalities.
     """
     lost: bool | NDArray[np.bool_]
-    """Whether the confidence is below the tracker's ``lost_threshold``."""
+    """Whether the confidence fell below ``lost_threshold`` of the tracker, and has not risen to its
+    ``found_threshold`` since."""
     frame: int
     """Number of frames before this one; 0 for the frame that the tracker was started on."""
     score: float | NDArray[np.float64] | None = None
@@ -57,11 +58,10 @@ class TrackResult(NamedTuple):
         cls,
         state: "TrackedState",
         confidences: NDArray[np.float64],
-        lost_threshold: float,
+        lost: NDArray[np.bool_],
         scores: NDArray[np.float64] | None = None,
     ) -> "TrackResult":
         """Return the result of a state: a batch if a batch was asked for, else the only target."""
-        lost = confidences < lost_threshold
         if state.batched:
             return cls(state.boxes.copy(), confidences, lost, state.frame, scores)
         return cls(

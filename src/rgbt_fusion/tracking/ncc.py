@@ -189,7 +189,7 @@ class NCCTracker:
         return np.concatenate((corner, start[2:])), score
 
     def _result(self, confidences: NDArray[np.float64]) -> TrackResult:
-        return TrackResult.of(self.state, confidences, self.lost_threshold)
+        return TrackResult.of(self.state, confidences, confidences < self.lost_threshold)
 
 
 def correlation(template: Tensor, search: Tensor) -> Tensor:

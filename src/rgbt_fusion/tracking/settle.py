@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rgbt_fusion.boxes import clip_xywh
 from rgbt_fusion.models.tracking_settings import TrackingSettings
 
-__all__ = ["first_size_errors", "settle"]
+__all__ = ["are_lost", "first_size_errors", "settle"]
 
 MOST_SIZE_ERROR = 2.0
 """A size that is wrong by a larger factor is that of something else."""
@@ -37,6 +37,32 @@ def first_size_errors(given: Boxes, found: Boxes) -> Boxes:
         [[1.25, 2.0]]
     """
     return (found[:, 2:] / given[:, 2:]).clip(1 / MOST_SIZE_ERROR, MOST_SIZE_ERROR)
+
+
+def are_lost(
+    confidences: NDArray[np.float64], before: NDArray[np.bool_], settings: TrackingSettings
+) -> NDArray[np.bool_]:
+    """Return which targets are lost.
+
+    Args:
+        confidences: how sure each is.
+        before: whether each was lost in the last frame.
+        settings: the confidence below which a target is lost, and that from which on a lost one is
+            found again; the higher of both.
+
+    Shape:
+        - confidences, before, returns: ``(N,)``
+
+    Example:
+        >>> import numpy as np
+        >>> from rgbt_fusion.models.tracking_settings import TrackingSettings
+        >>> from rgbt_fusion.tracking.settle import are_lost
+        >>> settings = TrackingSettings(lost_threshold=0.3, found_threshold=0.9)
+        >>> are_lost(np.array([0.2, 0.6, 0.6]), np.array([False, False, True]), settings).tolist()
+        [True, False, True]
+    """
+    found_from = max(settings.lost_threshold, settings.found_threshold)
+    return confidences < np.where(before, found_from, settings.lost_threshold)
 
 
 def settle(

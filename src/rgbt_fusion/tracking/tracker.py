@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rgbt_fusion.checks import check_choice, check_finite_number
 from rgbt_fusion.frames.crop import CropPair, crop_pair
-from rgbt_fusion.frames.square import search_square
+from rgbt_fusion.frames.square import SearchSquare, search_square
 from rgbt_fusion.frames.thermal import (
     ThermalRange,
     follow_range,
@@ -39,8 +39,10 @@ from rgbt_fusion.models.tracking_settings import TrackingSettings, tracking_sett
 from rgbt_fusion.tracking.device_crop import pack_numbers
 from rgbt_fusion.tracking.graph import FrameGraph, FrameKind, why_no_graph
 from rgbt_fusion.tracking.interface import TrackResult, check_boxes, follow
+from rgbt_fusion.tracking.matching import Patterns, View, first_patterns, match
+from rgbt_fusion.tracking.motion import look_ahead, next_steps
 from rgbt_fusion.tracking.peaks import scores_of_peaks
-from rgbt_fusion.tracking.settle import first_size_errors, settle
+from rgbt_fusion.tracking.settle import are_lost, first_size_errors, settle
 
 __all__ = [
     "MISSING",
@@ -86,6 +88,12 @@ class TrackerState:
     size_errors: NDArray[np.float64] | None = None
     """``(N, 2)``: by which factor the network is wrong about the sizes in the first frame; None
     where it was not asked."""
+    steps: NDArray[np.float64] | None = None
+    """``(N, 2)``: how far each target moves in a frame; None before it moved."""
+    patterns: tuple[Patterns, ...] | None = None
+    """What each target looks like; None where boxes are not matched."""
+    lost: NDArray[np.bool_] | None = None
+    """``(N,)``: which targets are lost; None is none."""
 
 
 class Look(NamedTuple):
@@ -137,10 +145,16 @@ class Tracker:
         smallest_px: width and height that a box has at least, in pixels inside the image; 10 in
             OSTrack.
         hold_below: below this confidence the box stays where it is; 0 never holds it (OSTrack's).
+        look_ahead: share of a fast target's last motion that the search crop lies ahead of the last
+            box, from 0 (OSTrack's) to 1; see :func:`~rgbt_fusion.tracking.motion.look_ahead`.
+        match_weight: share of the way to where the target looks most like before that a box moves,
+            from 0 (OSTrack's) to 1; see :func:`~rgbt_fusion.tracking.matching.match`.
         search_factor: side of the search crop over the square root of the target's area; None takes
             the model's.
         lost_threshold: below this confidence the target counts as lost; 0.25 without a setting of
             the network.
+        found_threshold: a lost target counts as found again only from this confidence on, if it is
+            above ``lost_threshold``.
         missing: what stands in for a modality that a frame lacks: ``"zeros"`` (the mean image),
             ``"other"`` (the crop of the other modality) or ``"last"`` (the last image of the
             modality, cropped at the present place).
@@ -204,8 +218,11 @@ class Tracker:
         size_growth: float | None = None,
         smallest_px: float | None = None,
         hold_below: float | None = None,
+        look_ahead: float | None = None,
+        match_weight: float | None = None,
         search_factor: float | None = None,
         lost_threshold: float | None = None,
+        found_threshold: float | None = None,
         missing: Missing = "zeros",
         tir_from_rgb: ArrayLike | None = None,
         tir_range: ThermalRange | None = None,
@@ -224,7 +241,10 @@ class Tracker:
             size_growth=size_growth,
             smallest_px=smallest_px,
             hold_below=hold_below,
+            look_ahead=look_ahead,
+            match_weight=match_weight,
             lost_threshold=lost_threshold,
+            found_threshold=found_threshold,
         )
         """What is made of the network's answers: the network's own settings and what was given."""
         if search_factor is None:
@@ -317,6 +337,8 @@ class Tracker:
         )
         if self.settings.size_correction:
             self._state = replace(self.state, size_errors=self._size_errors(useful, tir_range))
+        if self.settings.match_weight:
+            self._state = replace(self.state, patterns=self._first_patterns(useful, tir_range))
         self.last_look = None
         if self._is_flat_somewhere(crops, tir):
             self._notice_flat(tir, frame=0)
@@ -327,8 +349,9 @@ class Tracker:
         """Look for the targets in the next frame."""
         state = self.state
         if rgb is None and tir is None:
-            self._state = replace(state, frame=state.frame + 1)
             nothing = np.zeros(len(state.boxes))
+            lost = are_lost(nothing, self._lost_so_far(), self.settings)
+            self._state = replace(state, frame=state.frame + 1, lost=lost)
             return self._result(nothing, nothing)
 
         tir_range = self._range(tir, known=state.tir_range)
@@ -354,6 +377,8 @@ class Tracker:
             image_size = state.image_size
         found, scores, finite = _to_image(answer, state.boxes)
         confidences = self._confidences(answer, scores, finite)
+        lost = are_lost(confidences, self._lost_so_far(), self.settings)
+        found, patterns = self._matched(answer, found, useful, lost)
         boxes = settle(
             found,
             confidences,
@@ -363,6 +388,7 @@ class Tracker:
             size_errors=state.size_errors,
         )
         boxes = np.where(finite[:, None], boxes, state.boxes)
+        steps = np.zeros((len(boxes), 2)) if state.steps is None else state.steps
         if not finite.all():
             self._notice_of_numbers(frame=state.frame + 1)
         if answer.tir_is_constant:
@@ -375,9 +401,12 @@ class Tracker:
             tir_range=tir_range,
             image_size=image_size,
             last=self._keep(shown),
+            steps=next_steps(steps, state.boxes, boxes, lost),
+            patterns=patterns,
+            lost=lost,
         )
         if state.unfinished is not None and useful.tir is not None:
-            if (confidences >= self.lost_threshold).all():
+            if not lost.any():
                 self._finish_template(state.unfinished, useful, tir_range)
             self._state = replace(self.state, unfinished=None)
         return self._result(confidences, scores)
@@ -399,13 +428,12 @@ class Tracker:
         return follow(self, source, box_xywh_px, read_ahead=ahead)
 
     def _answer(self, shown: FramePair, tir_range: ThermalRange | None) -> "_Answer":
-        """Crop around the last boxes and ask the network."""
+        """Crop around where the targets should be and ask the network."""
         if self._graphs is not None:
             return self._replayed(self._graphs, shown, tir_range)
         state = self.state
-        crops = self._crop(
-            shown, state.boxes, self.search_factor, self.model.search_size, tir_range
-        )
+        boxes = self._boxes_ahead()
+        crops = self._crop(shown, boxes, self.search_factor, self.model.search_size, tir_range)
         search = self._batch(crops, shown)
         with torch.inference_mode():
             output = ask(self._asked(), state.template, search, state.memory)
@@ -415,7 +443,7 @@ class Tracker:
         # one transfer, so that a GPU is waited for once per frame
         rows = torch.cat((box_cxcywh_unit, scores.to(box_cxcywh_unit.dtype)), dim=1).double().cpu()
         return _Answer(
-            places=[_Place(crop.centre_px, crop.side_px) for crop in crops],
+            squares=[search_square(box, self.search_factor) for box in boxes],
             search=search,
             output=output,
             window=window,
@@ -437,7 +465,7 @@ class Tracker:
             has_memory=state.memory is not None,
             scaled=scaled,
         )
-        squares = [search_square(box, self.search_factor) for box in state.boxes]
+        squares = [search_square(box, self.search_factor) for box in self._boxes_ahead()]
         with torch.inference_mode():
             graph = graphs.of(kind, lambda: self._new_graph(kind, state))
             # a graph reads what was made of the parameters: let it be made again if they changed
@@ -452,7 +480,7 @@ class Tracker:
             )
             found = graph.run(frames, state.template, state.memory)
         return _Answer(
-            places=[_Place(square.centre, square.side) for square in squares],
+            squares=squares,
             search=found.search,
             output=found.output,
             window=found.window,
@@ -644,6 +672,46 @@ class Tracker:
         found, _, _ = _to_image(answer, given)
         return first_size_errors(given, found)
 
+    def _boxes_ahead(self) -> NDArray[np.float64]:
+        """Return the boxes to look around in the next frame."""
+        state = self.state
+        if state.steps is None or not self.settings.look_ahead:
+            return state.boxes
+        return look_ahead(
+            state.boxes, state.steps, self.settings.look_ahead, image_size=state.image_size
+        )
+
+    def _first_patterns(
+        self, shown: FramePair, tir_range: ThermalRange | None
+    ) -> tuple[Patterns, ...]:
+        """Return what the targets look like in the frame that the tracker was given."""
+        boxes = self.state.boxes
+        size = self.model.search_size
+        crops = self._crop(shown, boxes, self.search_factor, size, tir_range)
+        squares = [search_square(box, self.search_factor) for box in boxes]
+        views = _views(self._batch(crops, shown), squares, shown)
+        return tuple(first_patterns(*pair) for pair in zip(views, boxes, strict=True))
+
+    def _matched(
+        self,
+        answer: "_Answer",
+        found: NDArray[np.float64],
+        shown: FramePair,
+        lost: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.float64], tuple[Patterns, ...] | None]:
+        """Return the boxes, moved to what looks most like the targets, and how these look now."""
+        patterns = self.state.patterns
+        if patterns is None:
+            return found, None
+        moved = found.copy()
+        renewed = list(patterns)
+        for number, view in enumerate(_views(answer.search, answer.squares, shown)):
+            if not lost[number]:
+                moved[number], renewed[number] = match(
+                    view, found[number], patterns[number], self.settings.match_weight
+                )
+        return moved, tuple(renewed)
+
     def _confidences(
         self, answer: "_Answer", scores: NDArray[np.float64], finite: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
@@ -653,21 +721,20 @@ class Tracker:
         rivals = answer.rows[:, 5].numpy()
         return np.where(finite, self.settings.confidence(scores, rivals), 0.0)
 
+    def _lost_so_far(self) -> NDArray[np.bool_]:
+        """Return which targets were lost in the last frame."""
+        if self.state.lost is None:
+            return np.zeros(len(self.state.boxes), dtype=bool)
+        return self.state.lost
+
     def _result(self, confidences: NDArray[np.float64], scores: NDArray[np.float64]) -> TrackResult:
-        return TrackResult.of(self.state, confidences, self.lost_threshold, scores)
-
-
-class _Place(NamedTuple):
-    """Where a crop lies in the image."""
-
-    centre_px: tuple[float, float]
-    side_px: int
+        return TrackResult.of(self.state, confidences, self._lost_so_far(), scores)
 
 
 class _Answer(NamedTuple):
     """What the network made of one frame, and where it looked."""
 
-    places: list[_Place]
+    squares: list[SearchSquare]
     search: ImagePair
     output: ModelOutput
     window: Tensor
@@ -774,8 +841,8 @@ def _to_image(
     0.
     """
     rows = answer.rows.numpy()
-    sides = np.array([[place.side_px] for place in answer.places], dtype=np.float64)
-    centres_of_crops = np.array([place.centre_px for place in answer.places])
+    sides = np.array([[square.side] for square in answer.squares], dtype=np.float64)
+    centres_of_crops = np.array([square.centre for square in answer.squares])
     corners_of_crops = centres_of_crops - sides / 2
     centres = rows[:, :2] * sides + corners_of_crops
     sizes = rows[:, 2:4] * sides
@@ -784,6 +851,24 @@ def _to_image(
     finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
     boxes = np.where(finite[:, None], boxes, previous_xywh_px)
     return boxes, np.where(finite, scores, 0.0), finite
+
+
+def _views(search: ImagePair, squares: list[SearchSquare], shown: FramePair) -> Iterator[View]:
+    """Yield the crop of each target without colours; a modality that is not shown is None."""
+    rgb = None if shown.rgb is None else _planes(search.rgb)
+    tir = None if shown.tir is None else _planes(search.tir)
+    for number, square in enumerate(squares):
+        planes = (
+            None if rgb is None else rgb[number],
+            None if tir is None else tir[number],
+        )
+        scale = search.rgb.shape[-1] / square.side
+        yield View(planes, (square.left, square.top), scale)
+
+
+def _planes(images: Tensor) -> NDArray[np.float32]:
+    """Return images ``(N, 3, S, S)`` without colours, ``(N, S, S)``."""
+    return images.float().mean(dim=1).cpu().numpy()
 
 
 def _together(images: list[Tensor]) -> Tensor:

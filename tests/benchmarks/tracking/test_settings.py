@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.tracking.measure import Followed, logistic_fit, lost_threshold, worth
+from benchmarks.tracking.measure import Followed, logistic_fit, lost_thresholds, worth
 from benchmarks.tracking.worlds import GROUPS, scenes
 from rgbt_fusion import create_model, load_model, save_checkpoint
 from rgbt_fusion.models.tracking_settings import ConfidenceMap
@@ -76,7 +76,18 @@ def test_the_threshold_flags_few_of_the_good_frames():
     scores = np.linspace(0.005, 0.995, 100)
     tracks = [followed(scores, np.ones(100), [False] * 100)]
     same = ConfidenceMap(offset=0.0, slope=1.0)
-    assert lost_threshold(tracks, same) == pytest.approx(0.04)
+    assert lost_thresholds(tracks, same) == pytest.approx((0.04, 0.04))
+
+
+def test_a_lost_target_is_found_again_where_that_flags_more_lost_frames():
+    same = ConfidenceMap(offset=0.0, slope=1.0)
+    # lost at 0.2, a wrong box at 0.6 for long, found again at 0.9; good frames go down to 0.5
+    scores = np.array([0.9] * 20 + [0.5] * 5 + [0.2] + [0.6] * 9 + [0.9] * 20)
+    overlaps = np.array([1.0] * 25 + [0.0] * 10 + [1.0] * 20)
+    tracks = [followed(scores, overlaps, [False] * len(scores))]
+    lost, found = lost_thresholds(tracks, same)
+    assert lost == pytest.approx(0.5)
+    assert found == pytest.approx(0.61)
 
 
 def test_worth_by_hand():

@@ -1,0 +1,209 @@
+"""Where exactly a box lies: moved to the place that looks most like the target so far.
+
+A network with cells of 16 pixels says well which object is the target, and less well to a pixel
+where it is. Template matching is the other way round.
+
+Plain arrays of one target, nothing remembered but what is handed in.
+"""
+
+from typing import Any, NamedTuple, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Patterns", "View", "first_patterns", "match"]
+
+AROUND = 1.1
+"""Sides of a pattern over those of the box: the outline counts, the background hardly."""
+
+SMALLEST_SIDE = 6
+"""Sides that a pattern has at least, in pixels of the crop."""
+
+REACH = 0.25
+"""How far a box may be moved, as a share of its sides."""
+
+PULL = 5.0
+"""What a place loses in likeness for each squared box side that it is off."""
+
+LEAST_LIKENESS = 0.4
+"""A place that looks less like the pattern moves nothing."""
+
+RENEWAL = 0.1
+"""Share of a pattern that comes from the newest frame."""
+
+LEAST_CONTRAST = 0.02
+"""Standard deviation of a pattern at least, of normalised crops: a flatter one is like all else."""
+
+Plane: TypeAlias = NDArray[np.float32]
+"""``(S, S)``: a crop without colours."""
+
+Patterns: TypeAlias = tuple[Plane | None, Plane | None]
+"""What a target looks like in colour and in thermal; None for a modality that is not known yet."""
+
+
+class View(NamedTuple):
+    """A crop of both modalities, and where it lies in the image."""
+
+    planes: tuple[Plane | None, Plane | None]
+    """Colour and thermal; None for a missing one."""
+    corner_px: tuple[float, float]
+    """Left and top of the crop in the image."""
+    scale: float
+    """Pixels of the crop for one of the image."""
+
+    def place(
+        self, box_xywh_px: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return centre and sides of a box in pixels of the crop, ``(2,)`` each."""
+        sides = box_xywh_px[2:]
+        centre = box_xywh_px[:2] + sides / 2 - self.corner_px
+        return self.scale * centre, self.scale * sides
+
+
+def first_patterns(view: View, box_xywh_px: NDArray[np.float64]) -> Patterns:
+    """Return what is in a box, as :func:`match` takes it.
+
+    Args:
+        view: the crop that shows the target.
+        box_xywh_px: left, top, width, height in the image, ``(4,)``.
+
+    Example:
+        >>> import numpy as np
+        >>> from rgbt_fusion.tracking.matching import View, first_patterns
+        >>> view = View((np.zeros((64, 64), np.float32), None), (100.0, 50.0), 2.0)
+        >>> rgb, tir = first_patterns(view, np.array([110.0, 60.0, 10.0, 10.0]))
+        >>> rgb.shape, tir
+        ((22, 22), None)
+    """
+    centre, sides = view.place(box_xywh_px)
+    width, height = _pattern_size(sides)
+    rgb, tir = (
+        None if plane is None else _cut(plane, centre, width, height) for plane in view.planes
+    )
+    return rgb, tir
+
+
+def match(
+    view: View, box_xywh_px: NDArray[np.float64], patterns: Patterns, share: float
+) -> tuple[NDArray[np.float64], Patterns]:
+    r"""Return a box that was moved to where its target looks most like before, and new patterns.
+
+    .. math::
+        d^* = \arg\max_d\ \frac{1}{|M|} \sum_{m \in M} \mathrm{ncc}(p_m, x_m)(d)
+        - 5 \Big(\frac{d_x^2}{w^2} + \frac{d_y^2}{h^2}\Big), \qquad
+        p_m \leftarrow 0.9\,p_m + 0.1\,x_m(d^*)
+
+    :math:`M` are the modalities that are shown and known, and :math:`d` reaches a quarter of the
+    box. Pixels are interpolated, and so is the place of the maximum.
+
+    Choices: with a likeness below 0.4 there, the box and the patterns stay as they are. A modality
+    that was not known is cut at the new place.
+
+    Args:
+        view: the crop that the network saw.
+        box_xywh_px: where it says that the target is, ``(4,)``.
+        patterns: what the target looked like.
+        share: how much of the way to go, from 0 to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from rgbt_fusion.tracking.matching import View, first_patterns, match
+        >>> plane = np.zeros((64, 64), np.float32)
+        >>> plane[20:40, 24:34] = 1.0
+        >>> view = View((None, plane), (0.0, 0.0), 1.0)
+        >>> patterns = first_patterns(view, np.array([24.0, 20.0, 10.0, 20.0]))
+        >>> box, _ = match(view, np.array([25.0, 22.0, 10.0, 20.0]), patterns, share=1.0)
+        >>> box.round().tolist()
+        [24.0, 20.0, 10.0, 20.0]
+    """
+    centre, sides = view.place(box_xywh_px)
+    reach = np.maximum(2, np.rint(REACH * sides)).astype(int)
+    seen = [
+        _likeness(plane, pattern, centre, reach)
+        for plane, pattern in zip(view.planes, patterns, strict=True)
+        if plane is not None and pattern is not None and pattern.std() > LEAST_CONTRAST
+    ]
+    offset = np.zeros(2)
+    if seen:
+        likeness = np.mean(seen, axis=0)
+        found = _best(likeness, reach, sides)
+        if found is None:
+            return box_xywh_px, patterns
+        offset = share * found
+    moved = box_xywh_px.copy()
+    moved[:2] += offset / view.scale
+    rgb, tir = (
+        _renewed(plane, pattern, centre + offset, sides)
+        for plane, pattern in zip(view.planes, patterns, strict=True)
+    )
+    return moved, (rgb, tir)
+
+
+def _pattern_size(sides: NDArray[np.float64]) -> tuple[int, int]:
+    width, height = np.maximum(SMALLEST_SIDE, np.rint(AROUND * sides)).astype(int).tolist()
+    return width, height
+
+
+def _cut(plane: Plane, centre: NDArray[np.float64], width: int, height: int) -> Plane:
+    """Return the part of a plane around a point, interpolated; the border goes on outside."""
+    # a pixel has its centre half a pixel from its corner
+    x, y = (centre - 0.5).tolist()
+    return _plane(cv2.getRectSubPix(plane, (width, height), (x, y)))
+
+
+def _likeness(
+    plane: Plane, pattern: Plane, centre: NDArray[np.float64], reach: NDArray[np.int64]
+) -> Plane:
+    """Return the normalised correlation with the pattern at all whole offsets within reach."""
+    height, width = pattern.shape
+    across, down = reach.tolist()
+    around = _cut(plane, centre, width + 2 * across, height + 2 * down)
+    return _plane(cv2.matchTemplate(around, pattern, cv2.TM_CCOEFF_NORMED))
+
+
+def _best(
+    likeness: Plane, reach: NDArray[np.int64], sides: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Return the best offset, ``(2,)`` in the crop; None if nothing is like the target."""
+    across, down = reach.tolist()
+    x = np.arange(-across, across + 1)
+    y = np.arange(-down, down + 1)[:, None]
+    value = likeness - PULL * ((x / sides[0]) ** 2 + (y / sides[1]) ** 2)
+    row, column = np.unravel_index(value.argmax(), value.shape)
+    if not likeness[row, column] >= LEAST_LIKENESS:
+        return None
+    return np.array(
+        [
+            column - across + _between_pixels(value[row], int(column)),
+            row - down + _between_pixels(value[:, column], int(row)),
+        ]
+    )
+
+
+def _between_pixels(values: NDArray[np.float64], peak: int) -> float:
+    """Return how far the top of the parabola through a peak and its neighbours is from the peak."""
+    if not 0 < peak < len(values) - 1:
+        return 0.0
+    before, top, after = values[peak - 1 : peak + 2].tolist()
+    bend = before - 2 * top + after
+    return 0.5 * (before - after) / bend if bend < 0 else 0.0
+
+
+def _renewed(
+    plane: Plane | None,
+    pattern: Plane | None,
+    centre: NDArray[np.float64],
+    sides: NDArray[np.float64],
+) -> Plane | None:
+    if plane is None:
+        return pattern
+    if pattern is None:
+        return _cut(plane, centre, *_pattern_size(sides))
+    height, width = pattern.shape
+    newest = _cut(plane, centre, width, height)
+    return _plane((1 - RENEWAL) * pattern + RENEWAL * newest)
+
+
+def _plane(values: NDArray[Any]) -> Plane:
+    return values.astype(np.float32, copy=False)
