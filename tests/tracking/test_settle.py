@@ -146,10 +146,6 @@ def test_a_lost_target_neither_grows_nor_wanders():
     [
         ({"lost_threshold": 0.3}, [False, True, False, False, False, True, False]),
         (
-            {"lost_threshold": 0.3, "found_threshold": 0.2},
-            [False, True, False, False, False, True, False],
-        ),
-        (
             {"lost_threshold": 0.3, "found_threshold": 0.8},
             [False, True, True, True, False, True, True],
         ),
@@ -165,6 +161,16 @@ def test_a_lost_target_is_found_again_from_a_confidence_of_its_own(settings, exp
         model.score = score
         lost.append(tracker.update(*frames[0]).lost)
     assert lost == expected
+
+
+def test_a_threshold_that_could_do_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"must be 0 or at least lost_threshold, 0\.25, got 0\.2"):
+        Tracker(BrightSpot(), found_threshold=0.2)
+    with pytest.raises(ValueError, match=r"must be 0 or at least lost_threshold, 0\.4, got 0\.3"):
+        Tracker(BrightSpot(), found_threshold=0.3, lost_threshold=0.4)
+    # the network's own one gives way to what a user asks of lost
+    own = Tracker(Settled(), lost_threshold=0.7)
+    assert own.settings.found_threshold == 0.5
 
 
 def test_each_target_of_a_batch_is_lost_for_itself():

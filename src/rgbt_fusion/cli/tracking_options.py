@@ -72,8 +72,8 @@ def setting_options(default: str) -> dict[str, Any]:
             "Confidence below which the target counts as lost, 0 to 1.", "0.25"
         ),
         "found_threshold": number(
-            "Confidence from which on a lost target counts as found again, 0 to 1; below that of "
-            "lost it counts for nothing.",
+            "Confidence from which on a lost target counts as found again; 0, or at least that of "
+            "lost.",
             "0",
         ),
     }

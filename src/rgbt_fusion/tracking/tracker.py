@@ -153,8 +153,8 @@ class Tracker:
             the model's.
         lost_threshold: below this confidence the target counts as lost; 0.25 without a setting of
             the network.
-        found_threshold: a lost target counts as found again only from this confidence on, if it is
-            above ``lost_threshold``.
+        found_threshold: a lost target counts as found again only from this confidence on; 0, or at
+            least ``lost_threshold``.
         missing: what stands in for a modality that a frame lacks: ``"zeros"`` (the mean image),
             ``"other"`` (the crop of the other modality) or ``"last"`` (the last image of the
             modality, cropped at the present place).
@@ -247,6 +247,7 @@ class Tracker:
             found_threshold=found_threshold,
         )
         """What is made of the network's answers: the network's own settings and what was given."""
+        _check_found_threshold(found_threshold, self.settings)
         if search_factor is None:
             search_factor = model.search_factor
         self.search_factor = check_finite_number(search_factor, name="search_factor", low=1.0)
@@ -851,6 +852,15 @@ def _to_image(
     finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
     boxes = np.where(finite[:, None], boxes, previous_xywh_px)
     return boxes, np.where(finite, scores, 0.0), finite
+
+
+def _check_found_threshold(given: float | None, settings: TrackingSettings) -> None:
+    """Check that a threshold that was given can do something."""
+    if given and given < settings.lost_threshold:
+        raise ValueError(
+            f"found_threshold must be 0 or at least lost_threshold, {settings.lost_threshold}, "
+            f"got {given}"
+        )
 
 
 def _views(search: ImagePair, squares: list[SearchSquare], shown: FramePair) -> Iterator[View]:
