@@ -170,9 +170,10 @@ class Tracker:
         compile: whether ``torch.compile`` makes code for the network at the first frame, which
             takes a minute or so and needs a C++ compiler. Boxes are equal to rounding.
         graph: whether a frame is replayed as a CUDA graph: crop, network and box in one launch, and
-            one wait. It needs a CUDA device and a model whose memory is made of tensors, and does
-            not go together with ``compile``. Tensors in ``last_look`` are overwritten by the next
-            frame. ``track`` reads one frame ahead in a thread.
+            one wait; ``match_weight`` waits for the crop, too. It needs a CUDA device and a model
+            whose memory is made of tensors, and does not go together with ``compile``. Tensors in
+            ``last_look`` are overwritten by the next frame. ``track`` reads one frame ahead in a
+            thread.
 
     Shape:
         - rgb: ``(H, W, 3)`` uint8, red first
