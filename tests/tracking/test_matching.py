@@ -14,7 +14,7 @@ SCALE = 2.0
 TRUE_BOX = np.array([50.25, 24.5, 12.0, 18.0])
 
 
-def textured(shift_px: tuple[float, float] = (0.0, 0.0), *, seed: int = 0) -> np.ndarray:
+def textured(shift_px: tuple[float, float] = (0.0, 0.0), *, seed: int = 0) -> torch.Tensor:
     """A smooth texture, 128 x 128, that moves by a shift in pixels of the crop."""
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[:128, :128].astype(np.float64)
@@ -22,10 +22,10 @@ def textured(shift_px: tuple[float, float] = (0.0, 0.0), *, seed: int = 0) -> np
     for _ in range(30):
         across, down, phase = random.uniform((-0.6, -0.6, 0), (0.6, 0.6, 6.28))
         plane += np.cos(across * (columns - shift_px[0]) + down * (rows - shift_px[1]) + phase)
-    return plane.astype(np.float32)
+    return torch.from_numpy(plane.astype(np.float32))
 
 
-def view(rgb: np.ndarray | None, tir: np.ndarray | None) -> View:
+def view(rgb: torch.Tensor | None, tir: torch.Tensor | None) -> View:
     return View((rgb, tir), CORNER, SCALE)
 
 
@@ -37,7 +37,7 @@ def test_a_box_is_cut_with_a_little_around_it():
     assert rgb.shape == tir.shape == (round(1.1 * 36), round(1.1 * 24))
     # the box has its centre at (52.5, 47) in the crop: a pixel has its own half a pixel on
     plane = textured()
-    assert rgb[20, 13] == pytest.approx(plane[47, 52:54].mean(), abs=0.3)
+    assert float(rgb[20, 13]) == pytest.approx(float(plane[47, 52:54].mean()), abs=0.3)
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (3.0, -2.0), (-1.4, 2.7)])
@@ -70,7 +70,7 @@ def test_what_looks_like_nothing_known_moves_and_teaches_nothing():
 
 
 def test_the_modality_that_still_sees_decides():
-    blind = np.zeros((128, 128), np.float32)
+    blind = torch.zeros(128, 128)
     shift = (-3.0, 2.0)
     true = TRUE_BOX[:2] + np.divide(shift, SCALE)
     for rgb in (blind, None):
@@ -89,7 +89,7 @@ def test_a_modality_that_comes_later_is_learned_where_the_box_is():
 
 
 def test_a_flat_pattern_is_like_nothing():
-    flat = view(np.ones((128, 128), np.float32), None)
+    flat = view(torch.ones(128, 128), None)
     patterns = first_patterns(flat, TRUE_BOX)
     box, _ = match(view(textured(), None), TRUE_BOX, patterns, share=1.0)
     np.testing.assert_array_equal(box, TRUE_BOX)

@@ -3,14 +3,18 @@
 A network with cells of 16 pixels says well which object is the target, and less well to a pixel
 where it is. Template matching is the other way round.
 
-Plain arrays of one target, nothing remembered but what is handed in.
+One target at a time, nothing remembered but what is handed in.
 """
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from rgbt_fusion.tracking.ncc import correlation
 
 __all__ = ["Patterns", "View", "first_patterns", "match"]
 
@@ -32,11 +36,8 @@ LEAST_LIKENESS = 0.4
 RENEWAL = 0.1
 """Share of a pattern that comes from the newest frame."""
 
-LEAST_CONTRAST = 0.02
-"""Standard deviation of a pattern at least, of normalised crops: a flatter one is like all else."""
-
-Plane: TypeAlias = NDArray[np.float32]
-"""``(S, S)``: a crop without colours."""
+Plane: TypeAlias = Tensor
+"""``(S, S)``: a crop without colours, on the CPU."""
 
 Patterns: TypeAlias = tuple[Plane | None, Plane | None]
 """What a target looks like in colour and in thermal; None for a modality that is not known yet."""
@@ -70,11 +71,12 @@ def first_patterns(view: View, box_xywh_px: NDArray[np.float64]) -> Patterns:
 
     Example:
         >>> import numpy as np
+        >>> import torch
         >>> from rgbt_fusion.tracking.matching import View, first_patterns
-        >>> view = View((np.zeros((64, 64), np.float32), None), (100.0, 50.0), 2.0)
+        >>> view = View((torch.zeros(64, 64), None), (100.0, 50.0), 2.0)
         >>> rgb, tir = first_patterns(view, np.array([110.0, 60.0, 10.0, 10.0]))
         >>> rgb.shape, tir
-        ((22, 22), None)
+        (torch.Size([22, 22]), None)
     """
     centre, sides = view.place(box_xywh_px)
     width, height = _pattern_size(sides)
@@ -108,9 +110,10 @@ def match(
 
     Example:
         >>> import numpy as np
+        >>> import torch
         >>> from rgbt_fusion.tracking.matching import View, first_patterns, match
-        >>> plane = np.zeros((64, 64), np.float32)
-        >>> plane[20:40, 24:34] = 1.0
+        >>> plane = torch.zeros(64, 64)
+        >>> plane[20:40, 24:34] = 200.0
         >>> view = View((None, plane), (0.0, 0.0), 1.0)
         >>> patterns = first_patterns(view, np.array([24.0, 20.0, 10.0, 20.0]))
         >>> box, _ = match(view, np.array([25.0, 22.0, 10.0, 20.0]), patterns, share=1.0)
@@ -122,7 +125,7 @@ def match(
     seen = [
         _likeness(plane, pattern, centre, reach)
         for plane, pattern in zip(view.planes, patterns, strict=True)
-        if plane is not None and pattern is not None and pattern.std() > LEAST_CONTRAST
+        if plane is not None and pattern is not None
     ]
     offset = np.zeros(2)
     if seen:
@@ -147,23 +150,28 @@ def _pattern_size(sides: NDArray[np.float64]) -> tuple[int, int]:
 
 def _cut(plane: Plane, centre: NDArray[np.float64], width: int, height: int) -> Plane:
     """Return the part of a plane around a point, interpolated; the border goes on outside."""
-    # a pixel has its centre half a pixel from its corner
-    x, y = (centre - 0.5).tolist()
-    return _plane(cv2.getRectSubPix(plane, (width, height), (x, y)))
+    rows, columns = plane.shape
+    # pixels have their centres half a pixel from their corners
+    x = centre[0] - width / 2 + 0.5 + np.arange(width)
+    y = centre[1] - height / 2 + 0.5 + np.arange(height)
+    grid = np.stack(np.meshgrid(2 * x / columns - 1, 2 * y / rows - 1), axis=-1)
+    places = torch.from_numpy(grid).to(plane.dtype)
+    found = grid_sample(plane[None, None], places[None], padding_mode="border", align_corners=False)
+    return found[0, 0]
 
 
 def _likeness(
     plane: Plane, pattern: Plane, centre: NDArray[np.float64], reach: NDArray[np.int64]
-) -> Plane:
+) -> NDArray[np.float64]:
     """Return the normalised correlation with the pattern at all whole offsets within reach."""
     height, width = pattern.shape
     across, down = reach.tolist()
     around = _cut(plane, centre, width + 2 * across, height + 2 * down)
-    return _plane(cv2.matchTemplate(around, pattern, cv2.TM_CCOEFF_NORMED))
+    return correlation(pattern, around).numpy()
 
 
 def _best(
-    likeness: Plane, reach: NDArray[np.int64], sides: NDArray[np.float64]
+    likeness: NDArray[np.float64], reach: NDArray[np.int64], sides: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
     """Return the best offset, ``(2,)`` in the crop; None if nothing is like the target."""
     across, down = reach.tolist()
@@ -202,8 +210,4 @@ def _renewed(
         return _cut(plane, centre, *_pattern_size(sides))
     height, width = pattern.shape
     newest = _cut(plane, centre, width, height)
-    return _plane((1 - RENEWAL) * pattern + RENEWAL * newest)
-
-
-def _plane(values: NDArray[Any]) -> Plane:
-    return values.astype(np.float32, copy=False)
+    return (1 - RENEWAL) * pattern + RENEWAL * newest

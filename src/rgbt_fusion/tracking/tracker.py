@@ -877,9 +877,9 @@ def _views(search: ImagePair, squares: list[SearchSquare], shown: FramePair) -> 
         yield View(planes, (square.left, square.top), scale)
 
 
-def _planes(images: Tensor) -> NDArray[np.float32]:
-    """Return images ``(N, 3, S, S)`` without colours, ``(N, S, S)``."""
-    return images.float().mean(dim=1).cpu().numpy()
+def _planes(images: Tensor) -> Tensor:
+    """Return images ``(N, 3, S, S)`` without colours, ``(N, S, S)`` on the CPU."""
+    return images.float().mean(dim=1).cpu()
 
 
 def _together(images: list[Tensor]) -> Tensor:
