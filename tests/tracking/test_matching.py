@@ -7,6 +7,7 @@ import torch
 from rgbt_fusion import Tracker
 from rgbt_fusion.models.tracking_settings import TrackingSettings
 from rgbt_fusion.tracking.matching import View, first_patterns, match
+from rgbt_fusion.tracking.ncc import Planes
 from tracking_material import BOX, BrightSpot, scene
 
 CORNER = (30.0, 10.0)
@@ -26,7 +27,7 @@ def textured(shift_px: tuple[float, float] = (0.0, 0.0), *, seed: int = 0) -> to
 
 
 def view(rgb: torch.Tensor | None, tir: torch.Tensor | None) -> View:
-    return View((rgb, tir), CORNER, SCALE)
+    return View(Planes(rgb, tir), CORNER, SCALE)
 
 
 KNOWN = first_patterns(view(textured(), textured(seed=1)), TRUE_BOX)

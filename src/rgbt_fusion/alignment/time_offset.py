@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rgbt_fusion.alignment.geometry import Matrix, local_scale, resizing
 from rgbt_fusion.alignment.gradients import Field, Plane, doubled_angle_field
+from rgbt_fusion.frames.peak import vertex
 from rgbt_fusion.frames.reading import load_cv2
 
 __all__ = ["FEWEST_TIMES", "TimeOffset", "find_time_offset", "reach"]
@@ -93,7 +94,7 @@ def find_time_offset(
     if distant.any() and correlation > 0:
         lead = (correlation - float(scores[distant].max())) / correlation
     return TimeOffset(
-        frames=float(offsets[best]) + _vertex(scores, best),
+        frames=float(offsets[best]) + vertex(scores, best),
         correlation=correlation,
         lead=lead,
         at_the_end=best in (0, len(scores) - 1),
@@ -167,14 +168,3 @@ class _Fields:
         padded = np.zeros((*self.padded, 2), dtype=np.float32)
         padded[: self.size[1], : self.size[0]] = field
         return load_cv2().dft(padded)
-
-
-def _vertex(scores: NDArray[np.float64], place: int) -> float:
-    """Return where the parabola through a maximum and its neighbours is highest, from it."""
-    if not 0 < place < len(scores) - 1:
-        return 0.0
-    before, middle, after = scores[place - 1 : place + 2].tolist()
-    curvature = before - 2 * middle + after
-    if curvature >= 0:
-        return 0.0
-    return 0.5 * (before - after) / curvature

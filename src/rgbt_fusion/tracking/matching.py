@@ -6,7 +6,7 @@ where it is. Template matching is the other way round.
 One target at a time, nothing remembered but what is handed in.
 """
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from rgbt_fusion.tracking.ncc import correlation
+from rgbt_fusion.frames.peak import vertex
+from rgbt_fusion.tracking.ncc import Planes, correlation, present_in_both
 
-__all__ = ["Patterns", "View", "first_patterns", "match"]
+__all__ = ["View", "first_patterns", "match"]
 
 AROUND = 1.1
 """Sides of a pattern over those of the box: the outline counts, the background hardly."""
@@ -36,18 +37,12 @@ LEAST_LIKENESS = 0.4
 RENEWAL = 0.1
 """Share of a pattern that comes from the newest frame."""
 
-Plane: TypeAlias = Tensor
-"""``(S, S)``: a crop without colours, on the CPU."""
-
-Patterns: TypeAlias = tuple[Plane | None, Plane | None]
-"""What a target looks like in colour and in thermal; None for a modality that is not known yet."""
-
 
 class View(NamedTuple):
     """A crop of both modalities, and where it lies in the image."""
 
-    planes: tuple[Plane | None, Plane | None]
-    """Colour and thermal; None for a missing one."""
+    planes: Planes
+    """``(S, S)`` each, on the CPU."""
     corner_px: tuple[float, float]
     """Left and top of the crop in the image."""
     scale: float
@@ -62,8 +57,8 @@ class View(NamedTuple):
         return self.scale * centre, self.scale * sides
 
 
-def first_patterns(view: View, box_xywh_px: NDArray[np.float64]) -> Patterns:
-    """Return what is in a box, as :func:`match` takes it.
+def first_patterns(view: View, box_xywh_px: NDArray[np.float64]) -> Planes:
+    """Return what a target looks like: what is in its box and a little around it.
 
     Args:
         view: the crop that shows the target.
@@ -73,22 +68,22 @@ def first_patterns(view: View, box_xywh_px: NDArray[np.float64]) -> Patterns:
         >>> import numpy as np
         >>> import torch
         >>> from rgbt_fusion.tracking.matching import View, first_patterns
-        >>> view = View((torch.zeros(64, 64), None), (100.0, 50.0), 2.0)
+        >>> from rgbt_fusion.tracking.ncc import Planes
+        >>> view = View(Planes(torch.zeros(64, 64), None), (100.0, 50.0), 2.0)
         >>> rgb, tir = first_patterns(view, np.array([110.0, 60.0, 10.0, 10.0]))
         >>> rgb.shape, tir
         (torch.Size([22, 22]), None)
     """
     centre, sides = view.place(box_xywh_px)
     width, height = _pattern_size(sides)
-    rgb, tir = (
-        None if plane is None else _cut(plane, centre, width, height) for plane in view.planes
+    return Planes(
+        *(None if plane is None else _cut(plane, centre, width, height) for plane in view.planes)
     )
-    return rgb, tir
 
 
 def match(
-    view: View, box_xywh_px: NDArray[np.float64], patterns: Patterns, share: float
-) -> tuple[NDArray[np.float64], Patterns]:
+    view: View, box_xywh_px: NDArray[np.float64], patterns: Planes, share: float
+) -> tuple[NDArray[np.float64], Planes]:
     r"""Return a box that was moved to where its target looks most like before, and new patterns.
 
     .. math::
@@ -105,16 +100,17 @@ def match(
     Args:
         view: the crop that the network saw.
         box_xywh_px: where it says that the target is, ``(4,)``.
-        patterns: what the target looked like.
+        patterns: what the target looked like; None for a modality that is not known yet.
         share: how much of the way to go, from 0 to 1.
 
     Example:
         >>> import numpy as np
         >>> import torch
         >>> from rgbt_fusion.tracking.matching import View, first_patterns, match
+        >>> from rgbt_fusion.tracking.ncc import Planes
         >>> plane = torch.zeros(64, 64)
         >>> plane[20:40, 24:34] = 200.0
-        >>> view = View((None, plane), (0.0, 0.0), 1.0)
+        >>> view = View(Planes(None, plane), (0.0, 0.0), 1.0)
         >>> patterns = first_patterns(view, np.array([24.0, 20.0, 10.0, 20.0]))
         >>> box, _ = match(view, np.array([25.0, 22.0, 10.0, 20.0]), patterns, share=1.0)
         >>> box.round().tolist()
@@ -124,8 +120,7 @@ def match(
     reach = np.maximum(2, np.rint(REACH * sides)).astype(int)
     seen = [
         _likeness(plane, pattern, centre, reach)
-        for plane, pattern in zip(view.planes, patterns, strict=True)
-        if plane is not None and pattern is not None
+        for pattern, plane in present_in_both(patterns, view.planes)
     ]
     offset = np.zeros(2)
     if seen:
@@ -136,11 +131,13 @@ def match(
         offset = share * found
     moved = box_xywh_px.copy()
     moved[:2] += offset / view.scale
-    rgb, tir = (
-        _renewed(plane, pattern, centre + offset, sides)
-        for plane, pattern in zip(view.planes, patterns, strict=True)
+    renewed = Planes(
+        *(
+            _renewed(plane, pattern, centre + offset, sides)
+            for plane, pattern in zip(view.planes, patterns, strict=True)
+        )
     )
-    return moved, (rgb, tir)
+    return moved, renewed
 
 
 def _pattern_size(sides: NDArray[np.float64]) -> tuple[int, int]:
@@ -148,7 +145,7 @@ def _pattern_size(sides: NDArray[np.float64]) -> tuple[int, int]:
     return width, height
 
 
-def _cut(plane: Plane, centre: NDArray[np.float64], width: int, height: int) -> Plane:
+def _cut(plane: Tensor, centre: NDArray[np.float64], width: int, height: int) -> Tensor:
     """Return the part of a plane around a point, interpolated; the border goes on outside."""
     rows, columns = plane.shape
     # pixels have their centres half a pixel from their corners
@@ -161,7 +158,7 @@ def _cut(plane: Plane, centre: NDArray[np.float64], width: int, height: int) -> 
 
 
 def _likeness(
-    plane: Plane, pattern: Plane, centre: NDArray[np.float64], reach: NDArray[np.int64]
+    plane: Tensor, pattern: Tensor, centre: NDArray[np.float64], reach: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return the normalised correlation with the pattern at all whole offsets within reach."""
     height, width = pattern.shape
@@ -183,27 +180,18 @@ def _best(
         return None
     return np.array(
         [
-            column - across + _between_pixels(value[row], int(column)),
-            row - down + _between_pixels(value[:, column], int(row)),
+            column - across + vertex(value[row], int(column)),
+            row - down + vertex(value[:, column], int(row)),
         ]
     )
 
 
-def _between_pixels(values: NDArray[np.float64], peak: int) -> float:
-    """Return how far the top of the parabola through a peak and its neighbours is from the peak."""
-    if not 0 < peak < len(values) - 1:
-        return 0.0
-    before, top, after = values[peak - 1 : peak + 2].tolist()
-    bend = before - 2 * top + after
-    return 0.5 * (before - after) / bend if bend < 0 else 0.0
-
-
 def _renewed(
-    plane: Plane | None,
-    pattern: Plane | None,
+    plane: Tensor | None,
+    pattern: Tensor | None,
     centre: NDArray[np.float64],
     sides: NDArray[np.float64],
-) -> Plane | None:
+) -> Tensor | None:
     if plane is None:
         return pattern
     if pattern is None:

@@ -55,9 +55,8 @@ def look_ahead(
     shortened = np.minimum(1.0, FARTHEST * sizes / np.maximum(lengths, SLOW * sizes))
     ahead = share * steps * np.where(is_fast, shortened, 0.0)
     height, width = image_size
-    halves = boxes[:, 2:] / 2
-    centres = (boxes[:, :2] + halves + ahead).clip((0, 0), (width, height))
-    corners = np.where(is_fast, centres - halves, boxes[:, :2])
+    centres = (_centres(boxes) + ahead).clip((0, 0), (width, height))
+    corners = np.where(is_fast, centres - boxes[:, 2:] / 2, boxes[:, :2])
     return np.concatenate((corners, boxes[:, 2:]), axis=1)
 
 
@@ -86,6 +85,10 @@ def next_steps(
         >>> next_steps(np.zeros((1, 2)), before, after, np.array([False])).tolist()
         [[7.0, 0.0]]
     """
-    moved = (after[:, :2] + after[:, 2:] / 2) - (before[:, :2] + before[:, 2:] / 2)
+    moved = _centres(after) - _centres(before)
     mean = (1 - NEWEST) * steps + NEWEST * moved
     return np.where(lost[:, None], FADING * steps, mean)
+
+
+def _centres(boxes: Boxes) -> NDArray[np.float64]:
+    return boxes[:, :2] + boxes[:, 2:] / 2

@@ -24,7 +24,7 @@ LEAST_CONTRAST = 1e-6
 
 
 class Planes(NamedTuple):
-    """The luminance of both modalities, ``(H, W)`` each; None for a missing one."""
+    """A plane of each modality, ``(H, W)``; None for a missing one."""
 
     rgb: Tensor | None
     tir: Tensor | None
@@ -165,7 +165,7 @@ class NCCTracker:
         """Return one target's new box and its confidence."""
         box = state.boxes[target]
         start = state.start[target]
-        pairs = _present_in_both(state.templates[target], planes)
+        pairs = present_in_both(state.templates[target], planes)
         if not pairs:
             return box, 0.0
         template, plane = pairs[0]
@@ -285,7 +285,7 @@ def _window(planes: Planes, rows: slice, columns: slice) -> Planes:
     )
 
 
-def _present_in_both(template: Planes, frame: Planes) -> list[tuple[Tensor, Tensor]]:
+def present_in_both(template: Planes, frame: Planes) -> list[tuple[Tensor, Tensor]]:
     """Return template and frame of each modality that both have."""
     return [
         (known, seen)

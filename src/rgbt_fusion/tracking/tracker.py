@@ -39,8 +39,9 @@ from rgbt_fusion.models.tracking_settings import TrackingSettings, tracking_sett
 from rgbt_fusion.tracking.device_crop import pack_numbers
 from rgbt_fusion.tracking.graph import FrameGraph, FrameKind, why_no_graph
 from rgbt_fusion.tracking.interface import TrackResult, check_boxes, follow
-from rgbt_fusion.tracking.matching import Patterns, View, first_patterns, match
+from rgbt_fusion.tracking.matching import View, first_patterns, match
 from rgbt_fusion.tracking.motion import look_ahead, next_steps
+from rgbt_fusion.tracking.ncc import Planes
 from rgbt_fusion.tracking.peaks import scores_of_peaks
 from rgbt_fusion.tracking.settle import are_lost, first_size_errors, settle
 
@@ -90,10 +91,10 @@ class TrackerState:
     where it was not asked."""
     steps: NDArray[np.float64] | None = None
     """``(N, 2)``: how far each target moves in a frame; None before it moved."""
-    patterns: tuple[Patterns, ...] | None = None
+    patterns: tuple[Planes, ...] | None = None
     """What each target looks like; None where boxes are not matched."""
     lost: NDArray[np.bool_] | None = None
-    """``(N,)``: which targets are lost; None is none."""
+    """``(N,)``: which targets are lost; None where none was yet."""
 
 
 class Look(NamedTuple):
@@ -685,7 +686,7 @@ class Tracker:
 
     def _first_patterns(
         self, shown: FramePair, tir_range: ThermalRange | None
-    ) -> tuple[Patterns, ...]:
+    ) -> tuple[Planes, ...]:
         """Return what the targets look like in the frame that the tracker was given."""
         boxes = self.state.boxes
         size = self.model.search_size
@@ -700,7 +701,7 @@ class Tracker:
         found: NDArray[np.float64],
         shown: FramePair,
         lost: NDArray[np.bool_],
-    ) -> tuple[NDArray[np.float64], tuple[Patterns, ...] | None]:
+    ) -> tuple[NDArray[np.float64], tuple[Planes, ...] | None]:
         """Return the boxes, moved to what looks most like the targets, and how these look now."""
         patterns = self.state.patterns
         if patterns is None:
@@ -869,7 +870,7 @@ def _views(search: ImagePair, squares: list[SearchSquare], shown: FramePair) -> 
     rgb = None if shown.rgb is None else _planes(search.rgb)
     tir = None if shown.tir is None else _planes(search.tir)
     for number, square in enumerate(squares):
-        planes = (
+        planes = Planes(
             None if rgb is None else rgb[number],
             None if tir is None else tir[number],
         )
