@@ -46,9 +46,11 @@ def draw_curves(rng: np.random.Generator) -> Curves:
     return (128 + stretch * (curves - 128)).clip(0, 255)
 
 
-def paint(thermal: NDArray[np.uint8], curves: Curves, noise: NDArray[np.float64]) -> NDArray:
+def paint(
+    thermal: NDArray[np.uint8], curves: Curves, noise: NDArray[np.float64]
+) -> NDArray[np.uint8]:
     """Return a grey image ``(H, W)`` in colours, blue first, with noise added to them."""
-    smooth = cv2.GaussianBlur(thermal, (0, 0), BLUR_PX)
+    smooth = np.asarray(cv2.GaussianBlur(thermal, (0, 0), BLUR_PX), dtype=np.uint8)
     return (curves[smooth] + noise).clip(0, 255).astype(np.uint8)
 
 
