@@ -74,6 +74,17 @@ def shaken_views(
     generator = np.random.default_rng(seed)
     steps = generator.normal(0, 3, (count + 2 * abs(offset), 2))
     path = np.clip(np.cumsum(steps, axis=0), -80, 80) + np.array([160, 120])
+    return views_on_a_path(scene, path, offset, count, tir_from_rgb)
+
+
+def views_on_a_path(
+    scene: Scene,
+    path: NDArray[np.float64],
+    offset: int,
+    count: int,
+    tir_from_rgb: NDArray[np.float64],
+) -> tuple[list[Any], list[Any]]:
+    """Return recordings of a camera on a path; thermal frame t + ``offset`` shows frame t."""
     start = abs(offset)
     rgb = [see(scene.rgb, window(*path[start + time])) for time in range(count)]
     tir = [

@@ -53,5 +53,5 @@ def alignment(
         near = sum((row.offset_error or 0) <= 0.5 for row in late)
         typer.echo(f"\ntime offset within half a frame: {near} of {len(late)} sure ones")
     if data is not None:
-        apart, sure = measure.fixed_camera(data, seed)
-        typer.echo(f"three groups of a fixed camera: {apart:.2f} pixels apart, {sure} sure")
+        apart, sure = measure.fixed_camera(data)
+        typer.echo(f"three groups of a fixed camera: {apart:.2f} of 640 apart, {sure} sure")

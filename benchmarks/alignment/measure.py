@@ -106,28 +106,27 @@ def offsets(draws: int, seed: int) -> Iterator[Row]:
         yield _measured("offsets", late_case(case, offset), offset)
 
 
-def fixed_camera(data: Path, seed: int) -> tuple[float, int]:
+def fixed_camera(data: Path) -> tuple[float, int]:
     """Return how far three disjoint groups of frames of a fixed camera are apart.
 
     Returns:
-        The largest distance of a corner in pixels, and how many groups are sure.
+        The largest distance of a corner in pixels of a frame 640 wide, and how many groups are
+        sure.
     """
     clip = _fixed(data)
-    generator = np.random.default_rng(seed)
-    case = draw_case(clip, range(len(clip.rgb)), 640, generator)
-    height, width = case.rgb[0].shape[:2]
+    height, width = clip.rgb[0].shape[:2]
     places = []
     sure = 0
     for group in range(3):
-        chosen = range(group, len(case.rgb), 3)[:FRAMES]
-        found = estimate_alignment([case.rgb[i] for i in chosen], [case.tir[i] for i in chosen])
+        chosen = range(group, len(clip.rgb), 3)[:FRAMES]
+        found = estimate_alignment([clip.rgb[i] for i in chosen], [clip.tir[i] for i in chosen])
         sure += found.sure
         places.append(map_points(corners((width, height)), found.tir_from_rgb))
     apart = [
         np.linalg.norm(places[one] - places[other], axis=1).max()
         for one, other in ((0, 1), (0, 2), (1, 2))
     ]
-    return float(max(apart)), sure
+    return 640 * float(max(apart)) / width, sure
 
 
 def figures(rows: list[Row]) -> Table:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -58,6 +59,16 @@ def test_blank_frames_have_too_little_in_common():
     assert not found.sure
     assert found.reason.startswith("too little in common")
     assert found.confidence < 0.2
+
+
+def test_what_agrees_in_one_place_alone_is_too_little():
+    rgb, tir = two_views(1, np.eye(3))
+    for frame in (rgb, tir):
+        frame[60:] = 100
+        frame[:, 80:] = 100
+    found = estimate_alignment([rgb], [tir], model="similarity")
+    assert not found.sure
+    assert re.match("too little in common: what agrees lies in as little as", found.reason)
 
 
 def test_a_pattern_that_repeats_has_two_placements():

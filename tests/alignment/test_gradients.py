@@ -23,6 +23,13 @@ def test_no_vector_is_longer_than_one(describe, noise):
     assert not np.isnan(describe(np.zeros_like(noise))).any()
 
 
+def test_noise_counts_less_than_half_of_what_stands_out_of_it():
+    plane = np.random.default_rng(1).normal(100, 5, (60, 60)).astype(np.float32)
+    plane[:, 30:] += 60
+    lengths = np.linalg.norm(oriented_channels(plane), axis=2)
+    assert np.median(lengths[:, 5:20]) < 0.5 * np.median(lengths[:, 30])
+
+
 def test_upright_and_level_edges_are_opposite():
     plane = np.zeros((40, 40), dtype=np.float32)
     plane[:, 20:] = 100

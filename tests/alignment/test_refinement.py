@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alignment_material import SIZE, known_matrix, plane_pair
+from alignment_material import SIZE, known_matrix, plane_pair, window
 from rgbt_fusion.alignment.geometry import distance
 from rgbt_fusion.alignment.refinement import MODELS, Fit, Level
 
@@ -37,6 +37,19 @@ def test_only_a_part_of_the_image_may_be_used():
     fit = level.refine(ROUGH @ true, "similarity", steps=20, part=right)
     assert distance(true, fit.tir_from_rgb, SIZE) * SIZE[0] < 0.7
     assert fit.overlap < 0.5
+
+
+def test_agreement_in_one_corner_has_little_support():
+    whole = plane_pair(1, np.eye(3))
+    corner = plane_pair(1, np.eye(3))
+    for plane in corner:
+        plane[80:] = 0
+        plane[:, 100:] = 0
+    everywhere = Level([whole], 200).support(np.eye(3))
+    # a ninth of the image
+    assert 20 * 15 / 3 < everywhere < 20 * 15
+    assert Level([corner], 200).support(np.eye(3)) < everywhere / 4
+    assert Level([corner], 200).support(window(-200, -200)) < 1
 
 
 def test_placements_without_overlap_come_back_as_they_were():

@@ -55,18 +55,24 @@ LONGEST_STRETCH = 80
 LEAST_STRENGTH = 0.1
 """Least strength of the fit, see :class:`~rgbt_fusion.alignment.refinement.Fit`."""
 
+LEAST_SUPPORT = 40.0
+"""Least number of fields, of some 300, that the agreement must be spread over."""
+
 LEAST_MARGIN = 0.03
 """Least strength by which the best placement must be ahead of any other."""
 
 LARGEST_DISAGREEMENT = 0.015
 """Largest distance between the placements of two halves of the image, as a share of its width."""
 
-MARGIN_WEIGHT = 38.0
-STRENGTH_WEIGHT = 10.9
-EVIDENCE_NEEDED = 3.7
+MARGIN_WEIGHT = 66.7
+STRENGTH_WEIGHT = 14.9
+EVIDENCE_NEEDED = 6.4
 """The probability of a right placement is logistic in the weighted sum less this."""
 
 LEAST_CONFIDENCE = 0.8
+
+LARGEST_ROUNDS = 3
+"""Times that the matrix and the time offset are made better by each other."""
 
 CLOSE_PAIRS = 3
 """Consecutive pairs that the first registration uses while the time offset is not known."""
@@ -160,11 +166,15 @@ def estimate_alignment(
     time = _first_offset(recordings, model, frames, largest)
     offset = round(time.frames) if time is not None and time.known else 0
     registration = register(recordings.spread(frames, offset), model)
-    if registration is not None:
-        # with a better matrix the offset is known better
+    for _ in range(LARGEST_ROUNDS):
+        if registration is None:
+            break
+        # with a better matrix the offset is known better, and the other way round
         time = recordings.time_offset(registration.fit.tir_from_rgb, largest)
-        if time.known and round(time.frames) != offset:
-            registration = register(recordings.spread(frames, round(time.frames)), model)
+        if not time.known or round(time.frames) == offset:
+            break
+        offset = round(time.frames)
+        registration = register(recordings.spread(frames, offset), model)
     return _judged(registration, time)
 
 
@@ -317,6 +327,11 @@ def _doubt(registration: Registration) -> str | None:
         return (
             "too little in common: the edges of both recordings agree with a strength of "
             f"{registration.fit.strength:.2f}, {LEAST_STRENGTH} is needed"
+        )
+    if registration.support < LEAST_SUPPORT:
+        return (
+            "too little in common: what agrees lies in as little as "
+            f"{registration.support:.0f} fields of the image, {LEAST_SUPPORT:.0f} are needed"
         )
     if registration.margin < LEAST_MARGIN or _confidence(registration) < LEAST_CONFIDENCE:
         return (

@@ -13,7 +13,6 @@ from rgbt_fusion.frames.types import Frame
 
 __all__ = [
     "CHANNELS",
-    "SIGMA",
     "Field",
     "Plane",
     "doubled_angle_field",
@@ -94,20 +93,21 @@ def doubled_angle_field(plane: Plane) -> Field:
     return cv2.GaussianBlur(field, (0, 0), SPREAD)
 
 
-def oriented_channels(plane: Plane, sigma: float = SIGMA) -> Field:
+def oriented_channels(plane: Plane) -> Field:
     r"""Return how strong the edges of each orientation are around each pixel.
 
     .. math::
         c_k = G_{1.5} * |g_x \cos\theta_k + g_y \sin\theta_k|, \qquad
-        d = \frac{c - \bar c}{\sqrt{\|c - \bar c\|^2 + \epsilon^2}}
+        d = \frac{c - \bar c}{\sqrt{\|c - \bar c\|^2 + \epsilon^2}}, \qquad
+        \epsilon = 2\,\mathrm{median}\,\|c - \bar c\| + 0.3\,\mathrm{mean}\,\|c - \bar c\|
 
     Paper and code: the paper has nine orientations and blurs across them; four without a blur
     register as well here. The mean over the orientations is taken off, so that an even texture
-    counts as nothing.
+    counts as nothing. Half of the image is taken for noise, as it is at night: what does not stand
+    out of it counts little.
 
     Args:
         plane: the image.
-        sigma: blur before the gradient, in pixels; more for large images with noise.
 
     Shape:
         - plane: ``(H, W)``
@@ -118,7 +118,7 @@ def oriented_channels(plane: Plane, sigma: float = SIGMA) -> Field:
         IEEE TGRS 2019, section III.
     """
     cv2 = load_cv2()
-    across, down = _gradient(plane, sigma)
+    across, down = _gradient(plane)
     channels = np.empty((*plane.shape, CHANNELS), dtype=np.float32)
     for number in range(CHANNELS):
         angle = number * np.pi / CHANNELS
@@ -127,13 +127,13 @@ def oriented_channels(plane: Plane, sigma: float = SIGMA) -> Field:
     channels = cv2.GaussianBlur(channels, (0, 0), SPREAD)
     channels -= channels.mean(axis=2, keepdims=True)
     strength = np.sqrt(np.einsum("hwc,hwc->hw", channels, channels))
-    noise = 0.5 * float(np.median(strength)) + 0.15 * float(strength.mean()) + 1e-3
+    noise = 2 * float(np.median(strength)) + 0.3 * float(strength.mean()) + 1e-3
     return channels / np.sqrt(strength * strength + noise * noise)[:, :, None]
 
 
-def _gradient(plane: Plane, sigma: float = SIGMA) -> tuple[Plane, Plane]:
+def _gradient(plane: Plane) -> tuple[Plane, Plane]:
     cv2 = load_cv2()
-    soft = cv2.GaussianBlur(plane, (0, 0), sigma)
+    soft = cv2.GaussianBlur(plane, (0, 0), SIGMA)
     # the weights of Scharr's kernel add up to 16
     across = cv2.Scharr(soft, -1, 1, 0, scale=1 / 16)
     down = cv2.Scharr(soft, -1, 0, 1, scale=1 / 16)

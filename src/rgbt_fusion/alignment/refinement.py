@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgbt_fusion.alignment.geometry import Matrix, local_scale, resizing
-from rgbt_fusion.alignment.gradients import SIGMA, Field, Plane, oriented_channels
+from rgbt_fusion.alignment.gradients import Field, Plane, oriented_channels
 from rgbt_fusion.alignment.search import SCALES, PlanePair
 from rgbt_fusion.frames.reading import load_cv2
 
@@ -30,6 +30,9 @@ DAMPING = 1e-3
 SMALL_STEP_PX = 0.02
 
 SMALLEST_OVERLAP = 0.03
+
+FIELDS_ACROSS = 20
+"""Fields along the width that :meth:`Level.support` counts."""
 
 
 class Fit(NamedTuple):
@@ -93,16 +96,14 @@ class Level:
     Args:
         pairs: images of the same moments.
         width: width to which the colour images are reduced.
-        sigma: blur of the reduced images before the gradient, in pixels.
 
     Source:
         Baker and Matthews, "Lucas-Kanade 20 Years On: A Unifying Framework", IJCV 2004.
     """
 
-    def __init__(self, pairs: Sequence[PlanePair], width: int, *, sigma: float = SIGMA) -> None:
+    def __init__(self, pairs: Sequence[PlanePair], width: int) -> None:
         cv2 = load_cv2()
         self.pairs = pairs
-        self.sigma = sigma
         height, full_width = pairs[0].rgb.shape
         self.full_size = (full_width, height)
         self.width = min(width, full_width)
@@ -111,7 +112,7 @@ class Level:
         self.colour = []
         for pair in pairs:
             small = cv2.resize(pair.rgb, (self.width, self.height), interpolation=cv2.INTER_AREA)
-            self.colour.append(_ColourFrame.of(oriented_channels(small, sigma)))
+            self.colour.append(_ColourFrame.of(oriented_channels(small)))
         columns = np.arange(self.width, dtype=np.float32) - self.width / 2
         rows = np.arange(self.height, dtype=np.float32) - self.height / 2
         half = self.width / 2
@@ -163,6 +164,27 @@ class Level:
         matrix = np.linalg.inv(level_from_tir) @ best_warp @ self.level_from_full
         return best._replace(tir_from_rgb=matrix / matrix[2, 2])
 
+    def support(self, tir_from_rgb: Matrix) -> float:
+        r"""Return over how many fields of the image the agreement is spread.
+
+        .. math:: n = \frac{(\sum_k a_k)^2}{\sum_k a_k^2}
+
+        with :math:`a_k` what field k adds to the correlation. It is the number of the fields if all
+        add alike, and 1 if a single one adds everything; 0 where the images do not agree at all.
+        """
+        cv2 = load_cv2()
+        channels, level_from_tir = self._thermal_channels(tir_from_rgb)
+        warp = level_from_tir @ tir_from_rgb @ np.linalg.inv(self.level_from_full)
+        agreement = np.zeros((self.height, self.width), dtype=np.float32)
+        for colour, thermal in zip(self.colour, channels, strict=True):
+            agreement += _dot(self._warped(thermal, warp), colour.channels)
+        agreement *= self._mask(channels[0], warp)
+        fields_down = max(1, round(FIELDS_ACROSS * self.height / self.width))
+        size = (FIELDS_ACROSS, fields_down)
+        fields = cv2.resize(agreement, size, interpolation=cv2.INTER_AREA)
+        total = max(0.0, float(fields.sum()))
+        return total * total / (float((fields**2).sum()) + 1e-9)
+
     def _thermal_channels(self, tir_from_rgb: Matrix) -> tuple[list[Field], Matrix]:
         """Return the thermal channels at a size at which a pixel is about one of this level."""
         cv2 = load_cv2()
@@ -177,8 +199,7 @@ class Level:
         if scale not in self._thermal:
             self._thermal[scale] = [
                 oriented_channels(
-                    cv2.resize(pair.tir, (small_width, small_height), interpolation=cv2.INTER_AREA),
-                    self.sigma,
+                    cv2.resize(pair.tir, (small_width, small_height), interpolation=cv2.INTER_AREA)
                 )
                 for pair in self.pairs
             ]

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from rgbt_fusion.alignment.geometry import distance, distinct, is_plausible
-from rgbt_fusion.alignment.gradients import SIGMA
 from rgbt_fusion.alignment.refinement import Fit, Level, MotionModel
 from rgbt_fusion.alignment.search import PlanePair, search
 
@@ -15,13 +14,10 @@ __all__ = ["Registration", "register"]
 CANDIDATES = 14
 """Placements of the search that are refined."""
 
-FINALISTS = 4
+FINALISTS = 8
 
 WIDTHS = (112, 200, 360)
 """Widths at which all candidates, the finalists and the winner are refined."""
-
-FINE_SIGMA = 1.4
-"""Blur at the largest width, where a dark image shows its noise."""
 
 STEPS = 8
 
@@ -44,6 +40,8 @@ class Registration(NamedTuple):
     """Strength of the next placement that is another one; 0 if there is none."""
     disagreement: float
     """How far apart two halves of the image place it, as a share of the image width."""
+    support: float
+    """Over how many fields of the image the agreement is spread."""
 
     @property
     def margin(self) -> float:
@@ -75,9 +73,15 @@ def register(pairs: Sequence[PlanePair], model: MotionModel) -> Registration | N
     rivals = distinct([winner, *finalists, *candidates], coarse.full_size, DISTINCT)[1:]
     second = max((rival.strength for rival in rivals), default=0.0)
     fit = winner
-    for width, sigma in ((WIDTHS[1], SIGMA), (WIDTHS[2], FINE_SIGMA)):
-        fit = _last_step(Level(pairs, width, sigma=sigma), fit, model)
-    return Registration(fit, winner.strength, second, _disagreement(middle, fit))
+    for level in (middle, Level(pairs, WIDTHS[2])):
+        fit = _last_step(level, fit, model)
+    return Registration(
+        fit=fit,
+        strength=winner.strength,
+        second=second,
+        disagreement=_disagreement(middle, fit),
+        support=middle.support(fit.tir_from_rgb),
+    )
 
 
 def _refined(level: Level, fits: Sequence[Fit], model: MotionModel) -> list[Fit]:

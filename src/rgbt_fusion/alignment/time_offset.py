@@ -64,9 +64,10 @@ def find_time_offset(
 ) -> TimeOffset:
     r"""Find the offset at which both recordings change alike.
 
-    The doubled-angle fields of both are laid on each other. Their mean over time is taken off:
-    what stays put says nothing about time. What is left, by a camera that moves or by things that
-    move, is correlated at each offset; the best of the shifts nearby counts, one for all frames.
+    The doubled-angle fields of both are laid on each other. Their mean over the moments compared
+    is taken off: what stays put says nothing about time. What is left, by a camera that moves or by
+    things that move, is correlated at each offset; the best of the shifts nearby counts, one for
+    all frames.
 
     .. math::
         c(d) = \max_u \frac{\sum_t \sum_x f'_t(x) \cdot h'_{t + d}(x + u)}
@@ -120,26 +121,22 @@ class _Fields:
         thermal = [
             doubled_angle_field(self._laid_on(plane, tir_from_small, scale)) * mask for plane in tir
         ]
-        colour_changes = np.array(colour) - np.mean(colour, axis=0)
-        thermal_changes = np.array(thermal) - np.mean(thermal, axis=0)
-        self.colour_energy = (colour_changes**2).sum(axis=(1, 2, 3))
-        self.thermal_energy = (thermal_changes**2).sum(axis=(1, 2, 3))
-        self.colour = [self._spectrum(field) for field in colour_changes]
-        self.thermal = [self._spectrum(field) for field in thermal_changes]
+        self.colour = _Changes(colour, self.padded)
+        self.thermal = _Changes(thermal, self.padded)
 
     def correlation(self, times: NDArray[np.int64], offset: int) -> float:
         """Return the correlation of the changes at an offset, at the best shift nearby."""
         cv2 = load_cv2()
-        product = np.zeros_like(self.colour[0])
-        for time in times:
-            thermal = self.thermal[time + offset]
-            product += cv2.mulSpectrums(thermal, self.colour[time], 0, conjB=True)
+        colour = self.colour.at(times)
+        thermal = self.thermal.at(times + offset)
+        product = -len(times) * cv2.mulSpectrums(thermal.mean, colour.mean, 0, conjB=True)
+        for heat, light in zip(thermal.spectra, colour.spectra, strict=True):
+            product += cv2.mulSpectrums(heat, light, 0, conjB=True)
         surface = cv2.dft(product, flags=cv2.DFT_INVERSE | cv2.DFT_SCALE)[:, :, 0]
         # shifts to the left and upwards are at the far end
         nearby = np.roll(surface, (SLACK_PX, SLACK_PX), axis=(0, 1))
         nearby = nearby[: 2 * SLACK_PX + 1, : 2 * SLACK_PX + 1]
-        energy = self.colour_energy[times].sum() * self.thermal_energy[times + offset].sum()
-        return float(nearby.max() / np.sqrt(energy + 1e-9))
+        return _top(nearby) / float(np.sqrt(colour.energy * thermal.energy + 1e-9))
 
     def _mask(self, plane: Plane, tir_from_small: Matrix) -> Plane:
         cv2 = load_cv2()
@@ -164,7 +161,46 @@ class _Fields:
             borderMode=cv2.BORDER_REPLICATE,
         )
 
+
+class _Moments(NamedTuple):
+    """Fields of some moments; what changes is what they are without their mean."""
+
+    spectra: list[Field]
+    mean: Field
+    """Spectrum of the mean."""
+    energy: float
+    """Squared length of all changes."""
+
+
+class _Changes:
+    """The fields of one recording."""
+
+    def __init__(self, fields: Sequence[Field], padded: tuple[int, int]) -> None:
+        # what stays put all the time would drown what changes in its rounding
+        self.fields = np.array(fields) - np.mean(fields, axis=0)
+        self.padded = padded
+        self.energy = (self.fields**2).sum(axis=(1, 2, 3))
+        self.spectra = [self._spectrum(field) for field in self.fields]
+
+    def at(self, times: NDArray[np.int64]) -> _Moments:
+        """Return the moments that are compared; the mean is theirs alone."""
+        mean = self.fields[times].mean(axis=0)
+        energy = float(self.energy[times].sum()) - len(times) * float((mean**2).sum())
+        spectra = [self.spectra[time] for time in times]
+        return _Moments(spectra, self._spectrum(mean), max(0.0, energy))
+
     def _spectrum(self, field: Field) -> Field:
         padded = np.zeros((*self.padded, 2), dtype=np.float32)
-        padded[: self.size[1], : self.size[0]] = field
+        padded[: field.shape[0], : field.shape[1]] = field
         return load_cv2().dft(padded)
+
+
+def _top(surface: Plane) -> float:
+    """Return the height of the parabolas through the highest pixel and its neighbours."""
+    # whole shifts alone would favour the offset at which the matrix was found: there it is 0
+    row, column = divmod(int(surface.argmax()), surface.shape[1])
+    height = float(surface[row, column])
+    for line, peak in ((surface[row], column), (surface[:, column], row)):
+        if 0 < peak < len(line) - 1:
+            height -= vertex(line, peak) * float(line[peak - 1] - line[peak + 1]) / 4
+    return height
