@@ -25,7 +25,7 @@ FEWEST_TIMES = 16
 LEAST_CORRELATION = 0.2
 """Correlation of the changes below which nothing common moves."""
 
-LEAST_LEAD = 0.03
+LEAST_LEAD = 0.042
 """How far the best offset must be ahead of distant ones, as a share of its correlation."""
 
 
