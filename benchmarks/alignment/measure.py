@@ -148,17 +148,19 @@ def figures(rows: list[Row]) -> Table:
         some = [row for row in rows if row.part == part]
         right = [row for row in some if row.error <= 10 / 640]
         wrong = sum(row.sure and row.error > 30 / 640 for row in some)
+        median = 640 * float(np.median([row.error for row in some]))
+        seconds = float(np.mean([row.seconds for row in some]))
         table.append(
             (
                 part,
                 str(len(some)),
-                f"{640 * float(np.median([row.error for row in some])):.1f} of 640",
+                f"{median:.1f} of 640",
                 _share(some, lambda row: row.error <= 2 / 320),
                 _share(some, lambda row: row.error <= 10 / 640),
                 _share(some, lambda row: row.sure),
                 str(wrong),
                 _share(right, lambda row: not row.sure),
-                f"{float(np.mean([row.seconds for row in some])):.2f}",
+                f"{seconds:.2f}",
             )
         )
     return Table(table[0], tuple(table[1:]))
@@ -173,10 +175,11 @@ def _measured(part: str, case: Case, offset: int | None = None) -> Row:
     start = time.process_time()
     found = estimate_alignment(case.rgb, case.tir, max_offset=0 if offset is None else 10)
     seconds = time.process_time() - start
+    width = case.rgb[0].shape[1]
     return Row(
         part=part,
         clip=case.name,
-        error=min(1.0, corner_error(found.tir_from_rgb, case) / case.rgb[0].shape[1]),
+        error=min(1.0, corner_error(found.tir_from_rgb, case) / width),
         sure=found.sure,
         confidence=found.confidence,
         offset_error=None if offset is None else abs(found.offset_frames - offset),
